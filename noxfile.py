@@ -1,0 +1,119 @@
+"""Every command that developing needs: `python3 dev.py` lists them, `python3 dev.py NAME` runs one."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+SQLITE = ROOT / "plugins" / "jaf-memory-sqlite"
+#: The folder of each distribution, the core's first.
+DISTRIBUTIONS = [
+    file.parent for place in ("", "plugins/*/", "examples/*/") for file in sorted(ROOT.glob(f"{place}pyproject.toml"))
+]
+
+nox.needs_version = ">=2025.11"
+nox.options.envdir = ROOT / ".nox" / "{}.{}".format(*sys.version_info)  # no interpreter evicts another's
+nox.options.default_venv_backend = "virtualenv"  # with pip, so that pip's own configuration counts
+nox.options.reuse_venv = "yes"
+nox.options.error_on_external_run = True
+nox.options.sessions = []
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Show the main job: keep a conversation in a file, and read it back in a second process."""
+    session.install(f"{ROOT}[cli]", SQLITE)
+    session.run("python", "examples/demo.py", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("installed", ["checkout", "wheels"], ids=["checkout", "wheels"])
+def test(session: nox.Session, installed: str) -> None:
+    """Run the whole suite on the checkout, then on built wheels; arguments after -- go to pytest."""
+    session.install(*group("test"))
+    {"checkout": install_checkout, "wheels": install_wheels}[installed](session)
+    # Neither `python -m pytest` nor unsafe paths in what the tests start: Python would put the current
+    # folder, the checkout, before the wheels.
+    session.run(
+        *("pytest", "-n", "2", "--dist", "worksteal", *session.posargs),
+        env={"JAF_TEST_INSTALLED": installed, "PYTHONSAFEPATH": "1"},
+    )
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", *session.posargs)
+    session.run("ruff", "format", "--check", *session.posargs)
+
+
+@nox.session(name="format")
+def format_(session: nox.Session) -> None:
+    """Mend format, order of imports, and what else ruff can mend safely."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", "--fix-only", *session.posargs)
+    session.run("ruff", "format", *session.posargs)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types of every distribution with mypy --strict."""
+    session.install(*group("types"))
+    install_checkout(session)
+    session.run("mypy", *(folder / import_name(folder) for folder in DISTRIBUTIONS), *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into site/; a warning is an error."""
+    session.install(*group("docs"))
+    session.run("mkdocs", "build", "--strict", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure the core and SQLite; arguments after -- go to benchmarks/core.py."""
+    session.install(ROOT, SQLITE)
+    session.run("python", "benchmarks/core.py", *session.posargs)
+
+
+@nox.session
+def changelog(session: nox.Session) -> None:
+    """Show what the fragments in changes/ will add to CHANGELOG.md; with -- --yes, move them there."""
+    session.install(*group("changelog"))
+    version = PROJECT["project"]["version"]
+    session.run("towncrier", "build", "--version", version, *(session.posargs or ["--draft"]))
+
+
+def group(name: str) -> tuple[str, ...]:
+    """Return the requirements of a dependency group of pyproject.toml."""
+    return nox.project.dependency_groups(PROJECT, name)
+
+
+def import_name(folder: Path) -> str:
+    """Return the one package that the distribution in a folder brings."""
+    name: str = nox.project.load_toml(folder / "pyproject.toml")["project"]["name"]
+    return name.replace("-", "_")
+
+
+def install_checkout(session: nox.Session) -> None:
+    """Install every distribution so that an edit counts at once."""
+    core, *others = DISTRIBUTIONS
+    session.install(*(part for place in (f"{core}[cli,testing]", *others) for part in ("--editable", place)))
+
+
+def install_wheels(session: nox.Session) -> None:
+    """Build every distribution, each wheel from its sdist, and install the wheels."""
+    with tempfile.TemporaryDirectory() as folder:
+        for distribution in DISTRIBUTIONS:
+            session.run(*("python", "-m", "build", "--no-isolation", "--outdir", folder, distribution), silent=True)
+        core, *others = (next(Path(folder).glob(f"{import_name(place)}-*.whl")) for place in DISTRIBUTIONS)
+        # pip would keep a wheel of an equal version, of an earlier run.
+        session.run("pip", "uninstall", "--yes", *map(import_name, DISTRIBUTIONS), silent=True)
+        session.install(f"{core}[cli,testing]", *others)
