@@ -1,0 +1,305 @@
+"""`Backend`: what the author of a store reads, and writes.
+
+Four methods are asked for: `read`, `write`, `delete` and `scan`. All others have a correct default over those four;
+override one when the store can do it faster, and let the conformance kit (`jaf_memory_core.testing`) prove both equal.
+The provider above has checked every argument; a backend holds storage and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime, timezone
+from typing import ClassVar
+
+import msgspec
+
+from jaf_memory_core import branches, codec, rules
+from jaf_memory_core.conversations import MemoryQuery
+from jaf_memory_core.errors import (
+    MemoryConnectionError,
+    MemoryError,
+    MemoryNotFoundError,
+    MemoryStorageError,
+    Outcome,
+)
+from jaf_memory_core.records import (
+    Amend,
+    Fork,
+    Page,
+    Ping,
+    Record,
+    Revise,
+    Stamp,
+    Stats,
+    Tail,
+    Truncate,
+    Write,
+)
+from jaf_memory_core.results import WriteResult
+
+
+class Backend(ABC):
+    """A store of conversations.
+
+    Class attributes, to be set by a subclass:
+        name: the provider's name in errors and health.
+        loop_bound: connections belong to one event loop. The guard then opens anew on the next loop, and refuses two
+            loops at once. Leave it `False` only if any loop and any thread may call at the same time.
+        waits: whether a call can wait for anything at all; `False` spares the deadline's timer.
+        driver_errors: exceptions of the driver that `translate` understands. Anything else is a bug, and stays one.
+    """
+
+    name: ClassVar[str] = "custom"
+    loop_bound: ClassVar[bool] = False
+    waits: ClassVar[bool] = True
+    driver_errors: ClassVar[tuple[type[Exception], ...]] = (OSError,)
+
+    # What is asked of every author.
+
+    @abstractmethod
+    async def read(self, conversation_id: str) -> Record | None:
+        """The whole record, expired or not, or `None`. Must not write, and must not renew the expiry."""
+
+    @abstractmethod
+    async def write(self, record: Record, *, expected: Stamp | None) -> bool:
+        """Put the whole record in the place of the one that stands at `expected` (`None`: where none stands).
+
+        Must be atomic, also against other processes: `False`, and nothing changed, if something else stands there.
+        When it returns `True` the record is as durable as the store promises.
+        """
+
+    @abstractmethod
+    async def delete(self, conversation_id: str, *, expected: Stamp) -> bool:
+        """Remove everything of the conversation that stands at `expected`; `False`, and nothing changed, otherwise."""
+
+    @abstractmethod
+    def scan(self, query: MemoryQuery) -> AsyncIterator[Record]:
+        """All records that match, in (`created_at`, `conversation_id`) order, beyond `rules.creation_cursor(query)`.
+
+        May yield more than what matches (the provider filters again), must never leave out one that stood throughout,
+        must hold a bounded number in memory, and may leave `messages` empty if `query.include_messages` is false.
+        """
+
+    # What has a default.
+
+    async def open(self) -> None:  # noqa: B027  (a default that does nothing is right for many stores)
+        """Connect. Called before the first operation, and again on each new loop.
+
+        Where `loop_bound` is false, several tasks, loops and threads may call it at once: it must not mind.
+        """
+
+    async def close(self) -> None:  # noqa: B027
+        """Let go of everything. Clients that the application made stay open. Idempotent."""
+
+    def abandon(self) -> None:  # noqa: B027
+        """Forget connections of an event loop that is gone, without waiting for anything."""
+
+    def now(self) -> datetime:
+        """The store's time, UTC; only the defaults below use it. A shared server's clock is better than ours."""
+        return datetime.now(timezone.utc)
+
+    def translate(self, error: Exception, operation: str) -> MemoryError:
+        """Turn one of `driver_errors` into ours. The text must hold no secret and no content.
+
+        `retryable` and `outcome` decide whether the guard tries again: it does after `"not_applied"`, and after
+        `"unknown"` for reads and for appends to existing conversations, which may be repeated safely.
+        """
+        outcome: Outcome = "unknown"
+        if isinstance(error, ConnectionRefusedError):
+            outcome = "not_applied"
+        if isinstance(error, ConnectionError | TimeoutError):
+            return MemoryConnectionError(f"the store could not be reached: {type(error).__name__}", outcome=outcome)
+        return MemoryStorageError(f"the store failed: {os_reason(error)}", operation=operation, outcome=outcome)
+
+    async def store(self, write: Write) -> WriteResult:
+        """Create the conversation, or replace all its messages. All or nothing; keeps `created_at`."""
+        return await self._written(write)
+
+    async def append(self, write: Write) -> WriteResult:
+        """Add the messages that the conversation does not hold yet, contiguous and in order. All or nothing.
+
+        Raises:
+            MemoryNotFoundError, MemoryConflictError: as `rules.plan_write` decides.
+        """
+        return await self._written(write)
+
+    async def _written(self, write: Write) -> WriteResult:
+        result: WriteResult | None = None
+
+        def change(record: Record | None, now: datetime) -> Record | None:
+            nonlocal result
+            after, result = rules.written(record, write, now)
+            return after
+
+        await self._change(write.conversation_id, change)
+        assert result is not None  # noqa: S101  (`change` has run)
+        return result
+
+    async def _change(
+        self, conversation_id: str, change: Callable[[Record | None, datetime], Record | None]
+    ) -> Record | None:
+        """Compare-and-swap until nobody else came between; the guard's deadline ends it."""
+        for attempt in range(1_000_000):
+            standing = await self.read(conversation_id)
+            now = self.now()
+            before = rules.live(standing, now)
+            after = change(before, now)
+            if after is None or after is before:
+                return after
+            if await self.write(after, expected=standing.stamp if standing else None):
+                return after
+            # Full jitter, so that writers who met once do not meet again. https://doi.org/10.1145/360248.360253
+            await asyncio.sleep(random.uniform(0, 0.0005 * 2 ** min(attempt, 6)))  # noqa: S311
+        raise MemoryStorageError("the conversation never stood still", operation="write", retryable=True)
+
+    async def tail(self, tail: Tail) -> Page | None:
+        """A page of messages; `None` if there is no such conversation (for this user). Must not read the rest."""
+        record = rules.seen(await self.read(tail.conversation_id), self.now(), tail.scope)
+        return rules.page(record, tail) if record else None
+
+    async def header(self, conversation_id: str, *, scope: str | None = None) -> Record | None:
+        """A live conversation without its messages, or `None` (for this user). Must not read the messages."""
+        query = MemoryQuery(conversation_id=conversation_id, user_id=scope, limit=1, include_messages=False)
+        for record in await self.find(query):
+            return record
+        return None
+
+    async def find(self, query: MemoryQuery) -> Sequence[Record]:
+        """Live records that match, newest `updated_at` first, ties by id descending; cursor, offset and limit hold."""
+        now = self.now()
+        below = rules.activity_cursor(query)
+        unordered = query_of_all(query)
+        found = [
+            record
+            async for record in self.scan(unordered)
+            if rules.live(record, now)
+            and rules.matches(record, query)
+            and (below is None or rules.activity_key(record) < below)
+        ]
+        found.sort(key=rules.activity_key, reverse=True)
+        return found[query.offset : None if query.limit is None else query.offset + query.limit]
+
+    async def truncate(self, truncate: Truncate) -> int:
+        """Remove that message and all after it; how many.
+
+        Raises:
+            MemoryNotFoundError: no such conversation (for this user).
+        """
+        removed = 0
+
+        def change(record: Record | None, now: datetime) -> Record | None:
+            nonlocal removed
+            after, removed = rules.truncated(record, truncate, now)
+            return after
+
+        await self._change(truncate.conversation_id, change)
+        return removed
+
+    async def amend(self, amend: Amend) -> int:
+        """Change metadata, owner-less ownership or expiry; the new version. Atomic, the expected state included.
+
+        Raises:
+            MemoryNotFoundError, MemoryConflictError: as `rules.amended` decides.
+        """
+        after = await self._change(amend.conversation_id, lambda record, now: rules.amended(record, amend, now))
+        assert after is not None  # noqa: S101  (`rules.amended` raises for a missing one)
+        return after.version
+
+    async def revise(self, revise: Revise) -> int:
+        """Put messages into the places of others, all or nothing; the version. Positions stay.
+
+        Must remove a summary (`rules.SUMMARY`) from the metadata, and must write nothing if all stand there already.
+
+        Raises:
+            MemoryNotFoundError, MemoryConflictError: as `branches.revised` decides.
+        """
+        after = await self._change(revise.conversation_id, lambda record, now: branches.revised(record, revise, now))
+        assert after is not None  # noqa: S101  (`branches.revised` raises for a missing one)
+        return after.version
+
+    async def fork(self, fork: Fork) -> int:
+        """Copy a conversation to a new id, up to, without, a message; how many messages the copy holds.
+
+        All or nothing. The copy belongs to the parent's owner, and must not come to be when the parent is deleted
+        meanwhile: an erasure would miss it. A store that can must copy on its own side: no message crosses the line.
+
+        Raises:
+            MemoryNotFoundError, MemoryConflictError, MemoryInvalidInputError: as `branches.forked` decides.
+        """
+        parent = rules.live(await self.read(fork.conversation_id), self.now())
+
+        def change(standing: Record | None, now: datetime) -> Record:
+            return branches.forked(parent, standing, fork, now)
+
+        child = await self._change(fork.new_id, change)
+        assert child is not None  # noqa: S101  (`branches.forked` raises)
+        assert parent is not None  # noqa: S101  (the same)
+        now_there = await self.read(fork.conversation_id)
+        if now_there is None or now_there.incarnation != parent.incarnation:
+            await self.delete(fork.new_id, expected=child.stamp)
+            raise MemoryNotFoundError(fork.conversation_id)
+        return child.message_count
+
+    async def remove(self, conversation_id: str, *, scope: str | None = None) -> bool:
+        """Delete the conversation; `True` if it was there (for this user). Nothing of it remains."""
+        while True:
+            standing = await self.read(conversation_id)
+            if standing is None or (scope is not None and standing.user_id != scope):
+                return False
+            alive = rules.live(standing, self.now()) is not None
+            if await self.delete(conversation_id, expected=standing.stamp):
+                return alive
+
+    async def forget_user(self, user_id: str) -> int:
+        """Delete all conversations of that user, expired ones too; how many live ones. Safe beside writers."""
+        query = MemoryQuery(user_id=user_id, include_messages=False)
+        owned = [record.conversation_id async for record in self.scan(query) if record.user_id == user_id]
+        return sum([await self.remove(conversation_id, scope=user_id) for conversation_id in owned])
+
+    async def stats(self, user_id: str | None) -> Stats:
+        """Counts over live conversations, of one user or of all."""
+        now = self.now()
+        found = Stats()
+        async for record in self.scan(MemoryQuery(user_id=user_id)):
+            if rules.live(record, now) and user_id in (None, record.user_id):
+                found = Stats(
+                    conversations=found.conversations + 1,
+                    messages=found.messages + record.message_count,
+                    size=found.size + codec.size(codec.encode(message) for message in record.messages),
+                    oldest=min(found.oldest or record.created_at, record.created_at),
+                    newest=max(found.newest or record.created_at, record.created_at),
+                )
+        return found
+
+    async def purge(self, limit: int, *, scope: str | None = None) -> int:
+        """Remove up to `limit` expired conversations; how many. Any number of processes may run it at once."""
+        removed = 0
+        now = self.now()
+        async for record in self.scan(MemoryQuery(user_id=scope, include_messages=False)):
+            if removed == limit:
+                break
+            if rules.live(record, now) is None and scope in (None, record.user_id):
+                removed += await self.delete(record.conversation_id, expected=record.stamp)
+        return removed
+
+    async def ping(self) -> Ping:
+        """A round trip to the store, and what an operator should know.
+
+        The default reads a conversation that is not there.
+        """
+        await self.read("jaf-memory:ping")
+        return Ping("the store answers")
+
+
+def query_of_all(query: MemoryQuery) -> MemoryQuery:
+    """The query's filters without its paging: for a scan whose result is ordered in another way."""
+    return msgspec.structs.replace(query, cursor=None, limit=None, offset=0)
+
+
+def os_reason(error: Exception) -> str:
+    """The operating system's words for an error, without the path or address in it."""
+    reason = getattr(error, "strerror", None)
+    return reason if isinstance(reason, str) else type(error).__name__

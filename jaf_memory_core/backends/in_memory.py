@@ -1,0 +1,379 @@
+"""The in-memory backend: for development and tests, and the model that every other backend is compared with."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from itertools import islice
+from typing import Any, ClassVar
+
+from msgspec.structs import replace
+from pydantic import AliasChoices, Field
+
+from jaf_memory_core import branches, codec, rules
+from jaf_memory_core.backend import Backend
+from jaf_memory_core.conversations import MemoryQuery
+from jaf_memory_core.errors import MemoryNotFoundError
+from jaf_memory_core.hooks import ProviderSpec, hookimpl
+from jaf_memory_core.messages import Message
+from jaf_memory_core.provider import BackendProvider
+from jaf_memory_core.records import (
+    Amend,
+    Fork,
+    Page,
+    Ping,
+    Record,
+    Revise,
+    Stamp,
+    Stats,
+    Tail,
+    Truncate,
+    Write,
+)
+from jaf_memory_core.results import WriteResult
+from jaf_memory_core.settings import ProviderConfig
+from jaf_memory_core.values import FrozenDict
+
+TICK = timedelta(microseconds=1)
+
+
+class InMemoryConfig(ProviderConfig):
+    """Settings of the in-memory provider."""
+
+    env_prefix: ClassVar[str] = "JAF_MEMORY_"
+    env_older_names: ClassVar[Mapping[str, str]] = {"JAF_MEMORY_MAX_MESSAGES_PER_CONVERSATION": "max_messages"}
+
+    max_conversations: int = Field(1000, ge=1)
+    """Conversations kept; beyond it the least recently written goes."""
+
+    max_messages: int | None = Field(
+        1000, ge=1, validation_alias=AliasChoices("max_messages", "max_messages_per_conversation")
+    )
+    """Messages kept of each conversation, the newest; `None` for all."""
+
+
+class _Kept:
+    """One conversation: its header, and its messages by id, in order."""
+
+    __slots__ = ("header", "messages", "size")
+
+    def __init__(self, header: Record) -> None:
+        self.header = header
+        self.messages: OrderedDict[str, Message] = OrderedDict()
+        self.size = 0
+
+    def record(self, *, with_messages: bool = True) -> Record:
+        return replace(self.header, messages=tuple(self.messages.values()) if with_messages else ())
+
+    def add(self, message: Message, size: int) -> None:
+        self.messages[message.message_id] = message
+        self.size += size
+
+    def drop(self, count: int, *, newest: bool) -> None:
+        for _ in range(count):
+            _, message = self.messages.popitem(last=newest)
+            self.size -= len(codec.encode(message))
+
+    def last(self, skip: int, count: int) -> tuple[Message, ...]:
+        picked = list(islice(reversed(self.messages.values()), skip, skip + count))
+        picked.reverse()
+        return tuple(picked)
+
+
+class InMemoryBackend(Backend):
+    """Conversations in dictionaries, under one lock; any task, loop and thread may call.
+
+    An append costs the new messages, recent messages cost the limit, a user's newest cost the page.
+    """
+
+    name: ClassVar[str] = "memory"
+    waits: ClassVar[bool] = False
+
+    def __init__(self, config: InMemoryConfig | None = None) -> None:
+        self._most = (config or InMemoryConfig()).max_conversations
+        self._lock = threading.RLock()
+        self._clock = datetime.fromtimestamp(0, timezone.utc)
+        # Both ordered by the last write, so that the newest are at the end and the first to be evicted at the front.
+        self._all: OrderedDict[str, _Kept] = OrderedDict()
+        self._of_user: dict[str, OrderedDict[str, _Kept]] = {}
+        # Only `write` can put a record of an older time behind newer ones; from then on a search has to sort.
+        self._in_order = True
+
+    async def close(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._all.clear()
+            self._of_user.clear()
+
+    def now(self) -> datetime:
+        """The computer's time, strictly increasing, so that the order of writes is the order of times."""
+        with self._lock:
+            self._clock = max(datetime.now(timezone.utc), self._clock + TICK)
+            return self._clock
+
+    # The four that every backend has.
+
+    async def read(self, conversation_id: str) -> Record | None:
+        """The whole record."""
+        with self._lock:
+            kept = self._all.get(conversation_id)
+            return kept.record() if kept else None
+
+    async def write(self, record: Record, *, expected: Stamp | None) -> bool:
+        """Put the record in the place of the one at `expected`."""
+        with self._lock:
+            standing = self._all.get(record.conversation_id)
+            if (standing and standing.header.stamp) != expected:
+                return False
+            self._replace(record, standing)
+            return True
+
+    async def delete(self, conversation_id: str, *, expected: Stamp) -> bool:
+        """Remove the conversation at `expected`."""
+        with self._lock:
+            standing = self._all.get(conversation_id)
+            if standing is None or standing.header.stamp != expected:
+                return False
+            self._forget(standing)
+            return True
+
+    async def scan(self, query: MemoryQuery) -> AsyncIterator[Record]:
+        """Records in order of creation; each is looked up when it is its turn."""
+        with self._lock:
+            keys = sorted(rules.creation_key(kept.header) for kept in self._candidates(query))
+        above = rules.creation_cursor(query)
+        for key in keys:
+            if above is not None and key <= above:
+                continue
+            with self._lock:
+                kept = self._all.get(key[1])
+                record = kept.record(with_messages=query.include_messages) if kept else None
+            # Made again under the same id: it did not stand throughout, and its turn is later.
+            if record and rules.creation_key(record) == key:
+                yield record
+
+    # Faster than the defaults.
+
+    async def store(self, write: Write) -> WriteResult:
+        """Create or replace."""
+        return self._write(write)
+
+    async def append(self, write: Write) -> WriteResult:
+        """Add what is new."""
+        return self._write(write)
+
+    def _write(self, write: Write) -> WriteResult:
+        with self._lock:
+            now = self.now()
+            standing = self._all.get(write.conversation_id)
+            live = self._live(standing, now)
+            plan = rules.plan_write(live.header if live else None, write, _held(live, write), now)
+            if not plan.changed:
+                return plan.result
+            kept = _Kept(plan.header) if live is None or write.replace else live
+            kept.header = plan.header
+            for index in plan.fresh:
+                kept.add(write.messages[index], len(write.bodies[index]))
+            kept.drop(plan.cut, newest=False)
+            self._put(kept, standing)
+            return plan.result
+
+    async def tail(self, tail: Tail) -> Page | None:
+        """A page, from the end."""
+        with self._lock:
+            kept = self._seen(tail.conversation_id, tail.scope)
+            if kept is None:
+                return None
+            first, end = rules.bounds(kept.header, tail)
+            newest = kept.header.first_position + kept.header.message_count
+            return Page(kept.last(newest - end, end - first), first, more=first > kept.header.first_position)
+
+    async def find(self, query: MemoryQuery) -> Sequence[Record]:
+        """The newest that match, walked from the newest."""
+        below = rules.activity_cursor(query)
+        with self._lock:
+            now = self.now()
+            matching = (
+                kept
+                for kept in self._newest_first(query)
+                if self._live(kept, now)
+                and rules.matches(kept.header, query)
+                and (below is None or rules.activity_key(kept.header) < below)
+            )
+            page = islice(matching, query.offset, None if query.limit is None else query.offset + query.limit)
+            return [kept.record(with_messages=query.include_messages) for kept in page]
+
+    async def truncate(self, truncate: Truncate) -> int:
+        """Drop from the end."""
+        with self._lock:
+            now = self.now()
+            kept = self._seen(truncate.conversation_id, truncate.scope)
+            if kept is None:
+                raise MemoryNotFoundError(truncate.conversation_id)
+            if truncate.message_id not in kept.messages:
+                return 0
+            removed = 1 + next(count for count, key in enumerate(reversed(kept.messages)) if key == truncate.message_id)
+            kept.drop(removed, newest=True)
+            metadata = rules.unsummarised(kept.header.metadata, kept.header.first_position + len(kept.messages))
+            kept.header = replace(rules.touched(kept.header, now), message_count=len(kept.messages), metadata=metadata)
+            self._put(kept, kept)
+            return removed
+
+    async def amend(self, amend: Amend) -> int:
+        """Change the header."""
+        with self._lock:
+            now = self.now()
+            kept = self._live(self._all.get(amend.conversation_id), now)
+            after = rules.amended(kept.header if kept else None, amend, now)
+            assert kept is not None  # noqa: S101  (`rules.amended` raises for a missing one)
+            before = kept.header.user_id
+            kept.header = after
+            self._put(kept, kept, owned_by=before)
+            return after.version
+
+    async def header(self, conversation_id: str, *, scope: str | None = None) -> Record | None:
+        """The header alone."""
+        with self._lock:
+            kept = self._seen(conversation_id, scope)
+            return kept.record(with_messages=False) if kept else None
+
+    async def revise(self, revise: Revise) -> int:
+        """Build the dictionary of messages anew, with the others in their places."""
+        with self._lock:
+            now = self.now()
+            standing = self._live(self._all.get(revise.conversation_id), now)
+            before = standing.record() if standing else None
+            after = branches.revised(before, revise, now)
+            if after is not before:
+                self._replace(after, standing)
+            return after.version
+
+    async def fork(self, fork: Fork) -> int:
+        """Copy the dictionary of messages."""
+        with self._lock:
+            now = self.now()
+            parent = self._live(self._all.get(fork.conversation_id), now)
+            standing = self._all.get(fork.new_id)
+            live = self._live(standing, now)
+            child = branches.forked(parent.record() if parent else None, live.header if live else None, fork, now)
+            self._replace(child, standing)
+            return child.message_count
+
+    async def forget_user(self, user_id: str) -> int:
+        """Drop all of the user's."""
+        with self._lock:
+            now = self.now()
+            owned = list(self._of_user.get(user_id, {}).values())
+            for kept in owned:
+                self._forget(kept)
+            return sum(self._live(kept, now) is not None for kept in owned)
+
+    async def stats(self, user_id: str | None) -> Stats:
+        """Counts over the headers."""
+        with self._lock:
+            now = self.now()
+            live = [kept for kept in self._candidates(MemoryQuery(user_id=user_id)) if self._live(kept, now)]
+            created = [kept.header.created_at for kept in live]
+            return Stats(
+                conversations=len(live),
+                messages=sum(len(kept.messages) for kept in live),
+                size=sum(kept.size for kept in live),
+                oldest=min(created, default=None),
+                newest=max(created, default=None),
+            )
+
+    async def ping(self) -> Ping:
+        """How much is kept."""
+        with self._lock:
+            size = sum(kept.size for kept in self._all.values())
+            metrics = {"active_connections": 0, "memory_usage": size, "conversations": len(self._all)}
+        return Ping(
+            "conversations are kept in this process",
+            warnings=("nothing survives the end of this process; use sqlite, redis or postgres to keep it",),
+            metrics=FrozenDict(metrics),
+            details=FrozenDict({"durability": "none", "max_conversations": self._most}),
+        )
+
+    # The indexes; all of these are called under the lock.
+
+    def _candidates(self, query: MemoryQuery) -> Any:
+        index = self._all if query.user_id is None else self._of_user.get(query.user_id, OrderedDict[str, _Kept]())
+        if query.conversation_id is None:
+            return index.values()
+        kept = index.get(query.conversation_id)
+        return [kept] if kept else []
+
+    def _newest_first(self, query: MemoryQuery) -> Any:
+        if self._in_order:
+            return reversed(self._candidates(query))
+        return sorted(self._candidates(query), key=_activity, reverse=True)
+
+    def _live(self, kept: _Kept | None, now: datetime) -> _Kept | None:
+        return kept if kept is not None and rules.live(kept.header, now) else None
+
+    def _seen(self, conversation_id: str, scope: str | None) -> _Kept | None:
+        kept = self._live(self._all.get(conversation_id), self.now())
+        return kept if kept is not None and scope in (None, kept.header.user_id) else None
+
+    def _replace(self, record: Record, standing: _Kept | None) -> None:
+        kept = _Kept(replace(record, messages=()))
+        for message in record.messages:
+            kept.add(message, len(codec.encode(message)))
+        self._put(kept, standing)
+
+    def _put(self, kept: _Kept, standing: _Kept | None, owned_by: str | None = None) -> None:
+        key = kept.header.conversation_id
+        if standing is not None:
+            self._unindex(key, owned_by or standing.header.user_id)
+        last = next(reversed(self._all.values()), None)
+        if last is not None and last.header.conversation_id != key and _activity(kept) <= _activity(last):
+            self._in_order = False
+        self._all[key] = kept
+        self._all.move_to_end(key)
+        if kept.header.user_id is not None:
+            self._of_user.setdefault(kept.header.user_id, OrderedDict())[key] = kept
+        while len(self._all) > self._most:
+            self._forget(next(iter(self._all.values())))
+
+    def _forget(self, kept: _Kept) -> None:
+        key = kept.header.conversation_id
+        del self._all[key]
+        self._unindex(key, kept.header.user_id)
+
+    def _unindex(self, key: str, user_id: str | None) -> None:
+        owned = self._of_user.get(user_id) if user_id is not None else None
+        if owned is not None:
+            owned.pop(key, None)
+            if not owned and user_id is not None:
+                del self._of_user[user_id]
+
+
+def _activity(kept: _Kept) -> tuple[datetime, str]:
+    return rules.activity_key(kept.header)
+
+
+def _held(kept: _Kept | None, write: Write) -> dict[str, bytes]:
+    if kept is None or write.replace:
+        return {}
+    there = ((message.message_id, kept.messages.get(message.message_id)) for message in write.messages)
+    return {key: codec.encode(message) for key, message in there if message is not None}
+
+
+def create_in_memory_provider(config: InMemoryConfig | None = None) -> BackendProvider:
+    """A provider that keeps conversations in this process; they are gone when it ends."""
+    config = config or InMemoryConfig()
+    return BackendProvider(InMemoryBackend(config), config)
+
+
+@hookimpl
+def jaf_memory_provider() -> ProviderSpec:
+    """The provider named `memory`."""
+    return ProviderSpec(
+        name="memory",
+        config=InMemoryConfig,
+        backend=InMemoryBackend,
+        persistence="none: conversations are gone when the process ends",
+        summary="in this process, for development and tests",
+    )

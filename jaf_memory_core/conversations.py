@@ -1,0 +1,180 @@
+"""`ConversationMemory`, what is asked of conversations (`MemoryQuery`), and what the answers look like."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+
+import msgspec
+from pydantic import AfterValidator, Field
+
+from jaf_memory_core.messages import Message
+from jaf_memory_core.values import EMPTY, Count, Identifier, Items, Json, Text, Value
+
+
+def _utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(timezone.utc)
+    except (OverflowError, ValueError):  # datetime.min and datetime.max have no neighbouring time zones
+        return moment.replace(tzinfo=timezone.utc)
+
+
+Moment = Annotated[datetime, AfterValidator(_utc)]
+"""A datetime; a naive one is local time. Kept in UTC."""
+
+
+LONGEST_TTL = 100 * 366 * 86_400
+"""Seconds: no conversation may be told to stay longer, unless for ever."""
+
+
+class ConversationMemory(Value, frozen=True, omit_defaults=True):
+    """A whole conversation, frozen all the way down.
+
+    Attributes:
+        conversation_id: its id, 1 to 255 characters.
+        user_id: the owner, or `None`; `metadata["user_id"]` shows it too.
+        messages: a tuple of `Message`s, oldest first.
+        metadata: a read-only dict.
+        created_at, updated_at, expires_at: UTC, by the store's clock; `None` before it is stored, or for no expiry.
+        ttl: seconds by which each write renews `expires_at`, or `None`.
+        version: grows by one with each write; 0 before it is stored.
+        incarnation: random at creation: a conversation made again under an old id is another one.
+        message_count: how many messages are stored, also where they were not asked for.
+    """
+
+    conversation_id: Identifier
+    user_id: Identifier | None = None
+    messages: Items[Message] = ()
+    metadata: Json = EMPTY
+    created_at: Moment | None = None
+    updated_at: Moment | None = None
+    expires_at: Moment | None = None
+    ttl: Annotated[float, Field(gt=0, le=LONGEST_TTL)] | None = None
+    version: Count = 0
+    incarnation: str = ""
+    message_count: Count | None = None
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            conversation_id: str,
+            user_id: str | None = None,
+            messages: Sequence[Message] = (),
+            metadata: Mapping[str, Any] = EMPTY,
+            **rest: Any,
+        ) -> None: ...
+
+    def __post_init__(self) -> None:
+        if self.message_count is None:
+            msgspec.structs.force_setattr(self, "message_count", len(self.messages))
+
+
+class MemoryQuery(Value, frozen=True, omit_defaults=True):
+    """Which conversations; all filters hold together, and `None` is no filter.
+
+    Attributes:
+        conversation_id: that one conversation.
+        user_id: the owner.
+        trace_id: equal to `metadata["trace_id"]`.
+        metadata: top-level keys that must have exactly these JSON values (1, 1.0 and True differ).
+        since, until: on `created_at`; from inclusive, to exclusive. A naive datetime is local time.
+        active_since, active_until: the same on `updated_at`.
+        limit: at most so many; `None` is all.
+        offset: skip so many first; `after()` is faster and does not repeat.
+        include_messages: `False` leaves `messages` empty; `message_count` still tells how many there are.
+        cursor: made by `after()`.
+    """
+
+    conversation_id: Identifier | None = None
+    user_id: Identifier | None = None
+    trace_id: Text | None = None
+    metadata: Json | None = None
+    since: Moment | None = None
+    until: Moment | None = None
+    active_since: Moment | None = None
+    active_until: Moment | None = None
+    limit: Annotated[int, Field(ge=0)] | None = None
+    offset: Count = 0
+    include_messages: bool = True
+    cursor: tuple[datetime, datetime, str] | None = None
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            conversation_id: str | None = None,
+            user_id: str | None = None,
+            trace_id: str | None = None,
+            metadata: Mapping[str, Any] | None = None,
+            since: datetime | None = None,
+            until: datetime | None = None,
+            **rest: Any,
+        ) -> None: ...
+
+    def after(self, last: ConversationMemory) -> MemoryQuery:
+        """The same query for what comes after `last`, a conversation that this query returned.
+
+        Raises:
+            ValueError: if `last` was never stored, and so has no place in the order.
+        """
+        if last.created_at is None or last.updated_at is None:
+            raise ValueError("after() takes a conversation that a query returned; this one was never stored")
+        cursor = (last.created_at, last.updated_at, last.conversation_id)
+        return msgspec.structs.replace(self, cursor=cursor, offset=0)
+
+
+class MessagePage(tuple[Message, ...]):  # noqa: SLOT001  (`before` needs a `__dict__`)
+    """A page of messages, oldest first, as a tuple that knows its place.
+
+    Attributes:
+        before: give this to `get_messages(id, before=…)` for the page before; `None` when there is nothing older.
+    """
+
+    before: int | None
+
+    def __new__(cls, messages: Iterable[Message] = (), before: int | None = None) -> MessagePage:
+        """Make a page of these messages."""
+        page = super().__new__(cls, messages)
+        page.before = before
+        return page
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return tuple(self), self.before
+
+
+class _UserStats(TypedDict, total=False):
+    user_conversations: int
+    user_messages: int
+
+
+class MemoryStats(_UserStats):
+    """What `get_stats` answers; with a user, all of it is about that user's conversations."""
+
+    total_conversations: int
+    total_messages: int
+    avg_messages_per_conversation: float
+    total_storage_size: int
+    """Bytes of the encoded messages."""
+    oldest_conversation: datetime | None
+    newest_conversation: datetime | None
+
+
+class _HealthDetails(TypedDict, total=False):
+    message: str
+    error: str
+
+
+class MemoryHealth(_HealthDetails):
+    """What `health_check` answers; `message` when healthy, `error` when not."""
+
+    healthy: bool
+    provider: str
+    latency_ms: float
+    warnings: list[str]
+    """Where data can be lost or seen, in plain sentences."""
+    metrics: dict[str, Any]
+    """`active_connections`, `memory_usage` (bytes), `avg_response_time` (ms), and what the store adds."""
+    details: dict[str, Any]

@@ -1,0 +1,238 @@
+"""From settings to an open provider: what an application calls first."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from jaf_memory_core.errors import MemoryConfigurationError, MemoryConnectionError, MemoryError
+from jaf_memory_core.guard import Deadline
+from jaf_memory_core.protocol import ManagedMemoryProvider, MemoryProvider
+from jaf_memory_core.provider import BackendProvider
+from jaf_memory_core.settings import CoreSettings, ProviderConfig, load
+from jaf_memory_core.wording import has_credentials
+
+if TYPE_CHECKING:
+    from jaf_memory_core.hooks import ProviderSpec
+    from jaf_memory_core.registry import Plugins
+
+# The registry and the environment are imported in functions, for those who create a provider by its name: a
+# program that imports jaf_memory_core for its types starts faster without them.
+
+logger = logging.getLogger("jaf_memory_core")
+
+DOCUMENTED = tuple(name for name in vars(MemoryProvider) if not name.startswith("_"))
+"""The six methods that every provider has."""
+
+MANAGED = tuple(name for name in vars(ManagedMemoryProvider) if not name.startswith("_"))
+"""What a provider over a backend offers beside them."""
+
+GRACE = 0.2
+"""Seconds by which a provider that keeps the deadline itself may be late before it is cut off from outside."""
+
+
+async def create_memory_provider_from_env(environ: Mapping[str, str] | None = None) -> ManagedMemoryProvider:
+    """Create and open the provider that the environment describes; `JAF_MEMORY_TYPE` chooses it.
+
+    Args:
+        environ: the variables; `os.environ` when `None`.
+
+    Returns:
+        the open provider; close it in the end. Of all that its type promises, a third party's may have the six
+        documented methods only: `missing_methods` tells.
+
+    Raises:
+        MemoryConfigurationError: a setting, a plugin or a driver is wrong or missing.
+        MemoryConnectionError: the store cannot be reached.
+    """
+    core, spec, config = _described(environ)
+    _warn_of_unknown(environ, spec)
+    return await _opened(spec, config, core.plugins)
+
+
+def _described(environ: Mapping[str, str] | None) -> tuple[CoreSettings, ProviderSpec, ProviderConfig]:
+    from jaf_memory_core import registry
+
+    core = load(CoreSettings, environ)
+    spec = registry.load(core.type)
+    return core, spec, load(spec.config, environ)
+
+
+def _warn_of_unknown(environ: Mapping[str, str] | None, spec: ProviderSpec) -> None:
+    from jaf_memory_core import registry
+    from jaf_memory_core.environment import unknown_variables
+
+    names = {one.name for group in registry.KINDS for one in registry.installed(group)}
+    for unknown in unknown_variables(environ, spec.name, spec.config, names):
+        hint = f"; did you mean {unknown.suggestion}?" if unknown.suggestion else ""
+        logger.warning("nothing reads the variable %s%s", unknown.name, hint)
+
+
+async def create_memory_provider(
+    name: str, config: ProviderConfig | None = None, *, plugins: Sequence[str] = ()
+) -> ManagedMemoryProvider:
+    """Create and open a provider by its name; the environment is not looked at.
+
+    Args:
+        name: memory, sqlite, redis, postgres, or the name that an installed plugin has.
+        config: its settings; the defaults when `None`.
+        plugins: names of cross-cutting plugins, in the order in which they act.
+
+    Returns:
+        the open provider; see `create_memory_provider_from_env`.
+
+    Raises:
+        MemoryConfigurationError: a plugin or a driver is wrong or missing, or the settings are another provider's.
+        MemoryConnectionError: the store cannot be reached.
+    """
+    from jaf_memory_core import registry
+
+    spec = registry.load(name)
+    if config is None:
+        config = spec.config()
+    elif not isinstance(config, spec.config):
+        text = f"the memory provider {name!r} takes a {spec.config.__name__}, not a {type(config).__name__}"
+        raise MemoryConfigurationError(text, provider=name)
+    return await _opened(spec, config, plugins)
+
+
+async def _opened(spec: ProviderSpec, config: ProviderConfig, plugins: Sequence[str]) -> ManagedMemoryProvider:
+    from jaf_memory_core import registry
+
+    if spec.backend is None and plugins:
+        raise MemoryConfigurationError(
+            f"plugins ({', '.join(plugins)}) cannot be applied to the memory provider {spec.name!r}: it brings a "
+            "provider of its own, which would store and answer past them",
+            provider=spec.name,
+        )
+    offered = registry.load_plugins(plugins)
+    try:
+        provider = await _made(spec, config, offered)
+    except ModuleNotFoundError as error:
+        # Some plugins import their driver only now, so that others start faster without it.
+        raise registry.missing_module(registry.find(spec.name), error) from error
+    lacking = [name for name in DOCUMENTED if not callable(getattr(provider, name, None))]
+    if lacking:
+        entry = registry.find(spec.name)
+        raise MemoryConfigurationError(
+            f"what {entry} creates is no memory provider: it lacks {', '.join(lacking)}",
+            provider=spec.name,
+            distribution=entry.distribution,
+            version=entry.version,
+        )
+    if isinstance(provider, BackendProvider):
+        try:
+            await provider.open()
+        except BaseException:
+            await provider.close()
+            raise
+    return cast("ManagedMemoryProvider", provider)
+
+
+async def _made(spec: ProviderSpec, config: ProviderConfig, offered: Plugins) -> object:
+    if spec.backend is not None:
+        backend = spec.backend(config)
+        return BackendProvider(backend, config, processors=offered.processors, observers=offered.observers)
+    assert spec.create is not None  # noqa: S101  (a ProviderSpec has one of the two)
+    return await _within(config.operation_timeout, spec.name, "creating it", spec.create(config))
+
+
+async def _within(seconds: float, name: str, what: str, answer: object) -> Any:
+    """Wait for what a third party's code may be waiting for, but no longer than the deadline."""
+    if not inspect.isawaitable(answer):
+        return answer
+    deadline = Deadline(seconds)
+    try:
+        with deadline:
+            return await answer
+    except TimeoutError as late:
+        if not deadline.expired:
+            raise
+        text = f"memory provider {name!r}: {what} did not end within {seconds:g} s"
+        raise MemoryConnectionError(text, provider=name) from late
+
+
+def missing_methods(provider: object) -> tuple[str, ...]:
+    """What a provider does not offer of all that our own offer beside the six documented methods.
+
+    Args:
+        provider: any provider.
+
+    Returns:
+        names of methods; none for a provider over a backend.
+    """
+    return tuple(name for name in MANAGED if not callable(getattr(provider, name, None)))
+
+
+def get_memory_provider_info(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Tell what the environment describes, without creating a provider or connecting to anything.
+
+    Args:
+        environ: the variables; `os.environ` when `None`.
+
+    Returns:
+        `type`, `persistence` (how durable, one sentence), `summary`, `distribution`, `version`, `api` (the plugin
+        API), `settings` (variable → value, secrets masked) and `plugins` (name, distribution and version of each).
+
+    Raises:
+        MemoryConfigurationError: a setting, a plugin or a driver is wrong or missing.
+    """
+    from jaf_memory_core import registry
+    from jaf_memory_core.environment import describe
+
+    core, spec, config = _described(environ)
+    entry = registry.find(spec.name)
+    plugins = [registry.find(name, registry.PLUGINS) for name in core.plugins]
+    return {
+        "type": spec.name,
+        "persistence": spec.persistence_of(config),
+        "summary": spec.summary,
+        "distribution": entry.distribution,
+        "version": entry.version,
+        "api": spec.api,
+        "settings": {row.variable: row.value_shown for row in describe(spec.config, environ)},
+        "plugins": [{"name": one.name, "distribution": one.distribution, "version": one.version} for one in plugins],
+    }
+
+
+async def test_memory_provider_connection(
+    environ: Mapping[str, str] | None = None,  # noqa: PT028  (the document's name; no test)
+) -> dict[str, Any]:
+    """Create the provider that the environment describes, ask how it is, and close it.
+
+    Args:
+        environ: the variables; `os.environ` when `None`.
+
+    Returns:
+        what `health_check` answers, with `healthy`, `provider` and `message` or `error` in any case. Trouble with
+        the connection or the configuration is an answer, too, and is not raised.
+    """
+    name = ""
+    try:
+        name = load(CoreSettings, environ).type
+        core, spec, config = _described(environ)
+        _warn_of_unknown(environ, spec)
+        health = await _health(await _opened(spec, config, core.plugins), name, config.operation_timeout + GRACE)
+    except (MemoryError, OSError, asyncio.TimeoutError) as error:  # a third party's driver raises the latter two
+        text = str(error)
+        health = {"healthy": False, "error": type(error).__name__ if has_credentials(text) else text}
+    healthy = bool(health.get("healthy"))
+    key, text = ("message", "it answers") if healthy else ("error", "it does not say what is wrong")
+    if not health.get(key):
+        health[key] = text
+    return {**health, "healthy": healthy, "provider": health.get("provider") or name}
+
+
+# Otherwise pytest collects it from every test module that imports it.
+test_memory_provider_connection.__test__ = False  # type: ignore[attr-defined]
+
+
+async def _health(provider: ManagedMemoryProvider, name: str, seconds: float) -> dict[str, Any]:
+    try:
+        return dict(await _within(seconds, name, "its health check", provider.health_check()))
+    finally:
+        if "close" not in missing_methods(provider):
+            await _within(seconds, name, "closing it", provider.close())

@@ -1,0 +1,324 @@
+"""The guard: how an operation is tried. Deadlines, retries, translated errors and observers stand only here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from jaf_memory_core.backend import Backend
+from jaf_memory_core.conversations import MemoryQuery
+from jaf_memory_core.errors import MemoryConnectionError, MemoryError
+from jaf_memory_core.records import Record
+
+logger = logging.getLogger("jaf_memory_core")
+
+T = TypeVar("T")
+
+REPEATABLE = frozenset(
+    {
+        "append_messages",
+        "get_conversation",
+        "get_recent_messages",
+        "get_messages",
+        "get_conversation_until_message",
+        "get_condensed_conversation",
+        "find_conversations",
+        "iter_conversations",
+        "get_stats",
+    }
+)
+"""Operations that may be sent again after a lost answer: reads, and appends to existing conversations."""
+
+
+class OperationEvent(Struct, frozen=True):
+    """One operation of a provider, as observers are told of it; it never holds content, ids or secrets.
+
+    Attributes:
+        provider, operation: names.
+        seconds: how long it took, retries included.
+        attempts: how often it was sent.
+        error: name of the exception that ended it, or `None`.
+    """
+
+    provider: str
+    operation: str
+    seconds: float
+    attempts: int
+    error: str | None
+
+
+Observer = Callable[[OperationEvent], None]
+
+
+class Deadline:
+    """Cancels the running task after so many seconds, and says so; `asyncio.timeout` is not in Python 3.10."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.expired = False
+
+    def __enter__(self) -> Deadline:
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  (a coroutine runs in a task)
+        self._task = task
+        if sys.version_info >= (3, 11):
+            self._cancelling = task.cancelling()
+        self._timer = loop.call_later(self._seconds, self._expire)
+        return self
+
+    def _expire(self) -> None:
+        self.expired = True
+        self._task.cancel(msg=self)
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        if not self.expired:
+            return
+        if sys.version_info >= (3, 11):
+            ours = self._task.uncancel() <= self._cancelling
+        else:
+            ours = error is not None and error.args == (self,)
+        if ours and isinstance(error, asyncio.CancelledError):
+            raise TimeoutError from error
+
+
+class Guard:
+    """Runs every operation of one backend, for a provider and for all its `for_user` views."""
+
+    def __init__(self, backend: Backend, *, operation_timeout: float, observers: Sequence[Observer] = ()) -> None:
+        self.backend = backend
+        self.operation_timeout = operation_timeout
+        self._observers = tuple(observers)
+        self._pid = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._closed = False
+        self._operations = 0
+        self._seconds = 0.0
+
+    @property
+    def average_seconds(self) -> float:
+        """Mean duration of the operations so far."""
+        return self._seconds / self._operations if self._operations else 0.0
+
+    async def run(
+        self, operation: str, call: Callable[[], Awaitable[T]], *, repeatable: bool | None = None, retry: bool = True
+    ) -> T:
+        """Run one operation of the backend within the deadline.
+
+        Args:
+            operation: the provider's method, for errors and observers.
+            call: makes the backend's coroutine; called again for each attempt.
+            repeatable: whether it may be sent again after a lost answer (default: by its name).
+            retry: `False` tells at once how things stand.
+
+        Raises:
+            MemoryConnectionError: not reached, not in time, closed, or in the wrong loop or process.
+            MemoryError: what the backend refused, or what its driver's error was translated to.
+        """
+        if repeatable is None:
+            repeatable = operation in REPEATABLE
+        attempt = _Attempt(self, operation, repeatable=repeatable, retry=retry)
+        started = time.perf_counter()
+        deadline = Deadline(self.operation_timeout)
+        error: BaseException | None = None
+        try:
+            if not self.backend.waits:
+                await self.ready()
+                return await attempt.once(call)
+            with deadline:
+                return await attempt.until_done(call, deadline)
+        except StopAsyncIteration:
+            raise
+        except BaseException as other:
+            error = attempt.too_late() if deadline.expired and isinstance(other, TimeoutError) else other
+            if error is not other:
+                raise error from other
+            raise
+        finally:
+            self._tell(operation, started, attempt.count, error)
+
+    def _tell(self, operation: str, started: float, attempts: int, error: BaseException | None) -> None:
+        seconds = time.perf_counter() - started
+        self._operations += 1
+        self._seconds += seconds
+        if self._observers:
+            failed = type(error).__name__ if error is not None else None
+            event = OperationEvent(self.backend.name, operation, seconds, attempts, failed)
+            for observer in self._observers:
+                try:
+                    observer(event)
+                except Exception:
+                    logger.warning("an observer failed", exc_info=True)
+
+    async def iterate(self, operation: str, query: MemoryQuery) -> AsyncIterator[Record]:
+        """Scan with a deadline for each record; after a lost connection it goes on behind the last one."""
+        source = self.backend.scan(query)
+        try:
+            while True:
+                try:
+                    record = await self.run(operation, source.__anext__, retry=False)
+                except StopAsyncIteration:
+                    return
+                except MemoryConnectionError as error:
+                    if not error.retryable or self._closed:
+                        raise
+                    await _close_source(source)
+                    source = self.backend.scan(query)
+                    try:
+                        record = await self.run(operation, source.__anext__, retry=False)
+                    except StopAsyncIteration:
+                        return
+                query = _behind(query, record)
+                yield record
+        finally:
+            await _close_source(source)
+
+    async def ready(self) -> None:
+        """Open the backend on this loop if it is not yet; refuse what must not go on."""
+        self.check()
+        loop = asyncio.get_running_loop()
+        if loop is self._loop:
+            return
+        if self.backend.loop_bound:
+            await self._move_to(loop)
+        else:
+            await self.backend.open()
+            self._loop = loop
+
+    def check(self) -> None:
+        """Refuse a provider that is closed, or that a fork has copied, before anything touches its connections.
+
+        Raises:
+            MemoryConnectionError: not retryable.
+        """
+        if self._closed:
+            raise self._refused("the provider is closed; create a new one")
+        if self._pid != os.getpid():
+            raise self._refused("the provider was made before a fork; create it in the process that uses it")
+
+    async def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
+        before = self._loop
+        if before is not None:
+            if before.is_running():
+                raise self._refused("the provider is in use on another event loop; create one for each loop")
+            self.backend.abandon()
+            self._loop = None
+        if self._opening is None or self._opening.get_loop() is not loop or self._opening.done():
+            # A task of its own: the caller who came first may be cancelled while others wait for the same.
+            self._opening = loop.create_task(self._open_on(loop))
+            self._opening.add_done_callback(_heard)
+        await asyncio.shield(self._opening)
+
+    async def _open_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        await self.backend.open()
+        self._loop = loop
+
+    def _refused(self, text: str) -> MemoryConnectionError:
+        return MemoryConnectionError(text, provider=self.backend.name, retryable=False)
+
+    async def close(self) -> None:
+        """Close the backend, once, within the deadline."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._pid != os.getpid():
+            return
+        if self.backend.loop_bound and self._loop is not asyncio.get_running_loop():
+            self.backend.abandon()
+            return
+        try:
+            with Deadline(self.operation_timeout):
+                await self.backend.close()
+        except TimeoutError:
+            logger.warning("closing provider %s took too long; its connections were left", self.backend.name)
+            self.backend.abandon()
+
+
+class _Attempt:
+    """The attempts of one operation."""
+
+    def __init__(self, guard: Guard, operation: str, *, repeatable: bool, retry: bool) -> None:
+        self._guard = guard
+        self._operation = operation
+        self._repeatable = repeatable
+        self._retry = retry
+        self._last: MemoryError | None = None
+        self.count = 0
+
+    async def until_done(self, call: Callable[[], Awaitable[T]], deadline: Deadline) -> T:
+        while True:
+            try:
+                await self._opened()
+                return await self.once(call)
+            except MemoryError as error:
+                # In Python 3.10 a time-out of the driver may swallow the deadline's cancellation.
+                if deadline.expired or not self._again(error):
+                    raise
+                self._last = error
+            await asyncio.sleep(random.uniform(0.5, 1.0) * min(1.0, 0.02 * 2 ** min(self.count, 10)))  # noqa: S311
+
+    async def _opened(self) -> None:
+        backend = self._guard.backend
+        try:
+            await self._guard.ready()
+        except backend.driver_errors as error:
+            problem = self._translated(error)
+            problem.outcome = "not_applied"  # nothing of the operation was sent yet
+            raise problem from error
+
+    async def once(self, call: Callable[[], Awaitable[T]]) -> T:
+        backend = self._guard.backend
+        self.count += 1
+        try:
+            return await call()
+        except MemoryError as error:
+            error.provider = error.provider or backend.name
+            raise
+        except backend.driver_errors as error:
+            raise self._translated(error) from error
+
+    def _translated(self, error: Exception) -> MemoryError:
+        problem = self._guard.backend.translate(error, self._operation)
+        problem.provider = problem.provider or self._guard.backend.name
+        return problem
+
+    def _again(self, error: MemoryError) -> bool:
+        return self._retry and error.retryable and (self._repeatable or error.outcome == "not_applied")
+
+    def too_late(self) -> MemoryConnectionError:
+        unsent = self.count == 0 or self._operation in REPEATABLE - {"append_messages"}
+        reason = f"; the last try failed: {self._last}" if self._last else ""
+        return MemoryConnectionError(
+            f"{self._operation} did not end within {self._guard.operation_timeout:g} s{reason}",
+            provider=self._guard.backend.name,
+            outcome="not_applied" if unsent else "unknown",
+        )
+
+
+def _behind(query: MemoryQuery, record: Record) -> MemoryQuery:
+    return replace(query, cursor=(record.created_at, record.updated_at, record.conversation_id))
+
+
+def _heard(opening: asyncio.Task[None]) -> None:
+    # Whoever waited may be gone; asyncio would then complain that nobody took the exception.
+    if not opening.cancelled():
+        opening.exception()
+
+
+async def _close_source(source: Any) -> None:
+    if hasattr(source, "aclose"):
+        await source.aclose()

@@ -1,0 +1,114 @@
+"""`Message` and its parts, in the form of the chat-completions interface that every agent engine speaks."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from msgspec import field
+from msgspec.structs import force_setattr
+
+from jaf_memory_core.values import EMPTY, FrozenDict, Identifier, Items, OpenValue, Text
+
+Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+
+
+def new_message_id() -> str:
+    """32 hexadecimal digits: the time to the millisecond, then 80 random bits.
+
+    It exists before the first attempt to store, so that a retry is safe. It begins with the time so that a store's
+    index of ids grows at its end: random ones touch, and split, pages all over it.
+    """
+    return ((time.time_ns() >> 20).to_bytes(6, "big") + os.urandom(10)).hex()
+
+
+class FunctionCall(OpenValue, frozen=True, omit_defaults=True):
+    """Which function the model calls; `arguments` is the JSON text as the model wrote it."""
+
+    name: Text
+    arguments: Text
+    further: FrozenDict = EMPTY
+
+
+class ToolCall(OpenValue, frozen=True, omit_defaults=True):
+    """One call that an assistant message makes; the tool's message answers with the same `tool_call_id`."""
+
+    _always: ClassVar[frozenset[str]] = frozenset({"type"})
+
+    id: Text
+    type: Text = "function"
+    function: FunctionCall | None = None
+    further: FrozenDict = EMPTY
+
+    def __post_init__(self) -> None:
+        # msgspec leaves out what *is* the default, not what equals it; equal calls are to have equal bytes.
+        if self.type == "function":
+            force_setattr(self, "type", "function")
+
+
+class ContentPart(OpenValue, frozen=True, omit_defaults=True):
+    """One part of a multi-part content: `type` says which (`"text"`, `"image_url"`, `"input_audio"`, `"file"`, …).
+
+    Whatever belongs to a type is kept as a further field: `part.image_url["url"]`.
+    """
+
+    type: Text
+    text: Text | None = None
+    further: FrozenDict = EMPTY
+
+
+class Attachment(OpenValue, frozen=True, omit_defaults=True):
+    """A file beside the text: a `url`, or base64 `data`, with its `mime_type` and `name`."""
+
+    kind: Text
+    mime_type: Text | None = None
+    name: Text | None = None
+    url: Text | None = None
+    data: Text | None = None
+    format: Text | None = None
+    further: FrozenDict = EMPTY
+
+
+class Message(OpenValue, frozen=True, omit_defaults=True):
+    """One message of a conversation. Frozen all the way down; every further JSON field is kept.
+
+    Args:
+        role: system, developer, user, assistant, tool or function.
+        content: the text, a list of parts, or `None`.
+        name: name of the participant or tool.
+        tool_calls: the calls that an assistant makes, as `ToolCall`s or dicts.
+        tool_call_id: the call that a tool's message answers.
+        attachments: files beside the text, as `Attachment`s or dicts.
+        message_id: 1 to 255 characters; made when absent. Storing the same id again never doubles the message.
+
+    Raises:
+        MemoryInvalidInputError: with what was given and what is allowed.
+    """
+
+    _always: ClassVar[frozenset[str]] = frozenset({"content"})
+
+    role: Role
+    content: Text | Items[ContentPart] | None = None
+    name: Text | None = None
+    tool_calls: Items[ToolCall] | None = None
+    tool_call_id: Text | None = None
+    attachments: Items[Attachment] | None = None
+    message_id: Identifier = field(default_factory=new_message_id)
+    further: FrozenDict = EMPTY
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            role: str,
+            content: str | Sequence[ContentPart | Mapping[str, Any]] | None = None,
+            *,
+            name: str | None = None,
+            tool_calls: Sequence[ToolCall | Mapping[str, Any]] | None = None,
+            tool_call_id: str | None = None,
+            attachments: Sequence[Attachment | Mapping[str, Any]] | None = None,
+            message_id: str = ...,
+            **further: Any,
+        ) -> None: ...

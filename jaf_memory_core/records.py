@@ -1,0 +1,196 @@
+"""What passes between a provider and its backend: records, and the requests that ask for a change.
+
+All of it is frozen and already checked. A request may grow a field without breaking any backend.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from typing import NamedTuple
+
+from msgspec import UNSET, Struct, UnsetType, field
+
+from jaf_memory_core.messages import Message
+from jaf_memory_core.values import EMPTY, FrozenDict
+
+
+def new_incarnation() -> str:
+    """16 random hexadecimal digits: what tells a conversation from an earlier one of the same id."""
+    return os.urandom(8).hex()
+
+
+class Stamp(NamedTuple):
+    """Which state of which conversation: what a compare-and-swap expects to find."""
+
+    incarnation: str
+    version: int
+
+
+class Record(Struct, frozen=True, omit_defaults=True):
+    """A conversation as it is kept.
+
+    Attributes:
+        conversation_id, user_id, messages, metadata: as the application gave them (metadata without the owner).
+        incarnation, version: together the `stamp`.
+        created_at, updated_at: UTC, by the store's clock. `updated_at` never runs backwards.
+        expires_at: from this moment on the conversation is absent; `None` for never.
+        ttl: seconds by which each write renews `expires_at`; `None`: writes leave it alone.
+        first_position: position of the oldest message kept; a cap has removed so many before it.
+        trimmed: whether a cap ever left out a message.
+        message_count: how many messages are kept, also in a record that was read without them.
+    """
+
+    conversation_id: str
+    incarnation: str
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    user_id: str | None = None
+    messages: tuple[Message, ...] = ()
+    metadata: FrozenDict = EMPTY
+    expires_at: datetime | None = None
+    ttl: float | None = None
+    first_position: int = 0
+    trimmed: bool = False
+    message_count: int = 0
+
+    @property
+    def stamp(self) -> Stamp:
+        """The state that this record shows."""
+        return Stamp(self.incarnation, self.version)
+
+
+class Origin(Struct, frozen=True):
+    """Times that an import keeps for a conversation that it makes."""
+
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+    ttl: float | None = None
+
+
+class Write(Struct, frozen=True):
+    """A store (`replace`) or an append.
+
+    Attributes:
+        messages, bodies: distinct ids, cut to `max_messages`; each body is its message as `codec.encode` writes it.
+        metadata: merged by top-level key; holds no owner.
+        user_id: the owner that the caller states. It is given to a conversation without one; another's is a conflict.
+        scope: set by `for_user`: a conversation of anybody else, or of nobody, does not exist for this request.
+        create: whether a missing conversation is made.
+        expected_version: a conflict unless the conversation stands at this version (0: does not exist).
+        ttl: seconds, for a conversation that this write makes.
+        max_messages: the cap; the newest stay.
+        dropped: how many messages the cut to `max_messages` took from the batch.
+        incarnation: for a conversation that this write makes.
+        origin: times for a conversation that this write makes.
+    """
+
+    conversation_id: str
+    messages: tuple[Message, ...] = ()
+    bodies: tuple[bytes, ...] = ()
+    metadata: FrozenDict = EMPTY
+    user_id: str | None = None
+    scope: str | None = None
+    replace: bool = False
+    create: bool = False
+    expected_version: int | None = None
+    ttl: float | None = None
+    max_messages: int | None = None
+    dropped: int = 0
+    incarnation: str = field(default_factory=new_incarnation)
+    origin: Origin | None = None
+
+
+class Amend(Struct, frozen=True):
+    """A change of metadata, or of the expiry, of a conversation that must be there.
+
+    Attributes:
+        ttl: seconds from now, `None` for never, `UNSET` to leave the expiry as it is (but renewed).
+        expected: a conflict unless the conversation stands in exactly this state; `None` takes any.
+    """
+
+    conversation_id: str
+    metadata: FrozenDict = EMPTY
+    user_id: str | None = None
+    scope: str | None = None
+    ttl: float | UnsetType | None = UNSET
+    expected: Stamp | None = None
+
+
+class Truncate(Struct, frozen=True):
+    """Remove a message and all after it."""
+
+    conversation_id: str
+    message_id: str
+    scope: str | None = None
+
+
+class Revise(Struct, frozen=True):
+    """Put messages into the places of others, all or nothing.
+
+    Attributes:
+        ids: which messages go; distinct.
+        messages, bodies: what comes into their places, in the same order; distinct ids, which may be the old ones.
+    """
+
+    conversation_id: str
+    ids: tuple[str, ...]
+    messages: tuple[Message, ...]
+    bodies: tuple[bytes, ...]
+    scope: str | None = None
+
+
+class Fork(Struct, frozen=True):
+    """Copy a conversation to a new id, up to, without, a message; `None` copies all of it.
+
+    Attributes:
+        incarnation: the new conversation's.
+    """
+
+    conversation_id: str
+    new_id: str
+    until_message_id: str | None = None
+    scope: str | None = None
+    incarnation: str = field(default_factory=new_incarnation)
+
+
+class Tail(Struct, frozen=True):
+    """Read the last `limit` messages, or the last before a position."""
+
+    conversation_id: str
+    limit: int
+    before: int | None = None
+    scope: str | None = None
+
+
+class Page(Struct, frozen=True):
+    """Messages, oldest first.
+
+    Attributes:
+        first: position of the first of them (of where it would stand, when there are none).
+        more: whether older messages stand before it.
+    """
+
+    messages: tuple[Message, ...]
+    first: int
+    more: bool
+
+
+class Stats(Struct, frozen=True):
+    """Counts over conversations that have not expired; `size` in bytes of encoded messages."""
+
+    conversations: int = 0
+    messages: int = 0
+    size: int = 0
+    oldest: datetime | None = None
+    newest: datetime | None = None
+
+
+class Ping(Struct, frozen=True):
+    """How the store is, for `health_check`."""
+
+    message: str
+    warnings: tuple[str, ...] = ()
+    metrics: FrozenDict = EMPTY
+    details: FrozenDict = EMPTY

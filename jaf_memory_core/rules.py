@@ -1,0 +1,323 @@
+"""The rules of the contract as pure functions: no I/O, no clock, nothing of any store.
+
+Every backend decides by these, whether it keeps a conversation in one piece or in rows, so that all decide alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import UNSET
+
+from jaf_memory_core import codec
+from jaf_memory_core.conversations import MemoryQuery
+from jaf_memory_core.errors import MemoryConflictError, MemoryNotFoundError
+from jaf_memory_core.records import Amend, Page, Record, Tail, Truncate, Write
+from jaf_memory_core.results import WriteResult
+from jaf_memory_core.values import FrozenDict
+
+RESERVED = "jaf-memory:"
+"""Metadata keys that begin so are the provider's own: never shown, never taken from an application."""
+
+SUMMARY = f"{RESERVED}summary"
+"""Metadata key of the summary that covers a conversation's older messages."""
+
+
+def live(record: Record | None, now: datetime) -> Record | None:
+    """The record, or `None` when there is none or it has expired."""
+    if record is None or (record.expires_at is not None and record.expires_at <= now):
+        return None
+    return record
+
+
+def seen(record: Record | None, now: datetime, scope: str | None) -> Record | None:
+    """The record as somebody sees it: `None` too when `scope` names another user than its owner."""
+    record = live(record, now)
+    return record if record is None or scope is None or record.user_id == scope else None
+
+
+class Plan(NamedTuple):
+    """What a write comes to.
+
+    Attributes:
+        header: the conversation's header afterwards (its `messages` mean nothing).
+        fresh: indexes of the request's messages that are to be added, in order, behind those that stay.
+        cut: how many of the oldest messages go.
+        changed: `False` when there is nothing to write.
+    """
+
+    header: Record
+    fresh: tuple[int, ...]
+    cut: int
+    changed: bool
+
+    @property
+    def result(self) -> WriteResult:
+        """What the caller is told."""
+        return WriteResult(self.header.version, self.header.message_count, len(self.fresh))
+
+
+def plan_write(header: Record | None, write: Write, held: Mapping[str, bytes], now: datetime) -> Plan:
+    """Decide a store or an append.
+
+    Args:
+        header: the conversation as it stands and is live, with or without its messages, or `None`.
+        write: the request.
+        held: bodies of those of the request's messages that the conversation holds, by id; not used by a store.
+        now: the store's time.
+
+    Raises:
+        MemoryNotFoundError: append without `create`, and nothing there (for this user).
+        MemoryConflictError: another owner, another version, or other content under a held id.
+    """
+    _admit(header, write)
+    trimmed = header is not None and header.trimmed
+    fresh = tuple(range(len(write.messages))) if write.replace else _fresh(held, write, trimmed=trimmed)
+    if header is not None and not write.replace and not fresh and (write.messages or not _labels(header, write)):
+        return Plan(header, (), 0, changed=False)
+    _expect_version(header, write)
+    kept = 0 if header is None or write.replace else header.message_count
+    cut = max(0, kept + len(fresh) - write.max_messages) if write.max_messages is not None else 0
+    base = header or _created(write, now)
+    after = msgspec.structs.replace(
+        touched(base, now),
+        user_id=base.user_id or write.user_id,
+        metadata=merged(unsummarised(base.metadata) if write.replace else base.metadata, write.metadata),
+        message_count=kept + len(fresh) - cut,
+        first_position=0 if write.replace else base.first_position + cut,
+        trimmed=(trimmed and not write.replace) or cut > 0 or write.dropped > 0,
+    )
+    return Plan(after, fresh, cut, changed=True)
+
+
+def _labels(header: Record, write: Write) -> bool:
+    return bool(write.metadata) or (write.user_id is not None and header.user_id is None)
+
+
+def _admit(header: Record | None, write: Write) -> None:
+    if header is None:
+        if not write.create:
+            raise MemoryNotFoundError(write.conversation_id)
+        return
+    foreign = header.user_id is not None and write.user_id not in (None, header.user_id)
+    if write.scope is not None and header.user_id != write.scope:
+        if not write.create:
+            raise MemoryNotFoundError(write.conversation_id)
+        foreign = True
+    if foreign:
+        raise other_owner(write.conversation_id)
+
+
+def other_owner(conversation_id: str) -> MemoryConflictError:
+    """The conflict of owners; it names nobody."""
+    return MemoryConflictError(
+        f"conversation {conversation_id!r} belongs to somebody else; an owner is never changed, choose another id"
+    )
+
+
+def _expect_version(header: Record | None, write: Write) -> None:
+    actual = 0 if header is None else header.version
+    if write.expected_version is not None and write.expected_version != actual:
+        raise MemoryConflictError(
+            f"conversation {write.conversation_id!r} is at version {actual}, not at {write.expected_version}; "
+            "read it again, and decide anew",
+            expected_version=write.expected_version,
+            actual_version=actual,
+        )
+
+
+def _fresh(held: Mapping[str, bytes], write: Write, *, trimmed: bool) -> tuple[int, ...]:
+    if not held:
+        return tuple(range(len(write.messages)))
+    fresh, last_held = [], -1
+    for index, (message, body) in enumerate(zip(write.messages, write.bodies, strict=True)):
+        there = held.get(message.message_id)
+        if there is None:
+            fresh.append(index)
+        elif codec.same_body(there, body):
+            last_held = index
+        else:
+            raise other_content(write.conversation_id, message.message_id)
+    # On a trimmed conversation, what stands before a held message was there once, and a cap has removed it.
+    return tuple(index for index in fresh if not trimmed or index > last_held)
+
+
+def other_content(conversation_id: str, message_id: str) -> MemoryConflictError:
+    """The conflict of two contents under one message id."""
+    return MemoryConflictError(
+        f"conversation {conversation_id!r} holds message {message_id!r} with other content; "
+        "a message never changes, give the new one an id of its own"
+    )
+
+
+def _created(write: Write, now: datetime) -> Record:
+    origin = write.origin
+    return Record(
+        conversation_id=write.conversation_id,
+        incarnation=write.incarnation,
+        version=0,
+        created_at=(origin and origin.created_at) or now,
+        updated_at=now,
+        ttl=origin.ttl if origin else write.ttl,
+        expires_at=origin.expires_at if origin else None,
+    )
+
+
+def touched(header: Record, now: datetime) -> Record:
+    """The header after one more write: version, `updated_at`, and the expiry renewed."""
+    renewed = header.expires_at
+    if header.ttl is not None and (header.version or renewed is None):
+        renewed = now + timedelta(seconds=header.ttl)
+    return msgspec.structs.replace(
+        header, version=header.version + 1, updated_at=max(now, header.updated_at), expires_at=renewed
+    )
+
+
+def merged(metadata: FrozenDict, patch: Mapping[str, Any]) -> FrozenDict:
+    """Metadata with a patch merged in by top-level key."""
+    return FrozenDict({**metadata, **patch}) if patch else metadata
+
+
+def amended(header: Record | None, amend: Amend, now: datetime) -> Record:
+    """The header after a change of metadata or expiry.
+
+    Raises:
+        MemoryNotFoundError: nothing there (for this user).
+        MemoryConflictError: the patch names another owner, or the conversation is not in the expected state.
+    """
+    if header is None or (amend.scope is not None and header.user_id != amend.scope):
+        raise MemoryNotFoundError(amend.conversation_id)
+    if amend.user_id is not None and header.user_id not in (None, amend.user_id):
+        raise other_owner(amend.conversation_id)
+    if amend.expected is not None and amend.expected != header.stamp:
+        raise MemoryConflictError(
+            f"conversation {amend.conversation_id!r} has changed meanwhile; read it again, and decide anew",
+            expected_version=amend.expected.version,
+            actual_version=header.version,
+        )
+    if amend.ttl is not UNSET:
+        header = msgspec.structs.replace(header, ttl=amend.ttl, expires_at=None)
+    after = touched(header, now)
+    return msgspec.structs.replace(
+        after, user_id=header.user_id or amend.user_id, metadata=merged(header.metadata, amend.metadata)
+    )
+
+
+# Whole conversations: what a backend that keeps each in one piece needs beside the above.
+
+
+def written(record: Record | None, write: Write, now: datetime) -> tuple[Record, WriteResult]:
+    """The whole record after a store or an append; the very same object when there is nothing to write."""
+    ids = {message.message_id for message in write.messages}
+    messages = record.messages if record is not None and not write.replace else ()
+    held = {message.message_id: codec.encode(message) for message in messages if message.message_id in ids}
+    plan = plan_write(record, write, held, now)
+    if not plan.changed:
+        return plan.header, plan.result
+    messages = (messages + tuple(write.messages[index] for index in plan.fresh))[plan.cut :]
+    return msgspec.structs.replace(plan.header, messages=messages), plan.result
+
+
+def truncated(record: Record | None, truncate: Truncate, now: datetime) -> tuple[Record | None, int]:
+    """The whole record without that message and all after it, and how many went.
+
+    Raises:
+        MemoryNotFoundError: no such conversation (for this user).
+    """
+    if record is None or (truncate.scope is not None and record.user_id != truncate.scope):
+        raise MemoryNotFoundError(truncate.conversation_id)
+    for index, message in enumerate(record.messages):
+        if message.message_id == truncate.message_id:
+            after = touched(record, now)
+            kept = record.messages[:index]
+            removed = len(record.messages) - index
+            metadata = unsummarised(record.metadata, record.first_position + index)
+            return msgspec.structs.replace(after, messages=kept, message_count=index, metadata=metadata), removed
+    return record, 0
+
+
+def page(record: Record, tail: Tail) -> Page:
+    """The asked-for page of a whole record."""
+    first, end = bounds(record, tail)
+    messages = record.messages[first - record.first_position : end - record.first_position]
+    return Page(messages, first, more=first > record.first_position)
+
+
+def bounds(header: Record, tail: Tail) -> tuple[int, int]:
+    """From which position (inclusive) to which (exclusive) a page reaches."""
+    oldest = header.first_position
+    end = oldest + header.message_count
+    if tail.before is not None:
+        end = max(oldest, min(end, tail.before))
+    return max(oldest, end - tail.limit), end
+
+
+# Queries: the plain-Python meaning of `MemoryQuery`.
+
+
+def matches(record: Record, query: MemoryQuery) -> bool:
+    """Whether a live record passes every filter of the query (its cursor, limit and offset aside)."""
+    return (
+        query.conversation_id in (None, record.conversation_id)
+        and query.user_id in (None, record.user_id)
+        and _within(record.created_at, query.since, query.until)
+        and _within(record.updated_at, query.active_since, query.active_until)
+        and (query.trace_id is None or holds(record, {"trace_id": query.trace_id}))
+        and (query.metadata is None or holds(record, query.metadata))
+    )
+
+
+def _within(moment: datetime, since: datetime | None, until: datetime | None) -> bool:
+    return (since is None or moment >= since) and (until is None or moment < until)
+
+
+def holds(record: Record, wanted: Mapping[str, Any]) -> bool:
+    """Whether metadata has exactly these JSON values under these top-level keys; the owner counts as `user_id`."""
+    shown = shown_metadata(record)
+    return all(key in shown and codec.canonical(shown[key]) == codec.canonical(wanted[key]) for key in wanted)
+
+
+def shown_metadata(record: Record) -> FrozenDict:
+    """Metadata as the application sees it: the owner is in it, and what the provider keeps there is not."""
+    metadata = applications(record.metadata)
+    if record.user_id is None:
+        return metadata
+    return FrozenDict({**metadata, "user_id": record.user_id})
+
+
+def applications(metadata: FrozenDict) -> FrozenDict:
+    """Metadata without the keys that the provider keeps for itself."""
+    if not any(key.startswith(RESERVED) for key in metadata):
+        return metadata
+    return FrozenDict({key: value for key, value in metadata.items() if not key.startswith(RESERVED)})
+
+
+def unsummarised(metadata: FrozenDict, end: int = 0) -> FrozenDict:
+    """Metadata without a summary that covers position `end`: what was removed must not live on in it."""
+    summary = metadata.get(SUMMARY)
+    if not isinstance(summary, dict) or summary.get("position", end) < end:
+        return metadata
+    return FrozenDict({key: value for key, value in metadata.items() if key != SUMMARY})
+
+
+def activity_key(record: Record) -> tuple[datetime, str]:
+    """Order of `find_conversations`, reversed: newest `updated_at` first, ties by id descending."""
+    return record.updated_at, record.conversation_id
+
+
+def creation_key(record: Record) -> tuple[datetime, str]:
+    """Order of `iter_conversations` and `scan`."""
+    return record.created_at, record.conversation_id
+
+
+def activity_cursor(query: MemoryQuery) -> tuple[datetime, str] | None:
+    """`find_conversations` goes on strictly below this key."""
+    return None if query.cursor is None else (query.cursor[1], query.cursor[2])
+
+
+def creation_cursor(query: MemoryQuery) -> tuple[datetime, str] | None:
+    """`scan` goes on strictly above this key."""
+    return None if query.cursor is None else (query.cursor[0], query.cursor[2])

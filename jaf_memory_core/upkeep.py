@@ -1,0 +1,60 @@
+"""What a backend may offer beside storage, for `jaf-memory schema` and `jaf-memory adopt`.
+
+No base class is needed: a backend that has the methods offers them. They are called on a backend that was made but
+never opened, because a backend refuses to open over a store that still needs them, and outside the guard: each
+connects by itself, keeps its own deadlines, and raises `MemoryError`s, or `driver_errors` that `translate` understands.
+`close()` is called in the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Literal, Protocol, runtime_checkable
+
+from msgspec import Struct
+
+
+@runtime_checkable
+class HasSchema(Protocol):
+    """A store with definitions of its own: tables, indexes, functions."""
+
+    async def schema(self) -> str:
+        """All of them, as somebody with the rights for it would run them. Should not need a connection."""
+
+    async def apply_schema(self) -> Sequence[str]:
+        """Apply what is missing, all or nothing, however often it is called; what was applied, `()` for nothing."""
+
+
+class Adopted(Struct, frozen=True):
+    """One step of an adoption.
+
+    Attributes:
+        outcome: `"moved"`, `"held"` (it had been moved before), `"refused"`, or `"note"`: `text` is a sentence for the
+            operator that belongs to no single conversation, such as where the older data stands now.
+        conversation_id: which one; `""` for a note.
+        text: why it was refused, or the note. Never content, never a secret.
+        total: how many conversations there are to look at, where that is known.
+    """
+
+    outcome: Literal["moved", "held", "refused", "note"]
+    conversation_id: str = ""
+    text: str = ""
+    total: int | None = None
+
+
+@runtime_checkable
+class Adopts(Protocol):
+    """A store in which data of an older layout may stand, and can be moved into ours."""
+
+    def adopt(self, *, remove: bool = False) -> AsyncIterator[Adopted]:
+        """Move older data in; nothing of it is lost, whenever this is stopped, and running it again goes on.
+
+        Each conversation is verified by its digest before it counts as moved. Nothing that this package wrote is
+        overwritten: what stands in the way is refused, and told.
+
+        Args:
+            remove: whether the older form of a conversation is removed once it is verified. It stays otherwise.
+
+        Yields:
+            a step for each conversation, and notes; the first note says what was found.
+        """

@@ -1,0 +1,336 @@
+"""Frozen values: read-only containers for free JSON, and `Value`, the base of all our types.
+
+msgspec holds and decodes the values (a stored message costs 0.13 µs to read); pydantic checks what a caller gives
+to a constructor. `docs/decisions/0002-types.md` has the measurements behind that pair.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, NoReturn, TypeVar, get_type_hints
+
+import msgspec
+from msgspec import Struct, StructMeta
+from pydantic import (
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic_core import SchemaValidator, core_schema
+
+from jaf_memory_core.errors import MemoryInvalidInputError
+
+DEEPEST = 200
+"""Containers within containers beyond this are refused whatever the settings say: JSON readers recurse."""
+
+
+def _read_only(*_args: object, **_kwargs: object) -> NoReturn:
+    raise TypeError("what jaf-memory returns is read-only; make a copy with dict(...) or list(...) and change that")
+
+
+class FrozenDict(dict[str, Any]):
+    """A read-only `dict`: compares, iterates and goes through `json.dumps` like any other."""
+
+    __slots__ = ()
+    __setitem__ = __delitem__ = __ior__ = _read_only
+    clear = pop = popitem = setdefault = update = _read_only
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+    def __copy__(self) -> FrozenDict:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> FrozenDict:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FrozenDict, (dict(self),)
+
+
+class FrozenList(list[Any]):
+    """A read-only `list`: compares, iterates and goes through `json.dumps` like any other."""
+
+    __slots__ = ()
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = _read_only
+    append = clear = extend = insert = pop = remove = reverse = sort = _read_only
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(tuple(self))
+
+    def __copy__(self) -> FrozenList:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> FrozenList:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FrozenList, (list(self),)
+
+
+EMPTY = FrozenDict()
+
+
+def freeze(value: Any, *, where: str = "value", datetimes: bool = False, _room: int = DEEPEST) -> Any:
+    """Copy a JSON value into read-only containers.
+
+    Args:
+        value: `None`, bool, int, finite float, str, or lists, tuples and mappings (with string keys) of these.
+        where: how an error names the value.
+        datetimes: turn datetimes into ISO 8601 strings instead of refusing them.
+
+    Returns:
+        An equal value that cannot be changed.
+
+    Raises:
+        MemoryInvalidInputError: for anything that JSON cannot hold.
+    """
+    kind = type(value)
+    if kind is str or kind is int or kind is bool or value is None:
+        return value
+    if isinstance(value, Mapping | list | tuple):
+        if _room == 0:
+            raise MemoryInvalidInputError(f"{where} is nested more than {DEEPEST} deep; store it as a string instead")
+        if not isinstance(value, Mapping):
+            return FrozenList([freeze(item, where=where, datetimes=datetimes, _room=_room - 1) for item in value])
+        return FrozenDict(
+            {
+                _key(key, where): freeze(item, where=where, datetimes=datetimes, _room=_room - 1)
+                for key, item in value.items()
+            }
+        )
+    return _scalar(value, where, datetimes=datetimes)
+
+
+def _key(key: Any, where: str) -> str:
+    if isinstance(key, str):
+        return str.__str__(key)
+    raise MemoryInvalidInputError(f"{where} has a key of type {type(key).__name__}; keys are strings in JSON")
+
+
+def _scalar(value: Any, where: str, *, datetimes: bool) -> Any:
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return float(value)
+        raise MemoryInvalidInputError(f"{where} holds {float(value)!r}, which JSON cannot hold; give a number or None")
+    # Enum members and other subclasses are stored as the plain value that they are.
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int(value)
+    if datetimes and isinstance(value, datetime):
+        return value.isoformat()
+    raise MemoryInvalidInputError(
+        f"{where} holds a {type(value).__name__}, which JSON cannot hold; "
+        "allowed are None, bool, int, float, str, and lists and dicts of these"
+    )
+
+
+def thaw(value: Any) -> Any:
+    """Copy a frozen JSON value into plain, changeable dicts and lists."""
+    if isinstance(value, dict):
+        return {key: thaw(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [thaw(item) for item in value]
+    return value
+
+
+class _ExactStr:
+    """pydantic's own `str` refuses lone surrogates; a message may hold them."""
+
+    def __get_pydantic_core_schema__(self, _source: Any, _handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.is_instance_schema(str)
+
+    def __get_pydantic_json_schema__(self, _schema: Any, _handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"type": "string"}
+
+
+def identifier(value: Any) -> str:
+    """Check an id; a `ValueError` says what is wrong with it."""
+    if not isinstance(value, str):
+        raise ValueError(f"must be a str, not {type(value).__name__}")  # noqa: TRY004  (pydantic collects ValueErrors)
+    if not 1 <= len(value) <= 255:  # noqa: PLR2004
+        raise ValueError(f"must have 1 to 255 characters, not {len(value)}")
+    if "\0" in value:
+        raise ValueError("must not contain NUL")
+    if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+        raise ValueError("must not contain lone surrogates")
+    return str.__str__(value)  # of an Enum's member or another subclass, the plain value
+
+
+Text = Annotated[str, _ExactStr()]
+"""Any string, lone surrogates and NUL included."""
+
+Identifier = Annotated[str, PlainValidator(identifier, json_schema_input_type=str)]
+"""1 to 255 characters, any Unicode but NUL and lone surrogates."""
+
+
+def _metadata(value: Any) -> FrozenDict:
+    if isinstance(value, Mapping):
+        frozen: FrozenDict = freeze(value, where="metadata", datetimes=True)
+        return frozen
+    raise ValueError(f"must be a dict, not {type(value).__name__}")
+
+
+Json = Annotated[FrozenDict, PlainValidator(_metadata, json_schema_input_type=dict[str, Any])]
+"""A JSON object; datetimes in it become ISO 8601 strings."""
+
+Count = Annotated[int, Field(ge=0)]
+
+T = TypeVar("T")
+Items = Annotated[tuple[T, ...], Strict(False)]  # noqa: FBT003
+"""A tuple; a caller may give a list."""
+
+Plain = dict[str, Any]
+"""Plain dicts and lists all the way down."""
+
+
+class _Checked(StructMeta):
+    """Lets pydantic check the arguments of a constructor; decoding from a store does not come through here."""
+
+    def __call__(cls, /, *args: Any, **fields: Any) -> Any:  # noqa: N805  (of a metaclass)
+        if args:
+            fields = _named(cls, args, fields)
+        if fields.get("message_id", "") is None:
+            del fields["message_id"]  # other engines write `None` where there is no id yet
+        check = cls.__dict__.get("_check") or _build_check(cls)
+        try:
+            fields = check(fields)
+        except ValidationError as error:
+            raise _invalid(cls.__name__, error) from None
+        for name, value in fields.items():
+            if value.__class__ is not str and isinstance(value, str):
+                fields[name] = str.__str__(value)  # JSON writers refuse subclasses of str
+        known = cls._known  # type: ignore[attr-defined]
+        if not fields.keys() <= known:
+            # Sorted, so that equal messages have equal bytes: a message's own fields have no order.
+            extra = {name: freeze(fields.pop(name), where=name) for name in sorted(fields.keys() - known)}
+            fields["further"] = FrozenDict(extra)
+        return super().__call__(**fields)
+
+    def trusted(cls, /, **fields: Any) -> Any:  # noqa: N805  (of a metaclass)
+        """Make one without any check, from what is known to be right."""
+        return super().__call__(**fields)
+
+
+def _named(cls: Any, args: tuple[Any, ...], fields: dict[str, Any]) -> dict[str, Any]:
+    names = [name for name in cls.__struct_fields__ if name != "further"]
+    if len(args) > len(names) or fields.keys() & set(names[: len(args)]):
+        raise TypeError(f"{cls.__name__}() takes each of {', '.join(names)} once")
+    return dict(zip(names, args, strict=False)) | fields
+
+
+def _build_check(cls: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    # Built at first use: it keeps `import jaf_memory_core` fast.
+    hints = get_type_hints(cls, include_extras=True)
+    fields = {
+        field.name: core_schema.typed_dict_field(TypeAdapter(hints[field.name]).core_schema, required=field.required)
+        for field in msgspec.structs.fields(cls)
+        if field.name != "further"
+    }
+    schema = core_schema.typed_dict_schema(
+        fields,
+        extra_behavior="allow" if issubclass(cls, OpenValue) else "forbid",
+        config=core_schema.CoreConfig(strict=True, hide_input_in_errors=True),
+    )
+    check = SchemaValidator(schema).validate_python
+    type.__setattr__(cls, "_known", frozenset(fields))
+    type.__setattr__(cls, "_check", staticmethod(check))
+    return check
+
+
+def _invalid(name: str, error: ValidationError) -> MemoryInvalidInputError:
+    problems = []
+    for problem in error.errors(include_url=False, include_context=False):
+        steps = map(str, problem["loc"])
+        path = ".".join(step for step in steps if not step.startswith(("function-", "is-", "tuple[")))
+        text = problem["msg"].removeprefix("Value error, ")
+        given = problem["input"]
+        shown = repr(given) if path == "role" and isinstance(given, str) and len(given) < 40 else None  # noqa: PLR2004
+        if problem["type"] == "missing":
+            problems.append(f"{path} is missing")
+        else:
+            problems.append(f"{path}: {text} (given: {shown or 'a ' + type(given).__name__})")
+    return MemoryInvalidInputError(f"{name} is not valid: " + "; ".join(dict.fromkeys(problems)))
+
+
+V = TypeVar("V", bound="Value")
+
+
+class Value(Struct, frozen=True, omit_defaults=True, metaclass=_Checked):
+    """Base of our types: frozen, checked at construction, understood by msgspec and by pydantic."""
+
+    def __copy__(self: V) -> V:
+        return self
+
+    def __deepcopy__(self: V, _memo: object) -> V:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), {name: getattr(self, name) for name in self.__struct_fields__})
+
+    @classmethod
+    def _coerce(cls: type[V], given: Any) -> V:
+        if isinstance(given, cls):
+            return given
+        if isinstance(given, Mapping) and all(isinstance(key, str) for key in given):
+            return cls(**given)
+        raise ValueError(f"must be a {cls.__name__} or a dict of its fields, not {type(given).__name__}")
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, _handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls._coerce,
+            serialization=core_schema.plain_serializer_function_ser_schema(as_dict),
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, _schema: Any, _handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"type": "object", "title": cls.__name__}
+
+
+class OpenValue(Value, frozen=True, omit_defaults=True):
+    """A value that keeps every further JSON field it is given, and shows it as an attribute."""
+
+    _always: ClassVar[frozenset[str]] = frozenset()
+
+    def __getattr__(self, name: str) -> Any:
+        # Reached only for names that are no fields of the class.
+        if name != "further" and name in self.further:
+            return self.further[name]
+        raise AttributeError(f"{type(self).__name__} has no field {name!r}")
+
+    def dict(self) -> Plain:
+        """The value as plain dicts and lists, in the chat-completions form; `Class(**value.dict())` equals it."""
+        return as_dict(self)
+
+
+def as_dict(value: Any) -> Plain:
+    """A value's fields as plain dicts and lists; a `None` is left out unless the class always shows that field."""
+    always: frozenset[str] = getattr(type(value), "_always", frozenset())
+    shown: Plain = {}
+    for name in value.__struct_fields__:
+        item = getattr(value, name)
+        if name == "further":
+            shown.update(thaw(item))
+        elif item is not None or name in always:
+            shown[name] = _plain(item)
+    return shown
+
+
+def _plain(item: Any) -> Any:
+    if isinstance(item, Value):
+        return as_dict(item)
+    if isinstance(item, tuple):
+        return [_plain(each) for each in item]
+    return thaw(item)
+
+
+def _restore(cls: Any, fields: dict[str, Any]) -> Any:
+    return cls.trusted(**fields)

@@ -1,0 +1,3 @@
+"""A provider whose driver is not installed."""
+
+import acme_driver  # noqa: F401

@@ -1,0 +1,3 @@
+"""Stands for our own plugin, installed without its driver."""
+
+import redis.asyncio  # noqa: F401
