@@ -1,0 +1,158 @@
+"""Deadlines, on a store that does not answer, or is away."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from types import TracebackType
+
+import pytest
+
+from jaf_memory_core.errors import MemoryConnectionError
+from jaf_memory_core.provider import BackendProvider
+from jaf_memory_core.testing.checks import Checks, needs
+from jaf_memory_core.testing.expect import done, whole
+from jaf_memory_core.testing.operations import OPERATIONS
+from jaf_memory_core.testing.samples import ids, talk
+from jaf_memory_core.testing.store import PATIENCE, Store
+
+GRACE = 0.25
+"""Seconds after its deadline within which every call has ended."""
+
+
+class Stopwatch:
+    """Measures seconds, without those by which a busy machine wakes its threads too late."""
+
+    _tick = 0.02
+
+    def __enter__(self) -> Stopwatch:
+        self.seconds = 0.0
+        self._late = 0.0
+        self._started = time.monotonic()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        before = time.monotonic()
+        while not self._stopped.wait(self._tick):
+            now = time.monotonic()
+            self._late += max(0.0, now - before - 1.5 * self._tick)
+            before = now
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        elapsed = time.monotonic() - self._started
+        self._stopped.set()
+        self._thread.join()
+        self.seconds = elapsed - self._late
+
+
+class DeadlineChecks(Checks):
+    """A store that does not answer, or is away."""
+
+    @needs("stall")
+    @pytest.mark.parametrize("name", ["store_messages", "append_messages", "update_metadata", "delete_conversation"])
+    async def test_ends_in_time(self, store: Store, name: str) -> None:
+        """On a store that does not answer, a call ends within its deadline, as `MemoryConnectionError`."""
+        assert store.target.stall is not None
+        free, provider = await store.open(), await store.open(operation_timeout=0.5)
+        done(await free.store_messages("c", talk(1)))
+        await whole(provider)
+        calls = {**OPERATIONS, "append_messages": _append}
+        async with store.target.stall():
+            with Stopwatch() as watch, pytest.raises(MemoryConnectionError) as caught:
+                await calls[name](provider)
+        assert watch.seconds < 0.5 + GRACE
+        assert caught.value.provider == provider.name
+        assert caught.value.retryable is True
+
+    @needs("stall")
+    async def test_many_end_in_time(self, store: Store) -> None:
+        """Many calls at once all end within their deadline."""
+        assert store.target.stall is not None
+        free, provider = await store.open(), await store.open(operation_timeout=0.5)
+        done(await free.store_messages("c", talk(1)))
+        await whole(provider)
+        async with store.target.stall():
+            with Stopwatch() as watch:
+                calls = (provider.append_messages("c", talk(1, f"n{n}-")) for n in range(20))
+                answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert watch.seconds < 0.5 + GRACE
+        assert {type(answer) for answer in answers} == {MemoryConnectionError}
+
+    @needs("stall")
+    async def test_closes_in_time(self, store: Store) -> None:
+        """`close` ends within the deadline while calls hang."""
+        assert store.target.stall is not None
+        free, provider = await store.open(), await store.open(operation_timeout=0.5)
+        done(await free.store_messages("c", talk(1)))
+        await whole(provider)
+        async with store.target.stall():
+            hanging = asyncio.ensure_future(provider.append_messages("c", talk(1, "n")))
+            await asyncio.sleep(0.05)
+            with Stopwatch() as watch:
+                await provider.close()
+            (answer,) = await asyncio.gather(hanging, return_exceptions=True)
+            assert isinstance(answer, MemoryConnectionError)
+        assert watch.seconds < 0.5 + GRACE
+
+    @needs("stall")
+    async def test_goes_on_after_a_stall(self, store: Store) -> None:
+        """After a stall the provider goes on, and a retry of what was lost adds it once."""
+        assert store.target.stall is not None
+        free, provider = await store.open(), await store.open(operation_timeout=0.3)
+        done(await free.store_messages("c", talk(1)))
+        async with store.target.stall():
+            with pytest.raises(MemoryConnectionError):
+                await provider.append_messages("c", talk(2, "n"))
+        await _until_it_answers(provider)
+        done(await provider.append_messages("c", talk(2, "n")))
+        assert ids((await whole(free)).messages) == ["m0", "n0", "n1"]
+
+    @needs("outage")
+    async def test_away(self, store: Store) -> None:
+        """While the store is away, every method raises `MemoryConnectionError` in time, and health says so."""
+        assert store.target.outage is not None
+        free, provider = await store.open(), await store.open(operation_timeout=0.5)
+        done(await free.store_messages("c", talk(1)))
+        await whole(provider)
+        calls = {name: call for name, call in OPERATIONS.items() if name != "open"}  # it is open already
+        async with store.target.outage():
+            with Stopwatch() as watch:
+                answers = await asyncio.gather(*(call(provider) for call in calls.values()), return_exceptions=True)
+            health = await provider.health_check()
+        assert watch.seconds < 0.5 + GRACE
+        for name, answer in zip(calls, answers, strict=True):
+            assert isinstance(answer, MemoryConnectionError), f"{name} gave {answer!r}"
+            assert answer.retryable is True
+        assert health["healthy"] is False
+        assert health["error"]
+
+    @needs("outage")
+    async def test_recovers(self, store: Store) -> None:
+        """Once the store is back, the provider works again by itself."""
+        assert store.target.outage is not None
+        provider = await store.open(operation_timeout=1)
+        done(await provider.store_messages("c", talk(1)))
+        for n in range(1, 3):
+            async with store.target.outage():
+                with pytest.raises(MemoryConnectionError):
+                    await provider.append_messages("c", talk(1, start=n))
+            await _until_it_answers(provider)
+            done(await provider.append_messages("c", talk(1, start=n)))
+        assert list((await whole(provider)).messages) == talk(3)
+
+
+async def _append(provider: BackendProvider) -> None:
+    done(await provider.append_messages("c", talk(1, "n")))
+
+
+async def _until_it_answers(provider: BackendProvider) -> None:
+    latest = time.monotonic() + min(20, PATIENCE / 2)
+    while not (await provider.health_check())["healthy"]:
+        assert time.monotonic() < latest, "the provider does not recover"
+        await asyncio.sleep(0.05)

@@ -1,0 +1,51 @@
+"""What checks expect of answers."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from jaf_memory_core.conversations import ConversationMemory
+from jaf_memory_core.errors import MemoryError
+from jaf_memory_core.protocol import MemoryProvider
+from jaf_memory_core.results import Failure, Result, Success, WriteResult
+
+E = TypeVar("E", bound=MemoryError)
+
+
+def done(result: Result) -> WriteResult:
+    """What a write answered; it must have succeeded."""
+    assert isinstance(result, Success), f"the write was refused: {result!r}"
+    return result.data
+
+
+def refused(result: Result, kind: type[E]) -> E:
+    """The error of a write; it must have been refused in that way."""
+    assert isinstance(result, Failure), f"the write was not refused: {result!r}"
+    assert type(result.error) is kind, f"it was refused with {result.error!r}"
+    assert result.error.outcome == "not_applied"
+    return result.error
+
+
+async def whole(provider: MemoryProvider, conversation_id: str = "c") -> ConversationMemory:
+    """A conversation that must be there."""
+    conversation = await provider.get_conversation(conversation_id)
+    assert conversation is not None, f"conversation {conversation_id!r} is not there"
+    return conversation
+
+
+async def absent(provider: MemoryProvider, conversation_id: str = "c") -> None:
+    """No conversation must be there."""
+    assert await provider.get_conversation(conversation_id) is None
+
+
+def same_values(left: object, right: object) -> None:
+    """Both must be equal in type and order, all the way down: 1, 1.0 and True differ, and so do 0.0 and -0.0."""
+    assert _exact(left) == _exact(right)
+
+
+def _exact(value: object) -> object:
+    if isinstance(value, dict):
+        return [(key, _exact(item)) for key, item in value.items()]
+    if isinstance(value, list | tuple):
+        return [_exact(item) for item in value]
+    return type(value).__name__, repr(value)

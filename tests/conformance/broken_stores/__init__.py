@@ -1,0 +1,10 @@
+"""Stores that are broken on purpose, one fault each, and the sound ones that they are made of."""
+
+from __future__ import annotations
+
+from broken_stores import appending, erasing, living, reading, values, versions
+from broken_stores.sound import BROKEN, Filed, Plain, Provider, Six
+
+SOUND = (Plain, Provider, Filed, Six)
+
+__all__ = ["BROKEN", "SOUND", "appending", "erasing", "living", "reading", "values", "versions"]

@@ -1,0 +1,76 @@
+"""The in-memory provider keeps every promise, as it is and over its four methods alone."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+
+from jaf_memory_core import BackendProvider, InMemoryConfig
+from jaf_memory_core.backend import Backend
+from jaf_memory_core.backends.in_memory import InMemoryBackend
+from jaf_memory_core.testing import FourMethods, ProviderConformance, Target
+
+IN_PROCESS = "conversations are kept in one process"
+
+
+async def _open_on(backend: Backend, **settings: Any) -> BackendProvider:
+    return BackendProvider(backend, InMemoryConfig(**{"max_messages": None, **settings}))
+
+
+async def _open_in_memory(**settings: Any) -> BackendProvider:
+    return await _open_on(InMemoryBackend(), **settings)
+
+
+async def _open_four_methods(**settings: Any) -> BackendProvider:
+    return await _open_on(FourMethods(InMemoryBackend()), **settings)
+
+
+def _large() -> InMemoryBackend:
+    return InMemoryBackend(InMemoryConfig(max_conversations=100_000))
+
+
+async def _dump(backend: InMemoryBackend) -> Any:
+    everything = [(key, kept.record(), kept.size) for key, kept in backend._all.items()]
+    return everything, {user: list(owned) for user, owned in backend._of_user.items()}
+
+
+class TestInMemory(ProviderConformance):
+    """The in-memory provider, as it is."""
+
+    @pytest.fixture
+    def target(self) -> Target:
+        """A store of its own."""
+        backend = _large()
+        return Target(
+            open=partial(_open_on, backend),
+            elsewhere=_open_in_memory,
+            dump=partial(_dump, backend),
+            declares={
+                "processes": IN_PROCESS,
+                "reopen": "conversations go with the provider that keeps them",
+                "stall": "there is nothing to wait for",
+                "outage": "there is nothing that could be away",
+            },
+        )
+
+
+class TestFourMethods(ProviderConformance):
+    """The defaults of `Backend`, over the four methods that every author writes."""
+
+    @pytest.fixture
+    def target(self) -> Target:
+        """A store of its own."""
+        backend = _large()
+        return Target(
+            open=partial(_open_on, FourMethods(backend)),
+            elsewhere=_open_four_methods,
+            dump=partial(_dump, backend),
+            declares={
+                "processes": IN_PROCESS,
+                "reopen": "conversations go with the provider that keeps them",
+                "stall": "there is nothing to wait for",
+                "outage": "there is nothing that could be away",
+            },
+        )

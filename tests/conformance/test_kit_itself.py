@@ -1,0 +1,215 @@
+"""What the kit tells its user: what is not offered, what hangs, and what a target got wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from broken_stores import Plain
+
+import jaf_memory_core.testing as kit
+from jaf_memory_core import BackendProvider
+from jaf_memory_core.testing import FEATURES, Checks, ProviderConformance, SixMethodConformance, Store, Target
+from jaf_memory_core.testing.processes import Process, at_once
+
+FILE = """
+from functools import partial
+import pytest
+from broken_stores import Plain
+from jaf_memory_core.testing import BasicChecks, Checks, LifecycleChecks, Target, needs
+
+class TestOne(BasicChecks):
+    @pytest.fixture
+    def target(self, tmp_path):
+        return Target(open=Plain.target(tmp_path).open, declares={DECLARES})
+
+class TestOther(Checks):
+    @pytest.fixture
+    def target(self, tmp_path):
+        return Target(open=Plain.target(tmp_path).open)
+
+    @needs("outage")
+    async def test_needs_help(self, store):
+        raise AssertionError("never reached")
+
+    async def test_hangs(self, store):
+        import asyncio
+        await asyncio.sleep(60)
+"""
+
+
+def _run(folder: Path, declares: str, *arguments: str) -> str:
+    file = folder / "test_it.py"
+    file.write_text(FILE.replace("DECLARES", declares[1:-1]))
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "jaf_memory_core.testing.report"]
+    command += ["-c", os.devnull, f"--rootdir={folder}", "-W", "error", str(file), *arguments]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "JAF_TEST_PATIENCE": "0.5"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=120).stdout
+
+
+class TestReport:
+    """The report, in a run of its own."""
+
+    def test_what_is_not_offered_is_listed(self, tmp_path: Path) -> None:
+        """The report lists each feature, check or class that is not offered, with its reason."""
+        told = _run(
+            tmp_path, '{"test_delete": "it keeps everything", "test_recent_zero": "no zero"}', "-k", "not hangs"
+        )
+        assert "= not offered =" in told
+        assert "TestOne: test_delete (1 check): it keeps everything" in told
+        assert "TestOne: test_recent_zero (1 check): no zero" in told
+        assert "TestOther: outage (1 check): the target has no `outage`" in told
+        assert "failed" not in told
+
+    def test_a_class_is_not_offered(self, tmp_path: Path) -> None:
+        """A whole class of checks may be declared, too."""
+        told = _run(tmp_path, '{"BasicChecks": "nothing basic"}', "-k", "TestOne")
+        assert "TestOne: BasicChecks (22 checks): nothing basic" in told
+        assert "22 skipped" in told
+
+    def test_a_name_that_means_nothing(self, tmp_path: Path) -> None:
+        """A declaration that names nothing is an error: it would hide a misspelling."""
+        told = _run(tmp_path, '{"test_delte": "it keeps everything"}', "-k", "TestOne and test_delete")
+        assert "Target.declares names 'test_delte': no feature, no check, and no class of checks" in told
+
+    def test_a_check_that_hangs(self, tmp_path: Path) -> None:
+        """A check that hangs ends, and fails."""
+        told = _run(tmp_path, "{}", "-k", "test_hangs")
+        assert "the check hangs: it takes more than 0.5 s" in told
+        assert "1 failed" in told
+
+    def test_the_reports_of_workers(self, tmp_path: Path) -> None:
+        """With pytest-xdist the list is the same."""
+        pytest.importorskip("xdist")
+        told = _run(tmp_path, '{"test_delete": "it keeps everything"}', "-k", "not hangs", "-n", "1")
+        assert "TestOne: test_delete (1 check): it keeps everything" in told
+
+
+class TestChecks:
+    """The classes of checks themselves."""
+
+    @pytest.fixture
+    def checks(self) -> dict[str, Any]:
+        """Every check, by its name."""
+        return {
+            name: value
+            for kind in ProviderConformance.__mro__
+            for name, value in vars(kind).items()
+            if name.startswith("test_")
+        }
+
+    def test_number(self, checks: dict[str, Any]) -> None:
+        """There are more than two hundred checks."""
+        assert len(checks) > 200
+
+    def test_each_says_what_it_promises(self, checks: dict[str, Any]) -> None:
+        """Each check has a docstring: the sentence that it holds a provider to."""
+        assert [name for name, check in checks.items() if not (check.__doc__ or "").endswith(".")] == []
+
+    def test_none_hides_another(self) -> None:
+        """No two classes of checks have a check of the same name: one would hide the other."""
+        seen: dict[str, str] = {}
+        for kind in ProviderConformance.__mro__:
+            for name in vars(kind):
+                if name.startswith("test_"):
+                    assert seen.setdefault(name, kind.__name__) == kind.__name__
+
+    def test_all_classes_are_in_the_whole(self) -> None:
+        """`ProviderConformance` has every class of checks that the kit exports."""
+        exported = {getattr(kit, name) for name in kit.__all__ if name.endswith("Checks")}
+        assert exported <= set(ProviderConformance.__mro__)
+        assert set(SixMethodConformance.__mro__) < set(ProviderConformance.__mro__)
+        assert Checks in exported
+
+    def test_public_names(self) -> None:
+        """`__all__` is sorted, and is all that the package offers."""
+        offered = {name for name, value in vars(kit).items() if not name.startswith("_") and not _is_module(value)}
+        assert offered - {"annotations", "Path"} == set(kit.__all__)
+        assert len(set(kit.__all__)) == len(kit.__all__)
+
+    def test_needs_are_features(self, checks: dict[str, Any]) -> None:
+        """A check asks for features that there are."""
+        assert {feature for check in checks.values() for feature in getattr(check, "needs", ())} == set(FEATURES)
+
+
+def _is_module(value: object) -> bool:
+    return type(value).__name__ == "module"
+
+
+class TestProcesses:
+    """Handing a store to another process."""
+
+    def test_nested_function(self) -> None:
+        """A function within a function is refused with a word on what to do."""
+
+        async def open_nested() -> BackendProvider:
+            raise NotImplementedError
+
+        with pytest.raises(ValueError, match="must be at the top of a module"):
+            Process(Target(open=open_nested), "purge")
+
+    def test_function_of_a_test_file(self) -> None:
+        """A function at the top of a test file is found by the other process."""
+        target = Target(open=partial(_open_here, "hello"))
+        assert at_once(target, [("store_one", {"conversation_id": "c", "user_id": "u"})]) == [1]
+
+    def test_trouble_of_a_process(self) -> None:
+        """What goes wrong in another process is shown with its traceback."""
+        with pytest.raises(AssertionError, match=r"(?s)ended with status 1:.*ZeroDivisionError"):
+            at_once(Target(open=_open_badly), [("purge", {})])
+
+    def test_what_cannot_be_handed_over(self) -> None:
+        """Arguments that cannot be pickled are said to be so."""
+        with pytest.raises((TypeError, pickle.PicklingError)):
+            Process(Target(open=partial(_open_here, threading.Lock())), "purge")
+
+
+async def _open_here(word: str) -> BackendProvider:
+    assert word == "hello"
+    return BackendProvider(Plain())
+
+
+async def _open_badly() -> BackendProvider:
+    raise ZeroDivisionError
+
+
+class TestStore:
+    """The loop and the providers of a check."""
+
+    def test_closes_what_it_opened(self, tmp_path: Path) -> None:
+        """Every provider that a check opened is closed, and the store cleaned, when it ends."""
+        cleaned: list[bool] = []
+
+        async def clean() -> None:
+            await asyncio.sleep(0)
+            cleaned.append(True)
+
+        store = Store(Target(open=Plain.target(tmp_path).open, clean=clean))
+        providers = [store.run(store.open()) for _ in range(3)]
+        store.finish()
+        assert cleaned == [True]
+        assert all(provider._guard._closed for provider in providers)
+
+    def test_ends_though_closing_fails(self) -> None:
+        """The loop ends though a provider cannot be closed."""
+
+        class Bad(BackendProvider):
+            async def close(self) -> None:
+                raise OSError("no")
+
+        async def open_bad() -> BackendProvider:
+            return Bad(Plain())
+
+        store = Store(Target(open=open_bad))
+        store.run(store.open())
+        with pytest.raises(OSError, match="no"):
+            store.finish()
+        assert store._loop.is_closed()

@@ -1,0 +1,650 @@
+"""The guard: deadlines, retries, translation, events, loops."""
+
+import asyncio
+import logging
+import os
+import threading
+import time
+
+import pytest
+
+from jaf_memory_core import (
+    BackendProvider,
+    Failure,
+    MemoryConnectionError,
+    MemoryQuery,
+    MemoryStorageError,
+    OperationEvent,
+    ProviderConfig,
+    Success,
+)
+from jaf_memory_core.backends.in_memory import InMemoryBackend
+from jaf_memory_core.errors import MemoryNotFoundError
+from jaf_memory_core.guard import Deadline
+from jaf_memory_core.testing.samples import ids, talk
+
+
+class DriverError(Exception):
+    """What a driver raises."""
+
+
+class Line(InMemoryBackend):
+    """A store behind a line, which does as the test says.
+
+    Attributes:
+        before, after: errors to raise before, or after, a request is done; each is raised once.
+        hang: seconds for which a request waits.
+        log: what was asked.
+    """
+
+    name = "line"
+    waits = True
+    driver_errors = (DriverError, OSError)
+
+    def __init__(self):
+        super().__init__()
+        self.before = []
+        self.after = []
+        self.opening = []
+        self.hang = 0.0
+        self.log = []
+        self.abandoned = 0
+
+    async def open(self):
+        """Open."""
+        self.log.append("open")
+        await asyncio.sleep(0)
+        if self.opening:
+            raise self.opening.pop(0)
+
+    def abandon(self):
+        """Forget."""
+        self.abandoned += 1
+
+    async def _line(self, name, request):
+        self.log.append(name)
+        try:
+            await asyncio.sleep(self.hang)
+            if self.before:
+                raise self.before.pop(0)
+            answer = await request
+            if self.after:
+                raise self.after.pop(0)
+            return answer
+        finally:
+            request.close()
+
+    async def read(self, conversation_id):
+        """Read."""
+        return await self._line("read", super().read(conversation_id))
+
+    async def store(self, write):
+        """Store."""
+        return await self._line("store", super().store(write))
+
+    async def append(self, write):
+        """Append."""
+        return await self._line("append", super().append(write))
+
+    async def amend(self, amend):
+        """Amend."""
+        return await self._line("amend", super().amend(amend))
+
+    async def tail(self, tail):
+        """Read the end."""
+        return await self._line("tail", super().tail(tail))
+
+    async def remove(self, conversation_id, *, scope=None):
+        """Delete."""
+        return await self._line("remove", super().remove(conversation_id, scope=scope))
+
+    async def ping(self):
+        """Ping."""
+        return await self._line("ping", super().ping())
+
+    async def scan(self, query):
+        """Scan."""
+        self.log.append("scan")
+        async for record in super().scan(query):
+            await asyncio.sleep(self.hang)
+            if self.before:
+                raise self.before.pop(0)
+            yield record
+
+    def translate(self, error, operation):
+        """Translate."""
+        if isinstance(error, DriverError):
+            return MemoryStorageError("the driver failed", operation=operation, retryable=error.args == ("again",))
+        return super().translate(error, operation)
+
+
+class Bound(Line):
+    """The same, bound to one loop."""
+
+    loop_bound = True
+
+
+@pytest.fixture
+def line():
+    """The store."""
+    return Line()
+
+
+def over(line, **settings):
+    """A provider over it."""
+    return BackendProvider(line, ProviderConfig(**settings))
+
+
+async def stored(line, **settings):
+    """A provider with one conversation of two messages."""
+    provider = over(line, **settings)
+    await provider.store_messages("c", talk(2))
+    line.log.clear()
+    return provider
+
+
+class TestRetries:
+    """What is sent again."""
+
+    def test_read(self, line):
+        """A read whose answer was lost is sent again."""
+
+        async def main():
+            provider = await stored(line)
+            line.after = [ConnectionResetError(), ConnectionResetError()]
+            assert await provider.get_recent_messages("c") == talk(2)
+            assert line.log == ["tail"] * 3
+
+        asyncio.run(main())
+
+    def test_append(self, line):
+        """An append to an existing conversation whose answer was lost is sent again, and adds once."""
+
+        async def main():
+            provider = await stored(line)
+            line.after = [ConnectionResetError()]
+            result = await provider.append_messages("c", talk(2, "n"))
+            assert isinstance(result, Success)
+            assert line.log == ["append"] * 2
+            assert ids(await provider.get_recent_messages("c")) == ["m0", "m1", "n0", "n1"]
+
+        asyncio.run(main())
+
+    @pytest.mark.parametrize(
+        "call",
+        [
+            lambda provider: provider.store_messages("c", talk(3)),
+            lambda provider: provider.append_messages("c", talk(3), create=True),
+            lambda provider: provider.update_metadata("c", {"a": 1}),
+            lambda provider: provider.set_expiry("c", 60),
+            lambda provider: provider.delete_conversation("c"),
+        ],
+        ids=["store", "create", "update", "expiry", "delete"],
+    )
+    def test_other_writes(self, line, call):
+        """Any other write whose answer was lost is not sent again: its outcome is unknown, and raised."""
+
+        async def main():
+            provider = await stored(line)
+            line.after = [ConnectionResetError()]
+            with pytest.raises(MemoryConnectionError) as caught:
+                await call(provider)
+            assert (caught.value.outcome, caught.value.retryable, caught.value.provider) == ("unknown", True, "line")
+            assert isinstance(caught.value.__cause__, ConnectionResetError)
+            assert line.log.count(line.log[0]) == 1
+
+        asyncio.run(main())
+
+    def test_what_was_never_sent(self, line):
+        """Where nothing was sent, any write is sent again."""
+
+        async def main():
+            provider = await stored(line)
+            line.before = [ConnectionRefusedError(), ConnectionRefusedError()]
+            assert await provider.update_metadata("c", {"a": 1}) == 2
+            assert line.log == ["amend"] * 3
+
+        asyncio.run(main())
+
+    def test_not_retryable(self, line):
+        """What cannot be helped by a retry is not tried again."""
+
+        async def main():
+            provider = await stored(line)
+            line.before = [DriverError("no")]
+            with pytest.raises(MemoryStorageError, match="the driver failed") as caught:
+                await provider.get_recent_messages("c")
+            assert caught.value.operation == "get_recent_messages"
+            assert line.log == ["tail"]
+            line.before = [DriverError("again")]
+            assert await provider.get_recent_messages("c") == talk(2)
+
+        asyncio.run(main())
+
+    def test_refusals(self, line):
+        """What the store refused is not tried again."""
+
+        async def main():
+            provider = await stored(line)
+            with pytest.raises(MemoryNotFoundError) as caught:
+                await provider.update_metadata("missing", {"a": 1})
+            assert caught.value.provider == "line"
+            assert line.log == ["amend"]
+
+        asyncio.run(main())
+
+    def test_storage_failure_is_an_answer(self, line):
+        """A store that answered and failed is a `Failure` of the two writing methods."""
+
+        async def main():
+            provider = await stored(line)
+            line.before = [DriverError("no")]
+            result = await provider.append_messages("c", talk(3))
+            assert isinstance(result, Failure)
+            assert isinstance(result.error, MemoryStorageError)
+            assert result.error.provider == "line"
+
+        asyncio.run(main())
+
+    def test_bugs_stay_bugs(self, line):
+        """What no driver raises is a bug, and stays what it is."""
+
+        async def main():
+            provider = await stored(line)
+            for error in (ZeroDivisionError(), KeyError("x"), RuntimeError("x")):
+                line.before = [error]
+                with pytest.raises(type(error)):
+                    await provider.append_messages("c", talk(3))
+            assert len(line.log) == 3
+
+        asyncio.run(main())
+
+    def test_until_the_deadline(self, line):
+        """Retries end at the deadline, with the last reason."""
+
+        async def main():
+            provider = await stored(line, operation_timeout=0.3)
+            line.before = [ConnectionRefusedError() for _ in range(1000)]
+            started = time.monotonic()
+            with pytest.raises(
+                MemoryConnectionError, match=r"did not end within 0\.3 s; the last try failed"
+            ) as caught:
+                await provider.get_recent_messages("c")
+            assert 0.25 < time.monotonic() - started < 0.55
+            assert 2 < len(line.log) < 40
+            assert caught.value.outcome == "not_applied"
+
+        asyncio.run(main())
+
+    def test_waits_between(self, line):
+        """Retries wait longer and longer, so that they do not make things worse."""
+
+        async def main():
+            provider = await stored(line)
+            line.before = [ConnectionRefusedError() for _ in range(4)]
+            started = time.monotonic()
+            await provider.get_recent_messages("c")
+            assert time.monotonic() - started > 0.5 * 0.02 * (2 + 4 + 8 + 16)
+
+        asyncio.run(main())
+
+    def test_health_is_told_at_once(self, line):
+        """`health_check` is not tried again: it tells how things stand."""
+
+        async def main():
+            provider = await stored(line)
+            line.before = [ConnectionRefusedError()]
+            health = await provider.health_check()
+            assert health["healthy"] is False
+            assert "could not be reached" in health["error"]
+            assert line.log == ["ping"]
+
+        asyncio.run(main())
+
+
+class TestDeadline:
+    """Every call ends in time."""
+
+    @pytest.mark.parametrize(
+        ("call", "outcome"),
+        [
+            (lambda provider: provider.get_recent_messages("c"), "not_applied"),
+            (lambda provider: provider.append_messages("c", talk(3)), "unknown"),
+            (lambda provider: provider.update_metadata("c", {}), "unknown"),
+            (lambda provider: provider.delete_conversation("c"), "unknown"),
+        ],
+        ids=["read", "append", "update", "delete"],
+    )
+    def test_hanging(self, line, call, outcome):
+        """A call that hangs ends at the deadline; a write's outcome is unknown."""
+
+        async def main():
+            provider = await stored(line, operation_timeout=0.1)
+            line.hang = 30
+            started = time.monotonic()
+            with pytest.raises(MemoryConnectionError, match="did not end within") as caught:
+                await call(provider)
+            assert time.monotonic() - started < 0.35
+            assert (caught.value.outcome, caught.value.retryable) == (outcome, True)
+            assert isinstance(caught.value.__cause__, TimeoutError)
+
+        asyncio.run(main())
+
+    def test_leaves_the_task_alone(self, line):
+        """After a deadline the caller's task is not left cancelled."""
+
+        async def main():
+            provider = await stored(line, operation_timeout=0.05)
+            line.hang = 30
+            with pytest.raises(MemoryConnectionError):
+                await provider.get_recent_messages("c")
+            await asyncio.sleep(0.01)
+            line.hang = 0
+            assert await provider.get_recent_messages("c") == talk(2)
+
+        asyncio.run(main())
+
+    def test_cancelled_by_the_caller(self, line):
+        """A caller's own cancellation stays one."""
+
+        async def main():
+            provider = await stored(line, operation_timeout=5)
+            line.hang = 30
+            task = asyncio.ensure_future(provider.get_recent_messages("c"))
+            await asyncio.sleep(0.02)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        asyncio.run(main())
+
+    def test_callers_shorter_timeout(self, line):
+        """A shorter time-out of the caller's is the caller's."""
+
+        async def main():
+            provider = await stored(line, operation_timeout=5)
+            line.hang = 30
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(provider.get_recent_messages("c"), 0.05)
+
+        asyncio.run(main())
+
+    def test_both_at_once(self):
+        """Cancelled at the very moment of the deadline, a task is cancelled."""
+
+        async def main():
+            async def work():
+                with Deadline(0.02) as deadline:
+                    task = asyncio.current_task()
+                    asyncio.get_running_loop().call_at(deadline._timer.when(), task.cancel)
+                    await asyncio.sleep(5)
+
+            if not hasattr(asyncio.Task, "uncancel"):
+                pytest.skip("Python 3.10 cannot tell the two apart")
+            task = asyncio.ensure_future(work())
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        asyncio.run(main())
+
+    def test_nested(self):
+        """An outer deadline that comes first is the outer one's."""
+
+        async def main():
+            outer, inner = Deadline(0.02), Deadline(5)
+            with pytest.raises(TimeoutError), outer, inner:
+                await asyncio.sleep(5)
+            assert outer.expired
+            assert not inner.expired
+
+        asyncio.run(main())
+
+    def test_iteration(self, line):
+        """An iteration has the deadline for each record, however long all of it takes."""
+
+        async def main():
+            provider = over(line, operation_timeout=0.2)
+            for n in range(6):
+                await provider.store_messages(f"c{n}", talk(1))
+            line.hang = 0.06
+            assert len([one async for one in provider.iter_conversations()]) == 6
+            line.hang = 30
+            with pytest.raises(MemoryConnectionError):
+                _ = [one async for one in provider.iter_conversations()]
+
+        asyncio.run(main())
+
+
+class TestIteration:
+    """Scans over a bad line."""
+
+    def test_goes_on_behind_the_last(self, line):
+        """After a lost connection an iteration goes on behind the last record, each once."""
+
+        async def main():
+            provider = over(line)
+            names = [f"c{n}" for n in range(6)]
+            for name in names:
+                await provider.store_messages(name, talk(1))
+            seen = []
+            async for one in provider.iter_conversations():
+                seen.append(one.conversation_id)
+                if len(seen) in {2, 4}:
+                    line.before = [ConnectionResetError()]
+            assert seen == names
+
+        asyncio.run(main())
+
+    def test_gives_up(self, line):
+        """It gives up when the line does not come back."""
+
+        async def main():
+            provider = over(line)
+            await provider.store_messages("c", talk(1))
+            line.before = [ConnectionResetError() for _ in range(5)]
+            with pytest.raises(MemoryConnectionError):
+                _ = [one async for one in provider.iter_conversations(MemoryQuery())]
+
+        asyncio.run(main())
+
+    def test_closed_meanwhile(self, line):
+        """It ends with a clear error when the provider is closed meanwhile."""
+
+        async def main():
+            provider = over(line)
+            for n in range(3):
+                await provider.store_messages(f"c{n}", talk(1))
+            iteration = provider.iter_conversations()
+            await anext(iteration)
+            await provider.close()
+            with pytest.raises(MemoryConnectionError, match="closed"):
+                await anext(iteration)
+
+        asyncio.run(main())
+
+
+class TestEvents:
+    """What observers are told."""
+
+    def test_one_event_an_operation(self, line):
+        """Each operation is one event: names, duration, attempts, and the error's name; no id, no content."""
+        events = []
+
+        async def main():
+            provider = BackendProvider(line, observers=[events.append])
+            await provider.store_messages("SENTINEL", talk(1, "SENTINEL"))
+            line.after = [ConnectionResetError()]
+            await provider.get_recent_messages("SENTINEL")
+            with pytest.raises(MemoryNotFoundError):
+                await provider.set_expiry("missing-SENTINEL", 60)
+
+        asyncio.run(main())
+        assert [(event.operation, event.attempts, event.error) for event in events] == [
+            ("store_messages", 1, None),
+            ("get_recent_messages", 2, None),
+            ("set_expiry", 1, "MemoryNotFoundError"),
+        ]
+        assert all(event.provider == "line" and 0 <= event.seconds < 5 for event in events)
+        assert "SENTINEL" not in repr(events)
+
+    def test_failing_observer(self, line, caplog):
+        """An observer that fails is told of in the log, and harms nothing."""
+
+        def fail(_event: OperationEvent):
+            raise ZeroDivisionError
+
+        provider = BackendProvider(line, observers=[fail])
+        assert isinstance(asyncio.run(provider.store_messages("c", talk(1))), Success)
+        assert "an observer failed" in caplog.text
+
+    def test_average(self, line):
+        """The average response time of health is that of the operations."""
+
+        async def main():
+            provider = over(line)
+            line.hang = 0.02
+            await provider.store_messages("c", talk(1))
+            metrics = (await provider.health_check())["metrics"]
+            assert metrics["avg_response_time"] > 15
+
+        asyncio.run(main())
+
+
+class TestOpening:
+    """Opening, loops, closing."""
+
+    def test_refused_at_first(self, line):
+        """Opening is tried again until the deadline, whatever the operation: nothing was sent yet."""
+
+        async def main():
+            line.opening = [ConnectionRefusedError(), ConnectionResetError()]
+            provider = over(line)
+            assert isinstance(await provider.store_messages("c", talk(1)), Success)
+            assert line.log == ["open", "open", "open", "store"]
+
+        asyncio.run(main())
+
+    def test_open(self):
+        """`open` connects now, and gives the provider."""
+
+        async def main():
+            bound = Bound()
+            provider = over(bound)
+            assert await provider.open() is provider
+            await provider.open()
+            assert bound.log == ["open"]
+
+        asyncio.run(main())
+
+    def test_once_for_many(self):
+        """Many first operations open one connection, though the first of them is cancelled."""
+
+        async def main():
+            bound = Bound()
+            provider = over(bound)
+            tasks = [asyncio.ensure_future(provider.get_conversation("c")) for _ in range(10)]
+            await asyncio.sleep(0)
+            tasks[0].cancel()
+            answers = await asyncio.gather(*tasks, return_exceptions=True)
+            assert isinstance(answers[0], asyncio.CancelledError)
+            assert answers[1:] == [None] * 9
+            assert bound.log.count("open") == 1
+
+        asyncio.run(main())
+
+    def test_next_loop(self):
+        """On the next loop a bound backend forgets the old connections, and opens anew."""
+        bound = Bound()
+        provider = over(bound)
+        asyncio.run(provider.store_messages("c", talk(1)))
+        assert asyncio.run(provider.get_recent_messages("c")) == talk(1)
+        assert bound.log == ["open", "store", "open", "tail"]
+        assert bound.abandoned == 1
+
+    def test_loop_that_is_running(self):
+        """While its loop runs, a bound provider refuses another one, and goes on."""
+
+        async def main():
+            provider = over(Bound())
+            await provider.open()
+            answers = []
+
+            def elsewhere():
+                try:
+                    asyncio.run(provider.get_conversation("c"))
+                except MemoryConnectionError as error:
+                    answers.append(error)
+
+            thread = threading.Thread(target=elsewhere)
+            thread.start()
+            await asyncio.to_thread(thread.join)
+            assert "another event loop" in str(answers[0])
+            assert answers[0].retryable is False
+            assert await provider.get_conversation("c") is None
+
+        asyncio.run(main())
+
+    def test_fork(self, line, monkeypatch):
+        """In another process than its own, a provider refuses before it touches anything; closing does nothing."""
+
+        async def main():
+            provider = await stored(line)
+            monkeypatch.setattr(os, "getpid", lambda: -1)
+            with pytest.raises(MemoryConnectionError, match="before a fork") as caught:
+                await provider.get_recent_messages("c")
+            assert caught.value.retryable is False
+            await provider.close()
+            assert line.log == []
+            monkeypatch.undo()
+
+        asyncio.run(main())
+
+    def test_close_that_hangs(self, caplog):
+        """Closing ends in time, too: connections that do not answer are left."""
+
+        class Hanging(Bound):
+            async def close(self):
+                await asyncio.sleep(30)
+
+        async def main():
+            hanging = Hanging()
+            provider = over(hanging, operation_timeout=0.05)
+            await provider.open()
+            started = time.monotonic()
+            await provider.close()
+            assert time.monotonic() - started < 0.3
+            assert hanging.abandoned == 1
+
+        with caplog.at_level(logging.WARNING):
+            asyncio.run(main())
+        assert "took too long" in caplog.text
+
+    def test_close_on_another_loop(self):
+        """Closed on another loop, or without one having been used, it only forgets."""
+        bound = Bound()
+        provider = over(bound)
+        asyncio.run(provider.store_messages("c", talk(1)))
+        asyncio.run(provider.close())
+        assert bound.abandoned == 1
+
+
+class TestTranslation:
+    """The default translation of the system's errors."""
+
+    @pytest.mark.parametrize(
+        ("error", "kind", "outcome"),
+        [
+            (ConnectionRefusedError("secret"), MemoryConnectionError, "not_applied"),
+            (ConnectionResetError("secret"), MemoryConnectionError, "unknown"),
+            (BrokenPipeError("secret"), MemoryConnectionError, "unknown"),
+            (TimeoutError("secret"), MemoryConnectionError, "unknown"),
+            (OSError(28, "No space left on device", "/secret"), MemoryStorageError, "unknown"),
+            (OSError("secret"), MemoryStorageError, "unknown"),
+        ],
+    )
+    def test_errors(self, error, kind, outcome):
+        """Lost lines may be tried again, other errors of the system are storage errors; no text repeats theirs."""
+        problem = InMemoryBackend().translate(error, "read")
+        assert type(problem) is kind
+        assert problem.outcome == outcome
+        assert "secret" not in str(problem)

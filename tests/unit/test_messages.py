@@ -1,0 +1,237 @@
+"""Messages and their parts."""
+
+import pickle
+import warnings
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from jaf_memory_core import Attachment, ContentPart, FunctionCall, MemoryInvalidInputError, Message, ToolCall, codec
+from jaf_memory_core.testing.hostile import IDS, REFUSED_IDS, VALUES
+from jaf_memory_core.testing.samples import rich
+
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+
+
+def test_plain_message():
+    """A role and a text make a message, with a fresh id."""
+    one, other = Message(role="user", content="Hello!"), Message("user", "Hello!")
+    assert (one.role, one.content) == (other.role, other.content) == ("user", "Hello!")
+    assert one.name is one.tool_calls is one.tool_call_id is one.attachments is None
+    assert len(one.message_id) == 32
+    assert one.message_id != other.message_id
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_roles(role):
+    """The six roles are taken."""
+    assert Message(role=role, content="x").role == role
+
+
+@pytest.mark.parametrize("role", ["bot", "User", "", None, 1])
+def test_other_roles(role):
+    """Another role is refused; the error names those that there are."""
+    with pytest.raises(MemoryInvalidInputError, match="'assistant', 'tool' or 'function'"):
+        Message(role=role, content="x")
+
+
+def test_role_is_needed():
+    """A message without a role is refused."""
+    with pytest.raises(MemoryInvalidInputError, match="role is missing"):
+        Message(content="x")
+
+
+def test_id_of_other_engines():
+    """`message_id=None` is an absent one, as other engines write it."""
+    assert len(Message(role="user", content="x", message_id=None).message_id) == 32
+
+
+@pytest.mark.parametrize("name", [name for name in REFUSED_IDS if name != "none"])
+def test_refused_ids(name):
+    """What is no id is refused."""
+    with pytest.raises(MemoryInvalidInputError, match="message_id"):
+        Message(role="user", content="x", message_id=REFUSED_IDS[name])
+
+
+def test_all_ids():
+    """Any id is kept as it is."""
+    assert [Message(role="user", message_id=key).message_id for key in IDS] == list(IDS)
+
+
+def test_parts_from_dicts():
+    """Parts may be given as dicts or as objects; they are kept as a tuple of objects."""
+    message = Message(
+        role="user", content=[{"type": "text", "text": "x"}, ContentPart(type="image_url", image_url={"url": "u"})]
+    )
+    assert isinstance(message.content, tuple)
+    assert message.content[0] == ContentPart(type="text", text="x")
+    assert message.content[1].image_url["url"] == "u"
+
+
+def test_tool_calls_from_dicts():
+    """So may tool calls; their type is `function` when nothing is said."""
+    message = Message(role="assistant", tool_calls=[{"id": "1", "function": {"name": "f", "arguments": "{}"}}])
+    assert message.tool_calls == (ToolCall(id="1", function=FunctionCall(name="f", arguments="{}")),)
+    assert message.tool_calls[0].type == "function"
+    assert message.content is None
+
+
+def test_attachments_from_dicts():
+    """So may attachments."""
+    message = Message(role="user", content="x", attachments=[{"kind": "image", "url": "u", "size": 3}])
+    assert message.attachments == (Attachment(kind="image", url="u", size=3),)
+    assert message.attachments[0].size == 3
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"content": 1},
+        {"content": b"x"},
+        {"content": [{"text": "no type"}]},
+        {"content": ["x"]},
+        {"tool_calls": {"id": "1"}},
+        {"tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]},
+        {"tool_calls": [{"id": "1", "function": {"name": "f", "arguments": {"a": 1}}}]},
+        {"attachments": [{"url": "u"}]},
+        {"name": 1},
+        {"tool_call_id": 1},
+    ],
+    ids=str,
+)
+def test_wrong_fields(fields):
+    """A field of the wrong kind is refused by its name, and what it held is not told."""
+    with pytest.raises(MemoryInvalidInputError, match=next(iter(fields))) as caught:
+        Message(role="user", **fields, secret="SENTINEL")
+    assert isinstance(caught.value, ValueError)
+    assert "SENTINEL" not in str(caught.value)
+
+
+def test_further_fields():
+    """Every further field is kept, shown as an attribute, and in `dict()`."""
+    message = Message(role="user", content="x", usage={"tokens": 3}, further="further", dict="d")
+    assert message.usage == {"tokens": 3}
+    assert message.dict()["further"] == "further"
+    assert message.dict()["dict"] == "d"
+    with pytest.raises(AttributeError, match="no field 'other'"):
+        _ = message.other
+
+
+@pytest.mark.parametrize("name", list(VALUES))
+def test_further_values(name):
+    """A further field may hold any JSON value."""
+    message = Message(role="user", content="x", value=VALUES[name], message_id="m")
+    assert codec.decode_message(codec.encode(message)) == message
+
+
+def test_frozen():
+    """Nothing about a message can be changed, down to its parts."""
+    message = rich()[2]
+    for thing, field in ((message, "content"), (message, "new"), (message.content[0], "text")):
+        with pytest.raises(AttributeError):
+            setattr(thing, field, "x")
+    with pytest.raises(TypeError):
+        message.content[1].image_url["url"] = "x"
+
+
+def test_dict_and_back():
+    """`Message(**message.dict())` equals it, as the document's import has it, without a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for message in rich():
+            assert Message(**message.dict()) == message
+
+
+def test_dict_is_plain():
+    """`dict()` gives plain, changeable dicts and lists, content always among them, and no other absent field."""
+    shown = rich()[3].dict()
+    assert shown == {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [
+            {
+                "id": "call-1",
+                "type": "function",
+                "function": {"name": "look", "arguments": '{"at":  "it" }', "strict": True},
+                "index": 0,
+            }
+        ],
+        "refusal": None,
+        "message_id": "rich-3",
+    }
+    shown["tool_calls"][0]["function"]["name"] = "changed"
+    assert rich()[3].tool_calls[0].function.name == "look"
+
+
+def test_order_of_fields():
+    """A message's own fields have no order: neither equality nor bytes depend on it."""
+    one = Message(role="user", content="x", message_id="m", a=1, b=2)
+    other = Message(b=2, a=1, message_id="m", content="x", role="user")
+    assert one == other
+    assert hash(one) == hash(other)
+    assert codec.encode(one) == codec.encode(other)
+
+
+def test_repr_shows_content():
+    """The `repr` shows content: it is the user's own object."""
+    assert "Hello" in repr(Message(role="user", content="Hello"))
+
+
+def test_pickle():
+    """Messages travel between processes."""
+    for message in rich():
+        assert pickle.loads(pickle.dumps(message)) == message
+
+
+def test_in_a_pydantic_model():
+    """A pydantic model may have messages as fields: given as objects or dicts, dumped as dicts."""
+
+    class Turn(BaseModel):
+        messages: list[Message]
+
+    turn = Turn(messages=[{"role": "user", "content": "x", "message_id": "m"}, rich()[3]])
+    assert turn.messages[0] == Message(role="user", content="x", message_id="m")
+    assert turn.model_dump()["messages"][1] == rich()[3].dict()
+    assert Turn.model_validate_json(turn.model_dump_json()) == turn
+    with pytest.raises(ValueError, match="role"):
+        Turn(messages=[{"role": "bot"}])
+    assert Turn.model_json_schema()["properties"]["messages"]["items"]["title"] == "Message"
+
+
+def test_decoded_by_msgspec():
+    """Msgspec reads a message, too."""
+    assert msgspec.json.decode(b'{"role":"user","content":"x","message_id":"m"}', type=Message).content == "x"
+
+
+def test_equal_calls_have_equal_bytes():
+    """A type that was given, read or left out makes no difference to the bytes."""
+    calls = [
+        {"id": "1", "type": codec.decode_object('{"type": "function"}')["type"]},
+        {"id": "1"},
+        {"id": "1", "type": "function"},
+    ]
+    bodies = {codec.encode(Message(role="assistant", tool_calls=[call], message_id="m")) for call in calls}
+    assert len(bodies) == 1
+    body = bodies.pop()
+    assert codec.encode(codec.decode_message(body)) == body
+
+
+@given(st.text(st.characters()), st.sampled_from(ROLES))
+def test_any_text_survives(text, role):
+    """Any text, surrogates and NUL included, is the same after encoding and decoding."""
+    message = Message(role=role, content=text, name=text, message_id="m", more={text: [text]})
+    body = codec.encode(message)
+    assert body.decode("utf-8")
+    assert codec.decode_message(body) == message
+
+
+@pytest.mark.parametrize("fields", [{"content": []}, {"tool_calls": []}, {"attachments": []}], ids=str)
+def test_empty_is_not_absent(fields):
+    """An empty list stays one."""
+    message = Message(role="assistant", message_id="m", **fields)
+    again = codec.decode_message(codec.encode(message))
+    assert again == message
+    assert again.dict()[next(iter(fields))] == []
