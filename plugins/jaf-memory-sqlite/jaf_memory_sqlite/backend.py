@@ -1,0 +1,264 @@
+"""`SqliteBackend`: conversations in one SQLite file, shared by any number of tasks, threads and processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import threading
+import weakref
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from typing import ClassVar, TypeVar
+
+from jaf_memory_core import rules
+from jaf_memory_core.backend import Backend
+from jaf_memory_core.conversations import MemoryQuery
+from jaf_memory_core.errors import MemoryError
+from jaf_memory_core.provider import BackendProvider
+from jaf_memory_core.records import Amend, Fork, Page, Ping, Record, Revise, Stamp, Stats, Tail, Truncate, Write
+from jaf_memory_core.results import WriteResult
+from jaf_memory_sqlite import branching, health, migration, reading, writing
+from jaf_memory_sqlite.nearby import Nearby
+from jaf_memory_sqlite.opening import Opener
+from jaf_memory_sqlite.problems import closed, explained
+from jaf_memory_sqlite.reader import Reader
+from jaf_memory_sqlite.reading import LITTLE, NotHereError
+from jaf_memory_sqlite.settings import SqliteConfig
+from jaf_memory_sqlite.worker import Call, Erases, Worker
+from jaf_memory_sqlite.writer import Writer
+
+T = TypeVar("T")
+
+
+class SqliteBackend(Backend):
+    """One worker that commits together what waits together, one that reads by id, and one that searches.
+
+    A search may take long: others do not wait for it. `:memory:` has one connection only, which all of them use.
+
+    Args:
+        config: which file, and how durable; the defaults when absent.
+    """
+
+    name: ClassVar[str] = "sqlite"
+    driver_errors: ClassVar[tuple[type[Exception], ...]] = (sqlite3.Error,)
+
+    def __init__(self, config: SqliteConfig | None = None) -> None:
+        self.config = config or SqliteConfig()
+        self._starting = threading.Lock()
+        self._writer: Writer | None = None
+        self._reader: Reader | None = None
+        self._searcher: Reader | None = None
+        self._nearby = Nearby(())
+        self._open = False
+        self._closed = False
+
+    # Opening and closing.
+
+    async def open(self) -> None:
+        """Make the file if it is not there, and connect."""
+        if self._open:
+            return
+        for worker in self._started():
+            await worker.submit(_nothing)
+        self._open = True
+
+    def _started(self) -> list[Worker]:
+        with self._starting:
+            if self._closed:
+                raise closed()
+            if self._writer is None:
+                if not self.config.in_memory:
+                    self._reader = Reader("jaf-memory-sqlite reader", Opener(self.config, reading=True))
+                    self._searcher = Reader("jaf-memory-sqlite searcher", Opener(self.config, reading=True))
+                readers = [worker for worker in (self._reader, self._searcher) if worker is not None]
+                self._writer = Writer("jaf-memory-sqlite writer", Opener(self.config), readers)
+                self._nearby = Nearby([worker for worker in (self._writer, self._reader) if worker is not None])
+                # For a backend that nobody closes: its threads must not outlive it.
+                weakref.finalize(self, _stop, self._workers(), os.getpid())
+            return self._workers()
+
+    def _workers(self) -> list[Worker]:
+        return [worker for worker in (self._writer, self._reader, self._searcher) if worker is not None]
+
+    async def close(self) -> None:
+        """Do what waits, write the log into the file if no other process has it open, and end the threads."""
+        with self._starting:
+            self._closed = True
+        for worker in reversed(self._workers()):  # the writer last, so that its connection is the last of ours
+            worker.stop()
+            await worker.ended()
+            worker.thread.join()
+
+    def abandon(self) -> None:
+        """Let the threads end by themselves; what is running is broken off."""
+        self._closed = True
+        for worker in self._workers():
+            worker.stop()
+            worker.interrupt()
+
+    def translate(self, error: Exception, operation: str) -> MemoryError:
+        """SQLite's error, and what to do about it."""
+        return explained(error, operation)
+
+    async def schema(self) -> str:
+        """The definitions of tables and indexes."""
+        return migration.definitions()
+
+    async def apply_schema(self) -> Sequence[str]:
+        """Make or upgrade the file, as opening it does; what was applied."""
+        await self.open()
+        return [f"schema {version}" for worker in self._workers() for version in worker.opener.applied]
+
+    # How things are done.
+
+    async def _write(self, call: Call[T], *, erases: Erases = None) -> T:
+        if self._writer is None:
+            raise closed()
+        return await self._writer.submit(call, erases=erases)
+
+    async def _read(self, little: Call[T], any_size: Call[T]) -> T:
+        """Read at once if it is little, else in the reader's thread."""
+        if self._reader is None:
+            return self._at_once(any_size)
+        try:
+            return self._nearby.read(little)
+        except NotHereError:
+            return await self._reader.submit(any_size)
+
+    async def _search(self, call: Call[T]) -> T:
+        return self._at_once(call) if self._searcher is None else await self._searcher.submit(call)
+
+    def _at_once(self, call: Call[T]) -> T:
+        """Read memory through the only connection there is."""
+        if self._writer is None:
+            raise closed()
+        with self._writer.lock:
+            if self._writer.db is None:
+                raise closed()
+            return call(self._writer.db)
+
+    # The four that every backend has.
+
+    async def read(self, conversation_id: str) -> Record | None:
+        """The whole record."""
+        return await self._record(conversation_id, with_messages=True)
+
+    async def _record(self, conversation_id: str, *, with_messages: bool) -> Record | None:
+        read = partial(reading.conversation, conversation_id=conversation_id, with_messages=with_messages)
+        return await self._read(partial(read, most=LITTLE), read)
+
+    async def write(self, record: Record, *, expected: Stamp | None) -> bool:
+        """Put the record in the place of the one at `expected`."""
+        return await self._write(lambda db: writing.put(db, record, expected))
+
+    async def delete(self, conversation_id: str, *, expected: Stamp) -> bool:
+        """Remove the conversation at `expected`."""
+        return await self._write(lambda db: writing.delete(db, conversation_id, expected), erases="whole")
+
+    async def scan(self, query: MemoryQuery) -> AsyncIterator[Record]:
+        """Records in order of creation; each is read when it is its turn."""
+        above = rules.creation_cursor(query)
+        while True:
+            keys = await self._search(partial(reading.keys, query=query, above=above))
+            for key in keys:
+                record = await self._record(key[1], with_messages=query.include_messages)
+                # Made again under the same id: it did not stand throughout, and its turn is later.
+                if record is not None and rules.creation_key(record) == key:
+                    yield record
+            if len(keys) < reading.STRETCH:
+                return
+            above = keys[-1]
+            await asyncio.sleep(0)  # short reads do not wait for anything, and others want their turn in the loop
+
+    # Faster than the defaults.
+
+    async def store(self, write: Write) -> WriteResult:
+        """Create or replace."""
+        return await self._write(lambda db: writing.write(db, write, self.now))
+
+    async def append(self, write: Write) -> WriteResult:
+        """Add what is new; costs the new messages, however long the conversation is."""
+        return await self._write(lambda db: writing.write(db, write, self.now))
+
+    async def tail(self, tail: Tail) -> Page | None:
+        """A page; costs the page."""
+        now = self.now()
+        return await self._read(lambda db: reading.little_tail(db, tail, now), lambda db: reading.tail(db, tail, now))
+
+    async def header(self, conversation_id: str, *, scope: str | None = None) -> Record | None:
+        """A live header; costs the header."""
+        return rules.seen(await self._record(conversation_id, with_messages=False), self.now(), scope)
+
+    async def find(self, query: MemoryQuery) -> Sequence[Record]:
+        """The newest that match; an index leads to a user's, to a time's, to a trace's."""
+        now = self.now()
+        return await self._search(lambda db: reading.find(db, query, now))
+
+    async def truncate(self, truncate: Truncate) -> int:
+        """Drop from the end."""
+        return await self._write(lambda db: writing.truncate(db, truncate, self.now), erases="some")
+
+    async def amend(self, amend: Amend) -> int:
+        """Change the header."""
+        return await self._write(lambda db: writing.amend(db, amend, self.now))
+
+    async def revise(self, revise: Revise) -> int:
+        """Put messages into the rows of others."""
+        return await self._write(lambda db: branching.revise(db, revise, self.now), erases="some")
+
+    async def fork(self, fork: Fork) -> int:
+        """Copy rows within the file."""
+        return await self._write(lambda db: branching.fork(db, fork, self.now))
+
+    async def remove(self, conversation_id: str, *, scope: str | None = None) -> bool:
+        """Delete; nothing is left in the file, nor in its log."""
+        return await self._write(lambda db: writing.remove(db, conversation_id, scope, self.now), erases="whole")
+
+    async def forget_user(self, user_id: str) -> int:
+        """Delete all of the user's in one transaction; nothing is left in the file, nor in its log."""
+        return await self._write(lambda db: writing.forget_user(db, user_id, self.now), erases="whole")
+
+    async def stats(self, user_id: str | None) -> Stats:
+        """Counts over the headers."""
+        now = self.now()
+        return await self._search(lambda db: reading.stats(db, user_id, now))
+
+    async def purge(self, limit: int, *, scope: str | None = None) -> int:
+        """Delete what has expired; an index leads to it."""
+        return await self._write(lambda db: writing.purge(db, limit, scope, self.now), erases="some")
+
+    async def ping(self) -> Ping:
+        """Take the write lock, and look at the file."""
+        writer = self._writer
+        if writer is None:
+            raise closed()
+        connections = sum(worker.db is not None for worker in self._workers())
+        return await self._write(lambda db: health.ping(db, self.config, writer.opener.path, connections))
+
+
+def _nothing(_: sqlite3.Connection) -> None:
+    return None
+
+
+def _stop(workers: list[Worker], process: int) -> None:
+    if process == os.getpid():
+        for worker in workers:
+            worker.stop()
+
+
+async def create_sqlite_provider(config: SqliteConfig | None = None) -> BackendProvider:
+    """A provider that keeps conversations in a SQLite file, opened.
+
+    Raises:
+        MemoryConfigurationError: the path leads nowhere.
+        MemoryStorageError: the file is not ours, is damaged, newer than this code, or cannot be written.
+        MemoryConnectionError: another process holds the file's lock.
+    """
+    config = config or SqliteConfig()
+    provider = BackendProvider(SqliteBackend(config), config)
+    try:
+        return await provider.open()
+    except BaseException:
+        await provider.close()
+        raise

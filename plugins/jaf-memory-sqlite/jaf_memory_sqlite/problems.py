@@ -1,0 +1,59 @@
+"""What SQLite's errors mean, and what to do about each; no text holds content."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from jaf_memory_core.errors import MemoryConnectionError, MemoryError, MemoryStorageError, Outcome
+
+BUSY = ("database is locked", "database table is locked", "database schema is locked", "locking protocol")
+FULL = "database or disk is full"
+READ_ONLY = "attempt to write a readonly database"
+CANNOT_OPEN = "unable to open database file"
+IO = "disk I/O error"
+DAMAGED = ("database disk image is malformed", "file is not a database")
+INTERRUPTED = "interrupted"
+
+_ADVICE: dict[str, tuple[str, Outcome]] = {
+    FULL: ("the disk is full, or the database has reached its greatest size; free some space", "not_applied"),
+    READ_ONLY: ("the file cannot be written; make it and its folder writable for this process", "not_applied"),
+    CANNOT_OPEN: ("the database's file cannot be opened; look at its folder and the rights on both", "not_applied"),
+    # Whether a commit whose fsync failed is on the disk, nobody knows.
+    IO: ("reading or writing the database's file failed; look at the disk, and at the system's log", "unknown"),
+    DAMAGED[0]: ("the database is damaged; restore it from a backup, or try SQLite's `.recover`", "unknown"),
+    DAMAGED[1]: ("the file is no SQLite database, or damaged; restore a backup, or name another", "not_applied"),
+}
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether another connection holds a lock; nothing was done, and it may work in a moment."""
+    return isinstance(error, sqlite3.OperationalError) and str(error).startswith(BUSY)
+
+
+def leaves_doubt(error: BaseException) -> bool:
+    """Whether a connection that said so is better replaced by a new one."""
+    known = isinstance(error, sqlite3.DatabaseError) and str(error).startswith((IO, *DAMAGED, CANNOT_OPEN, READ_ONLY))
+    return known and not is_busy(error)
+
+
+def closed() -> MemoryConnectionError:
+    """The answer of a backend that was closed."""
+    return MemoryConnectionError("the database is closed; create a new provider", retryable=False)
+
+
+def explained(error: Exception, operation: str) -> MemoryError:
+    """SQLite's error as ours; one that only a bug of ours can cause is raised as it is."""
+    text = str(error)
+    if is_busy(error):
+        return MemoryConnectionError("another process holds the database's lock; try again")
+    if text.startswith(INTERRUPTED):
+        return closed()
+    if isinstance(error, sqlite3.DataError):
+        return MemoryStorageError("the value is larger than SQLite can hold; store it in parts", operation=operation)
+    for known, (advice, outcome) in _ADVICE.items():
+        if text.startswith(known):
+            return MemoryStorageError(advice, operation=operation, outcome=outcome)
+    if isinstance(error, sqlite3.OperationalError):
+        name = getattr(error, "sqlite_errorname", "an operational error")
+        return MemoryStorageError(f"SQLite refused: {name}", operation=operation, outcome="unknown")
+    raise error

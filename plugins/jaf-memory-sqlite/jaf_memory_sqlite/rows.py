@@ -1,0 +1,123 @@
+"""A row of `conversation` and a `Record`, one made from the other."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any, NamedTuple
+
+from jaf_memory_core import codec
+from jaf_memory_core.records import Record
+from jaf_memory_core.values import EMPTY, FrozenDict
+
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+MICROSECOND = timedelta(microseconds=1)
+SECOND = timedelta(seconds=1)
+
+POSITIONS = 32
+"""Bits of a message's row number that hold its position; those above hold the conversation's number."""
+
+BEYOND = 1 << POSITIONS
+"""No conversation has as many positions, and no message as many bytes."""
+
+
+class Kept(NamedTuple):
+    """A conversation's row: its `Record` (without messages, maybe without metadata), and what only we know.
+
+    Attributes:
+        key: the row's number.
+        record: the header.
+        size: bytes of all bodies.
+        largest: no body has more bytes.
+        second: the second of the last write, which two indexes go by.
+    """
+
+    key: int
+    record: Record
+    size: int
+    largest: int
+    second: int
+
+    def row_of(self, position: int) -> int:
+        """Number of the `message` row at a position."""
+        return row_of(self.key, position)
+
+    @property
+    def end(self) -> int:
+        """The position behind the newest message."""
+        return self.record.first_position + self.record.message_count
+
+
+def row_of(key: int, position: int) -> int:
+    """Number of the `message` row of a conversation at a position."""
+    return (key << POSITIONS) + position
+
+
+def micros(moment: datetime) -> int:
+    """Whole microseconds since 1970."""
+    return (moment - EPOCH) // MICROSECOND
+
+
+def second(moment: datetime) -> int:
+    """Whole seconds since 1970."""
+    return (moment - EPOCH) // SECOND
+
+
+def moment(micros: int) -> datetime:
+    """The UTC time of so many microseconds since 1970."""
+    return EPOCH + timedelta(microseconds=micros)
+
+
+def kept(row: tuple[Any, ...]) -> Kept:
+    """Read a row of `statements.HEADER`, with the metadata behind it or without."""
+    key, conversation_id, user_id, incarnation, version, created, updated, expires = row[:8]
+    ttl, first_position, message_count, trimmed, size, largest, second = row[8:15]
+    record = Record(
+        conversation_id,
+        incarnation,
+        version,
+        moment(created),
+        moment(updated),
+        user_id,
+        (),
+        read_metadata(row[15]) if len(row) > 15 else EMPTY,  # noqa: PLR2004  (the columns above)
+        None if expires is None else moment(expires),
+        ttl,
+        first_position,
+        trimmed == 1,
+        message_count,
+    )
+    return Kept(key, record, size, largest, second)
+
+
+def columns(record: Record, size: int, largest: int) -> tuple[Any, ...]:
+    """Values for `statements.CREATE`."""
+    return (
+        record.conversation_id,
+        record.user_id,
+        record.incarnation,
+        record.version,
+        micros(record.created_at),
+        micros(record.updated_at),
+        second(record.updated_at),
+        None if record.expires_at is None else micros(record.expires_at),
+        record.ttl,
+        record.first_position,
+        record.message_count,
+        int(record.trimmed),
+        size,
+        largest,
+        *labels(record.metadata),
+    )
+
+
+def read_metadata(text: str) -> FrozenDict:
+    """Metadata from its column."""
+    return EMPTY if text == "{}" else codec.decode_object(text)
+
+
+def labels(metadata: FrozenDict) -> tuple[str | None, str]:
+    """`trace_id` and `metadata`. Equal texts of a trace id are equal JSON values, so that it can be looked up."""
+    if not metadata:
+        return None, "{}"
+    trace = codec.canonical(metadata["trace_id"]) if "trace_id" in metadata else None
+    return trace, codec.encode(metadata).decode()

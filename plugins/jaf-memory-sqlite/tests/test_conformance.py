@@ -1,0 +1,95 @@
+"""The conformance kit on a file, and in memory."""
+
+import contextlib
+import functools
+import sqlite3
+
+import pytest
+from jaf_memory_sqlite import SqliteBackend, SqliteConfig, create_sqlite_provider
+
+from jaf_memory_core import BackendProvider
+from jaf_memory_core.testing import ProviderConformance, Target
+
+NEVER_AWAY = "a file is not away; another process's lock, which is what keeps it from answering, is the stall"
+
+
+async def open_file(path, **settings):
+    """Open a provider on a file, here or in another process."""
+    return await create_sqlite_provider(SqliteConfig(path=path, **settings))
+
+
+class Shared(SqliteBackend):
+    """A backend that several providers stand on: it stays open when one of them is closed."""
+
+    async def close(self):
+        """Stay open."""
+
+    async def finish(self):
+        """Close."""
+        await super().close()
+
+
+async def open_on(backend, **settings):
+    """Open one more provider on a backend."""
+    return await BackendProvider(backend, SqliteConfig(path=":memory:", **settings)).open()
+
+
+@contextlib.asynccontextmanager
+async def locked(path):
+    """Another connection holds the file's write lock."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        yield
+        db.execute("ROLLBACK")
+
+
+def rows(db):
+    """Everything that the tables hold; the indexes are on nothing else."""
+    return [db.execute(f"SELECT * FROM {table} ORDER BY id").fetchall() for table in ("conversation", "message")]
+
+
+async def dump_file(path):
+    """What the file holds, as another connection sees it."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        return rows(db)
+
+
+async def dump_memory(backend):
+    """What the memory holds."""
+    return await backend._search(rows)
+
+
+class TestFile(ProviderConformance):
+    """One file."""
+
+    @pytest.fixture
+    def target(self, tmp_path):
+        """A file of its own."""
+        path = str(tmp_path / "conversations.db")
+        return Target(
+            open=functools.partial(open_file, path),
+            stall=functools.partial(locked, path),
+            dump=functools.partial(dump_file, path),
+            declares={"outage": NEVER_AWAY},
+        )
+
+
+class TestMemory(ProviderConformance):
+    """No file: one connection for all."""
+
+    @pytest.fixture
+    def target(self):
+        """A database of its own."""
+        backend = Shared(SqliteConfig(path=":memory:"))
+        return Target(
+            open=functools.partial(open_on, backend),
+            elsewhere=functools.partial(open_file, ":memory:"),
+            clean=backend.finish,
+            dump=functools.partial(dump_memory, backend),
+            declares={
+                "processes": "conversations are kept in one process",
+                "reopen": "conversations go with the connection",
+                "stall": "there is no other process to wait for",
+                "outage": "there is nothing that could be away",
+            },
+        )

@@ -1,0 +1,294 @@
+"""Whatever is wrong with the file has an error of its own, which says what to do."""
+
+import asyncio
+import os
+import sqlite3
+import tempfile
+from pathlib import Path
+
+import pytest
+from jaf_memory_sqlite import SqliteBackend, SqliteConfig, create_sqlite_provider, opening
+
+from jaf_memory_core import (
+    MemoryConfigurationError,
+    MemoryConnectionError,
+    MemoryStorageError,
+    Message,
+    create_memory_provider_from_env,
+)
+from jaf_memory_core import (
+    test_memory_provider_connection as try_connection,
+)
+from jaf_memory_core.testing.expect import done
+from jaf_memory_core.testing.expect import refused as was_refused
+
+NOBODY = 65_534
+
+
+def refused(path, kind, **settings):
+    """The error with which a provider does not open."""
+
+    async def open_it():
+        with pytest.raises(kind) as caught:
+            await create_sqlite_provider(SqliteConfig(path=path, operation_timeout=1.5, **settings))
+        return caught.value
+
+    return asyncio.run(open_it())
+
+
+def test_no_folder(tmp_path):
+    """A missing folder is a configuration error that names it."""
+    error = refused(tmp_path / "absent" / "c.db", MemoryConfigurationError)
+    assert str(tmp_path / "absent") in str(error)
+    assert "make it" in str(error)
+
+
+def test_folder_itself(tmp_path):
+    """A folder in the file's place is a configuration error."""
+    assert "is a folder" in str(refused(tmp_path, MemoryConfigurationError))
+
+
+@pytest.mark.parametrize("content", [b"This is a letter. " * 500, b"SQLite format 3\0" + b"\xff" * 5000])
+def test_no_database(path, content):
+    """A file that is no database is refused, and left as it is."""
+    path.write_bytes(content)
+    error = refused(path, MemoryStorageError)
+    assert "is no SQLite database, or is damaged" in str(error)
+    assert "letter" not in str(error)
+    assert path.read_bytes() == content
+
+
+def test_damaged(path, use):
+    """A damaged database is told as such by the operation that meets the damage."""
+
+    async def fill(provider):
+        for n in range(200):
+            await provider.store_messages(f"c{n}", [Message("user", "x" * 500)])
+
+    use(fill)
+    content = bytearray(path.read_bytes())
+    content[3 * 4096 :] = b"\xa5" * (len(content) - 3 * 4096)
+    path.write_bytes(content)
+
+    async def meet(provider):
+        with pytest.raises(MemoryStorageError, match="damaged") as caught:
+            await provider.get_conversation("c7")
+        assert caught.value.operation == "get_conversation"
+        answer = await provider.store_messages("new", [Message("user", "secret")])
+        assert "damaged" in str(answer.error)
+        assert "secret" not in str(answer.error)
+
+    use(meet)
+
+
+def test_foreign(path):
+    """Another program's database is refused, and left as it is."""
+    db = sqlite3.connect(path)
+    db.execute("CREATE TABLE theirs (x)")
+    db.close()
+    before = path.read_bytes()
+    assert "another program's" in str(refused(path, MemoryStorageError))
+    assert path.read_bytes() == before
+
+
+def test_foreign_and_empty(path):
+    """A database that another program has marked as its own is refused, even without tables."""
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA application_id = 1")
+    db.close()
+    assert "another program's" in str(refused(path, MemoryStorageError))
+
+
+@pytest.mark.parametrize("make", [lambda path: path.touch(), lambda path: sqlite3.connect(path).close()])
+def test_empty(path, use, make):
+    """An empty file is taken for a new database."""
+    make(path)
+    assert use(lambda provider: provider.get_stats())["total_conversations"] == 0
+
+
+def as_nobody(path, python):
+    """What opening a file comes to for a user without rights."""
+    return python(
+        """
+        import asyncio, os, sys
+        from jaf_memory_core import MemoryError
+        from jaf_memory_sqlite import SqliteConfig, create_sqlite_provider
+
+        async def open_it(path):
+            try:
+                provider = await create_sqlite_provider(SqliteConfig(path=path))
+                await provider.close()
+            except MemoryError as error:
+                print(type(error).__name__, error)
+
+        asyncio.run(open_it(":memory:"))  # imports what is imported late, while it can be read
+        if os.geteuid() == 0:
+            os.setgroups([])
+            os.setgid(int(sys.argv[2]))
+            os.setuid(int(sys.argv[2]))
+        asyncio.run(open_it(sys.argv[1]))
+        """,
+        path,
+        NOBODY,
+    )
+
+
+@pytest.fixture
+def visible():
+    """A folder that any user can reach, but not write; pytest's own are closed to others."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+        folder.chmod(0o755)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="rights work differently there")
+def test_folder_that_cannot_be_written(visible, python):
+    """A folder in which nothing can be made is told, with what to do."""
+    visible.chmod(0o555)
+    said = as_nobody(visible / "c.db", python)
+    assert said.startswith("MemoryStorageError")
+    assert "cannot be written" in said
+
+
+@pytest.mark.skipif(os.name == "nt", reason="rights work differently there")
+def test_file_that_cannot_be_written(visible, python):
+    """A file that cannot be written is refused at the start, not at the first write."""
+
+    async def make():
+        await (await create_sqlite_provider(SqliteConfig(path=visible / "c.db"))).close()
+
+    asyncio.run(make())
+    (visible / "c.db").chmod(0o444)
+    visible.chmod(0o777)
+    said = as_nobody(visible / "c.db", python)
+    assert said.startswith("MemoryStorageError")
+    assert "cannot be written" in said
+
+
+@pytest.mark.skipif(os.name == "nt", reason="rights work differently there")
+def test_file_that_cannot_be_read(visible, python):
+    """A file that cannot even be read is told."""
+    (visible / "c.db").touch()
+    (visible / "c.db").chmod(0o000)
+    visible.chmod(0o777)
+    said = as_nobody(visible / "c.db", python)
+    assert said.startswith("MemoryStorageError")
+    assert "cannot be opened" in said
+
+
+def test_full(use):
+    """A full disk is a `Failure` that says so; nothing of the call is applied, and later calls work again."""
+
+    async def fill(provider):
+        await provider.store_messages("c", [Message("user", "small", message_id="m")])
+        pages = await provider.backend._write(lambda db: db.execute("PRAGMA page_count").fetchone()[0])
+        await provider.backend._write(lambda db: db.execute(f"PRAGMA max_page_count = {pages + 2}").fetchone())
+        answer = await provider.append_messages("c", [Message("user", "SECRET" * 10_000)])
+        error = was_refused(answer, MemoryStorageError)
+        assert "disk is full" in str(error)
+        assert "SECRET" not in str(error)
+        assert error.retryable is False
+        assert len((await provider.get_conversation("c")).messages) == 1
+        assert (await provider.health_check())["healthy"]
+        await provider.backend._write(lambda db: db.execute("PRAGMA max_page_count = 100000").fetchone())
+        done(await provider.append_messages("c", [Message("user", "x" * 60_000)]))
+
+    use(fill)
+
+
+@pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="limits of files are POSIX's")
+def test_file_too_large(path, python):
+    """A limit of the system on the file's size is told as what it is, and the provider goes on below it."""
+    said = python(
+        """
+        import asyncio, resource, signal, sys
+        from jaf_memory_core import Message
+        from jaf_memory_sqlite import SqliteConfig, create_sqlite_provider
+
+        async def main():
+            provider = await create_sqlite_provider(SqliteConfig(path=sys.argv[1]))
+            await provider.store_messages("c", [Message("user", "small")])
+            resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
+            answer = await provider.append_messages("c", [Message("user", "x" * 500_000)])
+            print(type(answer.error).__name__, answer.error)
+            answer = await provider.append_messages("c", [Message("user", "small")])
+            print(answer.data.message_count)
+            await provider.close()
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        asyncio.run(main())
+        """,
+        path,
+    )
+    error, count = said.splitlines()
+    assert error.startswith("MemoryStorageError")
+    assert "disk" in error
+    assert count == "2"
+
+
+def test_locked_by_another(path):
+    """While another process does not let go of a file, opening ends within the deadline, and says why."""
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("PRAGMA locking_mode = EXCLUSIVE")
+    db.execute("CREATE TABLE t (x)")
+    error = refused(path, MemoryConnectionError)
+    assert error.retryable
+    assert "lock" in str(error)
+    db.close()
+
+
+def test_without_a_log(path, monkeypatch):
+    """Where SQLite cannot have its write-ahead log, the provider refuses rather than promise what does not hold."""
+
+    class Unable(sqlite3.Connection):
+        def execute(self, statement, *values):
+            return super().execute(statement.replace("journal_mode = WAL", "journal_mode = DELETE"), *values)
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(opening.sqlite3, "connect", lambda *a, **k: connect(*a, **k, factory=Unable))
+    assert "local disk" in str(refused(path, MemoryStorageError))
+
+
+def test_old_sqlite(path, monkeypatch):
+    """A Python with an SQLite that is too old is told so."""
+    monkeypatch.setattr(opening.sqlite3, "sqlite_version_info", (3, 22, 0))
+    assert "3.24.0 is needed" in str(refused(path, MemoryConfigurationError))
+
+
+def test_opens_later(tmp_path):
+    """A provider that could not open tries again with the next call."""
+    folder = tmp_path / "later"
+
+    async def work():
+        backend = SqliteBackend(SqliteConfig(path=folder / "c.db"))
+        with pytest.raises(MemoryConfigurationError):
+            await backend.open()
+        folder.mkdir()
+        await backend.open()
+        assert (await backend.ping()).details["schema"] == 1
+        await backend.close()
+
+    asyncio.run(work())
+
+
+def test_health_of_what_does_not_open(tmp_path):
+    """A connection test answers what is wrong, and does not raise."""
+    environ = {"JAF_MEMORY_TYPE": "sqlite", "JAF_SQLITE_PATH": str(tmp_path / "absent" / "c.db")}
+    health = asyncio.run(try_connection(environ))
+    assert health["healthy"] is False
+    assert "there is no folder" in health["error"]
+
+
+def test_from_environment(path):
+    """`JAF_MEMORY_TYPE=sqlite` and `JAF_SQLITE_PATH` are all that is needed."""
+
+    async def work():
+        environ = {"JAF_MEMORY_TYPE": "sqlite", "JAF_SQLITE_PATH": str(path)}
+        async with await create_memory_provider_from_env(environ) as provider:
+            assert provider.name == "sqlite"
+            await provider.store_messages("c", [Message("user", "Hello!")])
+        assert path.is_file()
+
+    asyncio.run(work())

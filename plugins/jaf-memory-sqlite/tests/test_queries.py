@@ -1,0 +1,314 @@
+"""Queries go by indexes, and reads are done where they cost least."""
+
+import asyncio
+import re
+import threading
+import time
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from jaf_memory_sqlite import nearby, queries, reading, writing
+from jaf_memory_sqlite import statements as sql
+
+from jaf_memory_core import MemoryQuery, MemoryStorageError, Message
+from jaf_memory_core.testing.expect import done, refused, whole
+from jaf_memory_core.testing.samples import ids, talk
+
+NOW = datetime.now(timezone.utc)
+LAST = MemoryQuery(cursor=(NOW, NOW, "c"))
+
+
+async def plan(provider, statement):
+    """How SQLite goes about a statement."""
+    text, values = statement
+    rows = await provider.backend._write(lambda db: db.execute(f"EXPLAIN QUERY PLAN {text}", values).fetchall())
+    return " | ".join(row[3] for row in rows)
+
+
+FILTERS = {
+    "conversation_of_user": {"user_id": "u"},
+    "conversation_traced": {"trace_id": "t"},
+    "conversation_updated": {"active_since": NOW},
+    "sqlite_autoindex_conversation_1": {"conversation_id": "c"},
+}
+
+
+@pytest.mark.parametrize("index", FILTERS)
+def test_find_goes_by_an_index(use, index):
+    """A filter on owner, trace, activity or id leads to its rows by an index, with a cursor and without."""
+
+    async def work(provider):
+        for more in ({}, {"cursor": LAST.cursor}, {"limit": 10}):
+            steps = await plan(provider, queries.newest(MemoryQuery(**FILTERS[index], **more), NOW))
+            assert f"SEARCH conversation USING INDEX {index}" in steps
+            assert "SCAN" not in steps
+
+    use(work)
+
+
+@pytest.mark.parametrize("more", [{"since": NOW}, {"until": NOW}, {"since": NOW, "until": NOW}])
+def test_find_by_creation_goes_by_an_index(use, more):
+    """A filter on the time of creation leads to its rows by an index."""
+
+    async def work(provider):
+        steps = await plan(provider, queries.newest(MemoryQuery(**more), NOW))
+        assert "SEARCH conversation USING INDEX conversation_created" in steps
+
+    use(work)
+
+
+def test_newest_need_no_sorting(use):
+    """The newest of a user, and of all, are read in the index's order: only those of one second are sorted."""
+
+    async def work(provider):
+        for query in (MemoryQuery(limit=10), MemoryQuery(user_id="u", limit=10)):
+            steps = await plan(provider, queries.newest(query, NOW))
+            assert "B-TREE FOR ORDER BY" not in steps
+            assert re.search("B-TREE FOR (RIGHT PART|LAST 2 TERMS) OF ORDER BY", steps)
+
+    use(work)
+
+
+@pytest.mark.parametrize("query", [MemoryQuery(), MemoryQuery(user_id="u"), MemoryQuery(trace_id="t"), LAST])
+def test_a_scan_goes_by_an_index(use, query):
+    """A scan's page is found by an index, too, from beyond its cursor on."""
+
+    async def work(provider):
+        above = (NOW, "c")
+        steps = await plan(provider, queries.in_order_of_creation(query, above, 100))
+        assert "SEARCH conversation USING" in steps
+        assert "SCAN" not in steps
+
+    use(work)
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        (sql.TAIL, (1, 1, 1, 1, 1, 1, "c")),
+        (sql.BODIES, (1, 2)),
+        (sql.BYTES, (1, 2)),
+        (sql.DROP, (1, 2)),
+        (sql.held(2), (1, "a", "b")),
+        (sql.ROW_OF_MESSAGE, (1, "a")),
+        (sql.HEADER, ("c",)),
+        (sql.COUNT_OF_USER, ("u", 1)),
+        (sql.ERASE_USER, ("u",)),
+        (sql.PURGE, (1, 1)),
+        (sql.PURGE_OF_USER, ("u", 1, 1)),
+        (sql.STATS_OF_USER, (1, "u")),
+    ],
+)
+def test_no_statement_reads_a_whole_table(use, text, values):
+    """What reads or changes a part reads no more than that part."""
+
+    async def work(provider):
+        steps = await plan(provider, (text, values))
+        assert "SCAN conversation" not in steps
+        assert "SCAN message" not in steps
+        assert "SEARCH" in steps
+
+    use(work)
+
+
+def test_metadata_filters(use):
+    """Keys that any JSON writes alike are looked for in the text first; what is found is compared exactly."""
+    kinds = [1, 1.0, True, "1", None, [1], {"a": 1}, -0.0, 0.0, 2**70]
+    keys = ["plain", "with space", 'quo"te', "back\\slash", "ümlaut", "\ud800", "slash/", "\x7f", "user_id"]
+
+    async def work(provider):
+        for number, kind in enumerate(kinds):
+            await provider.store_messages(f"k{number}", [], {"plain": kind})
+        for number, key in enumerate(keys[1:-1]):
+            await provider.store_messages(f"n{number}", [], {key: [key]})
+        await provider.store_messages("owned", [], user_id="u")
+        for number, kind in enumerate(kinds):
+            found = await provider.find_conversations(MemoryQuery(metadata={"plain": kind}))
+            assert [one.conversation_id for one in found] == [f"k{number}"]
+        for number, key in enumerate(keys[1:-1]):
+            found = await provider.find_conversations(MemoryQuery(metadata={key: [key]}))
+            assert [one.conversation_id for one in found] == [f"n{number}"]
+        assert len(await provider.find_conversations(MemoryQuery(metadata={"user_id": "u"}))) == 1
+        assert len(await provider.find_conversations(MemoryQuery(metadata={"plain": 1, "other": 1}))) == 0
+        paged = MemoryQuery(metadata={}, limit=5, offset=3)
+        everything = await provider.find_conversations(MemoryQuery())
+        assert await provider.find_conversations(paged) == everything[3:8]
+
+    use(work)
+
+
+def test_trace_ids(use):
+    """A trace id is found by its index when it was given later, changed, or taken from the metadata filter."""
+
+    async def traced(provider, **filters):
+        return [one.conversation_id for one in await provider.find_conversations(MemoryQuery(**filters))]
+
+    async def work(provider):
+        await provider.store_messages("a", [], {"trace_id": "t"})
+        await provider.store_messages("b", [])
+        await provider.update_metadata("b", {"trace_id": "t"})
+        await provider.store_messages("c", [], {"trace_id": 7})
+        assert sorted(await traced(provider, trace_id="t")) == ["a", "b"]
+        assert sorted(await traced(provider, metadata={"trace_id": "t"})) == ["a", "b"]
+        await provider.append_messages("a", [], {"trace_id": "s"})
+        assert await traced(provider, trace_id="t") == ["b"]
+        assert await traced(provider, trace_id="7") == []
+        assert await traced(provider, metadata={"trace_id": 7}) == ["c"]
+        assert await traced(provider, trace_id="t", metadata={"trace_id": "s"}) == []
+        await provider.update_metadata("a", {"trace_id": None})
+        assert await traced(provider, metadata={"trace_id": None}) == ["a"]
+
+    use(work)
+
+
+def test_without_messages_no_message_is_read(use, monkeypatch):
+    """`include_messages=False` never touches the messages' rows."""
+    monkeypatch.setattr(reading, "_bodies", None)
+
+    async def work(provider):
+        for n in range(3):
+            await provider.store_messages(f"c{n}", talk(4), user_id="u")
+        query = MemoryQuery(user_id="u", include_messages=False)
+        found = await provider.find_conversations(query)
+        passed = [conversation async for conversation in provider.iter_conversations(query)]
+        assert [one.message_count for one in [*found, *passed]] == [4] * 6
+        assert {one.messages for one in [*found, *passed]} == {()}
+
+    use(work)
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    """In which threads messages were read."""
+    seen = []
+    for name in ("conversation", "tail", "little_tail"):
+        original = getattr(reading, name)
+
+        def spy(*arguments, original=original, **options):
+            answer = original(*arguments, **options)
+            seen.append(threading.current_thread().name.removeprefix("jaf-memory-sqlite "))
+            return answer
+
+        monkeypatch.setattr(reading, name, spy)
+    return seen
+
+
+def test_little_is_read_at_once(use, threads):
+    """Little is read in the caller's thread, also at the end of a long conversation; much is not."""
+
+    async def work(provider):
+        done(await provider.store_messages("small", talk(20)))
+        done(await provider.store_messages("long", talk(5000)))
+        done(await provider.store_messages("wide", [Message("user", "x" * 100_000) for _ in range(10)]))
+        for call, where in (
+            (provider.get_recent_messages("small"), "MainThread"),
+            (provider.get_conversation("small"), "MainThread"),
+            (provider.get_recent_messages("long", 20), "MainThread"),
+            (provider.get_messages("long", 4000, 20), "MainThread"),
+            (provider.get_recent_messages("wide", 2), "MainThread"),
+            (provider.get_conversation("long"), "reader"),
+            (provider.get_recent_messages("long", 5000), "reader"),
+            (provider.get_recent_messages("wide", 5), "reader"),
+        ):
+            threads.clear()
+            await call
+            assert threads == [where]
+
+    use(work)
+
+
+def test_a_slow_disk_is_left_to_the_thread(use, threads, monkeypatch):
+    """After two slow reads reads go to the thread for a while, so that a slow disk does not hold up the loop."""
+    monkeypatch.setattr(nearby, "PAUSE", 0.2)
+
+    async def work(provider):
+        done(await provider.store_messages("c", talk(2)))
+        original, seconds = reading.little_tail, [0.02, 0, 0.02, 0.02, 0]
+
+        def sleepy(*arguments):
+            time.sleep(seconds.pop(0))
+            return original(*arguments)
+
+        monkeypatch.setattr(reading, "little_tail", sleepy)
+        for _ in range(6):
+            assert len(await provider.get_recent_messages("c")) == 2
+        assert threads == [*["MainThread"] * 4, "reader", "reader"]
+        await asyncio.sleep(0.25)
+        assert len(await provider.get_recent_messages("c")) == 2
+        assert threads[6:] == ["MainThread"]
+
+    use(work)
+
+
+def test_pages_meet(use):
+    """Pages of every size, read at once or in the thread, are the same messages; numbers beyond 64 bits will do."""
+
+    async def work(provider):
+        done(await provider.store_messages("c", talk(100)))
+        for limit in (1, 7, 50, 99, 100, 101, 2**70):
+            seen, before = [], 2**70
+            while before is not None:
+                page = await provider.get_messages("c", before, limit)
+                seen[:0] = ids(page)
+                before = page.before
+            assert seen == [f"m{n}" for n in range(100)]
+        assert await provider.get_messages("c", 0) == ()
+
+    use(work)
+
+
+def test_positions_end(use, monkeypatch):
+    """A conversation that has used up all positions refuses more, and never runs into the next one's rows."""
+    monkeypatch.setattr(writing, "BEYOND", 5)
+
+    async def work(provider):
+        done(await provider.store_messages("c", talk(3)))
+        done(await provider.append_messages("c", talk(1, start=3)))
+        refused(await provider.append_messages("c", talk(1, start=4)), MemoryStorageError)
+        refused(await provider.store_messages("d", talk(5)), MemoryStorageError)
+        assert ids((await whole(provider)).messages) == ["m0", "m1", "m2", "m3"]
+        assert await provider.get_conversation("d") is None
+
+    use(work)
+
+
+def test_a_long_scan_lets_others_have_their_turn(use):
+    """An iteration that never waits for anything still lets other tasks run."""
+
+    async def work(provider):
+        await asyncio.gather(*(provider.store_messages(f"c{n:03}", talk(1)) for n in range(350)))
+        turns = 0
+
+        async def count():
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        counting = asyncio.ensure_future(count())
+        passed = [conversation.conversation_id async for conversation in provider.iter_conversations()]
+        counting.cancel()
+        assert len(passed) == len(set(passed)) == 350
+        assert turns >= 3
+
+    use(work)
+
+
+def test_times_are_exact(use):
+    """Times keep their microseconds, also those that an import brings from far away."""
+
+    async def work(provider):
+        moment = datetime(1, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=1)
+        for name, created in (("a", moment), ("z", datetime.max.replace(tzinfo=timezone.utc))):
+            await provider.store_messages("c", talk(1))
+            source = await whole(provider)
+            done(await provider.import_conversation(_with(source, name, created)))
+            assert (await whole(provider, name)).created_at == created
+        passed = [one.conversation_id async for one in provider.iter_conversations()]
+        assert passed == ["a", "c", "z"]
+
+    use(work)
+
+
+def _with(source, name, created):
+    return type(source)(conversation_id=name, messages=source.messages, created_at=created)

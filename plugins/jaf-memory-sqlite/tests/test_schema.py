@@ -1,0 +1,196 @@
+"""What is stored outlives versions: the tables are under test, older ones are upgraded, newer ones refused."""
+
+import asyncio
+import contextlib
+import json
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from jaf_memory_sqlite import SqliteBackend, SqliteConfig, create_sqlite_provider, migration
+
+from jaf_memory_core import MemoryQuery, MemoryStorageError, Message, digest
+from jaf_memory_core.testing.expect import done, refused
+from jaf_memory_core.testing.samples import talk
+
+STORED = Path(__file__).parent / "stored" / "schema-1.sql"
+"""A file of schema 1 as `sqlite3 FILE .dump` writes it. It never changes: files like it are out there."""
+
+
+@pytest.fixture
+def stored(path):
+    """A database as schema 1 had it."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript(STORED.read_text(encoding="utf-8"))
+        db.execute(f"PRAGMA application_id = {migration.APPLICATION}")
+        db.execute("PRAGMA user_version = 1")
+    return path
+
+
+def tables(path):
+    """The definitions of tables and indexes, without their comments and spaces."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        texts = [text for (text,) in db.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL ORDER BY name")]
+    lines = [[line.partition("--")[0] for line in text.splitlines()] for text in texts]
+    return ["".join("".join(some).split()) for some in lines]
+
+
+@pytest.mark.usefixtures("stored")
+def test_stored_form_is_read(use):
+    """What schema 1 has stored comes back equal in every value, whatever the code became since."""
+
+    async def read(provider):
+        found = await provider.get_conversation("user-1:chat/ü")
+        expected = json.loads(STORED.with_suffix(".json").read_text(encoding="utf-8"))
+        assert [message.dict() for message in found.messages] == expected["messages"]
+        assert dict(found.metadata) == expected["metadata"]
+        assert digest(found) == expected["digest"]
+        assert [str(found.created_at), str(found.updated_at), str(found.expires_at)] == expected["times"]
+        assert (found.version, found.incarnation, found.ttl) == (3, expected["incarnation"], 1e9)
+        other = await provider.get_conversation("capped")
+        assert [message.content for message in other.messages] == ["m 3", "m 4", "m 5"]
+        assert (await provider.get_messages("capped", limit=2)).before == 4
+        assert len(await provider.find_conversations(MemoryQuery(user_id="user-1", trace_id="trace"))) == 1
+        stats = await provider.get_stats()
+        assert (stats["total_conversations"], stats["total_messages"]) == (2, len(expected["messages"]) + 3)
+        assert done(await provider.append_messages("capped", talk(2, start=5))).added == 1
+
+    use(read)
+
+
+def test_new_files_have_the_stored_form(stored, tmp_path, use):
+    """A new file has the very tables and indexes of a stored one: a change of them is a new version."""
+    new = tmp_path / "new.db"
+    use(lambda provider: provider.get_stats(), path=new)
+    assert tables(new) == tables(stored)
+    assert migration.CURRENT == 1
+
+
+def test_definitions(path, tmp_path):
+    """What `jaf-memory schema` prints makes a file that is taken as it is; what it applies is told once."""
+
+    async def work(file):
+        backend = SqliteBackend(SqliteConfig(path=file))
+        applied = await backend.apply_schema()
+        text = await backend.schema()
+        await backend.close()
+        return text, applied
+
+    text, applied = asyncio.run(work(path))
+    assert applied == ["schema 1"]
+    with contextlib.closing(sqlite3.connect(tmp_path / "other.db")) as db:
+        db.executescript(text)
+    assert asyncio.run(work(tmp_path / "other.db")) == (text, [])
+    assert tables(path) == tables(tmp_path / "other.db")
+
+
+def test_newer(path, use):
+    """A newer schema is refused with both versions, and left as it is."""
+    use(lambda provider: provider.store_messages("c", talk(1)))
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 7")
+    before = path.read_bytes()
+    with pytest.raises(MemoryStorageError, match="has schema 7, this jaf-memory-sqlite knows schema 1; upgrade"):
+        use(lambda provider: provider.get_stats())
+    assert path.read_bytes() == before
+
+
+def test_upgraded_while_open(path, use):
+    """A process whose file was upgraded by a newer one writes no more into what it does not know."""
+
+    async def work(provider):
+        await provider.store_messages("c", talk(1))
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            db.execute("PRAGMA user_version = 2")
+        error = refused(await provider.append_messages("c", talk(1, start=1)), MemoryStorageError)
+        assert "has schema 2" in str(error)
+        assert not (await provider.health_check())["healthy"]
+
+    use(work)
+
+
+@pytest.fixture
+def second(monkeypatch):
+    """A second version, which adds a column."""
+    first = migration.script
+    text = (
+        "ALTER TABLE conversation ADD COLUMN\n  mood TEXT; -- ; not here\nCREATE INDEX moods\nON conversation (mood);\n"
+    )
+    scripts = {2: text}
+    monkeypatch.setattr(migration, "script", lambda version: scripts.get(version) or first(version))
+    monkeypatch.setattr(migration, "CURRENT", 2)
+    return scripts
+
+
+@pytest.mark.usefixtures("second")
+def test_upgrade(stored, use):
+    """An older file is upgraded in place when it is opened; what it holds stays."""
+    assert use(lambda provider: provider.get_recent_messages("capped", 1))[0].content == "m 5"
+    with contextlib.closing(sqlite3.connect(stored)) as db:
+        assert db.execute("SELECT mood FROM conversation").fetchall() == [(None,), (None,)]
+        assert db.execute("PRAGMA user_version").fetchone() == (2,)
+
+
+def test_failed_upgrade(stored, use, second):
+    """An upgrade that fails half-way leaves the older version whole."""
+    before = tables(stored)
+    second[2] += "CREATE TABLE conversation (x);"
+    with pytest.raises(MemoryStorageError):
+        use(lambda provider: provider.get_stats())
+    assert tables(stored) == before
+    with contextlib.closing(sqlite3.connect(stored)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+def test_sixteen_at_once(path):
+    """Sixteen processes that start at once on an empty database all come up, and all write."""
+    program = (
+        "import asyncio, sys\n"
+        "from jaf_memory_core import Message\n"
+        "from jaf_memory_sqlite import SqliteConfig, create_sqlite_provider\n"
+        "async def main():\n"
+        "    sys.stdin.readline()\n"
+        "    async with await create_sqlite_provider(SqliteConfig(path=sys.argv[1])) as provider:\n"
+        "        answer = await provider.append_messages('c', [Message('user', 'hi')], create=True)\n"
+        "        print(answer.data.added)\n"
+        "asyncio.run(main())\n"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", program, str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _ in range(16)
+    ]
+    for process in processes:  # all have been started, so that all go at once
+        process.stdin.write("\n")
+        process.stdin.flush()
+    assert [process.communicate(timeout=100)[0] for process in processes] == ["1\n"] * 16
+
+    async def count():
+        async with await create_sqlite_provider(SqliteConfig(path=path)) as provider:
+            return len((await provider.get_conversation("c")).messages)
+
+    assert asyncio.run(count()) == 16
+
+
+def test_hostile_values_stand_as_they_were(use):
+    """Metadata and messages with surrogates, long integers and NULs come back equal from their columns."""
+    message = Message("user", "a\0b\ud800", further_field={"n": 2**70, "z": -0.0, "e": 1e22, "é": ["\udfff", None]})
+
+    async def work(provider):
+        await provider.store_messages("c", [message] * 1, {"k\ud800": "\0", "n": 2**70, "trace_id": "\udead"})
+        found = await provider.get_conversation("c")
+        assert found.messages == (message,)
+        assert await provider.get_recent_messages("c") == [message]
+        assert dict(found.metadata) == {"k\ud800": "\0", "n": 2**70, "trace_id": "\udead"}
+        assert len(await provider.find_conversations(MemoryQuery(trace_id="\udead"))) == 1
+        assert len(await provider.find_conversations(MemoryQuery(metadata={"k\ud800": "\0", "n": 2**70}))) == 1
+        assert await provider.find_conversations(MemoryQuery(metadata={"n": float(2**70)})) == []
+
+    use(work)
