@@ -1,0 +1,162 @@
+"""Where a command's words go: answers to standard output, everything about them to standard error."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.segment import Segment
+from rich.text import Text
+
+from jaf_memory_core.errors import MemoryConnectionError, MemoryStorageError
+from jaf_memory_core.reports import Problems
+
+WIDTH = 100
+"""Columns where nobody says how wide the output is: in a pipe or a file without COLUMNS."""
+
+SHOWN = 20
+"""Problems that people get to see one by one."""
+
+# Control characters could move the cursor or retitle the terminal; marks of direction could make one id look like
+# another; lone surrogates cannot be written at all.
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def safe(text: str, *, one_line: bool = True) -> str:
+    """A text that a terminal shows without obeying it; tab and line feed stay if it may have several lines."""
+    text = _UNSAFE.sub(_visible, text.replace("\r\n", "\n"))
+    return text.replace("\n", "␊").replace("\t", "␉") if one_line else text
+
+
+def _visible(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    return chr(0x2400 + code) if code < 0x20 else f"\\u{code:04x}"  # noqa: PLR2004  (the control pictures)
+
+
+class _Trimmed:
+    """What another renderable shows, without spaces at the end of lines: nobody sees them, but who copies has them."""
+
+    def __init__(self, part: RenderableType) -> None:
+        self._part = part
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in console.render_lines(self._part, options, pad=False):
+            while line and not line[-1].text.strip():
+                line.pop()
+            if line:
+                text, style, control = line.pop()
+                line.append(Segment(text.rstrip(), style, control))
+            yield from line
+            yield Segment.line()
+
+
+class Output:
+    """What one command writes.
+
+    Args:
+        as_json: whether the answer is for a machine: one JSON document on standard output, an error on standard
+            error as one too, and nothing else on either.
+        warnings: whether the library's warnings are shown.
+    """
+
+    def __init__(self, *, as_json: bool, warnings: bool = True) -> None:
+        self.as_json = as_json
+        self.console = _console(sys.stdout)
+        self.messages = _console(sys.stderr)
+        logger = logging.getLogger("jaf_memory_core")
+        logger.handlers[:] = [_Notes(self) if warnings else logging.NullHandler()]
+        logger.propagate = False
+
+    def show(self, *parts: RenderableType) -> None:
+        """Write for people."""
+        for part in parts:
+            self.console.print(_Trimmed(part))
+
+    def document(self, value: Mapping[str, Any]) -> None:
+        """Write one JSON document, on one line."""
+        sys.stdout.write(to_json(value) + "\n")
+
+    def done(self, document: Mapping[str, Any], text: str) -> None:
+        """Say what was done: a document for machines, a sentence for people."""
+        if self.as_json:
+            self.document(document)
+        else:
+            self.console.print(Text.assemble(("✓ ", "green"), safe(text)), soft_wrap=True)
+
+    def raw(self, text: str) -> None:
+        """Write a text as it is, for other programs to read."""
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+    def problems(self, problems: Problems, title: str) -> None:
+        """List what went wrong, on standard error; in JSON it is part of the document."""
+        if not problems or self.as_json:
+            return
+        self._say(Text.assemble(("✗ ", "bold red"), f"{title} ({problems.count:,}):"))
+        for key, reason in islice(problems, SHOWN):
+            self._say(Text.assemble(f"  {safe(key)}: ", (safe(reason), "dim")))
+        if problems.count > SHOWN:
+            self._say(Text(f"  … and {problems.count - SHOWN:,} more; --json tells of the first 1,000"))
+
+    def note(self, text: str, *, mark: str = "note:", style: str = "yellow") -> None:
+        """Say something about the work, on standard error; machines do not get it."""
+        if not self.as_json:
+            self._say(Text.assemble((f"{mark} ", style), safe(text)))
+
+    def _say(self, text: Text) -> None:
+        # Whole lines for logs; on a terminal words are not torn apart.
+        self.messages.print(text, soft_wrap=not self.messages.is_terminal)
+
+    def error(self, error: BaseException, status: int) -> None:
+        """Say why the command ends, on standard error."""
+        if self.as_json:
+            about = {"error": str(error), "kind": type(error).__name__, "exit_status": status}
+            sys.stderr.write(to_json(about) + "\n")
+            return
+        # A copy has two stores.
+        store = getattr(error, "provider", "") if isinstance(error, (MemoryConnectionError, MemoryStorageError)) else ""
+        where = f"{store}: " if store and store not in str(error) else ""
+        self._say(Text.assemble(("error: ", "bold red"), safe(f"{where}{error}")))
+
+
+def to_json(value: Any) -> str:
+    """JSON in ASCII, so that it can be written wherever; times are ISO 8601."""
+    return json.dumps(value, ensure_ascii=True, allow_nan=False, default=_plain)
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to `exits.command`; rich would end the program here."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+def _console(stream: Any) -> Console:
+    width = None if stream.isatty() or os.environ.get("COLUMNS") else WIDTH
+    return _Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
+
+
+class _Notes(logging.Handler):
+    """Shows the library's warnings, a misspelt variable for one, as notes; each once, though a copy has two stores."""
+
+    def __init__(self, output: Output) -> None:
+        super().__init__(logging.WARNING)
+        self._output = output
+        self._said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if text not in self._said:
+            self._said.add(text)
+            self._output.note(text)

@@ -1,0 +1,310 @@
+"""Export, import, and copies between providers: one conversation at a time, in bounded memory, safe to run again.
+
+`import_conversations(provider, read_lines(file))` imports, `export(provider)` gives lines, and
+`copy(old, new, verify=True)` moves house. The commands of `jaf-memory` stand on these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import aclosing
+from datetime import datetime, timezone
+from functools import partial
+from typing import Any
+
+from msgspec.structs import replace
+
+from jaf_memory_core import codec
+from jaf_memory_core.conversations import ConversationMemory, MemoryQuery
+from jaf_memory_core.errors import MemoryConfigurationError
+from jaf_memory_core.lines import LineError, read_lines, write_line
+from jaf_memory_core.messages import Message
+from jaf_memory_core.protocol import ManagedMemoryProvider, MemoryProvider
+from jaf_memory_core.reports import Copied, Imported, Problems
+from jaf_memory_core.results import Failure, Result, Success, WriteResult
+from jaf_memory_core.rules import other_content
+
+__all__ = [
+    "Copied",
+    "Imported",
+    "LineError",
+    "Problems",
+    "compare",
+    "copy",
+    "export",
+    "import_conversations",
+    "read_lines",
+    "require",
+    "write_line",
+]
+
+Step = Callable[[ConversationMemory], None]
+"""Called with each conversation, to show progress."""
+
+
+def require(provider: object, method: str, purpose: str) -> None:
+    """Say clearly what a provider does not offer.
+
+    Args:
+        provider: any provider.
+        method: what is needed beyond the six documented methods.
+        purpose: what needs it, as it stands in the error.
+
+    Raises:
+        MemoryConfigurationError: the provider has no such method.
+    """
+    if not callable(getattr(provider, method, None)):
+        name = provider_name(provider)
+        raise MemoryConfigurationError(
+            f"provider {name!r} does not offer {method}, which {purpose} needs", provider=name
+        )
+
+
+def provider_name(provider: object) -> str:
+    """A provider's name; one without any is called by its class."""
+    name = getattr(provider, "name", None)
+    return name if isinstance(name, str) else type(provider).__name__
+
+
+async def export(
+    provider: ManagedMemoryProvider, query: MemoryQuery | None = None, *, on_step: Step | None = None
+) -> AsyncIterator[bytes]:
+    """Write conversations as lines, oldest first, in bounded memory.
+
+    Args:
+        provider: where they are.
+        query: which; all when `None`.
+        on_step: called with each conversation before its line is yielded.
+
+    Yields:
+        one line a conversation, as `read_lines` takes it.
+
+    Raises:
+        MemoryConfigurationError: the provider does not offer `iter_conversations`.
+    """
+    require(provider, "iter_conversations", "export")
+    async with aclosing(_closable(provider.iter_conversations(query))) as conversations:
+        async for conversation in conversations:
+            if on_step:
+                on_step(conversation)
+            yield write_line(conversation)
+
+
+async def import_conversations(
+    provider: MemoryProvider,
+    conversations: Iterable[ConversationMemory],
+    *,
+    report: Imported | None = None,
+    on_step: Step | None = None,
+) -> Imported:
+    """Put conversations into a provider. Messages that it holds are not added again.
+
+    Args:
+        provider: any provider. Without `import_conversation` its six documented methods have to do, and times and
+            expiry are not kept.
+        conversations: from `read_lines`, for one.
+        report: filled as the work goes on, so that it tells how far it came even if an error ends it.
+        on_step: called after each conversation.
+
+    Returns:
+        the report; what the provider refused stands in it, and is not raised.
+
+    Raises:
+        LineError: from `read_lines`; run the import again once the line is mended.
+        MemoryConnectionError: the store could not be reached; run the import again later.
+    """
+    report = report if report is not None else Imported()
+    for conversation in conversations:
+        if _has_expired(conversation):
+            report.expired += 1
+        else:
+            await _import_one(provider, conversation, report)
+        if on_step:
+            on_step(conversation)
+    return report
+
+
+async def copy(
+    source: ManagedMemoryProvider,
+    destination: MemoryProvider,
+    *,
+    query: MemoryQuery | None = None,
+    verify: bool = False,
+    resume: bool = True,
+    report: Copied | None = None,
+    on_step: Step | None = None,
+) -> Copied:
+    """Copy conversations with their times from one provider to another, in bounded memory.
+
+    Run again after an interruption it goes on: a conversation whose digest is equal already is counted as done, one
+    that stands there in part gets the rest. One of the same id with other content is refused, and nothing of it is
+    changed. Nobody else should write to the destination meanwhile.
+
+    Args:
+        source: where they are.
+        destination: where they go, any provider; without `import_conversation` times and expiry are not kept.
+        query: which; all when `None`.
+        verify: `compare` the two in the end.
+        resume: `False` refuses every conversation that stands in the destination already.
+        report: filled as the work goes on, so that it tells how far it came even if an error ends it.
+        on_step: called after each conversation.
+
+    Returns:
+        the report; conflicts stand in it, and are not raised.
+
+    Raises:
+        MemoryConfigurationError: the source does not offer `iter_conversations`.
+        MemoryConnectionError: a store could not be reached; run the copy again later.
+    """
+    report = report if report is not None else Copied()
+    require(source, "iter_conversations", "copy")
+    async with aclosing(_closable(source.iter_conversations(query))) as conversations:
+        async for conversation in conversations:
+            await _copy_one(destination, conversation, report, resume=resume)
+            if on_step:
+                on_step(conversation)
+    return await compare(source, destination, query=query, report=report) if verify else report
+
+
+async def compare(
+    source: ManagedMemoryProvider,
+    destination: MemoryProvider,
+    *,
+    query: MemoryQuery | None = None,
+    report: Copied | None = None,
+    on_step: Step | None = None,
+) -> Copied:
+    """Compare the digests of all conversations of a source with those in a destination.
+
+    Args:
+        source: where to look for conversations.
+        destination: where each of them should stand; what it holds beyond them does not matter.
+        query: which; all when `None`.
+        report: its `verified` and `differing` are filled.
+        on_step: called after each conversation.
+
+    Returns:
+        the report.
+    """
+    report = report if report is not None else Copied()
+    require(source, "iter_conversations", "verifying")
+    async with aclosing(_closable(source.iter_conversations(query))) as conversations:
+        async for conversation in conversations:
+            standing = await _standing(destination, conversation.conversation_id)
+            if standing is None:
+                report.differing.add(conversation.conversation_id, "it is not in the destination")
+            elif codec.digest(standing) == codec.digest(conversation):
+                report.verified += 1
+            else:
+                reason = _difference(conversation, standing) or "it lacks messages in the destination"
+                report.differing.add(conversation.conversation_id, reason)
+            if on_step:
+                on_step(conversation)
+    return report
+
+
+def _closable(conversations: AsyncIterator[ConversationMemory]) -> Any:
+    if hasattr(conversations, "aclose"):
+        return conversations
+    return (one async for one in conversations)
+
+
+def _has_expired(conversation: ConversationMemory) -> bool:
+    return conversation.expires_at is not None and conversation.expires_at <= datetime.now(timezone.utc)
+
+
+async def _copy_one(
+    destination: MemoryProvider, conversation: ConversationMemory, report: Copied, *, resume: bool
+) -> None:
+    key = conversation.conversation_id
+    standing = await _standing(destination, key)
+    if standing is not None:
+        if resume and codec.digest(standing) == codec.digest(conversation):
+            report.conversations += 1
+            report.unchanged += 1
+            report.messages_held += len(conversation.messages)
+            return
+        conflict = _difference(conversation, standing) if resume else "it stands in the destination already"
+        if conflict:
+            report.refused.add(key, conflict)
+            return
+    trimmed = report.messages_trimmed
+    await _import_one(destination, conversation, report)
+    if report.messages_trimmed > trimmed:
+        kept = len(conversation.messages) - (report.messages_trimmed - trimmed)
+        report.differing.add(
+            key, f"the destination keeps only {kept} of {len(conversation.messages)} messages, as its settings say"
+        )
+
+
+async def _import_one(provider: MemoryProvider, conversation: ConversationMemory, report: Imported) -> None:
+    importing = getattr(provider, "import_conversation", None)
+    if importing is None:
+        report.times_kept = False
+        importing = partial(_import_by_six, provider)
+    result = await importing(conversation)
+    if isinstance(result, Failure):
+        report.refused.add(conversation.conversation_id, str(result.error))
+        return
+    given, done = len(conversation.messages), result.data
+    trimmed = max(0, given - done.message_count)
+    report.conversations += 1
+    report.messages_added += done.added
+    report.messages_trimmed += trimmed
+    report.messages_held += max(0, given - done.added - trimmed)
+
+
+async def _import_by_six(provider: MemoryProvider, conversation: ConversationMemory) -> Result:
+    """Import with the six documented methods: what stands there is read first, so that nothing is doubled."""
+    key = conversation.conversation_id
+    standing = await provider.get_conversation(key)
+    held = {message.message_id: message for message in (standing.messages if standing is not None else ())}
+    fresh = [message for message in conversation.messages if message.message_id not in held]
+    for message in conversation.messages:
+        if message.message_id in held and not _same(held[message.message_id], message):
+            return Failure(other_content(key, message.message_id))
+    metadata = dict(conversation.metadata)
+    if conversation.user_id is not None:
+        metadata["user_id"] = conversation.user_id
+    result: Any = None
+    if standing is None:
+        result = await provider.store_messages(key, fresh, metadata)
+    elif fresh:
+        result = await provider.append_messages(key, fresh, metadata)
+    if isinstance(result, Failure):
+        return result
+    return Success(WriteResult(version=0, message_count=len(held) + len(fresh), added=len(fresh)))
+
+
+def _same(one: Message, other: Message) -> bool:
+    return codec.same_body(codec.encode(one), codec.encode(other))
+
+
+async def _standing(provider: MemoryProvider, conversation_id: str) -> ConversationMemory | None:
+    found = await provider.get_conversation(conversation_id)
+    if found is None or found.user_id is not None:
+        return found
+    # A provider with the six documented methods may know the owner from the metadata alone.
+    owner = found.metadata.get("user_id")
+    return replace(found, user_id=owner) if isinstance(owner, str) else found
+
+
+def _difference(source: ConversationMemory, standing: ConversationMemory) -> str | None:
+    """Why the one in the destination is another; `None` if only messages at the end are missing there."""
+    if standing.user_id not in (None, source.user_id):
+        return "it belongs to somebody else in the destination"
+    ours, theirs = source.messages, standing.messages
+    shared = min(len(ours), len(theirs))
+    if not all(map(_same, ours[:shared], theirs[:shared])):
+        return "it holds other messages in the destination"
+    if len(theirs) > len(ours):
+        return f"it holds {len(theirs) - len(ours)} more messages in the destination"
+    if len(theirs) == len(ours):
+        return "it holds the same messages, but other metadata or no owner, in the destination"
+    return None if _within(standing, source) else "it holds other metadata in the destination"
+
+
+def _within(standing: ConversationMemory, source: ConversationMemory) -> bool:
+    ours, theirs = source.metadata, {**standing.metadata}
+    theirs.pop("user_id", None)
+    return all(key in ours and codec.canonical(ours[key]) == codec.canonical(theirs[key]) for key in theirs)
