@@ -1,0 +1,184 @@
+"""Moving in what jaf-py's own provider stored: one JSON string a conversation, under the same prefix."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import msgspec
+
+from jaf_memory_core import codec, intake
+from jaf_memory_core.conversations import ConversationMemory
+from jaf_memory_core.errors import MemoryInvalidInputError
+from jaf_memory_core.lines import derived_id
+from jaf_memory_core.messages import Message
+from jaf_memory_core.processors import Chain
+from jaf_memory_core.records import Record
+from jaf_memory_core.upkeep import Adopted
+from jaf_memory_redis import headers, scripts
+from jaf_memory_redis.indexes import ClusterIndexes, Indexes
+from jaf_memory_redis.keys import Keys, server_time
+from jaf_memory_redis.reading import Reader
+from jaf_memory_redis.scripts import Command, call, command
+from jaf_memory_redis.settings import RedisConfig
+from jaf_memory_redis.wires import Wire
+
+GONE = -2
+"""What `PTTL` answers for a key that is not there."""
+
+
+class _Older(msgspec.Struct, frozen=True):
+    """One of jaf-py's conversations as it stands."""
+
+    key: bytes
+    text: bytes
+    left: int
+    """Milliseconds until it expires; below 0 for never."""
+    now: datetime
+
+
+class Adoption:
+    """One run of `adopt`.
+
+    Args:
+        remove: whether a string is removed once its conversation is verified.
+    """
+
+    def __init__(self, config: RedisConfig, wire: Wire, keys: Keys, *, remove: bool) -> None:
+        # Nothing is cut away while moving.
+        self._config = config.model_copy(update={"max_messages": None})
+        self._wire = wire
+        self._keys = keys
+        self._remove = remove
+        self._indexes = Indexes(keys, wire) if wire.single else ClusterIndexes(keys, wire)
+        self._reader = Reader(keys, wire, lambda _id, _owner: None)
+
+    async def run(self) -> AsyncIterator[Adopted]:
+        """A step for each conversation, between two notes."""
+        total = 0
+        async for names in self._strings():
+            total += len(names)
+        yield Adopted("note", text=f"{total} strings stand under the prefix, as jaf-py's own provider wrote them")
+        left = 0
+        async for names in self._strings():
+            for name in names:
+                step = await self._step(name)
+                if step is None:  # it expired meanwhile
+                    continue
+                left += step.outcome in {"moved", "held"} and not self._remove
+                yield msgspec.structs.replace(step, total=total)
+        if left:
+            yield Adopted(
+                "note",
+                text=f"the older strings of {left} conversations are still there; run it again with --remove to drop "
+                "them, once no jaf-py of before uses them",
+            )
+
+    def _strings(self) -> AsyncIterator[list[bytes]]:
+        # An index of ours is never a string, so that every string is somebody else's.
+        pattern = b"".join(b"\\" + bytes([one]) if one in b"*?[]\\^-" else bytes([one]) for one in self._keys.prefix)
+        return self._wire.names(pattern + b"*", "string")
+
+    async def _step(self, name: bytes) -> Adopted | None:
+        clock, text, left = await self._wire.run_all(
+            [Command(name, ("TIME",)), command("GET", name), command("PTTL", name)]
+        )
+        if text is None or left == GONE:
+            return None
+        older = _Older(name, text, left, server_time(clock))
+        shown = name[len(self._keys.prefix) :].decode("utf-8", "replace")
+        try:
+            record = self._read(older, shown)
+        except MemoryInvalidInputError as error:
+            return Adopted("refused", shown, str(error))
+        outcome = await self._move(record)
+        if outcome == "refused":
+            return Adopted("refused", shown, "another conversation of that id, or an older state of it, stands here")
+        if self._remove:
+            await self._wire.run_all([call(scripts.FORGET, (name,), text)])
+        return Adopted("held" if outcome == "held" else "moved", record.conversation_id)
+
+    async def _move(self, record: Record) -> str:
+        standing = await self._reader.read(record.conversation_id)
+        if standing is not None:
+            return "held" if standing.incarnation == record.incarnation else "refused"
+        request = {**headers.request_of(record), "adopting": True}
+        await self._indexes.announce(record.conversation_id, record.user_id, request["created"])
+        keys: tuple[bytes, ...] = self._keys.conversation(record.conversation_id)
+        if self._wire.single:
+            keys = self._keys.single(record.conversation_id, record.user_id)
+        sent = msgspec.msgpack.encode({name: value for name, value in request.items() if value is not None})
+        (reply,) = await self._wire.run_all([call(scripts.PUT, keys, sent)])
+        if reply[0] != b"ok":
+            return await self._move(record)
+        await self._indexes.settle(record.conversation_id, reply)
+        moved = await self._reader.read(record.conversation_id)
+        return "moved" if moved is not None and digest_of(moved) == digest_of(record) else "refused"
+
+    def _read(self, older: _Older, shown: str) -> Record:
+        found = _parsed(older.text)
+        if found.get("conversation_id") != shown:
+            raise MemoryInvalidInputError("its key names another conversation than its content")
+        conversation_id = intake.checked_id(shown, "conversation_id")
+        labels = intake.labels(found.get("metadata") or {}, found.get("user_id"), self._config, Chain(()))
+        messages = _messages(conversation_id, found["messages"])
+        batch = intake.batch(messages, self._config, Chain(()))
+        content = codec.canonical([labels.user_id, [message.dict() for message in batch.messages]])
+        created = _moment(labels.metadata.get("created_at")) or older.now
+        expires = older.now + timedelta(milliseconds=older.left) if older.left >= 0 else None
+        return Record(
+            conversation_id=conversation_id,
+            # Made of the content, so that a repeated run knows what it has moved, and what has changed since.
+            incarnation=hashlib.sha256(content.encode()).hexdigest()[:16],
+            version=1,
+            created_at=created,
+            updated_at=max(created, _moment(labels.metadata.get("updated_at")) or created),
+            user_id=labels.user_id,
+            messages=batch.messages,
+            metadata=labels.metadata,
+            expires_at=expires,
+            ttl=self._config.ttl if expires else None,
+            message_count=len(batch.messages),
+        )
+
+
+def digest_of(record: Record) -> str:
+    """The digest of a record's content."""
+    return codec.digest(
+        ConversationMemory(record.conversation_id, record.user_id, record.messages, dict(record.metadata))
+    )
+
+
+def _parsed(text: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, dict) and isinstance(found.get("messages"), list):
+        return found
+    raise MemoryInvalidInputError("it holds no conversation in the form of jaf-py")
+
+
+def _messages(conversation_id: str, found: list[Any]) -> list[Message]:
+    messages: list[Message] = []
+    used: set[str] = set()
+    for position, fields in enumerate(found):
+        if not isinstance(fields, Mapping):
+            raise MemoryInvalidInputError(f"message {position} is no object")
+        given = fields.get("message_id")
+        # jaf-py stored messages without an id, and some twice: nothing is lost, each gets an id of its own.
+        key = given if isinstance(given, str) and given not in used else derived_id(conversation_id, position)
+        used.add(key)
+        messages.append(Message(**{**fields, "message_id": key}))
+    return messages
+
+
+def _moment(text: Any) -> datetime | None:
+    """A time that jaf-py wrote: naive, by the clock of the machine that wrote it."""
+    try:
+        return datetime.fromisoformat(text).astimezone(timezone.utc) if isinstance(text, str) else None
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,301 @@
+"""The Redis backend: conversations in a server's memory, every write one atomic script."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, ClassVar
+
+from msgspec import UNSET
+
+from jaf_memory_core import branches, rules
+from jaf_memory_core.backend import Backend
+from jaf_memory_core.conversations import MemoryQuery
+from jaf_memory_core.errors import (
+    MemoryError,
+    MemoryNotFoundError,
+    MemoryStorageError,
+)
+from jaf_memory_core.records import Amend, Fork, Page, Ping, Record, Revise, Stamp, Stats, Tail, Truncate, Write
+from jaf_memory_core.results import WriteResult
+from jaf_memory_core.upkeep import Adopted
+from jaf_memory_redis import deciding, headers, health, scripts
+from jaf_memory_redis.adoption import Adoption
+from jaf_memory_redis.finding import Finder
+from jaf_memory_redis.indexes import STEP, ClusterIndexes, Indexes
+from jaf_memory_redis.keys import Keys, Owners
+from jaf_memory_redis.performing import TRIES, Performer
+from jaf_memory_redis.reading import Reader
+from jaf_memory_redis.refusals import DRIVER_ERRORS, translate
+from jaf_memory_redis.settings import RedisConfig
+from jaf_memory_redis.wires import Wire
+
+
+class RedisBackend(Backend):
+    """Conversations in Redis.
+
+    Args:
+        config: names, policies and time limits.
+        wire: the way to the server or servers.
+        arguments: what the connections are made with; for `health_check` alone.
+    """
+
+    name: ClassVar[str] = "redis"
+    loop_bound: ClassVar[bool] = True
+    driver_errors: ClassVar[tuple[type[Exception], ...]] = DRIVER_ERRORS
+
+    def __init__(self, config: RedisConfig, wire: Wire, arguments: Mapping[str, Any]) -> None:
+        self.config = config
+        self.wire = wire
+        self.keys = Keys(config.key_prefix)
+        self._arguments = arguments
+        self._owners = Owners()
+        self._indexes = Indexes(self.keys, wire) if wire.single else ClusterIndexes(self.keys, wire)
+        self._reader = Reader(self.keys, wire, self._owners.learn)
+        self._finder = Finder(self._reader, self._indexes)
+        self._performer = Performer(config, self.keys, wire, self._owners)
+
+    # Connections.
+
+    async def open(self) -> None:
+        """Connect."""
+        await self.wire.open()
+
+    async def close(self) -> None:
+        """Let all connections go."""
+        await self.wire.close()
+
+    def abandon(self) -> None:
+        """Forget the connections of a loop that is gone."""
+        self.wire.abandon()
+
+    def translate(self, error: Exception, operation: str) -> MemoryError:
+        """Turn an error of server, line or driver into ours."""
+        return translate(error, operation)
+
+    def now(self) -> datetime:
+        """The server's time, as far as the last read told."""
+        return self._reader.now()
+
+    # Writing.
+
+    async def store(self, write: Write) -> WriteResult:
+        """Create or replace, by one script."""
+        return await self._write(write)
+
+    async def append(self, write: Write) -> WriteResult:
+        """Add what is new, by one script."""
+        return await self._write(write)
+
+    async def _write(self, write: Write) -> WriteResult:
+        request = deciding.request_of(write)
+        if self.config.min_replicas:
+            request["confirm"] = True
+        if write.create and not self.wire.single:
+            request["probe"] = True
+        for _ in range(TRIES):
+            reply = await self._performer.perform(scripts.WRITE, request, owner=write.user_id)
+            status = reply[0]
+            if status == b"expired":
+                await self._bury(write.conversation_id)
+            elif status == b"differs":
+                deciding.compare(write, reply[2])
+                request["alike"] = reply[1].decode()
+            elif status == b"absent":
+                request.pop("probe")
+                request["moment"] = reply[1].decode()
+                created = request["created"] or request["moment"]
+                await self._indexes.refuse_older(write.conversation_id)
+                await self._indexes.announce(write.conversation_id, write.user_id, created)
+            elif status == b"version":
+                raise deciding.version_conflict(write, reply[1])
+            else:
+                await self._indexes.settle(write.conversation_id, reply)
+                version, count, added = reply[5:]
+                return WriteResult(version, count, added)
+        raise MemoryStorageError("the conversation never stood still", operation="write", retryable=True)
+
+    async def write(self, record: Record, *, expected: Stamp | None) -> bool:
+        """Put a whole record in the place of the one at `expected`, by one script."""
+        key, new = record.conversation_id, record.user_id
+        request = headers.request_of(record) | {"expected": deciding.stamp_text(expected)}
+        await self._indexes.refuse_older(key)
+        await self._indexes.announce(key, new, request["created"])
+        old = self._owners.guess(key) or new
+        for _ in range(TRIES):
+            keys: tuple[bytes, ...] = self.keys.conversation(key)
+            if self.wire.single:
+                request["guess"] = old
+                keys = self.keys.single(key, old or new)
+                if old is not None and new is not None and old != new:
+                    keys += self.keys.owned(new)
+            reply = await self._performer.send(scripts.PUT, keys, request)
+            if reply[0] == b"owner":
+                old = reply[1].decode() or None
+                continue
+            if reply[0] == b"ok":
+                self._owners.learn(key, new)
+                await self._indexes.settle(key, reply)
+                return True
+            deciding.decided(key, reply)
+            return False
+        raise MemoryStorageError("the conversation never stood still", operation="write", retryable=True)
+
+    async def amend(self, amend: Amend) -> int:
+        """Change the header, by one script."""
+        request: dict[str, Any] = {
+            "id": amend.conversation_id,
+            "scope": amend.scope,
+            "user": amend.user_id,
+            "metadata": headers.pairs(amend.metadata),
+            "expected": deciding.stamp_text(amend.expected),
+        }
+        if amend.ttl is not UNSET:
+            request.update(lease=True, ttl=None if amend.ttl is None else repr(float(amend.ttl)))
+        reply = await self._performer.perform(scripts.AMEND, request, owner=amend.user_id)
+        if reply[0] == b"stamp":
+            raise deciding.state_conflict(amend, reply[1])
+        await self._indexes.settle(amend.conversation_id, reply)
+        version: int = reply[5]
+        return version
+
+    async def truncate(self, truncate: Truncate) -> int:
+        """Drop from the end, by one script."""
+        request = {"id": truncate.conversation_id, "scope": truncate.scope, "message": truncate.message_id}
+        reply = await self._performer.perform(scripts.TRUNCATE, request, owner=truncate.scope)
+        await self._indexes.settle(truncate.conversation_id, reply)
+        removed: int = reply[5]
+        return removed
+
+    async def revise(self, revise: Revise) -> int:
+        """Set messages in the list, by one script, for the state that was looked at."""
+        for _ in range(TRIES):
+            record = rules.seen(
+                await self._reader.read(revise.conversation_id, with_messages=False), self.now(), revise.scope
+            )
+            if record is None:
+                raise MemoryNotFoundError(revise.conversation_id)
+            request = await self._reader.replacements(record, revise)
+            if request is None:
+                return int(record.version)
+            reply = await self._performer.perform(scripts.REVISE, request, owner=record.user_id)
+            if reply[0] == b"ok":
+                await self._indexes.settle(revise.conversation_id, reply)
+                version: int = reply[5]
+                return version
+        raise MemoryStorageError("the conversation never stood still", operation="revise", retryable=True)
+
+    async def fork(self, fork: Fork) -> int:
+        """Copy within the server, by one script; on a Cluster the two are in different slots, and the default does."""
+        if not self.wire.single:
+            return await super().fork(fork)
+        request = {
+            "id": fork.new_id,
+            "scope": fork.scope,
+            "stop": fork.until_message_id,
+            "incarnation": fork.incarnation,
+        }
+        parent = self.keys.conversation(fork.conversation_id)
+        for _ in range(TRIES):
+            owner = fork.scope or self._owners.guess(fork.conversation_id)
+            try:
+                reply = await self._performer.perform(scripts.FORK, request, owner=owner, more=parent)
+            except MemoryNotFoundError:
+                raise MemoryNotFoundError(fork.conversation_id) from None
+            if reply[0] == b"ok":
+                count: int = reply[5]
+                return count
+            if reply[0] == b"taken":
+                raise branches.taken(fork.new_id)
+            if reply[0] == b"nowhere":
+                raise branches.no_such_message(fork)
+            await self._bury(fork.new_id)
+        raise MemoryStorageError("the conversation never stood still", operation="fork", retryable=True)
+
+    # Erasing.
+
+    async def delete(self, conversation_id: str, *, expected: Stamp) -> bool:
+        """Remove the conversation at `expected`."""
+        return await self._removed(conversation_id, expected=deciding.stamp_text(expected)) is not None
+
+    async def remove(self, conversation_id: str, *, scope: str | None = None) -> bool:
+        """Remove the conversation, by one script."""
+        return bool(await self._removed(conversation_id, scope=scope))
+
+    async def _bury(self, conversation_id: str) -> bool:
+        """Remove the conversation if it has expired; whether it was this call that did."""
+        return await self._removed(conversation_id, expired=True) is not None
+
+    async def _removed(
+        self, conversation_id: str, *, scope: str | None = None, expected: str | None = None, expired: bool = False
+    ) -> int | None:
+        """1 if a live conversation was removed, 0 for an expired one, `None` if there was none like that."""
+        request = {"id": conversation_id, "scope": scope, "expected": expected, "expired": expired or None}
+        try:
+            reply = await self._performer.perform(scripts.REMOVE, request, owner=scope)
+        except MemoryNotFoundError:
+            return None
+        await self._indexes.gone(conversation_id, reply)
+        alive: int = reply[5]
+        return alive
+
+    async def forget_user(self, user_id: str) -> int:
+        """Remove all that the user's indexes name, until they name nothing."""
+        removed = 0
+        async for entries in self._indexes.entries_of(user_id):
+            for created, conversation_id in entries:
+                alive = await self._removed(conversation_id, scope=user_id)
+                if alive is None:
+                    await self._indexes.sweep(conversation_id, user_id, created)
+                removed += alive or 0
+        return removed
+
+    async def purge(self, limit: int, *, scope: str | None = None) -> int:
+        """Remove what the index by expiry names."""
+        removed, offset = 0, 0
+        while removed < limit:
+            entries = await self._indexes.due(min(limit - removed, STEP), offset)
+            for conversation_id, owner, created in entries:
+                done = 0
+                if scope in (None, owner):
+                    # Redis itself may have dropped it already; or it was made again, or another process was faster.
+                    done = await self._bury(conversation_id) or await self._indexes.sweep(
+                        conversation_id, owner, created
+                    )
+                removed += done
+                offset += not done
+            if not entries:
+                break
+        return removed
+
+    # Reading.
+
+    async def read(self, conversation_id: str) -> Record | None:
+        """The whole record, of one moment."""
+        return await self._reader.read(conversation_id)
+
+    async def tail(self, tail: Tail) -> Page | None:
+        """The end of the list of bodies, with the header of that moment."""
+        return await self._reader.tail(tail)
+
+    def scan(self, query: MemoryQuery) -> AsyncIterator[Record]:
+        """Records in order of creation, in pages of the narrowest index by creation."""
+        return self._finder.scan(query)
+
+    async def find(self, query: MemoryQuery) -> Sequence[Record]:
+        """Records by activity, in pages of the narrowest index."""
+        return await self._finder.find(query)
+
+    async def stats(self, user_id: str | None) -> Stats:
+        """Counts over the headers, in pages of the narrowest index by creation."""
+        return await self._finder.stats(user_id)
+
+    async def adopt(self, *, remove: bool = False) -> AsyncIterator[Adopted]:
+        """Move in what jaf-py's own provider stored under the prefix; see `jaf_memory_core.upkeep.Adopts`."""
+        await self.wire.open()
+        async for step in Adoption(self.config, self.wire, self.keys, remove=remove).run():
+            yield step
+
+    async def ping(self) -> Ping:
+        """What the servers tell of themselves."""
+        return await health.ping(self.wire, self.config, self._arguments)

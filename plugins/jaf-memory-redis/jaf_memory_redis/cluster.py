@@ -1,0 +1,201 @@
+"""The way to a Redis Cluster: each command goes to the master that has its slot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from redis.crc import key_slot
+
+from jaf_memory_redis.opening import Address, Door
+from jaf_memory_redis.refusals import LineError, ServerError
+from jaf_memory_redis.scripts import Command
+from jaf_memory_redis.wires import Keeper, Lines, checked, names_of
+
+SLOTS = 16_384
+
+REDIRECTIONS = 6
+"""How often one command follows a slot that moves."""
+
+_LOST_ITS_SLOTS = {"MOVED", "CLUSTERDOWN", "READONLY", "MASTERDOWN"}
+
+
+class ClusterWire:
+    """The masters of a Cluster.
+
+    Args:
+        door: how a node is entered; its address is replaced.
+        seeds: nodes to ask first.
+        most: connections to each node at most.
+    """
+
+    single = False
+
+    def __init__(self, door: Door, seeds: Sequence[Address], most: int) -> None:
+        self._door = door
+        self._seeds = list(seeds)
+        self._most = most
+        self._masters: list[Address | None] = [None] * SLOTS
+        self._nodes: dict[Address, Lines] = {}
+        self._stale = True
+        self._lock: asyncio.Lock | None = None
+        self._keeper: Keeper | None = None
+
+    @property
+    def connections(self) -> int:
+        """How many are open, to all nodes."""
+        return sum(lines.connections for lines in self._nodes.values())
+
+    async def open(self) -> None:
+        """Find out who has which slots."""
+        self._lock = asyncio.Lock()
+        self._nodes = {}
+        self._stale = True
+        await self._learn()
+        self._keeper = Keeper(self)
+        await self._keeper.start()
+
+    async def close(self) -> None:
+        """Let all connections go."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            await keeper.end()
+
+    def abandon(self) -> None:
+        """Forget all connections."""
+        self._keeper = None
+        self.drop("the event loop has ended")
+
+    def drop(self, reason: str) -> None:
+        """Let all connections go, without waiting for anything."""
+        nodes, self._nodes = self._nodes, {}
+        for lines in nodes.values():
+            lines.drop(reason)
+
+    # Who has which slots.
+
+    async def _learn(self) -> None:
+        """Ask until a node answers; one caller for all who wait."""
+        assert self._lock is not None  # noqa: S101  (the guard opens first)
+        async with self._lock:
+            if not self._stale:
+                return
+            problem: Exception = LineError("no node of the cluster could be asked", sent=False)
+            for address in dict.fromkeys((*self._nodes, *self._seeds)):
+                try:
+                    (reply,) = await self._at(address).exchange([Command(b"", ("CLUSTER", "SLOTS"))])
+                except (LineError, ServerError) as error:
+                    problem = error
+                    continue
+                if isinstance(reply, ServerError):
+                    problem = reply
+                    continue
+                self._take(reply, address)
+                self._stale = False
+                return
+            if isinstance(problem, LineError):
+                problem.sent = False  # of the operation itself
+            raise problem
+
+    def _take(self, slots: list[Any], asked: Address) -> None:
+        masters: list[Address | None] = [None] * SLOTS
+        for first, last, (host, port, *_), *_ in slots:
+            address = (host.decode() if host else asked[0], int(port))
+            masters[first : last + 1] = [address] * (last + 1 - first)
+        self._masters = masters
+        serving = {address for address in masters if address is not None}
+        for address in [one for one in self._nodes if one not in serving]:
+            self._nodes.pop(address).drop("the node has no slots any more")
+        # A Cluster whose first nodes were replaced one by one is found again by those that it has now.
+        self._seeds = list(dict.fromkeys((*serving, *self._seeds)))[: 2 * len(serving) + 10]
+
+    def _at(self, address: Address) -> Lines:
+        lines = self._nodes.get(address)
+        if lines is None:
+            lines = self._nodes[address] = Lines(self._door.elsewhere(address), self._most)
+        return lines
+
+    async def _place(self, command: Command) -> Address:
+        if self._stale:
+            await self._learn()
+        if command.slot_key:
+            found = self._masters[key_slot(command.slot_key)]
+        else:
+            found = next((address for address in self._masters if address is not None), None)
+        if found is None:
+            self._stale = True
+            raise LineError("no node of the cluster has the slot at the moment", sent=False)
+        return found
+
+    # Sending.
+
+    async def run(self, command: Command, *behind: Command) -> list[Any]:
+        """Send one command, and others right behind it, to the master of its slot."""
+        commands = (command, *behind)
+        address, asking = await self._place(command), False
+        replies: list[Any] = []
+        for _ in range(REDIRECTIONS):
+            replies = await self._exchange(address, commands, asking=asking)
+            moved = next((reply for reply in replies if isinstance(reply, ServerError)), None)
+            if moved is None or moved.code not in {"MOVED", "ASK"}:
+                break
+            asking = moved.code == "ASK"
+            address = _target(moved, address)
+            if not asking:
+                self._masters[key_slot(command.slot_key)] = address
+        return replies
+
+    async def _exchange(self, address: Address, commands: Sequence[Command], *, asking: bool = False) -> list[Any]:
+        if asking:
+            # ASKING holds for the one command behind it, so that a script must not be sent twice to be known.
+            commands = [part for command in commands for part in (Command(b"", ("ASKING",)), command.whole())]
+        try:
+            replies = await self._at(address).exchange(commands)
+        except LineError:
+            self._stale = True
+            raise
+        if any(isinstance(reply, ServerError) and reply.code in _LOST_ITS_SLOTS for reply in replies):
+            self._stale = True
+        return replies[1::2] if asking else replies
+
+    async def run_all(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands together, each node's in one go."""
+        places = [await self._place(command) for command in commands]
+        groups: dict[Address, list[int]] = {}
+        for at, place in enumerate(places):
+            groups.setdefault(place, []).append(at)
+        answers = await asyncio.gather(
+            *(self._exchange(place, [commands[at] for at in members]) for place, members in groups.items())
+        )
+        replies: list[Any] = [None] * len(commands)
+        for members, answer in zip(groups.values(), answers, strict=True):
+            for at, reply in zip(members, answer, strict=True):
+                replies[at] = reply
+        for at, reply in enumerate(replies):
+            if isinstance(reply, ServerError) and reply.code in {"MOVED", "ASK"}:
+                replies[at] = (await self.run(commands[at]))[0]
+        return checked(replies)
+
+    async def _serving(self) -> list[Address]:
+        if self._stale:
+            await self._learn()
+        return list(dict.fromkeys(address for address in self._masters if address is not None))
+
+    async def names(self, pattern: bytes, kind: str) -> AsyncIterator[list[bytes]]:
+        """Pages of the names of all keys of that type, node after node."""
+        for address in await self._serving():
+            async for names in names_of(self._at(address), pattern, kind):
+                yield names
+
+    async def everywhere(self, *parts: str) -> list[Any]:
+        """One command for every master."""
+        masters = await self._serving()
+        answers = await asyncio.gather(*(self._exchange(address, [Command(b"", parts)]) for address in masters))
+        return checked([answer[0] for answer in answers])
+
+
+def _target(moved: ServerError, asked: Address) -> Address:
+    """The address in `MOVED 3999 127.0.0.1:6381`."""
+    host, _, port = moved.text.split(" ")[2].rpartition(":")
+    return host or asked[0], int(port)

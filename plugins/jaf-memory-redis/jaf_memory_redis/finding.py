@@ -1,0 +1,214 @@
+"""Finding conversations: pages of an index, and the conversations that its entries name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+
+from jaf_memory_core import rules
+from jaf_memory_core.conversations import MemoryQuery
+from jaf_memory_core.records import Record, Stats
+from jaf_memory_redis.indexes import Indexes
+from jaf_memory_redis.keys import DIGITS, creation_entry, moment, score, time_of
+from jaf_memory_redis.reading import Reader
+from jaf_memory_redis.scripts import Command, command
+
+WHOLE = 25
+"""Conversations that are read together with their messages."""
+
+HEADERS = 200
+"""Conversations that are read together without."""
+
+FRESH = 0.05
+"""Seconds after which a scan reads again what it has not passed on yet."""
+
+
+class Finder:
+    """Finds conversations.
+
+    Args:
+        reader: reads what the entries name.
+        indexes: where the entries are.
+    """
+
+    def __init__(self, reader: Reader, indexes: Indexes) -> None:
+        self._reader = reader
+        self._indexes = indexes
+        self._wire = indexes.wire
+
+    # In order of creation.
+
+    async def scan(self, query: MemoryQuery) -> AsyncIterator[Record]:
+        """Records that match, in order of creation, beyond the query's cursor."""
+        above = rules.creation_cursor(query)
+        if query.conversation_id is not None:
+            record = await self._reader.read(query.conversation_id, with_messages=query.include_messages)
+            if record is not None and (above is None or rules.creation_key(record) > above):
+                yield record
+            return
+        step = WHOLE if query.include_messages else HEADERS
+        lowest, highest = _created_range(query)
+        if above is not None:
+            lowest = max(lowest, b"(" + creation_entry(moment(above[0]), above[1]), key=lambda bound: bound[1:])
+        async for entries in self._indexes.created(query.user_id, lowest, highest, step):
+            records: list[Record | None] = []
+            read_at = 0.0
+            for at, (created, conversation_id) in enumerate(entries):
+                if time.monotonic() - read_at > FRESH:
+                    # Whoever takes long with each gets each as it is when it is its turn.
+                    ids = [conversation_id for _, conversation_id in entries[at:]]
+                    records[at:] = await self._reader.read_all(ids, with_messages=query.include_messages)
+                    read_at = time.monotonic()
+                record = records[at]
+                if record is None or moment(record.created_at) != created or _foreign(record, query):
+                    await self._indexes.sweep(conversation_id, query.user_id, created)
+                else:
+                    yield record
+
+    async def stats(self, user_id: str | None) -> Stats:
+        """Counts over the headers."""
+        count = messages = size = 0
+        oldest: bytes | None = None
+        newest: bytes | None = None
+        async for entries in self._indexes.created(user_id, step=HEADERS):
+            headers = [self._indexes.keys.conversation(conversation_id)[0] for _, conversation_id in entries]
+            commands = [command("HMGET", header, "c", "x", "o", "n", "s") for header in headers]
+            replies = await self._wire.run_all([*commands, Command(headers[0], ("TIME",))])
+            now = moment(self._reader.heard(replies.pop())).encode()
+            for (entry, _), (created, expires, owner, held, bytes_held) in zip(entries, replies, strict=True):
+                alive = created == entry.encode() and (expires is None or expires > now)
+                if alive and (user_id is None or owner == user_id.encode()):
+                    count += 1
+                    messages += int(held)
+                    size += int(bytes_held)
+                    oldest = min(oldest or created, created)
+                    newest = max(newest or created, created)
+        return Stats(count, messages, size, time_of(oldest) if oldest else None, time_of(newest) if newest else None)
+
+    # By activity.
+
+    async def find(self, query: MemoryQuery) -> Sequence[Record]:
+        """Live records that match, newest `updated_at` first, cursor, offset and limit applied."""
+        if query.conversation_id is not None:
+            record = await self._reader.read(query.conversation_id, with_messages=query.include_messages)
+            found = [record] if record is not None and self._fits(record, query) else []
+            return found[query.offset :][: query.limit]
+        wanted = None if query.limit is None else query.offset + query.limit
+        found = []
+        async for page in self._pages(query, wanted):
+            found += await self._matching(page, query)
+            if wanted is not None and len(found) >= wanted:
+                break
+        found.sort(key=rules.activity_key, reverse=True)
+        return found[query.offset : wanted]
+
+    async def _matching(self, page: Sequence[tuple[str, float]], query: MemoryQuery) -> list[Record]:
+        """The conversations of one page that match; their messages are read only if the headers do."""
+        ids = [conversation_id for conversation_id, _ in page]
+        at_once = query.include_messages and not _filters(query)
+        records = await self._reader.read_all(ids, with_messages=at_once)
+        matching = []
+        for (conversation_id, found), record in zip(page, records, strict=True):
+            if record is None or _foreign(record, query):
+                await self._point_nowhere(conversation_id, query.user_id)
+            else:
+                await self._indexes.repair(record, found)
+                if self._fits(record, query):
+                    matching.append(record)
+        if query.include_messages and not at_once:
+            whole: list[Record] = []
+            for start in range(0, len(matching), WHOLE):
+                ids = [record.conversation_id for record in matching[start : start + WHOLE]]
+                whole += filter(None, await self._reader.read_all(ids, with_messages=True))
+            matching = [record for record in whole if self._fits(record, query)]
+        return matching
+
+    async def _point_nowhere(self, conversation_id: str, user_id: str | None) -> None:
+        # The moment of creation is not known here; an entry by creation is dropped by who walks that index.
+        await self._indexes.sweep(conversation_id, user_id, "0" * DIGITS)
+
+    def _fits(self, record: Record, query: MemoryQuery) -> bool:
+        below = rules.activity_cursor(query)
+        return (
+            rules.live(record, self._reader.now()) is not None
+            and rules.matches(record, query)
+            and (below is None or rules.activity_key(record) < below)
+        )
+
+    async def _pages(self, query: MemoryQuery, wanted: int | None) -> AsyncIterator[list[tuple[str, float]]]:
+        """Pages of (id, score), newest first."""
+        step = WHOLE if query.include_messages and not _filters(query) else HEADERS
+        if wanted is not None and not _filters(query):
+            step = min(step, max(wanted, 1))
+        highest = score(query.active_until) - 1 if query.active_until is not None else None
+        if query.cursor is not None:
+            cursor = score(query.cursor[1])
+            highest = cursor if highest is None else min(highest, cursor)
+        lowest = score(query.active_since) if query.active_since is not None else "-inf"
+        top = "+inf" if highest is None else highest
+        if (query.since or query.until) and await self._fewer_created(query, lowest, top):
+            async for page in self._pages_by_creation(query, step):
+                yield page
+            return
+        async for page in self._pages_by_activity(query.user_id, lowest, top, step):
+            yield page
+
+    async def _pages_by_activity(
+        self, user_id: str | None, lowest: int | str, top: float | str, step: int
+    ) -> AsyncIterator[list[tuple[str, float]]]:
+        index = self._indexes.keys.index(user_id)[0]
+        offset = 0
+        while True:
+            (flat,) = await self._wire.run_all(
+                [command("ZREVRANGEBYSCORE", index, top, lowest, "WITHSCORES", "LIMIT", offset, step)]
+            )
+            page = [(flat[at].decode(), float(flat[at + 1])) for at in range(0, len(flat), 2)]
+            if page:
+                yield page
+            if len(page) < step:
+                return
+            # On from the last score, behind as many as were seen with it.
+            last = page[-1][1]
+            same = sum(found == last for _, found in page)
+            offset = offset + same if last == top else same
+            top = last
+            step = min(HEADERS, step * 4)
+
+    async def _fewer_created(self, query: MemoryQuery, lowest: int | str, top: int | str) -> bool:
+        by_activity, by_creation = self._indexes.keys.index(query.user_id)
+        created, active = await self._wire.run_all(
+            [
+                command("ZLEXCOUNT", by_creation, *_created_range(query)),
+                command("ZCOUNT", by_activity, lowest, top),
+            ]
+        )
+        fewer: bool = created < active
+        return fewer
+
+    async def _pages_by_creation(self, query: MemoryQuery, step: int) -> AsyncIterator[list[tuple[str, float]]]:
+        """What was created within the query's range, sorted by activity."""
+        by_activity = self._indexes.keys.index(query.user_id)[0]
+        ranked: list[tuple[float, str]] = []
+        lowest, highest = _created_range(query)
+        async for entries in self._indexes.created(query.user_id, lowest, highest, HEADERS):
+            ids = [conversation_id for _, conversation_id in entries]
+            (scores,) = await self._wire.run_all([command("ZMSCORE", by_activity, *ids)])
+            ranked += [(float(at), conversation_id) for at, conversation_id in zip(scores, ids, strict=True) if at]
+        ranked.sort(reverse=True)
+        for start in range(0, len(ranked), step):
+            yield [(conversation_id, at) for at, conversation_id in ranked[start : start + step]]
+
+
+def _created_range(query: MemoryQuery) -> tuple[bytes, bytes]:
+    lowest = b"-" if query.since is None else b"[" + moment(query.since).encode()
+    highest = b"+" if query.until is None else b"(" + moment(query.until).encode()
+    return lowest, highest
+
+
+def _filters(query: MemoryQuery) -> bool:
+    """Whether headers decide more than the walk along the index does."""
+    return any(part is not None for part in (query.metadata, query.trace_id, query.since, query.until, query.cursor))
+
+
+def _foreign(record: Record, query: MemoryQuery) -> bool:
+    return query.user_id is not None and record.user_id != query.user_id

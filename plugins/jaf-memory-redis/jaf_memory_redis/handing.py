@@ -1,0 +1,105 @@
+"""Ways to servers, made from settings or from a client that the application hands over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import redis.asyncio
+from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.connection import Connection, SSLConnection
+from redis.asyncio.sentinel import SentinelConnectionPool
+
+from jaf_memory_core.errors import MemoryConfigurationError
+from jaf_memory_redis.cluster import ClusterWire
+from jaf_memory_redis.opening import Door, Opener, SentinelDoor
+from jaf_memory_redis.settings import RedisConfig, address
+from jaf_memory_redis.wires import SingleWire, Wire
+
+SENTINEL_PORT = 26_379
+
+_TAKEN = (
+    "host",
+    "port",
+    "path",
+    "db",
+    "username",
+    "password",
+    "credential_provider",
+    "client_name",
+    "socket_keepalive",
+    "socket_keepalive_options",
+    "socket_type",
+)
+"""What is taken of a client's settings, with all that begins with `ssl_`: not its retries, decoding and time limits."""
+
+
+def wire_of(config: RedisConfig) -> tuple[Wire, Mapping[str, Any]]:
+    """The way that the settings describe, and the connection arguments behind it; no I/O."""
+    arguments = config.arguments()
+    door = _door(config, arguments, tls=config.tls)
+    if config.sentinel_hosts:
+        return SingleWire(_sentinel_door(config, door), config.max_connections), door.arguments
+    if config.cluster:
+        places = [(arguments["host"], arguments["port"])]
+        if config.url is None:
+            places = [address(text, config.port) for text in config.host.split(",")]
+        return ClusterWire(door, places, config.max_connections), {**arguments, "host": places[0][0]}
+    return SingleWire(door, config.max_connections), arguments
+
+
+def _door(config: RedisConfig, arguments: Mapping[str, Any], *, tls: bool) -> Door:
+    return Door(arguments, tls=tls, connect_timeout=config.connect_timeout, patience=config.socket_timeout)
+
+
+def _sentinel_door(config: RedisConfig, door: Door) -> SentinelDoor:
+    password = config.sentinel_password.get_secret_value() if config.sentinel_password else None
+    places = [address(text, SENTINEL_PORT) for text in config.sentinel_hosts]
+    entered = {"username": config.sentinel_username, "password": password, "db": 0}
+    return SentinelDoor(door, [door.elsewhere(place, **entered) for place in places], config.sentinel_service_name)
+
+
+def wire_of_client(client: object, config: RedisConfig) -> tuple[Wire, Mapping[str, Any]]:
+    """A way of our own, made with a copy of a client's settings; the client itself is never used, nor closed.
+
+    Raises:
+        MemoryConfigurationError: it is no client of `redis.asyncio`.
+    """
+    if isinstance(client, RedisCluster):
+        return _wire_of_cluster(client, config)
+    if not isinstance(client, redis.asyncio.Redis):
+        raise _unsuitable(client)
+    pool = client.connection_pool
+    given = pool.connection_kwargs
+    arguments = _taken(given)
+    tls = issubclass(pool.connection_class, SSLConnection)
+    door = _door(config, arguments, tls=tls)
+    opener: Opener = door
+    if isinstance(pool, SentinelConnectionPool):
+        sentinels = [one.connection_pool.connection_kwargs for one in pool.sentinel_manager.sentinels]
+        doors = [_door(config, _taken(one), tls=False) for one in sentinels]
+        opener = SentinelDoor(door, doors, pool.service_name)
+    return SingleWire(opener, config.max_connections), arguments
+
+
+def _wire_of_cluster(client: RedisCluster, config: RedisConfig) -> tuple[Wire, Mapping[str, Any]]:
+    if set("{}") & set(config.key_prefix):
+        raise MemoryConfigurationError("on a Cluster key_prefix holds no braces: they decide where keys are kept")
+    arguments = _taken(client.connection_kwargs)
+    nodes = client.get_nodes() or list(client.nodes_manager.startup_nodes.values())
+    places = [(node.host, int(node.port)) for node in nodes]
+    tls = issubclass(client.connection_kwargs.get("connection_class", Connection), SSLConnection)
+    door = _door(config, arguments, tls=tls)
+    return ClusterWire(door, places, config.max_connections), {**arguments, "host": places[0][0]}
+
+
+def _taken(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if name in _TAKEN or name.startswith("ssl_")}
+
+
+def _unsuitable(client: object) -> MemoryConfigurationError:
+    kind = f"{type(client).__module__}.{type(client).__qualname__}"
+    return MemoryConfigurationError(
+        f"the client is a {kind}; hand over a redis.asyncio.Redis or RedisCluster, "
+        "or none and set the address in RedisConfig"
+    )

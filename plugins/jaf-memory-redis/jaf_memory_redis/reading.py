@@ -1,0 +1,159 @@
+"""Reading conversations: plain commands, and a script only where a writer came in between."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import msgspec
+
+from jaf_memory_core import branches, codec
+from jaf_memory_core.records import Page, Record, Revise, Tail
+from jaf_memory_redis import headers, scripts
+from jaf_memory_redis.keys import Keys, moment, server_time
+from jaf_memory_redis.scripts import Command, call, command
+from jaf_memory_redis.wires import Wire
+
+LARGEST = 1 << 53
+"""Lua's numbers are exact up to here; no count of ours comes near it."""
+
+_TAIL = ("f", "inc", "v", "x", "o", "p", "n")
+
+
+class Reader:
+    """Reads conversations, and tells the server's time.
+
+    Args:
+        learn: told who owns a conversation that was read.
+    """
+
+    def __init__(self, keys: Keys, wire: Wire, learn: Callable[[str, str | None], None]) -> None:
+        self._keys = keys
+        self._wire = wire
+        self._learn = learn
+        self._ahead = timedelta()
+
+    def now(self) -> datetime:
+        """The server's time, as far as the last read told."""
+        return datetime.fromtimestamp(time.time(), timezone.utc) + self._ahead
+
+    def heard(self, clock: list[bytes]) -> datetime:
+        """Take the server's time from what `TIME` answered."""
+        now = server_time(clock)
+        self._ahead = now - datetime.fromtimestamp(time.time(), timezone.utc)
+        return now
+
+    async def read(self, conversation_id: str, *, with_messages: bool = True) -> Record | None:
+        """One record, expired or not."""
+        return (await self.read_all([conversation_id], with_messages=with_messages))[0]
+
+    async def read_all(self, ids: Sequence[str], *, with_messages: bool) -> list[Record | None]:
+        """Records in the order of the ids."""
+        if not ids:
+            return []
+        commands = []
+        for conversation_id in ids:
+            header, bodies, _ = self._keys.conversation(conversation_id)
+            commands.append(command("HGETALL", header))
+            if with_messages:
+                commands.append(command("LRANGE", bodies, 0, -1))
+                # Every write changes the stamp: if it still stands, header and messages are of one moment.
+                commands.append(command("HMGET", header, "inc", "v"))
+        replies = await self._wire.run_all([*commands, Command(commands[0].slot_key, ("TIME",))])
+        self.heard(replies.pop())
+        if not with_messages:
+            return [self._known(headers.record_of(flat)) for flat in replies]
+        records = []
+        for at, conversation_id in enumerate(ids):
+            flat, bodies, stamp = replies[3 * at : 3 * at + 3]
+            if headers.stamp_of(flat) != stamp:
+                records.append(await self._read_by_script(conversation_id))
+            else:
+                records.append(self._known(headers.record_of(flat, bodies)))
+        return records
+
+    def _known(self, record: Record | None) -> Record | None:
+        if record is not None:
+            self._learn(record.conversation_id, record.user_id)
+        return record
+
+    async def _read_by_script(self, conversation_id: str) -> Record | None:
+        page = await self._page(conversation_id, {"id": conversation_id})
+        return None if page is None else self._known(headers.record_of(page[1], page[2]))
+
+    async def _page(self, conversation_id: str, request: Mapping[str, Any]) -> list[Any] | None:
+        sent = msgspec.msgpack.encode({name: value for name, value in request.items() if value is not None})
+        (reply,) = await self._wire.run_all([call(scripts.PAGE, self._keys.conversation(conversation_id), sent)])
+        if reply is None:
+            return None
+        if reply[0] == b"format":
+            headers.check_format(reply[1])
+        self.heard(reply[0])
+        page: list[Any] = reply
+        return page
+
+    async def replacements(self, record: Record, revise: Revise) -> dict[str, Any] | None:
+        """What `revise.lua` takes, decided for the state that the header shows; `None` if all is there already.
+
+        Raises:
+            MemoryConflictError: as `branches.replacements` decides.
+        """
+        _, bodies, ids = self._keys.conversation(revise.conversation_id)
+        concerned = list(dict.fromkeys((*revise.ids, *(message.message_id for message in revise.messages))))
+        if not concerned:
+            return None
+        (scores,) = await self._wire.run_all([command("ZMSCORE", ids, *concerned)])
+        places = {key: int(at) for key, at in zip(concerned, scores, strict=True) if at is not None}
+        found = await self._wire.run_all(
+            [command("LINDEX", bodies, at - record.first_position) for at in places.values()]
+        )
+        # What is gone by now is told by the script, because the state is another one.
+        held = {key: body for key, body in zip(places, found, strict=True) if body is not None}
+        wanted = branches.replacements(revise, held, revise.conversation_id)
+        if not wanted:
+            return None
+        return {
+            "id": revise.conversation_id,
+            "expected": f"{record.incarnation}:{record.version}",
+            "positions": [places[revise.ids[index]] for index in wanted],
+            "ids": [revise.messages[index].message_id for index in wanted],
+            "bodies": headers.texts(revise.bodies[index] for index in wanted),
+        }
+
+    async def tail(self, tail: Tail) -> Page | None:
+        """The last messages, or the last before a position, with the header of that moment."""
+        limit = min(tail.limit, LARGEST)
+        if tail.before is None and limit:
+            header, bodies, _ = self._keys.conversation(tail.conversation_id)
+            fields, found, stamp, clock = await self._wire.run_all(
+                [
+                    command("HMGET", header, *_TAIL),
+                    command("LRANGE", bodies, -limit, -1),
+                    command("HMGET", header, "inc", "v"),
+                    Command(header, ("TIME",)),
+                ]
+            )
+            if fields[1:3] == stamp:
+                return self._page_of(tail, fields, found, self.heard(clock))
+        before = None if tail.before is None else min(tail.before, LARGEST)
+        page = await self._page(tail.conversation_id, {"id": tail.conversation_id, "limit": limit, "before": before})
+        return None if page is None else self._page_of(tail, page[1], page[2], server_time(page[0]))
+
+    def _page_of(self, tail: Tail, fields: Sequence[Any], bodies: Sequence[bytes], now: datetime) -> Page | None:
+        stored, _, _, expires, owner, first, count = fields
+        if stored is None:
+            return None
+        headers.check_format(stored)
+        if expires is not None and expires <= moment(now).encode():
+            return None
+        user = None if owner is None else owner.decode()
+        self._learn(tail.conversation_id, user)
+        if tail.scope not in (None, user):
+            return None
+        oldest, end = int(first), int(first) + int(count)
+        if tail.before is not None:
+            end = max(oldest, min(end, tail.before))
+        start = max(oldest, end - tail.limit)
+        return Page(codec.decode_messages(bodies) if bodies else (), start, more=start > oldest)

@@ -1,0 +1,143 @@
+"""What can go wrong between us and a server, and what it means to the application."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import ssl
+
+import redis.exceptions
+
+from jaf_memory_core.errors import MemoryConfigurationError, MemoryConnectionError, MemoryError, MemoryStorageError
+
+# Redis 6.2 wraps what a command within a script answered: `ERR Error running script (…): @user_script: 3: -READONLY …`.
+_WITHIN = re.compile(r"@user_script: \d+: -([A-Z]+) ")
+
+
+class ServerError(Exception):
+    """An error reply. Its text may repeat what was sent, so only its code is shown.
+
+    Attributes:
+        code: the first word, `NOSCRIPT` for one; of an error within a script, that error's.
+        text: all of it; never to be logged or raised.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.code = text.split(" ", 1)[0]
+        self.text = text
+        if self.code == "ERR" and (within := _WITHIN.search(text)) is not None:
+            self.code = within[1]
+        super().__init__(self.code)
+
+
+class LineError(Exception):
+    """A connection that was lost, or that could not be made.
+
+    Attributes:
+        sent: whether anything of the operation may have reached the server.
+    """
+
+    def __init__(self, reason: str, *, sent: bool) -> None:
+        super().__init__(reason)
+        self.sent = sent
+
+
+DRIVER_ERRORS: tuple[type[Exception], ...] = (
+    ServerError,
+    LineError,
+    redis.exceptions.RedisError,
+    # These two are no RedisErrors.
+    redis.exceptions.RedisClusterException,
+    OSError,
+    asyncio.TimeoutError,
+)
+
+_REFUSED_ENTRY = {"NOAUTH", "WRONGPASS", "DENIED"}
+_NOT_NOW = {
+    "LOADING": "it is still loading its data",
+    "READONLY": "it is a replica now",
+    "MASTERDOWN": "its master is down",
+    "CLUSTERDOWN": "the cluster has no master for this slot",
+    "TRYAGAIN": "the slot is being moved",
+    "MOVED": "the slots are being moved",
+    "ASK": "the slots are being moved",
+    "NOREPLICAS": "it has too few replicas",
+    "BUSY": "it is busy with a script",
+    "NOSCRIPT": "it lost the script twice",
+    "UNBLOCKED": "it changed its role",
+}
+_ADVICE = {
+    "NOPERM": "the user lacks rights; grant it +@all on the provider's key prefix",
+    "OOM": "the server has no memory left; raise maxmemory, or remove conversations",
+    "MISCONF": "the server cannot save to its disk, and takes no writes",
+    "WRONGTYPE": "a key under the provider's prefix holds something of another program; use another key_prefix",
+    "CROSSSLOT": "the server is a Cluster; set cluster=True (JAF_REDIS_CLUSTER=true)",
+}
+
+
+def translate(error: Exception, operation: str) -> MemoryError:
+    """Turn one of `DRIVER_ERRORS` into ours; no text of the server's or the driver's is repeated."""
+    if isinstance(error, ServerError):
+        return _refusal(error, operation)
+    if isinstance(error, LineError):
+        return MemoryConnectionError(str(error), outcome="unknown" if error.sent else "not_applied")
+    if isinstance(error, redis.exceptions.AuthenticationError | redis.exceptions.NoPermissionError):
+        return MemoryConnectionError("the server refused user name or password", retryable=False)
+    if isinstance(error, redis.exceptions.BusyLoadingError):
+        return MemoryConnectionError(f"the server cannot answer now: {_NOT_NOW['LOADING']}")
+    if isinstance(error, redis.exceptions.ResponseError | redis.exceptions.DataError):
+        return MemoryStorageError(f"the server refused: {type(error).__name__}", operation=operation)
+    return MemoryConnectionError(f"the server could not be reached: {type(error).__name__}", outcome="unknown")
+
+
+def _refusal(error: ServerError, operation: str) -> MemoryError:
+    if error.code in _REFUSED_ENTRY:
+        return MemoryConnectionError(
+            f"the server refused entry ({error.code}); check user name and password", retryable=False
+        )
+    if error.code in _NOT_NOW:
+        return MemoryConnectionError(f"the server cannot answer now: {_NOT_NOW[error.code]} ({error.code})")
+    code = next((known for known in _ADVICE if known in error.text), error.code)
+    advice = f"; {_ADVICE[code]}" if code in _ADVICE else ""
+    return MemoryStorageError(f"the server refused with {code}{advice}", operation=operation)
+
+
+def unreachable(where: str, error: BaseException, *, tls: bool) -> Exception:
+    """The reason why a connection could not be made, without address, user or password."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return MemoryConnectionError(
+                f"{where}: its certificate was not accepted ({cause.verify_message}); "
+                "set JAF_REDIS_SSL_CA_FILE to the authority that signed it",
+                retryable=False,
+            )
+        if tls and isinstance(cause, FileNotFoundError | PermissionError):
+            return MemoryConfigurationError("a file that the ssl_… settings name is missing, or may not be read")
+        cause = cause.__cause__ or cause.__context__
+    return _refused_greeting(where, error) or LineError(f"{where} could not be reached ({_reason(error)})", sent=False)
+
+
+def _refused_greeting(where: str, error: BaseException) -> MemoryError | None:
+    """What the server itself said against us during the handshake."""
+    if isinstance(error, redis.exceptions.AuthenticationError):
+        return MemoryConnectionError(f"{where} refused user name or password", retryable=False)
+    if isinstance(error, redis.exceptions.BusyLoadingError):
+        return MemoryConnectionError(f"{where} cannot answer now: {_NOT_NOW['LOADING']}")
+    if not isinstance(error, redis.exceptions.ResponseError):
+        return None
+    if "invalid db" in str(error).lower() or "out of range" in str(error).lower():
+        return MemoryConfigurationError(f"{where} has no database of that number; change db, or the URL's path")
+    return MemoryConnectionError(f"{where} refused the connection ({type(error).__name__})", retryable=False)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, redis.exceptions.TimeoutError | asyncio.TimeoutError):
+        return "no answer in time"
+    cause = error.__cause__ or error.__context__ or error
+    if isinstance(cause, ssl.SSLError):
+        return f"TLS failed: {cause.reason or type(cause).__name__}"
+    number = getattr(cause, "errno", None)
+    # The error's own text holds the address; what the system says for its number does not.
+    return os.strerror(number) if number and number > 0 else type(cause).__name__

@@ -1,0 +1,43 @@
+-- A copy of another conversation, up to, without, a message, as `branches.forked` decides it. The new one's keys come
+-- first, as in every script; the last three are the parent's. Only a single server has both at hand.
+local parent_header, parent_bodies, parent_ids = KEYS[#KEYS - 2], KEYS[#KEYS - 1], KEYS[#KEYS]
+local parent = read_header(parent_header)
+if parent and parent.format ~= FORMAT then return { 'format', parent.format } end
+if not parent or expired(parent) or (request.scope and parent.owner ~= request.scope) then return { 'missing' } end
+if before and expired(before) then return told('expired', before) end
+if before then return { 'taken' } end
+local stop = parent.first + parent.count
+if request.stop then
+  stop = tonumber(redis.call('ZSCORE', parent_ids, request.stop) or -1)
+  if stop < 0 then return { 'nowhere' } end
+end
+if redis.call('TYPE', KEYS[4]).ok == 'string' then return { 'legacy' } end
+if parent.owner ~= request.guess then return { 'owner', parent.owner or '' } end
+
+local header = {
+  incarnation = request.incarnation, version = 0, created = now, updated = now, ttl = parent.ttl,
+  expires = not parent.ttl and parent.expires or nil, owner = parent.owner, first = parent.first,
+  trimmed = parent.trimmed, count = stop - parent.first, size = parent.size,
+}
+if header.count > 0 then
+  redis.call('COPY', parent_bodies, KEYS[2], 'REPLACE')
+  redis.call('COPY', parent_ids, KEYS[3], 'REPLACE')
+  header.size = header.size - size_between(header.count, -1)
+  redis.call('LTRIM', KEYS[2], 0, header.count - 1)
+  redis.call('ZREMRANGEBYSCORE', KEYS[3], stop, '+inf')
+else
+  header.size = 0
+end
+local metadata = {}
+local flat = redis.call('HGETALL', parent_header)
+for at = 1, #flat, 2 do
+  if string.sub(flat[at], 1, 2) == 'm:' and string.sub(flat[at], 1, #RESERVED) ~= RESERVED then
+    metadata[#metadata + 1] = flat[at]
+    metadata[#metadata + 1] = flat[at + 1]
+  end
+end
+touch(header)
+write_header(header, nil, metadata)
+set_lease(header, parent)
+index(header, nil)
+return told('ok', header, header.count)

@@ -1,0 +1,18 @@
+-- Messages in the places of others, decided for the state that `request.expected` names.
+if not before or stamp(before) ~= request.expected then return { 'other' } end
+if SINGLE and before.owner ~= request.guess then return { 'owner', before.owner or '' } end
+local header = copied(before)
+for index, position in ipairs(request.positions) do
+  local place = position - before.first
+  header.size = header.size - #redis.call('LINDEX', KEYS[2], place) + #request.bodies[index]
+  redis.call('LSET', KEYS[2], place, request.bodies[index])
+  -- All positions first: an id may go to the place of another that moves too.
+  redis.call('ZREMRANGEBYSCORE', KEYS[3], position, position)
+end
+for index, position in ipairs(request.positions) do redis.call('ZADD', KEYS[3], position, request.ids[index]) end
+unsummarise(0)
+touch(header)
+write_header(header, before)
+set_lease(header, before)
+index(header, before)
+return told('ok', header, header.version)

@@ -1,0 +1,243 @@
+"""Where commands go: to one server over a few lines, or (`cluster.py`) to the node that has the slot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Any, Protocol
+
+from jaf_memory_core.errors import MemoryError
+from jaf_memory_redis.line import Line
+from jaf_memory_redis.opening import Opener
+from jaf_memory_redis.refusals import LineError, ServerError
+from jaf_memory_redis.scripts import Command
+
+CROWDED = 24
+"""Operations on one line beyond which another line is opened."""
+
+
+class Wire(Protocol):
+    """What a backend sends commands through."""
+
+    single: bool
+    """Whether one server has all keys, so that one script may touch them all."""
+
+    async def open(self) -> None:
+        """Connect."""
+
+    async def close(self) -> None:
+        """Let all connections go."""
+
+    def abandon(self) -> None:
+        """Forget all connections, without waiting for anything."""
+
+    async def run(self, command: Command, *behind: Command) -> list[Any]:
+        """Send one command, and others right behind it over the same connection; all replies, errors among them."""
+
+    async def run_all(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands together; their replies in order.
+
+        Raises:
+            ServerError: one of them was refused.
+        """
+
+    async def everywhere(self, *parts: str) -> list[Any]:
+        """One command for every server that takes writes; their replies."""
+
+    def names(self, pattern: bytes, kind: str) -> AsyncIterator[list[bytes]]:
+        """Pages of the names of all keys of that type; for moving only, because it walks over everything."""
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+
+
+def packed(commands: Sequence[Command]) -> bytes:
+    """Commands as bytes."""
+    if len(commands) == 1:
+        return commands[0].packed()
+    return b"".join([command.packed() for command in commands])
+
+
+class Lines:
+    """The lines to one server.
+
+    Args:
+        opener: makes them.
+        most: how many there may be.
+    """
+
+    def __init__(self, opener: Opener, most: int) -> None:
+        self._opener = opener
+        self._most = most
+        self._lines: list[Line] = []
+        self._lock = asyncio.Lock()
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return sum(line.lost is None for line in self._lines)
+
+    def _least_busy(self) -> Line | None:
+        best: Line | None = None
+        for line in self._lines:
+            if line.lost is None and (best is None or line.load < best.load):
+                best = line
+        return best
+
+    def _free(self) -> Line | None:
+        """The line with the least to do, unless another should be opened."""
+        best = self._least_busy()
+        if best is not None and best.load >= CROWDED and len(self._lines) < self._most:
+            return None
+        return best
+
+    async def line(self) -> Line:
+        """A line to send on."""
+        line = self._free()
+        while line is None:
+            async with self._lock:
+                line = self._free() or await self._another()
+        return line
+
+    async def _another(self) -> Line:
+        try:
+            opened = await self._opener.open()
+        except (LineError, ServerError, MemoryError):
+            # The server may have as many connections as it wants.
+            crowded = self._least_busy()
+            if crowded is None:
+                raise
+            return crowded
+        self._lines = [*(one for one in self._lines if one.lost is None), opened]
+        return opened
+
+    async def exchange(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands together over one line; their replies, errors among them.
+
+        Raises:
+            LineError: the line could not be opened, or was lost.
+        """
+        line = self._free() or await self.line()
+        replies = await line.send(packed(commands), len(commands))
+        for reply in replies:
+            if type(reply) is ServerError:
+                await self._mend(line, commands, replies)
+                break
+        return replies
+
+    async def _mend(self, line: Line, commands: Sequence[Command], replies: list[Any]) -> None:
+        """Send scripts whole that the server does not know; leave a server that is no master any more."""
+        for index, reply in enumerate(replies):
+            if not isinstance(reply, ServerError):
+                continue
+            if reply.code == "NOSCRIPT" and commands[index].script is not None and line.lost is None:
+                # What stands right behind a script (WAIT) was answered for nothing; it is asked again too.
+                again = [commands[index].whole(), *(one for one in commands[index + 1 :] if one.parts[0] == "WAIT")]
+                replies[index : index + len(again)] = await line.send(packed(again), len(again))
+            elif reply.code in {"READONLY", "MASTERDOWN"}:
+                self.drop("the server is no master any more")
+
+    def drop(self, reason: str) -> None:
+        """Let all lines go."""
+        lines, self._lines = self._lines, []
+        for line in lines:
+            line.drop(reason)
+
+
+class Keeper:
+    """Lets connections go when their event loop ends: `asyncio.run` closes asynchronous generators that still stand."""
+
+    def __init__(self, lines: Lines | Any) -> None:
+        self._generator = self._stand(lines)
+
+    async def start(self) -> None:
+        """Stand from now on."""
+        await self._generator.__anext__()
+
+    async def end(self) -> None:
+        """Let go now."""
+        await self._generator.aclose()
+
+    @staticmethod
+    async def _stand(lines: Lines | Any) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            lines.drop("the provider was closed, or its event loop has ended")
+            await asyncio.sleep(0)  # in which the transports close their sockets
+
+
+class SingleWire:
+    """One server, or the master that Sentinel names."""
+
+    single = True
+
+    def __init__(self, opener: Opener, most: int) -> None:
+        self._opener = opener
+        self._most = most
+        self._lines: Lines | None = None
+        self._keeper: Keeper | None = None
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return self._lines.connections if self._lines else 0
+
+    async def open(self) -> None:
+        """Connect once, so that wrong settings are told at the start."""
+        lines = Lines(self._opener, self._most)
+        await lines.line()
+        keeper = Keeper(lines)
+        await keeper.start()
+        self._lines, self._keeper = lines, keeper
+
+    async def close(self) -> None:
+        """Let all connections go."""
+        keeper, self._keeper, self._lines = self._keeper, None, None
+        if keeper is not None:
+            await keeper.end()
+
+    def abandon(self) -> None:
+        """Forget all connections."""
+        lines, self._lines, self._keeper = self._lines, None, None
+        if lines is not None:
+            lines.drop("the event loop has ended")
+
+    async def run(self, command: Command, *behind: Command) -> list[Any]:
+        """Send one command, and others right behind it."""
+        assert self._lines is not None  # noqa: S101  (the guard opens first)
+        return await self._lines.exchange((command, *behind))
+
+    async def run_all(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands together."""
+        assert self._lines is not None  # noqa: S101  (the guard opens first)
+        return checked(await self._lines.exchange(commands)) if commands else []
+
+    async def everywhere(self, *parts: str) -> list[Any]:
+        """One command for the server."""
+        return await self.run_all([Command(b"", parts)])
+
+    def names(self, pattern: bytes, kind: str) -> AsyncIterator[list[bytes]]:
+        """Pages of the names of all keys of that type."""
+        assert self._lines is not None  # noqa: S101  (it was opened)
+        return names_of(self._lines, pattern, kind)
+
+
+async def names_of(lines: Lines, pattern: bytes, kind: str) -> AsyncIterator[list[bytes]]:
+    """Pages of the names that one server has."""
+    cursor = b"0"
+    while True:
+        scan = Command(b"", ("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, "TYPE", kind))
+        ((cursor, names),) = checked(await lines.exchange([scan]))
+        yield names
+        if cursor == b"0":
+            return
+
+
+def checked(replies: list[Any]) -> list[Any]:
+    """The replies, if none is an error."""
+    for reply in replies:
+        if type(reply) is ServerError:
+            raise reply
+    return replies

@@ -1,0 +1,72 @@
+"""The servers of the Redis tests: each kind is started once, and each test has a key prefix of its own."""
+
+import uuid
+
+import pytest
+from services import redis_servers
+
+AOF = {"appendonly": "yes", "appendfsync": "no"}
+"""What is written survives `kill -9`, because the system has it."""
+
+
+@pytest.fixture(scope="session", params=[7, 6], ids=["7.0", "6.2"])
+def server(request):
+    """A server of each version."""
+    with redis_servers.single(AOF, version=request.param) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def server7():
+    """A server of Redis 7.0."""
+    with redis_servers.single(AOF) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def group():
+    """A master, two replicas, three sentinels."""
+    group = redis_servers.Group(AOF)
+    try:
+        yield group.start()
+    finally:
+        group.stop()
+
+
+@pytest.fixture(scope="session")
+def calm_group():
+    """The same, with sentinels that choose no other master: for tests that kill all three at once.
+
+    Redis promises nothing then: a replica that was killed while it followed a new master may be empty, and be chosen.
+    """
+    group = redis_servers.Group(AOF, patience=600)
+    try:
+        yield group.start()
+    finally:
+        group.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A Cluster of six nodes."""
+    cluster = redis_servers.Cluster(AOF)
+    try:
+        yield cluster.start()
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def calm_cluster():
+    """The same, with nodes that take no master's place."""
+    cluster = redis_servers.Cluster({**AOF, "cluster-node-timeout": 600_000})
+    try:
+        yield cluster.start()
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def prefix():
+    """A key prefix that no other test has."""
+    return f"{uuid.uuid4().hex}:"

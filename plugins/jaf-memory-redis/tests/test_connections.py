@@ -1,0 +1,216 @@
+"""Connections: TLS, users, clients that the application hands over, event loops and processes."""
+
+import asyncio
+import time
+
+import pytest
+import redis
+import redis.asyncio
+import redis.asyncio.sentinel
+from jaf_memory_redis import RedisConfig, create_redis_provider
+from services import redis_servers
+
+from jaf_memory_core import MemoryConfigurationError, MemoryConnectionError, Message, Success
+
+PASSWORD = "pa:ss/word#1"
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    """An authority of our own, with certificates for `localhost` and for a client."""
+    return redis_servers.make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def tls_server(certificates):
+    """A server that speaks TLS only, and wants a client's certificate."""
+    with redis_servers.single({"tls-auth-clients": "yes"}, tls=certificates) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def guarded_server():
+    """A server with a password, and with a user who may do what we need and nothing else."""
+    settings = {
+        "requirepass": f'"{PASSWORD}"',
+        "user": f"ann on >{PASSWORD} ~mine:* +@read +@write +@scripting +@connection +time +info +wait",
+    }
+    with redis_servers.single(settings, login=(PASSWORD,)) as server:
+        yield server
+
+
+async def works(provider):
+    """Whether a conversation can be stored, found and removed."""
+    assert isinstance(await provider.store_messages("c", [Message("user", "hello")]), Success)
+    assert (await provider.get_recent_messages("c"))[0].content == "hello"
+    health = await provider.health_check()
+    assert health["healthy"], health
+    return await provider.delete_conversation("c")
+
+
+async def works_with(**settings):
+    """The same with a provider of these settings."""
+    async with await create_redis_provider(RedisConfig(operation_timeout=5.0, **settings)) as provider:
+        return await works(provider)
+
+
+def tls_settings(folder, authority="ca"):
+    """Settings for our own certificates."""
+    return {
+        "ssl_ca_file": str(folder / f"{authority}.pem"),
+        "ssl_cert_file": str(folder / "client.pem"),
+        "ssl_key_file": str(folder / "client.key"),
+    }
+
+
+def test_tls(tls_server, certificates, prefix):
+    """TLS works with an authority of one's own and a client certificate, from a URL and from single settings."""
+    own = {**tls_settings(certificates), "key_prefix": prefix}
+    assert asyncio.run(works_with(url=f"rediss://localhost:{tls_server.port}", **own))
+    assert asyncio.run(works_with(host="localhost", port=tls_server.port, ssl=True, **own))
+
+
+@pytest.mark.parametrize(
+    ("host", "authority"), [("localhost", "stranger"), ("127.0.0.1", "ca")], ids=["stranger", "wrong-name"]
+)
+def test_tls_refuses(tls_server, certificates, host, authority):
+    """A certificate of an unknown authority, or for another name, is refused at once, with the reason."""
+    started = time.monotonic()
+    with pytest.raises(MemoryConnectionError, match="certificate was not accepted") as caught:
+        asyncio.run(works_with(host=host, port=tls_server.port, ssl=True, **tls_settings(certificates, authority)))
+    assert not caught.value.retryable
+    assert time.monotonic() - started < 2
+
+
+def test_users(guarded_server):
+    """Password, token in the URL, and a user with few rights all work."""
+    port = guarded_server.port
+    quoted = PASSWORD.replace("/", "%2F").replace("#", "%23").replace(":", "%3A")
+    assert asyncio.run(works_with(port=port, password=PASSWORD, key_prefix="mine:"))
+    assert asyncio.run(works_with(url=f"redis://{quoted}@localhost:{port}/0", key_prefix="mine:"))
+    assert asyncio.run(works_with(url=f"redis://ann:{quoted}@localhost:{port}", key_prefix="mine:"))
+    assert asyncio.run(works_with(port=port, username="ann", password=PASSWORD, key_prefix="mine:"))
+
+
+@pytest.mark.parametrize("settings", [{}, {"password": "wrong"}, {"username": "bob", "password": "wrong"}])
+def test_wrong_password(guarded_server, settings):
+    """A refused password is told at once, is not tried again, and is not repeated."""
+    started = time.monotonic()
+    with pytest.raises(MemoryConnectionError) as caught:
+        asyncio.run(works_with(port=guarded_server.port, **settings))
+    assert not caught.value.retryable
+    assert "user name" in str(caught.value)
+    assert "wrong" not in f"{caught.value!r} {caught.value.__cause__!r}"
+    assert time.monotonic() - started < 2
+
+
+def test_files_are_missing(tls_server, tmp_path):
+    """A certificate's file that is not there is a wrong setting, told at once."""
+    with pytest.raises(MemoryConfigurationError, match="ssl_"):
+        asyncio.run(works_with(host="localhost", port=tls_server.port, ssl=True, ssl_ca_file=str(tmp_path / "none")))
+
+
+def test_rights_are_missing(guarded_server):
+    """A user who may not touch our keys gets a `MemoryStorageError` that says so, without the keys."""
+
+    async def main():
+        config = RedisConfig(port=guarded_server.port, username="ann", password=PASSWORD, key_prefix="theirs:")
+        async with await create_redis_provider(config) as provider:
+            return await provider.store_messages("c", [Message("user", "secret content")])
+
+    failure = asyncio.run(main())
+    assert "rights" in str(failure.error)
+    assert "theirs" not in str(failure.error)
+
+
+@pytest.mark.parametrize("decode", [False, True])
+def test_handed_over_client(server, prefix, decode):
+    """A client of the application works, decoding or not, keeps its own ways, and stays open."""
+
+    async def main():
+        client = redis.asyncio.Redis(port=server.port, decode_responses=decode, protocol=3)
+        config = RedisConfig(key_prefix=prefix, port=1)
+        async with await create_redis_provider(config, client) as provider:
+            assert await works(provider)
+        assert await client.ping()
+        assert await client.set(prefix, "x")
+        assert await client.get(prefix) == ("x" if decode else b"x")
+        await client.aclose()
+
+    asyncio.run(main())
+
+
+def test_handed_over_clients_of_groups(group, cluster, prefix):
+    """A client that Sentinel or a Cluster manages works too."""
+
+    async def main():
+        hosts = [tuple(one.rsplit(":", 1)) for one in group.hosts.split(",")]
+        manager = redis.asyncio.sentinel.Sentinel(hosts)
+        client = manager.master_for(group.service)
+        async with await create_redis_provider(RedisConfig(key_prefix=prefix), client) as provider:
+            assert await works(provider)
+        await client.aclose()
+        for sentinel in manager.sentinels:
+            await sentinel.aclose()
+        async with redis.asyncio.RedisCluster(host="localhost", port=cluster.servers[0].port) as client:
+            async with await create_redis_provider(RedisConfig(key_prefix=prefix), client) as provider:
+                assert await works(provider)
+            assert await client.ping()
+
+    asyncio.run(main())
+
+
+def test_other_clients_are_refused():
+    """A client of another kind is refused with its kind, before anything is connected."""
+    for client in (redis.Redis(), object()):
+        with pytest.raises(MemoryConfigurationError, match=r"hand over a redis\.asyncio"):
+            asyncio.run(create_redis_provider(RedisConfig(), client))
+
+
+def test_one_loop_after_another(server, prefix):
+    """A provider goes on in the next event loop, and no connection of the last is left."""
+    opened = []
+
+    async def first():
+        opened.append(await create_redis_provider(RedisConfig(port=server.port, key_prefix=prefix)))
+        return await works(opened[0])
+
+    async def later():
+        return await works(opened[0])
+
+    async def last():
+        await works(opened[0])
+        await opened[0].close()
+
+    clients = clients_of(server)
+    assert asyncio.run(first())
+    assert asyncio.run(later())
+    asyncio.run(last())
+    redis_servers.wait_until(lambda: clients_of(server) == clients, "connections to be closed")
+
+
+def clients_of(server):
+    """How many connections the server has."""
+    return server.command("CLIENT", "LIST").count(b"\n")
+
+
+def test_many_tasks_share_a_connection(server, prefix):
+    """Operations of a thousand tasks travel together over few connections."""
+
+    async def main():
+        config = RedisConfig(port=server.port, key_prefix=prefix, max_connections=3)
+        async with await create_redis_provider(config) as provider:
+            await asyncio.gather(*(provider.store_messages(f"c{n}", [Message("user", str(n))]) for n in range(1000)))
+            found = await asyncio.gather(*(provider.get_conversation(f"c{n}") for n in range(1000)))
+            assert [one.messages[0].content for one in found] == [str(n) for n in range(1000)]
+            assert provider.backend.wire.connections <= 3
+
+    asyncio.run(main())
+
+
+def test_no_server():
+    """Where nobody listens, opening says so at once, without an address or a password."""
+    with pytest.raises(MemoryConnectionError) as caught:
+        asyncio.run(works_with(url=f"redis://:hush@127.0.0.1:{redis_servers.free_port()}"))
+    assert "hush" not in str(caught.value)
+    assert "127.0.0.1" not in str(caught.value)

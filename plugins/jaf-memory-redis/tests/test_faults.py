@@ -1,0 +1,199 @@
+"""Nothing acknowledged is lost or doubled, and the provider goes on by itself, whatever happens to the servers."""
+
+import asyncio
+import os
+
+import pytest
+from jaf_memory_redis import RedisConfig, create_redis_provider
+from services import redis_servers
+from services.redis_load import UNHARMED, Load
+
+from jaf_memory_core import MemoryConnectionError, Message, Success
+
+KILLS = int(os.environ.get("JAF_TEST_REDIS_KILLS", "3"))
+"""How often the server is killed; 20 for the figures."""
+
+
+async def kill_repeatedly(load, server):
+    """Kill the server under load, and start it again."""
+    for _ in range(KILLS):
+        await load.settled()
+        server.kill()
+        await asyncio.to_thread(server.start)
+    await load.settled()
+
+
+@pytest.mark.parametrize("fsync", ["always", "everysec"])
+def test_killed_server(fsync):
+    """A server with an append-only file that is killed under eight writers loses and doubles nothing."""
+
+    async def main(server):
+        async with await create_redis_provider(RedisConfig(port=server.port)) as provider:
+            load = Load(provider)
+            await load.run(8, kill_repeatedly(load, server))
+            assert await load.damage() == UNHARMED
+
+    with redis_servers.single({"appendonly": "yes", "appendfsync": fsync}) as server:
+        asyncio.run(main(server))
+
+
+def test_failover(group, prefix):
+    """When the master is killed, the provider goes on with the one that the sentinels choose; `WAIT` kept all."""
+
+    async def main():
+        config = RedisConfig(sentinel_hosts=tuple(group.hosts.split(",")), min_replicas=1, key_prefix=prefix)
+        async with await create_redis_provider(config) as provider:
+            load = Load(provider)
+            await load.run(8, fail_over(load))
+            assert await load.damage() == UNHARMED
+
+    async def fail_over(load):
+        await load.settled()
+        before = group.master()
+        before.kill()
+        await load.settled()
+        assert group.master() is not before
+        await asyncio.to_thread(before.start)
+        await load.settled()
+
+    asyncio.run(main())
+    redis_servers.wait_until(group.whole, "a group that is whole again")
+
+
+def test_killed_node(cluster, prefix):
+    """When the master of a slot is killed, the provider goes on with its replica; `WAIT` kept all."""
+
+    async def main():
+        config = RedisConfig(host=cluster.hosts, cluster=True, min_replicas=1, key_prefix=prefix)
+        async with await create_redis_provider(config) as provider:
+            load = Load(provider)
+            await load.run(8, kill_its_master(load, provider))
+            assert await load.damage() == UNHARMED
+
+    async def kill_its_master(load, provider):
+        await load.settled()
+        master = cluster.master_of(provider.backend.keys.conversation(load.conversation)[0].decode())
+        master.kill()
+        # Its one replica takes over, and has none itself until the killed node is back: until then WAIT refuses.
+        await asyncio.to_thread(redis_servers.wait_until, lambda: len(cluster.masters()) == 3, "a new master")
+        await asyncio.to_thread(master.start)
+        await load.settled()
+
+    asyncio.run(main())
+    redis_servers.wait_until(cluster.whole, "a cluster that is whole again")
+
+
+def test_scripts_are_forgotten(server, prefix):
+    """A server that has forgotten our scripts is told them again."""
+
+    async def main():
+        async with await create_redis_provider(RedisConfig(port=server.port, key_prefix=prefix)) as provider:
+            assert isinstance(await provider.store_messages("c", [Message("user", "a")]), Success)
+            server.command("SCRIPT", "FLUSH")
+            results = await asyncio.gather(
+                *(provider.append_messages("c", [Message("user", str(n))]) for n in range(20))
+            )
+            assert all(isinstance(result, Success) for result in results)
+            server.command("SCRIPT", "FLUSH")
+            assert len(await provider.get_messages("c", before=5)) == 5
+
+    asyncio.run(main())
+
+
+def test_too_few_replicas(server7, prefix):
+    """A write that too few replicas have is told as unknown, though it stands."""
+
+    async def main():
+        config = RedisConfig(
+            port=server7.port, key_prefix=prefix, min_replicas=1, min_replicas_timeout=0.05, operation_timeout=0.5
+        )
+        async with await create_redis_provider(config) as provider:
+            with pytest.raises(MemoryConnectionError, match="0 of 1 replicas") as caught:
+                await provider.store_messages("c", [Message("user", "a")])
+            assert caught.value.outcome == "unknown"
+            with pytest.raises(MemoryConnectionError):
+                await provider.append_messages("c", [Message("user", "b", message_id="b")])
+            conversation = await provider.get_conversation("c")
+            assert [message.content for message in conversation.messages] == ["a", "b"]
+
+    asyncio.run(main())
+
+
+def test_cancelled_in_the_middle(server, prefix):
+    """Operations that are cancelled at any moment disturb no other: each gets its own reply."""
+
+    async def main():
+        async with await create_redis_provider(RedisConfig(port=server.port, key_prefix=prefix)) as provider:
+            for number in range(20):
+                await provider.store_messages(f"c{number}", [Message("user", str(number))])
+
+            async def read(number):
+                conversation = await provider.get_conversation(f"c{number}")
+                assert conversation.messages[0].content == str(number)
+
+            for delay in range(40):
+                tasks = [asyncio.create_task(read(number)) for number in range(20)]
+                await asyncio.sleep(delay / 40_000)
+                for task in tasks[::2]:
+                    task.cancel()
+                results = await asyncio.gather(*tasks, return_exceptions=True)
+                assert all(result is None for result in results[1::2])
+            assert provider.backend.wire.connections == 1
+
+    asyncio.run(main())
+
+
+def test_hung_server(server7, prefix):
+    """A server that stops answering is given up after `socket_timeout`, and used again once it answers."""
+
+    async def main():
+        config = RedisConfig(
+            port=server7.port, key_prefix=prefix, socket_timeout=0.3, min_replicas_timeout=0.1, operation_timeout=1.0
+        )
+        async with await create_redis_provider(config) as provider:
+            await provider.store_messages("c", [])
+            server7.pause()
+            try:
+                with pytest.raises(MemoryConnectionError) as caught:
+                    await provider.append_messages("c", [Message("user", "a")], create=True)
+                assert caught.value.outcome == "unknown"
+            finally:
+                server7.go_on()
+            assert await provider.get_conversation("c") is not None
+
+    asyncio.run(main())
+
+
+def test_demoted_master(prefix):
+    """A master that becomes a replica while it is connected to is left, and nothing is taken for written."""
+
+    async def main(server, other):
+        async with await create_redis_provider(
+            RedisConfig(port=server.port, key_prefix=prefix, operation_timeout=0.6)
+        ) as provider:
+            await provider.store_messages("c", [])
+            server.command("REPLICAOF", "127.0.0.1", other)
+            with pytest.raises(MemoryConnectionError, match="replica"):
+                await provider.store_messages("c", [Message("user", "a")])
+            server.command("REPLICAOF", "NO", "ONE")
+            assert (await provider.append_messages("c", [Message("user", "b")])).data.message_count == 1
+
+    for version in (6, 7):
+        with redis_servers.single(version=version) as server:
+            asyncio.run(main(server, redis_servers.free_port()))
+
+
+def test_no_more_connections(prefix):
+    """Where the server takes no more connections, those that stand are enough."""
+
+    async def main(server):
+        config = RedisConfig(port=server.port, key_prefix=prefix, max_connections=50)
+        async with await create_redis_provider(config) as provider:
+            results = await asyncio.gather(
+                *(provider.store_messages(f"c{n}", [Message("user", "a")]) for n in range(500))
+            )
+            assert all(isinstance(result, Success) for result in results)
+            assert provider.backend.wire.connections <= 3
+
+    with redis_servers.single({"maxclients": 3}) as server:
+        asyncio.run(main(server))
