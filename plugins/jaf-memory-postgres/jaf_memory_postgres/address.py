@@ -1,0 +1,165 @@
+"""Where the server is, and who we are there, read from a connection string.
+
+The drivers' own readers take what a string leaves out from the environment, and quote pieces of a password in their
+errors. This one does neither.
+"""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, unquote
+
+from jaf_memory_postgres.tls import Tls
+
+SCHEMES = ("postgresql", "postgres")
+PORT = 5432
+LAST_PORT = 65_535
+SESSIONS = ("any", "primary", "standby", "read-write", "read-only", "prefer-standby")
+LOCAL = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True)
+class Address:
+    """One database, on one server or on several of which one is the primary.
+
+    Attributes:
+        hosts: (host or folder of a socket, port), in the order in which they are tried.
+        database, user: where, and as whom.
+        password: `""` for none.
+        tls: how the lines are secured.
+        session: which of several hosts will do: libpq's `target_session_attrs`.
+        server_settings: further parameters of the string, for the server.
+        passfile: libpq's file of passwords, or `None`.
+    """
+
+    hosts: tuple[tuple[str, int], ...]
+    database: str
+    user: str
+    password: str = field(default="", repr=False)
+    tls: Tls = field(default=Tls(), repr=False)
+    session: str = "any"
+    server_settings: Mapping[str, str] = field(default_factory=dict, repr=False)
+    passfile: str | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether every host is this computer, so that nobody listens on the line."""
+        return all(host in LOCAL or host.startswith("/") for host, _ in self.hosts)
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A connection string in parts; `sslmode` is a word that nobody has checked."""
+
+    hosts: tuple[tuple[str, int], ...]
+    database: str
+    user: str
+    password: str = field(repr=False)
+    parameters: Mapping[str, str] = field(repr=False)
+
+
+def parse(text: str) -> Parsed:
+    """Read a connection string.
+
+    Args:
+        text: `postgresql://user:password@host:port,host:port/database?parameter=value`.
+
+    Raises:
+        ValueError: it is no such string, or names no host or database. The text repeats nothing of it.
+    """
+    scheme, mark, rest = text.strip().partition("://")
+    if not mark or scheme not in SCHEMES:
+        raise ValueError("it must begin with postgresql:// or postgres://")
+    place, _, query = rest.partition("?")
+    authority, _, path = place.partition("/")
+    login, at, hosts = authority.rpartition("@")
+    # An unescaped character of a password moves what follows into another part of the string.
+    if "#" in rest or "@" in login or "@" in path or (not at and "@" in query):
+        raise ValueError("a special character stands in it as it is; write it in % form (/ %2F, # %23, ? %3F, @ %40)")
+    parameters = _parameters(query)
+    user, _, password = login.partition(":")
+    database = unquote(path) or parameters.pop("dbname", "") or parameters.pop("database", "")
+    found = _hosts(hosts or parameters.get("host", ""), parameters.get("port", ""))
+    parameters = {key: value for key, value in parameters.items() if key not in ("host", "port")}
+    if not found or not database:
+        raise ValueError("it must name a host (or host=/folder for a socket) and a database")
+    return Parsed(
+        hosts=found,
+        database=database,
+        user=unquote(user) or parameters.pop("user", "") or getpass.getuser(),
+        password=unquote(password) or parameters.pop("password", ""),
+        parameters=parameters,
+    )
+
+
+def _parameters(query: str) -> dict[str, str]:
+    try:
+        return dict(parse_qsl(query, strict_parsing=True)) if query else {}
+    except ValueError:
+        pass
+    # Not within the handler: the parser's own error quotes the piece.
+    raise ValueError("what follows the ? must have the form name=value&name=value")
+
+
+def _hosts(text: str, ports: str) -> tuple[tuple[str, int], ...]:
+    listed = [_host(part) for part in text.split(",") if part]
+    defaults = [_port(port) for port in ports.split(",")] if ports else [PORT]
+    if len(defaults) == 1:
+        defaults *= len(listed)
+    if len(defaults) != len(listed):
+        raise ValueError("it must have one port, or as many as hosts")
+    return tuple((host, own or default) for (host, own), default in zip(listed, defaults, strict=True))
+
+
+def _host(part: str) -> tuple[str, int | None]:
+    if part.startswith("["):
+        host, closed, port = part[1:].partition("]")
+        if not closed or (port and not port.startswith(":")):
+            raise ValueError("an IPv6 host has the form [address]:port")
+        return host, _port(port[1:]) if port else None
+    host, _, port = part.partition(":")
+    return unquote(host), _port(port) if port else None
+
+
+def _port(text: str) -> int:
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= LAST_PORT:
+        return int(text)
+    raise ValueError(f"each port in it must be a whole number from 1 to {LAST_PORT}")
+
+
+def resolved(parsed: Parsed, mode_of: Mapping[str, str], tls: Tls) -> Address:
+    """The address that a parsed string comes to.
+
+    Args:
+        parsed: the string.
+        mode_of: its parameters that are not about TLS.
+        tls: how the lines are secured.
+
+    Raises:
+        ValueError: `target_session_attrs` is no word that the driver knows.
+    """
+    rest = dict(mode_of)
+    # Of several servers one is the primary, and a memory has to be written.
+    session = rest.pop("target_session_attrs", "any" if len(parsed.hosts) == 1 else "read-write")
+    if session not in SESSIONS:
+        raise ValueError(f"target_session_attrs in the URL must be one of {', '.join(SESSIONS)}")
+    passfile = rest.pop("passfile", None)
+    rest.pop("connect_timeout", None)  # operation_timeout bounds it
+    return Address(parsed.hosts, parsed.database, parsed.user, parsed.password, tls, session, rest, passfile)
+
+
+def secured(parameters: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The parameters that are about TLS, and the others.
+
+    Returns:
+        (by libpq's name, the rest).
+
+    Raises:
+        ValueError: `sslnegotiation` is no word that there is.
+    """
+    ours = {key: value for key, value in parameters.items() if key.startswith("ssl")}
+    if ours.get("sslnegotiation", "postgres") not in ("postgres", "direct"):
+        raise ValueError("sslnegotiation in the URL must be postgres or direct")
+    return ours, {key: value for key, value in parameters.items() if key not in ours}

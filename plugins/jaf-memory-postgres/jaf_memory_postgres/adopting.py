@@ -1,0 +1,258 @@
+"""Moving in: the conversations of a table that stands under our name in an older layout.
+
+One transaction sets the older table aside under another name and makes our layout. Small ones follow, each of which
+copies a few conversations, reads them back, compares digests, and notes how far it came; so that this can be stopped
+anywhere and goes on there. The provider refuses to start until the last is done, so that nobody writes meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
+
+from jaf_memory_core import codec, intake
+from jaf_memory_core.conversations import ConversationMemory
+from jaf_memory_core.errors import MemoryConfigurationError, MemoryInvalidInputError, MemoryStorageError
+from jaf_memory_core.lines import derived_id
+from jaf_memory_core.messages import Message
+from jaf_memory_core.processors import Chain
+from jaf_memory_core.records import Record, new_incarnation
+from jaf_memory_core.settings import ProviderConfig
+from jaf_memory_core.upkeep import Adopted
+from jaf_memory_postgres import layout
+from jaf_memory_postgres.connections import Connection
+from jaf_memory_postgres.names import Names
+from jaf_memory_postgres.reading import Reader
+from jaf_memory_postgres.statements import Statements
+from jaf_memory_postgres.writing import Writer, transaction
+
+STEP = 50
+"""Conversations that one transaction moves."""
+
+Apart = Callable[[Callable[[Connection], Awaitable[Any]]], Awaitable[Any]]
+
+_PROGRESS = """
+CREATE TABLE {adoption} (
+    source  text NOT NULL,
+    total   bigint NOT NULL,
+    last    text,
+    moved   bigint NOT NULL DEFAULT 0,
+    refused bigint NOT NULL DEFAULT 0,
+    done    boolean NOT NULL DEFAULT false
+)"""
+
+
+class Progress(NamedTuple):
+    """How far an adoption came; the row of the table `adoption`."""
+
+    source: str
+    total: int
+    last: str | None
+    moved: int
+    refused: int
+    done: bool
+
+
+class Adoption:
+    """The steps, each to be run in a transaction of its own.
+
+    Args:
+        names: our names.
+        sql: the statements.
+        config: limits for what is moved in.
+    """
+
+    def __init__(self, names: Names, sql: Statements, config: ProviderConfig) -> None:
+        self._names = names
+        self._sql = sql
+        # A cap would leave out what the older table holds.
+        self._config = config.model_copy(update={"max_messages": None})
+        self._aside = names.plain("before")
+
+    async def begin(self, connection: Connection) -> Progress | None:
+        """Set the older table aside and make our layout, or find how far an earlier run came; `None`: nothing older."""
+        await connection.execute(f"SELECT pg_advisory_xact_lock({self._names.lock})")
+        progress = await self._progress(connection)
+        if progress is not None:
+            removed = progress.done and not await self._stands(connection, self._aside)
+            return None if removed else progress
+        found = await layout.look(connection, self._names)
+        if found.version or found.standing is None:
+            return None
+        older = layout.is_older(json.loads(found.columns or "{}")) if found.standing in ("r", "p") else None
+        if older is None:
+            raise MemoryConfigurationError(
+                f"what stands under {self._names.table!r} is in no layout that jaf-memory knows; nothing was changed",
+                provider="postgres",
+            )
+        if await self._stands(connection, self._aside):
+            raise MemoryConfigurationError(
+                f"{self._aside!r}, under which the older table would be kept, stands already; rename that one",
+                provider="postgres",
+            )
+        await connection.execute(self._fill("ALTER TABLE {view} RENAME TO {name}"))
+        await layout.apply(connection, self._names)
+        await connection.execute(self._fill(_PROGRESS))
+        # A role that does not own the tables looks at it when it starts.
+        await connection.execute(self._fill("GRANT SELECT (done) ON {adoption} TO PUBLIC"))
+        total = await connection.fetchval(self._fill("SELECT count(*) FROM {before}"))
+        await connection.execute(self._fill("INSERT INTO {adoption} (source, total) VALUES ($1, $2)"), older, total)
+        return await self._progress(connection)
+
+    def _fill(self, template: str) -> str:
+        return self._names.fill(template.replace("{name}", "{index:before}"))
+
+    async def _stands(self, connection: Connection, relation: str) -> bool:
+        query = (
+            "SELECT count(*) > 0 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace "
+            "WHERE nspname = $1 AND relname = $2"
+        )
+        stands: bool = await connection.fetchval(query, self._names.schema, relation)
+        return stands
+
+    async def _progress(self, connection: Connection) -> Progress | None:
+        if not await self._stands(connection, self._names.plain("adoption")):
+            return None
+        query = "SELECT source, total, last, moved, refused, done FROM {adoption} FOR UPDATE"
+        row = await connection.fetchrow(self._fill(query))
+        return Progress(*row)
+
+    async def step(self, connection: Connection) -> tuple[Progress, list[Adopted]]:
+        """Move the next few."""
+        progress = await self._progress(connection)
+        assert progress is not None  # noqa: S101  (`begin` made it)
+        times = ", created_at, updated_at" if progress.source == "documented" else ""
+        query = self._fill(
+            f"SELECT conversation_id, user_id, messages::text, metadata::text{times} FROM {{before}} "  # noqa: S608
+            "WHERE $1::text IS NULL OR conversation_id > $1 ORDER BY conversation_id LIMIT $2"
+        )
+        listed = await connection.fetch(query, progress.last, STEP)
+        now = await connection.fetchval("SELECT clock_timestamp()")
+        steps = [await self._one(connection, row, now, progress.total) for row in listed]
+        refused = sum(step.outcome == "refused" for step in steps)
+        update = (
+            "UPDATE {adoption} SET last = coalesce($1, last), moved = moved + $2, refused = refused + $3, done = $4"
+        )
+        last = listed[-1]["conversation_id"] if listed else None
+        await connection.execute(self._fill(update), last, len(listed) - refused, refused, len(listed) < STEP)
+        after = await self._progress(connection)
+        assert after is not None  # noqa: S101  (it stands)
+        return after, steps
+
+    async def _one(self, connection: Connection, row: Any, now: datetime, total: int) -> Adopted:
+        key = row["conversation_id"]
+        try:
+            record = self._record(row, now)
+        except MemoryInvalidInputError as error:
+            return Adopted("refused", key, str(error), total)
+        if not await Writer(connection, self._sql).put(record, None):
+            return Adopted("refused", key, "a conversation of that id stands in the new tables already", total)
+        found = await Reader(self._sql, self._names).read(connection, key)
+        if found is None or _digest(found.record) != _digest(record):
+            # Raised, so that all of this transaction is undone.
+            raise MemoryStorageError(f"conversation {key!r} reads back otherwise than it was moved", operation="adopt")
+        return Adopted("moved", key, total=total)
+
+    def _record(self, row: Any, now: datetime) -> Record:
+        """A row of the older table as ours.
+
+        Raises:
+            MemoryInvalidInputError: it holds what the contract forbids; the text repeats no content.
+        """
+        key = intake.checked_id(row["conversation_id"], "conversation_id")
+        bodies, given = json.loads(row["messages"] or "[]"), json.loads(row["metadata"] or "{}")
+        if not isinstance(bodies, list) or not isinstance(given, dict):
+            raise MemoryInvalidInputError("messages must be an array and metadata an object")
+        messages = [_message(key, position, body) for position, body in enumerate(bodies)]
+        batch = intake.batch(messages, self._config, Chain(()))
+        labels = intake.labels(given, row["user_id"], self._config, Chain(()))
+        created = row.get("created_at") or _moment(given.get("created_at")) or now
+        updated = row.get("updated_at") or _moment(given.get("updated_at")) or created
+        return Record(
+            conversation_id=key,
+            incarnation=new_incarnation(),
+            version=1,
+            created_at=created,
+            updated_at=max(created, updated),
+            user_id=labels.user_id,
+            messages=batch.messages,
+            metadata=labels.metadata,
+            message_count=len(batch.messages),
+        )
+
+    async def drop(self, connection: Connection) -> None:
+        """Remove the older table."""
+        await connection.execute(self._fill("DROP TABLE IF EXISTS {before}"))
+
+    @property
+    def aside(self) -> str:
+        """The name under which the older table is kept."""
+        return self._aside
+
+
+def _message(key: str, position: int, body: Any) -> Message:
+    if not isinstance(body, dict):
+        raise MemoryInvalidInputError(f"messages[{position}] must be an object")
+    given = body if body.get("message_id") is not None else {**body, "message_id": derived_id(key, position)}
+    return Message(**given)
+
+
+def _moment(text: Any) -> datetime | None:
+    """A time that jaf-py wrote into the metadata, local where it says no zone."""
+    try:
+        return datetime.fromisoformat(text).astimezone(timezone.utc)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _digest(record: Record) -> str:
+    return codec.digest(
+        ConversationMemory.trusted(
+            conversation_id=record.conversation_id,
+            user_id=record.user_id,
+            messages=record.messages,
+            metadata=record.metadata,
+        )
+    )
+
+
+async def adopt(
+    apart: Apart, names: Names, sql: Statements, config: ProviderConfig, *, remove: bool
+) -> AsyncGenerator[Adopted, None]:
+    """Move everything, in steps.
+
+    Args:
+        apart: runs work on a connection that is made for it.
+        names: our names.
+        sql: the statements.
+        config: limits for what is moved in.
+        remove: drop the older table in the end, if nothing was refused.
+
+    Raises:
+        MemoryConfigurationError: what stands there is in no known layout, or its later name is taken.
+        MemoryStorageError: a conversation reads back otherwise than it was moved; its step was undone.
+    """
+    adoption = Adoption(names, sql, config)
+    progress = await apart(lambda line: transaction(line, lambda: adoption.begin(line)))
+    if progress is None:
+        yield Adopted("note", text=f"no older table stands under {names.table!r}; there is nothing to move")
+        return
+    yield Adopted("note", text=_beginning(progress, names, adoption.aside), total=progress.total)
+    while not progress.done:
+        progress, steps = await apart(lambda line: transaction(line, lambda: adoption.step(line)))
+        for step in steps:
+            yield step
+    if remove and not progress.refused:
+        await apart(adoption.drop)
+        yield Adopted("note", text=f"the older table {adoption.aside!r} was removed")
+        return
+    kept = f", because {progress.refused} of its conversations were refused" if remove else ""
+    yield Adopted("note", text=f"the older table is kept, as {adoption.aside!r} in schema {names.schema!r}{kept}")
+
+
+def _beginning(progress: Progress, names: Names, aside: str) -> str:
+    what = {"documented": "the documented layout", "jaf-py": "the layout of jaf-py 2.6"}[progress.source]
+    text = f"{names.table!r} was a table in {what} with {progress.total} conversations; it is {aside!r} now"
+    return f"{text}; {progress.moved} had been moved before" if progress.moved else text

@@ -1,0 +1,287 @@
+"""`PostgresBackend`: conversations in two tables, a header each and a row a message."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from datetime import datetime, timedelta, timezone
+from typing import Any, ClassVar, TypeVar
+
+import asyncpg
+
+from jaf_memory_core.backend import Backend
+from jaf_memory_core.conversations import MemoryQuery
+from jaf_memory_core.errors import MemoryConnectionError, MemoryError, MemoryStorageError
+from jaf_memory_core.guard import Deadline
+from jaf_memory_core.records import Amend, Fork, Page, Ping, Record, Revise, Stamp, Stats, Tail, Truncate, Write
+from jaf_memory_core.results import WriteResult
+from jaf_memory_core.upkeep import Adopted
+from jaf_memory_postgres import adopting, faults, health, layout
+from jaf_memory_postgres.branching import Brancher
+from jaf_memory_postgres.clients import OneLine, PooledLines, is_pool
+from jaf_memory_postgres.connecting import Connector
+from jaf_memory_postgres.connections import Connection, Lines, OwnLines
+from jaf_memory_postgres.fast import Fast
+from jaf_memory_postgres.names import Names
+from jaf_memory_postgres.reading import Reader
+from jaf_memory_postgres.settings import PostgresConfig
+from jaf_memory_postgres.statements import Statements
+from jaf_memory_postgres.writing import BeatenError, transaction
+
+T = TypeVar("T")
+
+STEP = 500
+"""Conversations that one transaction deletes."""
+
+
+class PostgresBackend(Backend):
+    """Conversations in PostgreSQL.
+
+    Args:
+        config: which server, database and table.
+        client: a connection or a pool of the application, to be used instead of connections of our own.
+    """
+
+    name: ClassVar[str] = "postgres"
+    loop_bound: ClassVar[bool] = True
+    driver_errors: ClassVar[tuple[type[Exception], ...]] = faults.DRIVER_ERRORS
+
+    def __init__(self, config: PostgresConfig | None = None, client: Any = None) -> None:
+        self._config = config or PostgresConfig()
+        self._names = Names(self._config.schema_name, self._config.table_name)
+        self._sql = Statements(self._names)
+        self._reader = Reader(self._sql, self._names)
+        self._fast = Fast(self._sql)
+        self._client = client
+        self._client_loop = asyncio.get_running_loop() if client is not None else None
+        self._lines: Lines | None = None
+        self._opening: Lines | None = None
+        self._long = self._config.operation_timeout / 2
+        self._clock = (datetime.now(timezone.utc), time.perf_counter())
+        self._connect = Connector(
+            self._config.address, pooler=self._config.pooler, patience=self._config.operation_timeout
+        )
+
+    # Lines.
+
+    async def open(self) -> None:
+        """Connect, and make or upgrade the tables where that is needed."""
+        lines = self._opening = self._new_lines()
+        try:
+            # The guard's own deadline ends the wait for this, not this.
+            with Deadline(self._config.operation_timeout):
+                found = await self._on(
+                    lines, lambda line: layout.prepare(line, self._names, migrate=self._config.auto_migrate)
+                )
+                self._set_clock(found.now)
+                if isinstance(lines, OwnLines):
+                    await lines.fill()
+        except BaseException:
+            lines.abandon()
+            raise
+        self._lines, self._opening = lines, None
+
+    def _new_lines(self) -> Lines:
+        if self._client is None:
+            return OwnLines(
+                self._connect,
+                smallest=self._config.pool_min_size,
+                largest=self._config.most_connections,
+                uses=self._config.pool_max_queries,
+                idle=self._config.pool_max_inactive_connection_lifetime,
+            )
+        if self._client_loop is not asyncio.get_running_loop():
+            raise MemoryConnectionError(
+                "the application's connection belongs to another event loop; create a provider on this one",
+                retryable=False,
+            )
+        return PooledLines(self._client) if is_pool(self._client) else OneLine(self._client)
+
+    async def close(self) -> None:
+        """Close our own connections; the application's stay open."""
+        lines, self._lines = self._lines, None
+        if lines is not None:
+            try:
+                await lines.close()
+            except BaseException:
+                lines.abandon()
+                raise
+
+    def abandon(self) -> None:
+        """Forget our own connections, those of an opening that is under way too."""
+        for lines in (self._lines, self._opening):
+            if lines is not None:
+                lines.abandon()
+        self._lines = self._opening = None
+
+    async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run statements on a line of their own; one on which anything but an answer came back is ended."""
+        if self._lines is None:
+            raise MemoryConnectionError("the provider is not open", retryable=False)
+        return await self._on(self._lines, work)
+
+    async def _on(self, lines: Lines, work: Callable[[Connection], Awaitable[T]]) -> T:
+        line = await lines.acquire()
+        began = time.monotonic()
+        try:
+            answer = await work(line.connection)
+        except (asyncpg.PostgresError, MemoryError, BeatenError) as error:
+            useless = isinstance(error, asyncpg.PostgresError) and faults.ends_line(error)
+            if useless:
+                lines.drop_idle()
+            await (lines.release(line) if line.is_sound and not useless else lines.discard(line))
+            raise
+        except BaseException as error:
+            if not isinstance(error, asyncio.CancelledError) or time.monotonic() - began > self._long:
+                # The server, or the line to it, is gone, and the idle ones with it; a cancelled task says nothing.
+                lines.drop_idle()
+            await lines.discard(line)
+            if isinstance(error, AttributeError) and line.ended:
+                # The driver trips over itself where `close` ends a line between two of its steps.
+                text = "the provider was closed meanwhile"
+                raise MemoryConnectionError(text, retryable=False, outcome="unknown") from error
+            if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
+                # The driver could not encode an argument, and its text quotes it.
+                text = "a value is outside of what PostgreSQL can hold"
+                raise MemoryStorageError(text, operation="encode") from None
+            raise
+        await lines.release(line)
+        return answer
+
+    async def _locked(self, work: Callable[[Brancher], Awaitable[T]]) -> T:
+        """Run a transaction; again if somebody else made the conversation in the middle of it."""
+        while True:
+            try:
+                return await self.run(lambda line: transaction(line, lambda: work(Brancher(line, self._sql))))
+            except BeatenError:
+                continue
+
+    def translate(self, error: Exception, operation: str) -> MemoryError:
+        """In our words."""
+        return faults.translated(error, operation)
+
+    def now(self) -> datetime:
+        """The server's time, as of its last word on it and what has passed since."""
+        moment, measured = self._clock
+        return moment + timedelta(seconds=time.perf_counter() - measured)
+
+    def _set_clock(self, moment: datetime) -> None:
+        self._clock = (moment, time.perf_counter())
+
+    # Whole conversations.
+
+    async def read(self, conversation_id: str) -> Record | None:
+        """The whole record, in one statement."""
+        found = await self.run(lambda line: self._reader.read(line, conversation_id))
+        if found is None:
+            return None
+        self._set_clock(found.now)
+        return found.record
+
+    async def write(self, record: Record, *, expected: Stamp | None) -> bool:
+        """Put the record in the place of the one at `expected`."""
+        return await self._locked(lambda writer: writer.put(record, expected))
+
+    async def delete(self, conversation_id: str, *, expected: Stamp) -> bool:
+        """Remove the conversation at `expected`."""
+        return await self._locked(lambda writer: writer.remove_at(conversation_id, expected))
+
+    async def scan(self, query: MemoryQuery) -> AsyncIterator[Record]:
+        """In pages, which are read anew where they grow old."""
+        async with aclosing(self._reader.scan(self.run, query)) as records:
+            async for record in records:
+                yield record
+
+    # Writing.
+
+    async def store(self, write: Write) -> WriteResult:
+        """Create in one statement, or replace under the lock."""
+        made = await self.run(lambda line: self._fast.create(line, write))
+        return made if made is not None else await self._locked(lambda writer: writer.write(write))
+
+    async def append(self, write: Write) -> WriteResult:
+        """Add in one statement; where a rule has to decide, under the lock."""
+        result = await self.run(lambda line: self._fast.append(line, write))
+        return result if result is not None else await self._locked(lambda writer: writer.write(write))
+
+    async def truncate(self, truncate: Truncate) -> int:
+        """Remove from the end."""
+        return await self._locked(lambda writer: writer.truncate(truncate))
+
+    async def amend(self, amend: Amend) -> int:
+        """Change the header."""
+        return await self._locked(lambda writer: writer.amend(amend))
+
+    async def revise(self, revise: Revise) -> int:
+        """Put messages into the places of others, under the lock."""
+        return await self._locked(lambda writer: writer.revise(revise))
+
+    async def fork(self, fork: Fork) -> int:
+        """Copy on the server's side, in one transaction with the parent's lock."""
+        return await self._locked(lambda writer: writer.fork(fork))
+
+    async def remove(self, conversation_id: str, *, scope: str | None = None) -> bool:
+        """Delete header and messages."""
+        return await self._locked(lambda writer: writer.remove(conversation_id, scope))
+
+    async def forget_user(self, user_id: str) -> int:
+        """Delete in steps; what is made meanwhile belongs to the next call."""
+        last = await self.run(lambda line: line.fetchval(self._sql.last_id, user_id))
+        live = 0
+        while True:
+            step = await self._locked(lambda writer: writer.remove_of_user(user_id, last, STEP))
+            live += step[1]
+            # Fewer than asked for may also mean that somebody else deletes the same, who may yet fail to finish.
+            if step[0] < STEP and not await self.run(lambda line: line.fetchval(self._sql.any_left, user_id, last)):
+                return live
+
+    async def purge(self, limit: int, *, scope: str | None = None) -> int:
+        """Delete what has expired and is not being written to."""
+        return await self._locked(lambda writer: writer.purge(limit, scope))
+
+    # Reading.
+
+    async def tail(self, tail: Tail) -> Page | None:
+        """A page of messages, in one statement."""
+        return await self.run(lambda line: self._reader.tail(line, tail))
+
+    async def find(self, query: MemoryQuery) -> Sequence[Record]:
+        """Conversations that match, in one statement."""
+        return await self.run(lambda line: self._reader.find(line, query))
+
+    async def stats(self, user_id: str | None) -> Stats:
+        """Counts over the headers, in one statement."""
+        return await self.run(lambda line: self._reader.stats(line, user_id))
+
+    async def ping(self) -> Ping:
+        """What the server says of itself."""
+        count = self._lines.count if self._lines is not None else 0
+        return await self.run(lambda line: health.ping(line, self._names, self._sql, self._config.address, count))
+
+    # Upkeep, on a connection of its own.
+
+    async def schema(self) -> str:
+        """The definitions, as an administrator runs them with psql."""
+        return layout.script(self._names, self._config.address.user)
+
+    async def apply_schema(self) -> Sequence[str]:
+        """Make or upgrade the tables; what was applied."""
+        return await self.apart(lambda line: transaction(line, lambda: layout.apply(line, self._names)))
+
+    async def adopt(self, *, remove: bool = False) -> AsyncIterator[Adopted]:
+        """Move the conversations of an older table of that name into ours."""
+        steps = adopting.adopt(self.apart, self._names, self._sql, self._config, remove=remove)
+        async with aclosing(steps):
+            async for step in steps:
+                yield step
+
+    async def apart(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run statements on a connection that is made for them, within the deadline."""
+        lines = self._new_lines()
+        try:
+            with Deadline(self._config.operation_timeout):
+                return await self._on(lines, work)
+        finally:
+            await lines.close()

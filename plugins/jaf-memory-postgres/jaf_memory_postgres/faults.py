@@ -1,0 +1,108 @@
+"""What the driver raises, in our words: which server, which rule, and nothing of what was sent."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+
+import asyncpg
+
+from jaf_memory_core.errors import MemoryConnectionError, MemoryError, MemoryStorageError
+
+DRIVER_ERRORS: tuple[type[Exception], ...] = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    # After a killed backend the driver may meet its own state: neither of the two above.
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+    asyncio.TimeoutError,  # another class before Python 3.11
+)
+
+READ_ONLY = "25006"
+_GOING = ("57P01", "57P02", "57P03", "57P05")
+_FULL = "53300"
+_AGAIN = ("40001", "40P01", "55P03")
+_UNSENT = (
+    "server login has been failing",
+    "cannot connect to server",
+    "query_wait_timeout",
+    "no more connections allowed",
+)
+"""What PgBouncer says when it has no server for a statement, which then was sent to none."""
+_LOGIN = ("28000", "28P01", "3D000", "42501")
+
+
+def state(error: BaseException) -> str:
+    """The SQLSTATE that the server gave, or `""`."""
+    found = getattr(error, "sqlstate", None)
+    return found if isinstance(found, str) else ""
+
+
+def ends_line(error: asyncpg.PostgresError) -> bool:
+    """Whether a connection is of no use after this answer: it is going, or leads to a server that cannot write."""
+    code = state(error)
+    return code == READ_ONLY or code in _GOING or code.startswith("08")
+
+
+def translated(error: Exception, operation: str) -> MemoryError:
+    """One of `DRIVER_ERRORS`, raised by an operation whose statement was sent.
+
+    Args:
+        error: what the driver raised.
+        operation: the provider's method.
+    """
+    code = state(error)
+    if code == READ_ONLY:
+        # A former primary after a fail-over: the next connection may find the new one.
+        return MemoryConnectionError(f"the server is read-only, a standby perhaps ({code})")
+    if any(words in str(error) for words in _UNSENT):
+        return MemoryConnectionError(f"the pooler has no line to the server ({code})")
+    if not code or code in _GOING or code.startswith("08"):
+        words = f"server error {code}" if code else type(error).__name__
+        return MemoryConnectionError(f"the line to the server was lost ({words})", outcome="unknown")
+    if code in _AGAIN:
+        return MemoryStorageError(f"the server asked to try again ({code})", operation=operation, retryable=True)
+    return MemoryStorageError(_reason(error, code), operation=operation)
+
+
+def _reason(error: Exception, code: str) -> str:
+    reasons = {
+        "42501": "the role has no right to do it; the tables' owner can run the GRANT that `jaf-memory schema` prints",
+        "42P01": "a table of jaf-memory is missing; run `jaf-memory schema --apply`",
+        "53100": "the server's disk is full",
+        "53200": "the server is out of memory",
+        "57014": "the server cancelled the statement; its statement_timeout may be too short",
+    }
+    return f"{reasons.get(code, f'the server refused: {type(error).__name__}')} ({code})"
+
+
+def unreached(error: Exception, place: str) -> MemoryConnectionError:
+    """An error of connecting: nothing of any operation was sent.
+
+    Args:
+        error: what the driver raised.
+        place: host and port.
+    """
+    code = state(error)
+    if code in _LOGIN:
+        reason = {
+            "3D000": "there is no database of that name, and jaf-memory creates none",
+            "28P01": "the server refused the password",
+        }.get(code, "the server refused the login")
+        return MemoryConnectionError(f"{place}: {reason} ({code})", retryable=False)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        text = f"{place}: the server's certificate was refused: {error.verify_message}"
+        return MemoryConnectionError(text, retryable=False)
+    if code == _FULL:
+        return MemoryConnectionError(f"{place}: the server has no connection left ({code})")
+    words = f"server error {code}" if code else _plainly(error)
+    return MemoryConnectionError(f"{place}: the server could not be reached ({words})")
+
+
+def _plainly(error: Exception) -> str:
+    if isinstance(error, ConnectionError) and "SSL" in str(error):
+        return "it offers no TLS"
+    if isinstance(error, OSError) and error.strerror and not error.filename:
+        return error.strerror
+    return type(error).__name__

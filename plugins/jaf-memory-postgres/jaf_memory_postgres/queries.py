@@ -1,0 +1,149 @@
+"""`MemoryQuery` as SQL: every filter is pushed down, every value is bound."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaf_memory_core import rules
+from jaf_memory_core.conversations import MemoryQuery
+from jaf_memory_core.values import identifier
+from jaf_memory_postgres import rows
+from jaf_memory_postgres.names import Names
+from jaf_memory_postgres.statements import BODIES, COLUMNS, LIVE, MOST
+
+SHORT = 1_000
+"""Limits up to which each has a statement of its own."""
+
+
+class Search:
+    """Conditions and their values, collected.
+
+    Attributes:
+        impossible: whether nothing can match, so that the server need not be asked.
+    """
+
+    def __init__(self) -> None:
+        self._conditions: list[str] = []
+        self.values: list[Any] = []
+        self.impossible = False
+
+    def bound(self, value: Any) -> str:
+        """The place of one more value."""
+        self.values.append(value)
+        return f"${len(self.values)}"
+
+    def add(self, condition: str, value: Any) -> None:
+        """One more condition, with `{}` where its value stands."""
+        self._conditions.append(condition.format(self.bound(value)))
+
+    def require(self, condition: str) -> None:
+        """One more condition without a value."""
+        self._conditions.append(condition)
+
+    @property
+    def where(self) -> str:
+        """All conditions together."""
+        return " AND ".join(self._conditions) or "true"
+
+
+def filters(query: MemoryQuery) -> Search:
+    """The query's filters, without its cursor, limit and offset."""
+    search = Search()
+    plain = (
+        ("header.conversation_id = {}", query.conversation_id),
+        ("header.user_id = {}", query.user_id),
+        ("header.created_at >= {}", query.since),
+        ("header.created_at < {}", query.until),
+        ("header.updated_at >= {}", query.active_since),
+        ("header.updated_at < {}", query.active_until),
+    )
+    for condition, value in plain:
+        if value is not None:
+            search.add(condition, value)
+    if query.trace_id is not None:
+        _add_metadata(search, {"trace_id": query.trace_id})
+    if query.metadata:
+        _add_metadata(search, query.metadata)
+    return search
+
+
+def _add_metadata(search: Search, values: Mapping[str, Any]) -> None:
+    rest = dict(values)
+    if "user_id" in rest:
+        # The owner is shown in the metadata, and kept beside it.
+        owner = rest["user_id"]
+        if owner is None:
+            search.require("header.user_id IS NULL")
+        else:
+            del rest["user_id"]
+            _add_owner(search, owner)
+    if rest:
+        # The second half says that the index, which leaves out the empty ones, will do.
+        search.add("header.metadata @> {}::jsonb AND header.metadata <> '{{}}'", rows.wanted(rest))
+
+
+def _add_owner(search: Search, owner: Any) -> None:
+    try:
+        search.add("header.user_id = {}", identifier(owner))
+    except ValueError:
+        search.impossible = True
+
+
+def found(query: MemoryQuery, names: Names) -> tuple[str, list[Any]] | None:
+    """Live conversations that match, newest `updated_at` first.
+
+    Returns:
+        the statement and its values, or `None` if nothing can match.
+    """
+    search = filters(query)
+    if search.impossible:
+        return None
+    search.require(LIVE)
+    below = rules.activity_cursor(query)
+    if below is not None:
+        moment, key = search.bound(below[0]), search.bound(below[1])
+        search.require(f"(header.updated_at, header.conversation_id) < ({moment}, {key})")
+    columns = f"{COLUMNS}, {BODIES}, header.id" if query.include_messages else COLUMNS
+    sql = (
+        f"SELECT {columns} FROM {{header}} AS header WHERE {search.where} "  # noqa: S608  (pieces of ours)
+        "ORDER BY header.updated_at DESC, header.conversation_id DESC"
+    )
+    if query.limit is not None:
+        # Where the number stands in the statement, the server keeps one plan for it; else it plans at each call.
+        short = query.limit <= SHORT
+        sql += f" LIMIT {query.limit if short else search.bound(min(query.limit, MOST))}"
+    if query.offset:
+        sql += f" OFFSET {search.bound(min(query.offset, MOST))}"
+    return names.fill(sql), search.values
+
+
+def scanned(
+    query: MemoryQuery, above: tuple[Any, str] | None, limit: int, names: Names
+) -> tuple[str, list[Any]] | None:
+    """A page of conversations that match, expired ones too, oldest first; each with its size, without messages.
+
+    Returns:
+        the statement and its values, or `None` if nothing can match.
+    """
+    search = filters(query)
+    if search.impossible:
+        return None
+    if above is not None:
+        moment, key = search.bound(above[0]), search.bound(above[1])
+        search.require(f"(header.created_at, header.conversation_id) > ({moment}, {key})")
+    sql = (
+        f"SELECT {COLUMNS}, header.id, header.size FROM {{header}} AS header WHERE {search.where} "  # noqa: S608
+        f"ORDER BY header.created_at, header.conversation_id LIMIT {limit}"
+    )
+    return names.fill(sql), search.values
+
+
+WHOLE = f"""
+SELECT {COLUMNS}, {BODIES}, header.id
+FROM {{header}} AS header WHERE header.conversation_id = ANY($1::text[])"""  # noqa: S608  (columns of ours)
+"""Conversations with their messages, by their ids."""
+
+STAMPS = """
+SELECT header.conversation_id, header.incarnation, header.version
+FROM {header} AS header WHERE header.conversation_id = ANY($1::text[])"""

@@ -1,0 +1,188 @@
+"""Reads, each in one statement and so of one moment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from datetime import datetime
+from functools import partial
+from typing import Any, NamedTuple
+
+from jaf_memory_core import rules
+from jaf_memory_core.conversations import MemoryQuery
+from jaf_memory_core.records import Page, Record, Stats, Tail
+from jaf_memory_postgres import queries, rows
+from jaf_memory_postgres.connections import Connection
+from jaf_memory_postgres.names import Names
+from jaf_memory_postgres.statements import MOST, Statements
+
+PAGE = 200
+"""Headers that a scan reads at once."""
+
+PART = 8 << 20
+"""Bytes of messages that a scan holds at once, unless one conversation has more."""
+
+ONE_MOMENT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+"""Begins a transaction whose statements all see the same."""
+
+STALE = 0.01
+"""Seconds after which a scan looks again at what it has read and not yet passed on."""
+
+Run = Callable[[Callable[[Connection], Awaitable[Any]]], Awaitable[Any]]
+
+
+class Found(NamedTuple):
+    """A record, and the server's time at which it was read."""
+
+    record: Record
+    now: datetime
+
+
+class Reader:
+    """The reads over one table name."""
+
+    def __init__(self, sql: Statements, names: Names) -> None:
+        self._sql = sql
+        self._names = names
+        self._whole = names.fill(queries.WHOLE)
+        self._stamps = names.fill(queries.STAMPS)
+
+    async def read(self, connection: Connection, conversation_id: str) -> Found | None:
+        """A whole conversation, expired or not."""
+        row = await connection.fetchrow(self._sql.read, conversation_id)
+        if row is None:
+            return None
+        if row["bodies"] is None:
+            return await self._large(connection, conversation_id)
+        return Found(rows.header(row, rows.messages(row["bodies"])), row["now"])
+
+    async def _large(self, connection: Connection, conversation_id: str) -> Found | None:
+        """Row by row, in a transaction that sees one moment."""
+        await connection.execute(ONE_MOMENT)
+        row = await connection.fetchrow(self._sql.read, conversation_id)
+        found = None
+        if row is not None:
+            end = row["first_position"] + row["message_count"]
+            listed = await connection.fetch(self._sql.rows, row["id"], row["first_position"], end)
+            found = Found(rows.header(row, rows.messages([each[0] for each in listed])), row["now"])
+        await connection.execute("COMMIT")
+        return found
+
+    async def _records(self, connection: Connection, listed: Sequence[Any]) -> list[Record]:
+        """Records of rows that bring their bodies."""
+        found = []
+        for row in listed:
+            if row["bodies"] is None:
+                large = await self._large(connection, row["conversation_id"])
+                found += [large.record] if large and large.record.incarnation == row["incarnation"] else []
+            else:
+                found.append(rows.header(row, rows.messages(row["bodies"])))
+        return found
+
+    async def tail(self, connection: Connection, tail: Tail) -> Page | None:
+        """The last messages, or the last before a position."""
+        before = None if tail.before is None else min(tail.before, MOST)
+        limit = min(tail.limit, MOST)
+        asked = (tail.conversation_id, before, limit, tail.scope)
+        row = await connection.fetchrow(self._sql.tail, *asked)
+        if row is None:
+            return None
+        oldest, count, bodies = row
+        if bodies is None:
+            await connection.execute(ONE_MOMENT)
+            row = await connection.fetchrow(self._sql.tail, *asked)
+            bodies = [each[0] for each in await connection.fetch(self._sql.tail_rows, *asked)]
+            await connection.execute("COMMIT")
+            if row is None:
+                return None
+            oldest, count = row[0], row[1]
+        end = oldest + count if before is None else max(oldest, min(oldest + count, before))
+        first = max(oldest, end - limit)
+        bodies.reverse()
+        return Page(rows.messages(bodies), first, more=first > oldest)
+
+    async def find(self, connection: Connection, query: MemoryQuery) -> list[Record]:
+        """Live conversations that match, the newest first."""
+        asked = queries.found(query, self._names)
+        if asked is None:
+            return []
+        listed = await connection.fetch(asked[0], *asked[1])
+        if query.include_messages:
+            return await self._records(connection, listed)
+        return [rows.header(row) for row in listed]
+
+    async def scan(self, run: Run, query: MemoryQuery) -> AsyncGenerator[Record, None]:
+        """All that match, expired ones too, oldest first, holding a bounded number of bytes.
+
+        Args:
+            run: gives a connection for one statement; none is held between two.
+            query: its cursor says where to begin.
+        """
+        above = rules.creation_cursor(query)
+        while True:
+            asked = queries.scanned(query, above, PAGE, self._names)
+            if asked is None:
+                return
+            page = await run(partial(_fetched, statement=asked[0], values=asked[1]))
+            for part in _parts(page):
+                async with aclosing(self._fresh(run, part, whole=query.include_messages)) as fresh:
+                    async for record in fresh:
+                        yield record
+            if len(page) < PAGE:
+                return
+            above = (page[-1]["created_at"], page[-1]["conversation_id"])
+
+    async def _fresh(self, run: Run, part: list[Any], *, whole: bool) -> AsyncGenerator[Record, None]:
+        """The conversations of a part of a page, each as it stands when it is its turn, and not if it is gone."""
+        records = {row["conversation_id"]: rows.header(row) for row in part}
+        if whole:
+            records = await run(partial(self._of_ids, ids=list(records)))
+        read_at = time.monotonic()
+        for row in part:
+            if time.monotonic() - read_at > STALE:
+                records = await self._renewed(run, records)
+                read_at = time.monotonic()
+            record = records.pop(row["conversation_id"], None)
+            # Made again under the same id: its turn is later.
+            if record is not None and record.created_at == row["created_at"]:
+                yield record
+
+    async def _renewed(self, run: Run, records: dict[str, Record]) -> dict[str, Record]:
+        """What is left of these, read again where it was changed."""
+        found = await run(partial(_fetched, statement=self._stamps, values=[list(records)]))
+        stamps = {row[0]: (row[1], row[2]) for row in found}
+        kept = {key: record for key, record in records.items() if record.stamp == stamps.get(key)}
+        changed = [key for key in stamps if key in records and key not in kept]
+        return kept | (await run(partial(self._of_ids, ids=changed)) if changed else {})
+
+    async def _of_ids(self, connection: Connection, *, ids: list[str]) -> dict[str, Record]:
+        """Whole conversations by their ids."""
+        listed = await connection.fetch(self._whole, ids)
+        return {record.conversation_id: record for record in await self._records(connection, listed)}
+
+    async def stats(self, connection: Connection, user_id: str | None) -> Stats:
+        """Counts over live conversations."""
+        if user_id is None:
+            row = await connection.fetchrow(self._sql.stats)
+        else:
+            row = await connection.fetchrow(self._sql.stats + " AND header.user_id = $1", user_id)
+        return Stats(row[0], row[1], row[2], row[3], row[4])
+
+
+def _parts(page: Sequence[Any]) -> list[list[Any]]:
+    """The rows of a page in groups of about `PART` bytes of messages."""
+    parts: list[list[Any]] = []
+    room = 0
+    for row in page:
+        if not parts or row["size"] > room:
+            parts.append([])
+            room = PART
+        parts[-1].append(row)
+        room -= row["size"]
+    return parts
+
+
+async def _fetched(connection: Connection, *, statement: str, values: Sequence[Any]) -> list[Any]:
+    listed: list[Any] = await connection.fetch(statement, *values)
+    return listed

@@ -1,0 +1,81 @@
+"""Rows of the storage tables ⇄ records of the core."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from jaf_memory_core import codec
+from jaf_memory_core.messages import Message
+from jaf_memory_core.records import Record
+from jaf_memory_core.values import EMPTY, FrozenDict, freeze
+
+_stored = msgspec.json.Decoder(dict[str, list[str]])
+_any = msgspec.json.Decoder()
+
+
+def header(row: Sequence[Any], messages: tuple[Message, ...] = ()) -> Record:
+    """A record from a row that begins with `statements.COLUMNS`."""
+    return Record(
+        conversation_id=row[0],
+        incarnation=row[1],
+        version=row[2],
+        created_at=row[3],
+        updated_at=row[4],
+        user_id=row[5],
+        messages=messages,
+        metadata=metadata(row[6]),
+        expires_at=row[7],
+        ttl=row[8],
+        first_position=row[9],
+        trimmed=row[10],
+        message_count=row[11],
+    )
+
+
+def messages(bodies: Sequence[str]) -> tuple[Message, ...]:
+    """Messages from their bodies."""
+    return codec.decode_joined(",".join(bodies).encode())
+
+
+# Metadata: key → [canonical JSON], or [canonical JSON, JSON as it was given]. All of it is escaped text, and so within
+# what jsonb keeps; the canonical form makes `@>` compare as `rules.holds` does.
+
+
+def stored(patch: Mapping[str, Any]) -> str:
+    """Metadata as the column `metadata` holds it, or its part for `||`."""
+    return json.dumps({json.dumps(key)[1:-1]: _forms(value) for key, value in patch.items()})
+
+
+def _forms(value: Any) -> list[str]:
+    canonical = codec.canonical(value)
+    given = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return [canonical] if given == canonical else [canonical, given]
+
+
+def wanted(values: Mapping[str, Any]) -> str:
+    """What `metadata @>` has to be asked for so that these values stand there exactly."""
+    return json.dumps({json.dumps(key)[1:-1]: [codec.canonical(value)] for key, value in values.items()})
+
+
+def metadata(text: str) -> FrozenDict:
+    """Metadata from the column `metadata`."""
+    if text == "{}":
+        return EMPTY
+    return FrozenDict({_key(key): _value(forms[-1]) for key, forms in _stored.decode(text).items()})
+
+
+def _key(escaped: str) -> str:
+    key: str = json.loads(f'"{escaped}"') if "\\" in escaped else escaped
+    return key
+
+
+def _value(given: str) -> Any:
+    try:
+        value = _any.decode(given)
+    except msgspec.DecodeError:  # lone surrogates
+        value = json.loads(given)
+    return freeze(value) if isinstance(value, dict | list) else value

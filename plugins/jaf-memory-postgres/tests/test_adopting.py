@@ -1,0 +1,197 @@
+"""Moving in: older tables are recognised, never written over, and moved whole."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from jaf_memory_postgres import PostgresBackend, PostgresConfig, adopting, create_postgres_provider
+
+from jaf_memory_core import MemoryQuery
+from jaf_memory_core.errors import MemoryConfigurationError, MemoryStorageError
+from jaf_memory_core.upkeep import Adopts, HasSchema
+
+DOCUMENTED = """
+CREATE TABLE {0} (
+    id SERIAL PRIMARY KEY,
+    conversation_id VARCHAR(255) UNIQUE NOT NULL,
+    user_id VARCHAR(255),
+    messages JSONB NOT NULL,
+    metadata JSONB,
+    created_at TIMESTAMP WITH TIME ZONE DEFAULT NOW(),
+    updated_at TIMESTAMP WITH TIME ZONE DEFAULT NOW()
+);
+CREATE INDEX idx_{0}_user_id ON {0}(user_id);
+CREATE INDEX idx_{0}_created_at ON {0}(created_at);
+"""
+
+JAF_PY = "CREATE TABLE {0} (conversation_id TEXT PRIMARY KEY, user_id TEXT, messages JSONB, metadata JSONB);"
+
+
+def message(number):
+    """A message as jaf-py 2.6 stores it."""
+    return {
+        "role": "assistant",
+        "content": [{"type": "text", "text": f"text {number} é", "image_url": None, "file": None}],
+        "message_id": f"m{number}",
+        "tool_call_id": None,
+        "tool_calls": [{"id": "t", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+        "attachments": None,
+    }
+
+
+def literal(value):
+    """A JSON value as SQL."""
+    return "'" + json.dumps(value).replace("'", "''") + "'"
+
+
+def filled(table, layout, count):
+    """SQL that makes an older table with so many conversations."""
+    documented = layout == DOCUMENTED
+    columns = "conversation_id, user_id, messages, metadata" + (", created_at, updated_at" if documented else "")
+    rows = []
+    for n in range(count):
+        user = f"'u{n % 3}'" if n % 3 else "NULL"
+        metadata = {"topic": n, "nested": {"b": 1.5, "a": None}, "created_at": "2024-01-15T10:00:00"}
+        times = ", '2024-01-15T10:00:00Z', '2024-02-15T10:00:00Z'" if documented else ""
+        messages = literal([message(k) for k in range(n % 4)])
+        rows.append(f"('c{n:04}', {user}, {messages}, {literal(metadata)}{times})")
+    return layout.format(table) + f"INSERT INTO {table} ({columns}) VALUES {', '.join(rows)};"
+
+
+async def adopted(config, **options):
+    """Every step of an adoption."""
+    backend = PostgresBackend(config)
+    try:
+        return [step async for step in backend.adopt(**options)]
+    finally:
+        await backend.close()
+
+
+def test_the_command_line_finds_it():
+    """The backend offers what `jaf-memory schema` and `jaf-memory adopt` ask for."""
+    backend = PostgresBackend(PostgresConfig())
+    assert isinstance(backend, HasSchema)
+    assert isinstance(backend, Adopts)
+
+
+@pytest.mark.parametrize("layout", [DOCUMENTED, JAF_PY])
+def test_adopt(postgres, table, layout):
+    """A provider refuses to start over an older table; `adopt` moves it, and keeps it under a name that it tells."""
+    postgres.sql(filled(table, layout, 120))
+    before = postgres.sql(f"SELECT * FROM {table} ORDER BY conversation_id")
+    config = PostgresConfig(connection_string=postgres.url(), table_name=table)
+    with pytest.raises(MemoryConfigurationError, match="jaf-memory adopt"):
+        asyncio.run(create_postgres_provider(config))
+    assert postgres.sql(f"SELECT * FROM {table} ORDER BY conversation_id") == before
+    steps = asyncio.run(adopted(config))
+    assert [step.conversation_id for step in steps if step.outcome == "moved"] == [f"c{n:04}" for n in range(120)]
+    assert {step.total for step in steps if step.outcome == "moved"} == {120}
+    assert f"'{table}__before'" in steps[-1].text
+    assert postgres.sql(f"SELECT * FROM {table}__before ORDER BY conversation_id") == before
+    asyncio.run(looks_right(config, documented=layout == DOCUMENTED))
+    again = asyncio.run(adopted(config))
+    assert {step.outcome for step in again} == {"note"}
+
+
+async def looks_right(config, *, documented):
+    """Assert that everything is there, with its times."""
+    async with await create_postgres_provider(config) as provider:
+        assert (await provider.get_stats())["total_conversations"] == 120
+        found = await provider.get_conversation("c0007")
+        assert found.user_id == "u1"
+        assert [one.message_id for one in found.messages] == ["m0", "m1", "m2"]
+        assert found.messages[0].content[0].text == "text 0 é"
+        assert found.metadata["nested"] == {"b": 1.5, "a": None}
+        if documented:
+            assert found.created_at.isoformat() == "2024-01-15T10:00:00+00:00"
+            assert found.updated_at.isoformat() == "2024-02-15T10:00:00+00:00"
+        assert len(await provider.find_conversations(MemoryQuery(metadata={"topic": 7}))) == 1
+
+
+def test_interrupted(postgres, table):
+    """An adoption that stops in the middle goes on there, and until its end no provider starts."""
+    postgres.sql(filled(table, JAF_PY, 120))
+    config = PostgresConfig(connection_string=postgres.url(), table_name=table)
+
+    async def first():
+        backend = PostgresBackend(config)
+        steps = backend.adopt()
+        seen = [await steps.__anext__() for _ in range(60)]
+        await steps.aclose()
+        return [step.conversation_id for step in seen if step.outcome == "moved"]
+
+    moved = asyncio.run(first())
+    assert len(moved) == 59
+    with pytest.raises(MemoryConfigurationError, match="let `jaf-memory adopt` end it"):
+        asyncio.run(create_postgres_provider(config))
+    steps = asyncio.run(adopted(config))
+    assert "100 had been moved before" in steps[0].text
+    assert sum(step.outcome == "moved" for step in steps) == 20
+    assert postgres.sql(f"SELECT count(*) FROM {table}") == "120"
+
+
+def test_what_reads_back_otherwise_stops_it(postgres, table, monkeypatch):
+    """A digest that differs stops the adoption, and undoes the step."""
+    postgres.sql(filled(table, JAF_PY, 3))
+    config = PostgresConfig(connection_string=postgres.url(), table_name=table)
+    digests = iter(range(100))
+    monkeypatch.setattr(adopting, "_digest", lambda _record: next(digests))
+    with pytest.raises(MemoryStorageError, match="reads back otherwise"):
+        asyncio.run(adopted(config))
+    assert postgres.sql(f"SELECT count(*) FROM {table}") == "0"
+    assert postgres.sql(f"SELECT count(*) FROM {table}__before") == "3"
+
+
+def test_refused(postgres, table):
+    """What the contract forbids is refused and told, the rest is moved, and the older table stays, `remove` or not."""
+    rows = [
+        ("'good'", "NULL", literal([{"role": "user", "content": "x"}]), "NULL"),
+        ("'role'", "NULL", literal([{"role": "robot", "content": "zqsecret"}]), "NULL"),
+        ("'owner'", "'u'", "'[]'", literal({"user_id": "v"})),
+        ("'shape'", "NULL", literal({"a": 1}), "NULL"),
+        ("repeat('x', 300)", "NULL", "'[]'", "NULL"),
+    ]
+    values = ", ".join(f"({', '.join(row)})" for row in rows)
+    postgres.sql(JAF_PY.format(table) + f"INSERT INTO {table} VALUES {values}")
+    config = PostgresConfig(connection_string=postgres.url(), table_name=table)
+    steps = asyncio.run(adopted(config, remove=True))
+    refused = {step.conversation_id: step.text for step in steps if step.outcome == "refused"}
+    assert refused.keys() == {"role", "owner", "shape", "x" * 300}
+    assert "zqsecret" not in str(steps)
+    assert "4 of its conversations were refused" in steps[-1].text
+    assert postgres.sql(f"SELECT count(*) FROM {table}__before") == "5"
+    assert postgres.sql(f"SELECT conversation_id FROM {table}") == "good"
+
+
+def test_remove(postgres, table):
+    """With `remove` the older table goes, once all of it was moved and verified."""
+    postgres.sql(filled(table, JAF_PY, 5))
+    config = PostgresConfig(connection_string=postgres.url(), table_name=table)
+    steps = asyncio.run(adopted(config, remove=True))
+    assert "was removed" in steps[-1].text
+    assert postgres.sql(f"SELECT to_regclass('{table}__before') IS NULL") == "t"
+    assert "nothing to move" in asyncio.run(adopted(config))[0].text
+
+
+@pytest.mark.parametrize(
+    "sql", ["CREATE TABLE {0} (id int)", "CREATE VIEW {0} AS SELECT 1 AS one", "CREATE SEQUENCE {0}"]
+)
+def test_something_else_stands_there(postgres, table, sql):
+    """Anything else under that name is left alone, by the provider and by `adopt`."""
+    postgres.sql(sql.format(table))
+    config = PostgresConfig(connection_string=postgres.url(), table_name=table)
+    with pytest.raises(MemoryConfigurationError, match="stands in schema"):
+        asyncio.run(create_postgres_provider(config))
+    with pytest.raises(MemoryConfigurationError, match="in no layout"):
+        asyncio.run(adopted(config))
+    assert postgres.sql(f"SELECT to_regclass('{table}__header') IS NULL") == "t"
+
+
+def test_nothing_to_adopt(postgres, table):
+    """Without an older table `adopt` says so, and makes nothing."""
+    config = PostgresConfig(connection_string=postgres.url(), table_name=table)
+    (note,) = asyncio.run(adopted(config))
+    assert "nothing to move" in note.text
+    assert postgres.sql(f"SELECT to_regclass('{table}__layout') IS NULL") == "t"

@@ -1,0 +1,138 @@
+"""The PostgreSQL provider keeps every promise: on the oldest and the newest server, and through PgBouncer."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from functools import partial
+
+import asyncpg
+import pytest
+from jaf_memory_postgres import PostgresBackend, PostgresConfig, create_postgres_provider
+from jaf_memory_postgres.names import Names
+
+from jaf_memory_core import BackendProvider
+from jaf_memory_core.testing import FourMethods, ProviderConformance, Target
+
+
+async def open_postgres(url, table, **settings):
+    """Open a provider as an application does."""
+    config = PostgresConfig(connection_string=url, table_name=table, **settings)
+    return await create_postgres_provider(config)
+
+
+async def open_four_methods(url, table, **settings):
+    """Open a provider on the defaults of `Backend`."""
+    config = PostgresConfig(connection_string=url, table_name=table, **settings)
+    return await BackendProvider(FourMethods(PostgresBackend(config)), config).open()
+
+
+@asynccontextmanager
+async def stalled(url, table):
+    """Keep every write from being answered."""
+    connection = await asyncpg.connect(url)
+    try:
+        async with connection.transaction():
+            await connection.execute(Names("public", table).fill("LOCK TABLE {header}, {message} IN EXCLUSIVE MODE"))
+            yield
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def out(server, url):
+    """Kill the server, and start it again."""
+    server.kill()
+    try:
+        yield
+    finally:
+        server.start()
+        await answering(url)
+
+
+async def answering(url):
+    """Wait until the server can be reached: PgBouncer refuses for a moment after a server has come back."""
+    while True:
+        try:
+            connection = await asyncpg.connect(url, statement_cache_size=0)
+            try:
+                await connection.execute("SELECT 1")
+            finally:
+                await connection.close()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            await asyncio.sleep(0.05)
+        else:
+            return
+
+
+async def dumped(url, table):
+    """Every row of the storage tables."""
+    connection = await asyncpg.connect(url)
+    try:
+        names = Names("public", table)
+        queries = ("SELECT * FROM {header} ORDER BY id", "SELECT * FROM {message} ORDER BY conversation, position")
+        return [tuple(row) for query in queries for row in await connection.fetch(names.fill(query))]
+    finally:
+        await connection.close()
+
+
+async def dropped(url, table):
+    """Remove what a check made."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(
+            Names("public", table).fill(
+                "DROP VIEW IF EXISTS {view}; DROP TABLE IF EXISTS {header}, {message}, {layout};"
+                "DROP FUNCTION IF EXISTS {shown}, {labels}"
+            )
+        )
+    finally:
+        await connection.close()
+
+
+def target_over(opens, server, url, table):
+    """What the kit needs."""
+    direct = server.url()
+    return Target(
+        open=partial(opens, url, table),
+        stall=partial(stalled, direct, table),
+        outage=partial(out, server, url),
+        dump=partial(dumped, direct, table),
+        clean=partial(dropped, direct, table),
+    )
+
+
+class TestPostgres(ProviderConformance):
+    """On the machine's own server."""
+
+    @pytest.fixture
+    def target(self, postgres, table):
+        """The store under test."""
+        return target_over(open_postgres, postgres, postgres.url(), table)
+
+
+class TestNewest(ProviderConformance):
+    """On the newest server."""
+
+    @pytest.fixture
+    def target(self, newest, table):
+        """The store under test."""
+        return target_over(open_postgres, newest, newest.url(), table)
+
+
+class TestPgBouncer(ProviderConformance):
+    """Through PgBouncer in transaction mode."""
+
+    @pytest.fixture
+    def target(self, postgres, bouncer, table):
+        """The store under test."""
+        return target_over(partial(open_postgres, pooler=True), postgres, bouncer.url(), table)
+
+
+class TestFourMethods(ProviderConformance):
+    """The defaults of `Backend`, over the four methods."""
+
+    @pytest.fixture
+    def target(self, postgres, table):
+        """The store under test."""
+        return target_over(open_four_methods, postgres, postgres.url(), table)

@@ -1,0 +1,151 @@
+"""Every query of the provider goes through an index where a filter keeps few, at a size where that matters."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from datetime import datetime, timedelta, timezone
+
+import asyncpg
+import pytest
+from jaf_memory_postgres import PostgresConfig, create_postgres_provider, queries
+from jaf_memory_postgres.names import Names
+from jaf_memory_postgres.statements import Statements
+
+from jaf_memory_core import MemoryQuery
+
+COUNT = int(os.environ.get("JAF_TEST_CONVERSATIONS", "20000"))
+START = datetime(2024, 1, 1, tzinfo=timezone.utc)
+
+FILL = """
+INSERT INTO {header} (conversation_id, user_id, incarnation, version, metadata, first_position, message_count, size,
+    trimmed, ttl, expires_at, created_at, updated_at)
+SELECT 'c' || n, 'u' || n % 200, 'i', 1,
+    jsonb_build_object('topic', jsonb_build_array((n % 200)::text), 'trace_id', jsonb_build_array('"t' || n || '"')),
+    0, 5, 500, false, NULL, CASE WHEN n % 300 = 0 THEN timestamptz '2024-01-01' END,
+    timestamptz '2024-01-01Z' + n * interval '1 minute', timestamptz '2024-01-01Z' + n * interval '1 minute'
+FROM generate_series(0, $1::integer - 1) AS n"""
+
+MESSAGES = """
+INSERT INTO {message} (conversation, position, message_id, body)
+SELECT id, position, 'm' || position, '{"role":"user","content":"x","message_id":"m' || position || '"}'
+FROM {header}, generate_series(0, 4) AS position"""
+
+
+@pytest.fixture(scope="module")
+def large(postgres):
+    """A table with many conversations."""
+    names = Names("public", "large")
+
+    async def fill():
+        config = PostgresConfig(connection_string=postgres.url(), table_name="large")
+        async with await create_postgres_provider(config):
+            pass
+        connection = await asyncpg.connect(postgres.url())
+        await connection.execute(names.fill(FILL), COUNT)
+        await connection.execute(names.fill(MESSAGES))
+        await connection.execute(names.fill("VACUUM ANALYZE {header}, {message}"))
+        await connection.close()
+
+    asyncio.run(fill())
+    yield names
+    postgres.sql(
+        names.fill("DROP VIEW {view}; DROP TABLE {header}, {message}, {layout}; DROP FUNCTION {shown}, {labels}")
+    )
+
+
+def at(minutes):
+    """A time so many minutes after the first."""
+    return START + timedelta(minutes=minutes)
+
+
+LAST = (at(5_000), at(5_000), "c5000")
+
+SEARCHES = {
+    "id": MemoryQuery(conversation_id="c7"),
+    "user": MemoryQuery(user_id="u7"),
+    "newest of a user": MemoryQuery(user_id="u7", limit=10),
+    "next of a user": MemoryQuery(user_id="u7", limit=10, cursor=LAST),
+    "trace": MemoryQuery(trace_id="t7"),
+    "metadata": MemoryQuery(metadata={"topic": 7}),
+    "owner as metadata": MemoryQuery(metadata={"user_id": "u7"}),
+    "since": MemoryQuery(since=at(COUNT - 100)),
+    "until": MemoryQuery(until=at(100)),
+    "active since": MemoryQuery(active_since=at(COUNT - 100)),
+    "active until": MemoryQuery(active_until=at(100)),
+    "newest": MemoryQuery(limit=10),
+    "next": MemoryQuery(limit=10, cursor=LAST),
+    "all together": MemoryQuery(user_id="u7", metadata={"topic": 7}, since=at(100), active_until=at(10_000), limit=5),
+}
+
+
+async def explained(server, sql, values):
+    """The plan of a statement with its values bound, as the server would choose it for a prepared one."""
+    connection = await asyncpg.connect(server.url())
+    try:
+        return json.loads((await connection.fetchrow(f"EXPLAIN (FORMAT JSON) {sql}", *values))[0])
+    finally:
+        await connection.close()
+
+
+def scans(plan):
+    """Kinds of all nodes."""
+    found = json.dumps(plan)
+    return "Seq Scan" in found
+
+
+@pytest.mark.parametrize("include", [True, False])
+@pytest.mark.parametrize("name", SEARCHES)
+def test_find_uses_an_index(postgres, large, name, include):
+    """No filter of `find_conversations` that keeps at most one in a hundred reads all conversations."""
+    query = SEARCHES[name]
+    if not include:
+        query = MemoryQuery(
+            **{field: getattr(query, field) for field in query.__struct_fields__} | {"include_messages": False}
+        )
+    sql, values = queries.found(query, large)
+    assert not scans(asyncio.run(explained(postgres, sql, values)))
+
+
+@pytest.mark.parametrize("name", [name for name in SEARCHES if not name.startswith("next")])
+def test_scan_uses_an_index(postgres, large, name):
+    """No page of `iter_conversations` reads all conversations."""
+    sql, values = queries.scanned(SEARCHES[name], (at(100), "c100") if name != "until" else None, 200, large)
+    assert not scans(asyncio.run(explained(postgres, sql, values)))
+
+
+def statements(names):
+    """Every other statement of the provider, with values for it."""
+    sql = Statements(names)
+    batch = [["m"], ["{}"], 2]
+    return {
+        "read": (sql.read, ["c7"]),
+        "rows": (sql.rows, [7, 0, 5]),
+        "tail": (sql.tail, ["c7", None, 20, None]),
+        "page": (sql.tail, ["c7", 4, 20, "u7"]),
+        "append": (sql.append, ["c7", None, "u7", None, None, *batch]),
+        "append_capped": (sql.append_capped, ["c7", None, "u7", None, None, *batch, 3, False]),
+        "create": (sql.create, ["n", "u", "i", "{}", *batch, False, None, None, None]),
+        "lock": (sql.lock, ["c7"]),
+        "held": (sql.held, [7, ["m1"]]),
+        "cut": (sql.cut, [7, 0, 3]),
+        "update_header": (sql.update_header, [7, 2, START, "u", None, None, None, 0, 5, False, 0]),
+        "position": (sql.position, [7, "m1", 0]),
+        "delete_messages": (sql.delete_messages, [[7, 8]]),
+        "delete_headers": (sql.delete_headers, [[7, 8]]),
+        "last_id": (sql.last_id, ["u7"]),
+        "any_left": (sql.any_left, ["u7", 1 << 40]),
+        "lock_of_user": (sql.lock_of_user, ["u7", 1 << 40, 500]),
+        "lock_expired": (sql.lock_expired, [None, 1000]),
+        "stats of a user": (sql.stats + " AND header.user_id = $1", ["u7"]),
+        "whole": (names.fill(queries.WHOLE), [["c7", "c8"]]),
+        "stamps": (names.fill(queries.STAMPS), [["c7", "c8"]]),
+    }
+
+
+@pytest.mark.parametrize("name", statements(Names("public", "large")))
+def test_statements_use_an_index(postgres, large, name):
+    """No statement on one conversation, one user or what has expired reads all of them."""
+    sql, values = statements(large)[name]
+    assert not scans(asyncio.run(explained(postgres, sql, values)))

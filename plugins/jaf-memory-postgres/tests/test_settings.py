@@ -1,0 +1,224 @@
+"""What the provider can be told, and what it says when it was told wrongly."""
+
+from __future__ import annotations
+
+import pytest
+from jaf_memory_postgres import PostgresConfig
+from jaf_memory_postgres.address import parse
+from pydantic import ValidationError
+
+from jaf_memory_core.environment import doctor_notes
+from jaf_memory_core.errors import MemoryConfigurationError
+from jaf_memory_core.settings import load
+
+URL = "postgresql://app:s3cret@db.example.com:5433/memory"
+
+
+def test_the_documented_variables():
+    """Every variable of the user's document is read."""
+    config = load(
+        PostgresConfig,
+        {
+            "JAF_POSTGRES_HOST": "db",
+            "JAF_POSTGRES_PORT": "5433",
+            "JAF_POSTGRES_DATABASE": "memory",
+            "JAF_POSTGRES_USERNAME": "app",
+            "JAF_POSTGRES_PASSWORD": "s3cret",
+            "JAF_POSTGRES_SSL": "false",
+            "JAF_POSTGRES_TABLE_NAME": "prod_conversations",
+            "JAF_POSTGRES_MAX_CONNECTIONS": "20",
+            "JAF_POSTGRES_POOL_MIN_SIZE": "5",
+            "JAF_POSTGRES_POOL_MAX_SIZE": "30",
+            "JAF_POSTGRES_POOL_MAX_QUERIES": "50000",
+            "JAF_POSTGRES_POOL_MAX_INACTIVE_CONNECTION_LIFETIME": "300",
+        },
+    )
+    address = config.address
+    assert (address.hosts, address.database, address.user) == ((("db", 5433),), "memory", "app")
+    assert (address.password, address.tls.mode) == ("s3cret", "disable")
+    assert (config.table_name, config.most_connections, config.pool_min_size) == ("prod_conversations", 30, 5)
+    assert (config.pool_max_queries, config.pool_max_inactive_connection_lifetime) == (50_000, 300.0)
+
+
+def test_the_older_variables():
+    """The names that jaf-py reads are read, too."""
+    names = {"DB": "memory", "USER": "app", "TABLE": "talks", "SCHEMA": "chat"}
+    config = load(PostgresConfig, {f"JAF_POSTGRES_{name}": text for name, text in names.items()})
+    assert (config.database, config.username, config.table_name) == ("memory", "app", "talks")
+    assert config.schema_name == "chat"
+
+
+def test_the_documented_production_setup():
+    """The document's production settings, `sslmode=require` beside `SSL=true`, verify the server fully."""
+    config = load(
+        PostgresConfig,
+        {"JAF_POSTGRES_CONNECTION_STRING": f"{URL}?sslmode=require", "JAF_POSTGRES_SSL": "true"},
+    )
+    assert config.address.tls.mode == "verify-full"
+    assert config.address.hosts == (("db.example.com", 5433),)
+
+
+def test_a_connection_string_wins():
+    """A connection string wins over single parameters, and doctor says so."""
+    environ = {"JAF_POSTGRES_CONNECTION_STRING": URL, "JAF_POSTGRES_HOST": "elsewhere", "JAF_POSTGRES_PORT": "1"}
+    assert load(PostgresConfig, environ).address.hosts == (("db.example.com", 5433),)
+    assert any("host, port count for nothing" in note for note in doctor_notes(PostgresConfig, environ))
+
+
+def test_no_variable_of_the_driver_counts(monkeypatch):
+    """A config never looks at `PG…` variables, and neither does what it comes to."""
+    for name in ("PGHOST", "PGPORT", "PGDATABASE", "PGUSER", "PGPASSWORD", "PGSSLMODE", "PGSERVICE"):
+        monkeypatch.setenv(name, "1234")
+    address = PostgresConfig().address
+    assert (address.hosts, address.database, address.user) == ((("localhost", 5432),), "jaf_memory", "postgres")
+    assert (address.password, address.tls.mode) == ("", "prefer")
+
+
+@pytest.mark.parametrize(
+    ("text", "hosts"),
+    [
+        ("postgresql://u@a/d", (("a", 5432),)),
+        ("postgres://u@a:6000,b,c:7000/d", (("a", 6000), ("b", 5432), ("c", 7000))),
+        ("postgresql://u@[::1]:6000/d", (("::1", 6000),)),
+        ("postgresql://u@%2Frun%2Fpostgresql/d", (("/run/postgresql", 5432),)),
+        ("postgresql://u@/d?host=/run/postgresql&port=6000", (("/run/postgresql", 6000),)),
+        ("postgresql:///d?host=a,b&port=1,2&user=u", (("a", 1), ("b", 2))),
+    ],
+)
+def test_hosts_of_a_connection_string(text, hosts):
+    """Several hosts, addresses and folders of sockets are understood."""
+    parsed = parse(text)
+    assert (parsed.hosts, parsed.database, parsed.user) == (hosts, "d", "u")
+
+
+def test_several_hosts_want_the_primary():
+    """Of several hosts the one that can be written is taken, unless the string says otherwise."""
+    assert PostgresConfig(connection_string="postgresql://u@a,b/d").address.session == "read-write"
+    assert PostgresConfig(connection_string="postgresql://u@a/d").address.session == "any"
+    named = PostgresConfig(connection_string="postgresql://u@a,b/d?target_session_attrs=any")
+    assert named.address.session == "any"
+
+
+def test_percent_forms():
+    """User, password and database are read from their % form."""
+    parsed = parse("postgresql://a%40b:p%2F%23%3Fw@h/d%20e")
+    assert (parsed.user, parsed.password, parsed.database) == ("a@b", "p/#?w", "d e")
+
+
+@pytest.mark.parametrize("character", ["/", "#", "?", "@", "/x#", "??", "@@"])
+def test_an_unescaped_password_does_not_leak(character):
+    """A special character in a password, as it is, is an error that repeats no piece of the string."""
+    url = f"postgresql://zqapp:hunz{character}wxkv@zqhost:5432/zqdb"
+    with pytest.raises(ValidationError) as caught:
+        PostgresConfig(connection_string=url)
+    with pytest.raises(MemoryConfigurationError) as loaded:
+        load(PostgresConfig, {"JAF_POSTGRES_CONNECTION_STRING": url})
+    assert "%2F" in str(caught.value)
+    for text in (str(caught.value), repr(caught.value), str(loaded.value), repr(loaded.value.__context__)):
+        assert not any(piece in text for piece in ("hunz", "wxkv", "zqapp", "zqhost", "zqdb"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "mysql://u:hunz@h/d",
+        "host=h dbname=d password=hunz",
+        "postgresql://u:hunz@/d",
+        "postgresql://u:hunz@h/",
+        "postgresql://u:hunz@h:port/d",
+        "postgresql://u:hunz@h:70000/d",
+        "postgresql://u:hunz@[::1/d",
+        "postgresql://u:hunz@h/d?sslmode",
+        "postgresql://u:hunz@h/d?sslmode=never",
+        "postgresql://u:hunz@h/d?target_session_attrs=best",
+        "postgresql://u:hunz@h/d?sslnegotiation=later",
+        "postgresql://u:hunz@a,b/d?port=1,2,3",
+    ],
+)
+def test_a_wrong_connection_string(text):
+    """What is no connection string, or names no host or database, is an error without its secret."""
+    with pytest.raises(ValidationError) as caught:
+        PostgresConfig(connection_string=text)
+    assert "hunz" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("ssl", "word", "authority", "mode"),
+    [
+        (None, None, None, "prefer"),
+        (None, "disable", None, "disable"),
+        (None, "allow", None, "allow"),
+        (None, "prefer", None, "prefer"),
+        (None, "require", None, "require"),
+        (None, "require", "ca.pem", "verify-ca"),
+        (None, "verify-ca", "ca.pem", "verify-ca"),
+        (None, "verify-full", "ca.pem", "verify-full"),
+        (None, "verify-full", "system", "verify-full"),
+        (True, None, None, "verify-full"),
+        (True, "require", None, "verify-full"),
+        (True, "prefer", None, "verify-full"),
+        (True, "verify-ca", "ca.pem", "verify-full"),
+        (False, None, None, "disable"),
+        (False, "disable", None, "disable"),
+        (False, "allow", None, "disable"),
+        (False, "prefer", None, "disable"),
+        ("require", "verify-full", "ca.pem", "verify-full"),
+        ("verify-full", "require", "ca.pem", "verify-full"),
+        ("disable", None, None, "disable"),
+    ],
+)
+def test_tls(ssl, word, authority, mode):
+    """Setting and connection string together come to the stricter of the two."""
+    url = URL + (f"?sslmode={word}" if word else "")
+    config = PostgresConfig(connection_string=url, ssl=ssl, ssl_ca_file=authority)
+    assert config.address.tls.mode == mode
+
+
+@pytest.mark.parametrize(
+    ("ssl", "word"),
+    [
+        (False, "require"),
+        (False, "verify-ca"),
+        (False, "verify-full"),
+        (True, "disable"),
+        ("require", "disable"),
+        ("disable", "require"),
+        (None, "verify-ca"),
+        (None, "verify-full"),
+        ("verify-full", None),
+    ],
+)
+def test_tls_that_contradicts_itself(ssl, word):
+    """One that forbids TLS beside one that asks for it is an error, and so is `verify-…` without an authority."""
+    with pytest.raises(ValidationError) as caught:
+        PostgresConfig(connection_string=URL + (f"?sslmode={word}" if word else ""), ssl=ssl)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_nothing_shows_the_password():
+    """Neither the `repr` of a config nor that of its parts holds a password or a connection string."""
+    config = PostgresConfig(connection_string=URL, password="hunter2")
+    for shown in (repr(config), str(config), repr(config.address), repr(parse(URL))):
+        assert "s3cret" not in shown
+        assert "hunter2" not in shown
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "x" * 64, "é" * 32, "a\0b", "a\ud800"])
+def test_a_table_name_that_the_server_would_change(name):
+    """A table name that is empty, too long, or qualified is refused."""
+    with pytest.raises(ValidationError):
+        PostgresConfig(table_name=name)
+
+
+def test_pool_bounds_that_contradict_each_other():
+    """More idle connections than connections at all is an error."""
+    with pytest.raises(ValidationError, match="pool_min_size"):
+        PostgresConfig(pool_min_size=5, max_connections=3)
+
+
+def test_notes_on_the_line():
+    """Doctor warns of a line to another computer that is plain or unverified, and not of one to this computer."""
+    assert any("does not verify" in note for note in PostgresConfig(host="db.example.com").notes())
+    assert any("plain text" in note for note in PostgresConfig(host="db.example.com", ssl=False).notes())
+    assert not PostgresConfig(host="db.example.com", ssl=True).notes()
+    assert not PostgresConfig(host="localhost").notes()
