@@ -1,0 +1,43 @@
+"""What a run of jaf-py's engine begins with: its `RunState`, for which less has to be said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from jaf.core import types as jaf  # type: ignore[import-untyped]
+
+
+class OwnedContext(dict[str, Any]):
+    """A context that is a `dict`, and that shows its `user_id` as the attribute which the engine looks for."""
+
+    __slots__ = ()  # the engine takes what has a `__dict__` for a dataclass
+
+    @property
+    def user_id(self) -> str | None:
+        """The owner that the context names."""
+        return self.get("user_id")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunState(jaf.RunState):  # type: ignore[misc]
+    """jaf-py's `RunState`, as JAF's documentation uses it: ids are made, and a `dict` as context names the owner.
+
+    Attributes:
+        messages: the messages that the run adds to the conversation.
+        current_agent_name: which agent begins.
+        context: anything; a `dict` with a `user_id` becomes an `OwnedContext`, so that the conversation has an owner.
+        run_id, trace_id: made when absent.
+        turn_count: how many turns there were; the engine counts those that it loads.
+    """
+
+    run_id: Any = field(default_factory=jaf.generate_run_id)
+    trace_id: Any = field(default_factory=jaf.generate_trace_id)
+    messages: list[Any] = field(default_factory=list)
+    current_agent_name: str = ""
+    context: Any = None
+    turn_count: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.context, dict) and "user_id" in self.context and not hasattr(self.context, "user_id"):
+            object.__setattr__(self, "context", OwnedContext(self.context))

@@ -1,0 +1,209 @@
+"""How the engine's whole lists become appends: the writing half of the bridge."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaf_memory_bridges.jaf_history import BOUNDARY, INDEX, Loaded, News, identified, nameless, news
+from jaf_memory_bridges.jaf_messages import to_core
+from jaf_memory_bridges.jaf_outcomes import written
+from jaf_memory_core import (
+    Failure,
+    ManagedMemoryProvider,
+    MemoryConflictError,
+    MemoryNotFoundError,
+    MemoryQuery,
+    Message,
+    Result,
+    WriteResult,
+)
+
+logger = logging.getLogger("jaf_memory_bridges")
+
+KEPT_BY_US = frozenset({"regeneration_points", "regeneration_count", "last_regeneration"})
+"""Metadata that the engine reads and writes back, while others may add to it; `mark_regeneration_point` writes it."""
+
+LISTS_REMEMBERED = 256
+"""Lists whose ends are remembered until the engine says, in a second call, how much of it the model's server knows."""
+
+
+class Writer:
+    """Writes what the engine hands over into one provider."""
+
+    def __init__(self, provider: ManagedMemoryProvider, user_id: str | None, ttl: float | None) -> None:
+        self._provider = provider
+        self._user_id = user_id
+        self._ttl = ttl
+        self._keywords = frozenset(inspect.signature(provider.append_messages).parameters)
+        self._lists: OrderedDict[str, tuple[str, ...] | None] = OrderedDict()
+        self._warned = False
+
+    def labels(self, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+        """The engine's metadata, with the owner that this bridge was given, and without what is kept by us."""
+        given = {name: value for name, value in (metadata or {}).items() if name not in KEPT_BY_US}
+        if given.get("user_id") is None:
+            given.pop("user_id", None)
+        else:
+            given["user_id"] = str(given["user_id"])  # a number or a UUID names somebody, too
+        if self._user_id is not None:
+            given.setdefault("user_id", self._user_id)
+        if "user_id" not in given and not self._warned:
+            self._warned = True
+            logger.warning(
+                "a run's conversation belongs to nobody, and an erasure by user will not find it: the engine reads the "
+                "owner from an attribute user_id of the context; give jaf_provider(provider, user_id=...)"
+            )
+        return given
+
+    async def store(self, conversation_id: str, messages: Sequence[Any], metadata: Mapping[str, Any] | None) -> None:
+        """Add what is new in the engine's whole list, revise what has become of held messages, and leave the rest.
+
+        Raises:
+            MemoryNotFoundError: the list goes back to a conversation that was deleted meanwhile.
+            MemoryError: as `append_messages`.
+        """
+        found = await self._news(conversation_id, messages)
+        self._remember(messages, stored=True)
+        try:
+            await self._cut_back(conversation_id, found, metadata or {})
+            if found.revised:
+                await self._provider.revise_messages(conversation_id, found.revised)
+            await self.append(conversation_id, found, self.labels(metadata))
+        except MemoryNotFoundError:
+            self._remember(messages, stored=False)
+            raise
+
+    async def _news(self, conversation_id: str, messages: Sequence[Any]) -> News:
+        if not nameless(messages):
+            return news(messages, {})
+        conversation = await self._provider.get_conversation(conversation_id)
+        stored = () if conversation is None else conversation.messages
+        return news(messages, identified(messages, conversation_id, stored))
+
+    async def append(self, conversation_id: str, found: News, metadata: dict[str, Any]) -> None:
+        """Append new messages; where one of them is held with other content, revise that, and append the rest."""
+        create = found.loaded is None
+        result = await self._append(conversation_id, found.fresh, metadata, create=create)
+        if isinstance(result, Failure) and isinstance(result.error, MemoryConflictError):
+            result = await self._reconciled(conversation_id, found.fresh, metadata, result)
+        await self._expiring(conversation_id, found, written(result))
+
+    async def _append(
+        self, conversation_id: str, messages: Sequence[Message], metadata: dict[str, Any], *, create: bool
+    ) -> Result:
+        keywords: dict[str, Any] = {"create": create} if "create" in self._keywords else {}
+        if self._ttl is not None and "ttl" in self._keywords:
+            keywords["ttl"] = self._ttl
+        result = await self._provider.append_messages(conversation_id, list(messages), metadata, **keywords)
+        missing = isinstance(result, Failure) and isinstance(result.error, MemoryNotFoundError)
+        if missing and create and not keywords:  # a provider with the six documented methods
+            result = await self._provider.store_messages(conversation_id, list(messages), metadata)
+        return result
+
+    async def _reconciled(
+        self, conversation_id: str, fresh: Sequence[Message], metadata: dict[str, Any], refused: Failure
+    ) -> Result:
+        conversation = await self._provider.get_conversation(conversation_id)
+        held = {} if conversation is None else {one.message_id: one for one in conversation.messages}
+        changed = {
+            one.message_id: Message(**{**held[one.message_id].dict(), **one.dict()})
+            for one in fresh
+            if one.message_id in held
+        }
+        if not any(held[key] != after for key, after in changed.items()):
+            return refused  # the conflict was another one: the owner's, or a version's
+        await self._provider.revise_messages(conversation_id, changed)
+        rest = [one for one in fresh if one.message_id not in held]
+        return await self._append(conversation_id, rest, metadata, create=False)
+
+    async def _expiring(self, conversation_id: str, found: News, result: WriteResult) -> None:
+        if self._ttl is None or (found.loaded is not None and found.loaded.ttl == self._ttl):
+            return
+        if result.version > 1 or "ttl" not in self._keywords:
+            await self._provider.set_expiry(conversation_id, self._ttl)
+
+    # Regeneration and checkpoints: the only lists that mean that the rest of the conversation is to go.
+
+    async def _cut_back(self, conversation_id: str, found: News, metadata: Mapping[str, Any]) -> None:
+        regenerated = metadata.get("regeneration_point") if metadata.get("regeneration_truncated") else None
+        checkpoint = metadata.get("checkpoint_point") if metadata.get("checkpoint_truncated") else None
+        if regenerated is None and checkpoint is None:
+            return
+        conversation = await self._provider.get_conversation(conversation_id)
+        ids = [] if conversation is None else [message.message_id for message in conversation.messages]
+        held = [key for key in found.known if key in ids]
+        ends_here = not found.fresh and held[-1:] == [checkpoint]
+        # These notes stay in the metadata, and the engine hands them back; an earlier regeneration's point is gone.
+        if not ends_here and (regenerated not in ids or regenerated in found.known):
+            return
+        first = ids.index(held[-1]) + 1 if held else ids.index(str(regenerated))
+        if first < len(ids):
+            await self._provider.truncate_conversation_after(conversation_id, ids[first])
+
+    # The Responses interface: the model's own server keeps what it was sent.
+
+    def _remember(self, messages: Sequence[Any], *, stored: bool) -> None:
+        if messages:
+            ids = tuple(str(message.message_id) for message in messages)
+            self._lists[ids[-1]] = ids if stored else None
+            while len(self._lists) > LISTS_REMEMBERED:
+                self._lists.popitem(last=False)
+
+    async def set_response(self, conversation_id: str, response: Mapping[str, Any], *, shift: bool) -> None:
+        """Keep the newest response's id, and the one before it; atomic where the provider knows versions.
+
+        Args:
+            conversation_id: made if there is none.
+            response: `response_id`, `message_id`, `message_index` and `user_id`, as the engine gives them.
+            shift: whether the newest so far becomes the one before.
+
+        Raises:
+            MemoryNotFoundError: the list that it belongs to goes back to a conversation that was deleted meanwhile: the
+                model's server still knows what was said there, and nothing must lead back to it.
+            MemoryError: as `append_messages`.
+        """
+        ids = self._lists.get(str(response["message_id"]), ())
+        if ids is None:
+            raise MemoryNotFoundError(conversation_id)
+        index = response["message_index"]
+        boundary = ids[index - 1] if index is not None and 0 < index <= len(ids) else response["message_id"]
+        while True:
+            header = await self.header(conversation_id)
+            before = {} if header is None else header.metadata
+            patch = {
+                "prior_response_id": before.get("previous_response_id") if shift else None,
+                "previous_response_id": response["response_id"],
+                "previous_response_message_id": response["message_id"],
+                INDEX: index,
+                BOUNDARY: boundary,
+            }
+            owner = response["user_id"] if header is None else header.user_id
+            keywords: dict[str, Any] = {"create": True} if "create" in self._keywords else {}
+            if "expected_version" in self._keywords:
+                keywords["expected_version"] = 0 if header is None else header.version
+            labels = self.labels({**patch, "user_id": owner})
+            result = await self._provider.append_messages(conversation_id, [], labels, **keywords)
+            conflict = isinstance(result, Failure) and isinstance(result.error, MemoryConflictError)
+            if not (conflict and isinstance(result, Failure) and _of_versions(result.error)):
+                written(result)
+                return
+
+    async def header(self, conversation_id: str) -> Any:
+        """The conversation without its messages, or `None`."""
+        if not hasattr(self._provider, "find_conversations"):
+            return await self._provider.get_conversation(conversation_id)
+        query = MemoryQuery(conversation_id=conversation_id, limit=1, include_messages=False)
+        found = await self._provider.find_conversations(query)
+        return found[0] if found else None
+
+    def appended(self, messages: Sequence[Any]) -> News:
+        """A list that is to be appended as it is, to a conversation that must be there."""
+        return News(Loaded(), (), {}, tuple(to_core(message) for message in messages))
+
+
+def _of_versions(error: Exception) -> bool:
+    return isinstance(error, MemoryConflictError) and error.expected_version is not None
