@@ -1,0 +1,83 @@
+"""Conversations as JSON files, one each: a provider for jaf-memory as a third party would write it.
+
+A backend says where conversations are kept, and nothing else. Four methods are asked for; all other operations of a
+provider (append, search, statistics, expiry, …) have a correct default over them. `write` and `delete` act only on the
+very state that their caller has seen, and that is what makes the defaults safe among tasks, threads and processes.
+"""
+
+from __future__ import annotations
+
+from asyncio import to_thread
+from collections.abc import AsyncIterator
+from datetime import datetime
+
+from jaf_memory_core import MemoryQuery, ProviderConfig, rules
+from jaf_memory_core.backend import Backend
+from jaf_memory_core.codec import decode_record, encode_record
+from jaf_memory_core.hooks import ProviderSpec, hookimpl
+from jaf_memory_core.records import Record, Stamp
+from jaf_memory_files.folder import Folder
+
+
+class FilesConfig(ProviderConfig):
+    """Settings: `JAF_FILES_PATH`, and under `JAF_FILES_…` all that every provider can be told."""
+
+    env_prefix = "JAF_FILES_"
+
+    path: str = "conversations"
+    """The folder of the files; it is made when it is missing."""
+
+
+class FilesBackend(Backend):
+    """One file a conversation, in a folder that any number of processes may share."""
+
+    name = "files"
+
+    def __init__(self, config: FilesConfig) -> None:
+        self._folder = Folder(config.path)
+
+    async def open(self) -> None:
+        """Make the folder."""
+        await to_thread(self._folder.make)
+
+    async def read(self, conversation_id: str) -> Record | None:
+        """The record."""
+        return await to_thread(self._load, conversation_id)
+
+    async def write(self, record: Record, *, expected: Stamp | None) -> bool:
+        """Put the record in the place of the one at `expected`."""
+        return await to_thread(self._swap, record.conversation_id, expected, encode_record(record))
+
+    async def delete(self, conversation_id: str, *, expected: Stamp) -> bool:
+        """Remove the record at `expected`."""
+        return await to_thread(self._swap, conversation_id, expected, None)
+
+    async def scan(self, query: MemoryQuery) -> AsyncIterator[Record]:
+        """Records in order of creation, one in memory at a time; the provider filters them."""
+        above = rules.creation_cursor(query)
+        for key in await to_thread(self._keys):
+            record = await self.read(key[1]) if above is None or key > above else None
+            if record and rules.creation_key(record) == key:  # otherwise it was deleted, and made again
+                yield record
+
+    def _keys(self) -> list[tuple[datetime, str]]:
+        return sorted(rules.creation_key(decode_record(content)) for content in self._folder.contents())
+
+    def _load(self, conversation_id: str) -> Record | None:
+        content = self._folder.get(conversation_id)
+        return None if content is None else decode_record(content)
+
+    def _swap(self, conversation_id: str, expected: Stamp | None, content: bytes | None) -> bool:
+        with self._folder.locked():
+            standing = self._load(conversation_id)
+            if (standing and standing.stamp) != expected:
+                return False
+            self._folder.put(conversation_id, content)
+            return True
+
+
+@hookimpl
+def jaf_memory_provider() -> ProviderSpec:
+    """Describe the provider named `files`; the entry point in `pyproject.toml` leads here."""
+    kept = "in files, on disk when a write has succeeded: they survive a crash of the machine"
+    return ProviderSpec("files", FilesConfig, FilesBackend, persistence=kept, summary="one JSON file a conversation")

@@ -1,0 +1,116 @@
+"""How code that stands in documentation is run: as if it were typed into `python -m asyncio`."""
+
+import ast
+import asyncio
+import contextlib
+import inspect
+import io
+import itertools
+import os
+
+import pytest
+from services import postgres_servers, redis_servers
+
+
+@pytest.fixture(autouse=True)
+def _somewhere_else(tmp_path, monkeypatch):
+    """Run in an empty folder, with no setting of ours in the environment."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("JAF_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def console():
+    """Something that runs code; all that one test runs shares one event loop."""
+    console = Console()
+    yield console
+    console.close()
+
+
+class Console:
+    """Runs code that may `await` outside of functions."""
+
+    def __init__(self):
+        self._loop = asyncio.new_event_loop()
+
+    def run(self, source, names, *, title):
+        """Run code in a namespace, and return what it printed.
+
+        Tasks that it leaves behind are awaited. Code that uses no event loop runs without one, so that it may call
+        `asyncio.run` itself.
+        """
+        code = compile(source, title, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            if code.co_flags & inspect.CO_COROUTINE or "create_task" in code.co_names:
+                self.wait(self._finished(code, names))
+            else:
+                exec(code, names)
+        return printed.getvalue()
+
+    async def _finished(self, code, names):
+        answer = eval(code, names)
+        if inspect.isawaitable(answer):
+            await answer
+        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
+
+    def wait(self, awaitable):
+        """Wait for something on the loop on which the code runs, and return its answer."""
+        return self._loop.run_until_complete(awaitable)
+
+    def close(self):
+        """End the loop as `asyncio.run` would."""
+        self.wait(self._loop.shutdown_asyncgens())
+        self.wait(self._loop.shutdown_default_executor())
+        self._loop.close()
+
+
+_tables = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def redis_server():
+    """A Redis server."""
+    with redis_servers.single() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_settings(redis_server):
+    """Settings for that server, empty."""
+    redis_server.command("FLUSHALL")
+    return {"JAF_REDIS_URL": f"redis://localhost:{redis_server.port}/0"}
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL server, with the database and the roles that the document names."""
+    with postgres_servers.serving(postgres_servers.machine()) as server:
+        server.sql("CREATE ROLE \"user\" LOGIN SUPERUSER PASSWORD 'pass'; CREATE DATABASE jaf_memory", "postgres")
+        yield server
+
+
+@pytest.fixture
+def postgres_settings(postgres):
+    """Settings of an empty store in it."""
+    return {
+        "JAF_POSTGRES_CONNECTION_STRING": postgres.url(),
+        "JAF_POSTGRES_TABLE_NAME": f"documented_{os.getpid()}_{next(_tables)}",
+    }
+
+
+@pytest.fixture
+def documented_postgres(postgres, monkeypatch):
+    """The same server, found where the document expects one: at port 5432 of `localhost`."""
+    import asyncpg
+
+    connect = asyncpg.connect
+
+    async def redirected(*positional, **named):
+        if named.get("port", 5432) == 5432:
+            named.update(host="127.0.0.1", port=postgres.port)
+        return await connect(*positional, **named)
+
+    monkeypatch.setattr(asyncpg, "connect", redirected)
+    return postgres

@@ -1,0 +1,85 @@
+"""Every page of documentation does what it says: its blocks of code are run, in the order of the page.
+
+- `python`: run. The blocks of a page share their names, one event loop, and an empty folder.
+- `text` behind `python`: what that block prints; `…` stands for anything.
+- `bash`: `export` lines set variables for what follows, `jaf-memory` lines are run and must end well, `python3 dev.py`
+  lines must name sessions that there are. Other lines (installation) are not run.
+- a block behind `<!-- from FILE -->`: stands in that file, word for word, and is not run here.
+- a block behind `<!-- not run: REASON -->`: is not run, because what it needs is the reader's.
+"""
+
+import inspect
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    file
+    for pattern in ("*.md", "plugins/*/README.md", "examples/*/README.md", "docs/**/*.md")
+    for file in sorted(ROOT.glob(pattern))
+]
+BLOCK = re.compile(r"(?:^<!-- (from|not run:) ([^\n]+) -->\n\s*)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SESSION = re.compile(r'^@nox\.session(?:\(name="(\w+)"\))?\n(?:@.*\n)*def (\w+)', re.MULTILINE)
+LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+@each_page
+def test_a_page_does_what_it_says(page, console, monkeypatch, request):
+    """Every block of a page runs in its turn, and prints what the page says that it prints."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    names, printed = {"__name__": "page"}, None
+    request.addfinalizer(lambda: close_providers(names, console))
+    for mark, source, language, block in BLOCK.findall(page.read_text(encoding="utf-8")):
+        if mark == "from":
+            assert block in (ROOT / source).read_text(encoding="utf-8"), f"not in {source}:\n{block}"
+        elif mark:
+            continue
+        elif language == "python":
+            printed = console.run(block, names, title=page.name)
+            continue
+        elif language == "bash":
+            run_lines(block, monkeypatch)
+        elif language == "text" and printed is not None:
+            pattern = re.escape(block.rstrip()).replace("…", ".*")
+            assert re.fullmatch(pattern, printed.rstrip()), f"it prints:\n{printed}"
+        printed = None
+
+
+def run_lines(block, monkeypatch):
+    """Do what a reader of a `bash` block would do, but for installing anything."""
+    for line in block.replace("\\\n", "").splitlines():
+        words = shlex.split(line, comments=True)
+        if words[:1] == ["export"]:
+            for word in words[1:]:
+                monkeypatch.setenv(*word.split("=", 1))
+        elif words[:1] == ["jaf-memory"]:
+            ran = subprocess.run(["bash", "-c", line], check=False, capture_output=True, text=True, timeout=60)
+            assert ran.returncode == 0, f"{line}\n{ran.stdout}{ran.stderr}"
+        elif words[:2] == ["python3", "dev.py"]:
+            known = {name or function for name, function in SESSION.findall((ROOT / "noxfile.py").read_text())}
+            asked = words[2 : words.index("--") if "--" in words else None]
+            assert {word.partition("(")[0] for word in asked} <= known
+
+
+def close_providers(names, console):
+    """Close what a page has left open, so that nothing warns of it."""
+    for value in names.values():
+        if callable(getattr(value, "close", None)) and hasattr(value, "store_messages") and not isinstance(value, type):
+            closing = value.close()  # a synchronous provider has closed when it answers
+            if inspect.isawaitable(closing):
+                console.wait(closing)
+
+
+@each_page
+def test_the_links_of_a_page_lead_to_files(page):
+    """Every relative link of a page leads to a file of the repository."""
+    links = LINK.findall(BLOCK.sub("", page.read_text(encoding="utf-8")))
+    assert not [link for link in links if not (page.parent / link).exists()]
