@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -32,17 +33,19 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
-@nox.parametrize("installed", ["checkout", "wheels"], ids=["checkout", "wheels"])
-def test(session: nox.Session, installed: str) -> None:
-    """Run the whole suite on the checkout, then on built wheels; arguments after -- go to pytest."""
+def test(session: nox.Session) -> None:
+    """Run the whole suite on the checkout; arguments after -- go to pytest."""
     session.install(*group("test"))
-    {"checkout": install_checkout, "wheels": install_wheels}[installed](session)
-    # Neither `python -m pytest` nor unsafe paths in what the tests start: Python would put the current
-    # folder, the checkout, before the wheels.
-    session.run(
-        *("pytest", "-n", "2", "--dist", "worksteal", *session.posargs),
-        env={"JAF_TEST_INSTALLED": installed, "PYTHONSAFEPATH": "1"},
-    )
+    install_checkout(session)
+    run_tests(session, "checkout")
+
+
+@nox.session
+def wheels(session: nox.Session) -> None:
+    """Run what needs no server on built wheels, as a user installs them; paths after -- run others."""
+    session.install(*group("test"))
+    install_wheels(session)
+    run_tests(session, "wheels", *() if session.posargs else ("tests", "plugins/jaf-memory-sqlite"))
 
 
 @nox.session
@@ -89,6 +92,16 @@ def changelog(session: nox.Session) -> None:
     session.install(*group("changelog"))
     version = PROJECT["project"]["version"]
     session.run("towncrier", "build", "--version", version, *(session.posargs or ["--draft"]))
+
+
+def run_tests(session: nox.Session, installed: str, *arguments: str) -> None:
+    """Run pytest, on half as many processes again as there are processors: some always wait for a server."""
+    # Neither `python -m pytest` nor unsafe paths in what the tests start: Python would put the current
+    # folder, the checkout, before the wheels.
+    session.run(
+        *("pytest", "-n", str((os.cpu_count() or 1) * 3 // 2), "--dist", "worksteal", *arguments, *session.posargs),
+        env={"JAF_TEST_INSTALLED": installed, "PYTHONSAFEPATH": "1"},
+    )
 
 
 def group(name: str) -> tuple[str, ...]:
