@@ -9,6 +9,7 @@ import random
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from itertools import count
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -260,7 +261,7 @@ class _Attempt:
         self.count = 0
 
     async def until_done(self, call: Callable[[], Awaitable[T]], deadline: Deadline) -> T:
-        while True:
+        for tries in count():
             try:
                 await self._opened()
                 return await self.once(call)
@@ -269,7 +270,8 @@ class _Attempt:
                 if deadline.expired or not self._again(error):
                     raise
                 self._last = error
-            await asyncio.sleep(random.uniform(0.5, 1.0) * min(1.0, 0.02 * 2 ** min(self.count, 10)))  # noqa: S311
+            await asyncio.sleep(random.uniform(0.5, 1.0) * min(1.0, 0.02 * 2 ** min(tries, 10)))  # noqa: S311
+        raise AssertionError("the deadline ends it")
 
     async def _opened(self) -> None:
         backend = self._guard.backend
