@@ -13,7 +13,7 @@ from jaf_memory_core.guard import Deadline
 from jaf_memory_core.protocol import ManagedMemoryProvider, MemoryProvider
 from jaf_memory_core.provider import BackendProvider
 from jaf_memory_core.settings import CoreSettings, ProviderConfig, load
-from jaf_memory_core.wording import has_credentials
+from jaf_memory_core.settings.wording import has_credentials
 
 if TYPE_CHECKING:
     from jaf_memory_core.hooks import ProviderSpec
@@ -63,7 +63,7 @@ def _described(environ: Mapping[str, str] | None) -> tuple[CoreSettings, Provide
 
 def _warn_of_unknown(environ: Mapping[str, str] | None, spec: ProviderSpec) -> None:
     from jaf_memory_core import registry
-    from jaf_memory_core.environment import unknown_variables
+    from jaf_memory_core.settings.environment import unknown_variables
 
     names = {one.name for group in registry.KINDS for one in registry.installed(group)}
     for unknown in unknown_variables(environ, spec.name, spec.config, names):
@@ -181,7 +181,7 @@ def get_memory_provider_info(environ: Mapping[str, str] | None = None) -> dict[s
         MemoryConfigurationError: a setting, a plugin or a driver is wrong or missing.
     """
     from jaf_memory_core import registry
-    from jaf_memory_core.environment import describe
+    from jaf_memory_core.settings.environment import describe
 
     core, spec, config = _described(environ)
     entry = registry.find(spec.name)

@@ -15,11 +15,11 @@ from jaf_memory_core.cli.options import Json
 from jaf_memory_core.cli.output import Output, safe
 from jaf_memory_core.cli.rendering import BAD, GOOD, WARN, count, heading, marked, pairs, table, text_or_dash
 from jaf_memory_core.cli.stores import Store, chosen
-from jaf_memory_core.environment import Setting
 from jaf_memory_core.errors import MemoryConfigurationError
 from jaf_memory_core.factory import get_memory_provider_info
 from jaf_memory_core.probing import Probe, probe
 from jaf_memory_core.registry import OURS, Installed, installed
+from jaf_memory_core.settings.environment import Setting
 
 
 async def providers(context: typer.Context, *, as_json: Json = False) -> None:

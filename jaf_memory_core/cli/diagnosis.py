@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from jaf_memory_core.cli.stores import Store
-from jaf_memory_core.environment import Setting, UnknownVariable, describe, doctor_notes, unknown_variables
 from jaf_memory_core.errors import MemoryConfigurationError
 from jaf_memory_core.factory import test_memory_provider_connection
 from jaf_memory_core.hooks import ProviderSpec
 from jaf_memory_core.registry import KINDS, find, installed
 from jaf_memory_core.settings import CoreSettings
+from jaf_memory_core.settings.environment import Setting, UnknownVariable, describe, doctor_notes, unknown_variables
 
 
 @dataclass

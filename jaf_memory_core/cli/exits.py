@@ -21,7 +21,7 @@ from jaf_memory_core.errors import (
     MemoryInvalidInputError,
     MemoryNotFoundError,
 )
-from jaf_memory_core.lines import LineError
+from jaf_memory_core.transfer.lines import LineError
 
 OK = 0
 FAILED = 1

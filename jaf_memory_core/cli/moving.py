@@ -22,8 +22,8 @@ from jaf_memory_core.cli.stores import choose, chosen, warn_if_empty_at_start
 from jaf_memory_core.conversations import ConversationMemory, MemoryQuery
 from jaf_memory_core.errors import MemoryError
 from jaf_memory_core.protocol import ManagedMemoryProvider
-from jaf_memory_core.reports import Copied, Imported, Problems
 from jaf_memory_core.transfer import compare, copy, export, import_conversations, read_lines, require
+from jaf_memory_core.transfer.reports import Copied, Imported, Problems
 
 
 async def import_file(

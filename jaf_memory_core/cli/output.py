@@ -18,7 +18,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from jaf_memory_core.errors import MemoryConnectionError, MemoryStorageError
-from jaf_memory_core.reports import Problems
+from jaf_memory_core.transfer.reports import Problems
 
 WIDTH = 100
 """Columns where nobody says how wide the output is: in a pipe or a file without COLUMNS."""

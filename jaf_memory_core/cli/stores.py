@@ -15,13 +15,13 @@ import typer
 
 from jaf_memory_core.cli.exits import USAGE, Stop
 from jaf_memory_core.cli.output import Output
-from jaf_memory_core.environment import doctor_notes, unknown_variables
 from jaf_memory_core.factory import create_memory_provider_from_env
 from jaf_memory_core.hooks import ProviderSpec
 from jaf_memory_core.protocol import ManagedMemoryProvider
 from jaf_memory_core.registry import KINDS, installed
 from jaf_memory_core.registry import load as load_spec
 from jaf_memory_core.settings import CoreSettings, ProviderConfig, load, variables
+from jaf_memory_core.settings.environment import doctor_notes, unknown_variables
 
 TYPE = "JAF_MEMORY_TYPE"
 PLUGINS = "JAF_MEMORY_PLUGINS"

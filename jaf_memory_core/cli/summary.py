@@ -8,7 +8,7 @@ from rich.text import Text
 
 from jaf_memory_core.cli.output import Output
 from jaf_memory_core.cli.rendering import count
-from jaf_memory_core.reports import Copied, Imported, Problems
+from jaf_memory_core.transfer.reports import Copied, Imported, Problems
 
 
 def imported(output: Output, report: Imported, bad: Problems, store: str) -> None:

@@ -18,7 +18,7 @@ from jaf_memory_core.cli.progress import progress
 from jaf_memory_core.cli.rendering import count
 from jaf_memory_core.cli.stores import Store, chosen
 from jaf_memory_core.errors import MemoryConfigurationError
-from jaf_memory_core.reports import Problems
+from jaf_memory_core.transfer.reports import Problems
 from jaf_memory_core.upkeep import Adopts, HasSchema
 
 T = TypeVar("T")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from jaf_memory_core.environment import describe
 from jaf_memory_core.settings import ProviderConfig
+from jaf_memory_core.settings.environment import describe
 
 PAGE = Path(__file__).parents[2] / "docs" / "providers.md"
 TABLE = re.compile(r"^<!-- settings: ([\w.]+):(\w+) -->\n\n?((?:\|.*\n)*)", re.MULTILINE)

@@ -237,7 +237,7 @@ def test_a_report_tells_how_far_an_import_came():
     """A bad line ends an import with its error, and the report that was handed in says what was done before."""
 
     async def main():
-        from jaf_memory_core.reports import Imported
+        from jaf_memory_core.transfer.reports import Imported
 
         report = Imported()
         lines = read_lines(io.BytesIO(write_line(talk()) + b"no\n"))

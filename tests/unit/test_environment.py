@@ -6,8 +6,8 @@ import pytest
 from pydantic import Field, SecretStr
 
 from jaf_memory_core.backends.in_memory import InMemoryConfig
-from jaf_memory_core.environment import UnknownVariable, describe, doctor_notes, unknown_variables
 from jaf_memory_core.settings import CoreSettings, ProviderConfig
+from jaf_memory_core.settings.environment import UnknownVariable, describe, doctor_notes, unknown_variables
 
 
 class RedisConfig(ProviderConfig):

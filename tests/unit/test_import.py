@@ -12,7 +12,7 @@ LATER = {
     "hypothesis": "the conformance kit",
     "importlib_metadata": "who creates a provider by name",
     "jaf_memory_core.cli": "the command line",
-    "jaf_memory_core.environment": "who is told about settings",
+    "jaf_memory_core.settings.environment": "who is told about settings",
     "jaf_memory_core.registry": "who creates a provider by name",
     "jaf_memory_core.testing": "the conformance kit",
     "jaf_memory_core.transfer": "the command line",

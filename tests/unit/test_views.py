@@ -7,7 +7,8 @@ from chat_rules import problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaf_memory_core import Message, views
+from jaf_memory_core import Message
+from jaf_memory_core.session import views
 
 CALLS = st.sampled_from(["a", "b", "c"])
 

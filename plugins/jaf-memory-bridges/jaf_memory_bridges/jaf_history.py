@@ -13,7 +13,8 @@ from typing import Any, SupportsIndex
 from jaf.core.types import MessageContentPart  # type: ignore[import-untyped]
 
 from jaf_memory_bridges.jaf_messages import is_halted, to_core, to_jaf, usable_id
-from jaf_memory_core import ConversationMemory, Message, views
+from jaf_memory_core import ConversationMemory, Message
+from jaf_memory_core.session import views
 
 MARKED = "_jaf_memory_loaded"
 """Attribute by which a message of the engine's tells that it came from the store."""

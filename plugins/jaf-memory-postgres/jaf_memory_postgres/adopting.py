@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 from jaf_memory_core import codec, intake
 from jaf_memory_core.conversations import ConversationMemory
 from jaf_memory_core.errors import MemoryConfigurationError, MemoryInvalidInputError, MemoryStorageError
-from jaf_memory_core.lines import derived_id
 from jaf_memory_core.messages import Message
 from jaf_memory_core.processors import Chain
 from jaf_memory_core.records import Record, new_incarnation
 from jaf_memory_core.settings import ProviderConfig
+from jaf_memory_core.transfer.lines import derived_id
 from jaf_memory_core.upkeep import Adopted
 from jaf_memory_postgres import layout
 from jaf_memory_postgres.connections import Connection

@@ -7,9 +7,9 @@ from jaf_memory_postgres import PostgresConfig
 from jaf_memory_postgres.address import parse
 from pydantic import ValidationError
 
-from jaf_memory_core.environment import doctor_notes
 from jaf_memory_core.errors import MemoryConfigurationError
 from jaf_memory_core.settings import load
+from jaf_memory_core.settings.environment import doctor_notes
 
 URL = "postgresql://app:s3cret@db.example.com:5433/memory"
 

@@ -13,10 +13,10 @@ import msgspec
 from jaf_memory_core import codec, intake
 from jaf_memory_core.conversations import ConversationMemory
 from jaf_memory_core.errors import MemoryInvalidInputError
-from jaf_memory_core.lines import derived_id
 from jaf_memory_core.messages import Message
 from jaf_memory_core.processors import Chain
 from jaf_memory_core.records import Record
+from jaf_memory_core.transfer.lines import derived_id
 from jaf_memory_core.upkeep import Adopted
 from jaf_memory_redis import headers, scripts
 from jaf_memory_redis.indexes import ClusterIndexes, Indexes

@@ -13,7 +13,6 @@ from msgspec.structs import replace
 
 from jaf_memory_core import intake, rules
 from jaf_memory_core.backend import Backend
-from jaf_memory_core.continuing import Continuing
 from jaf_memory_core.conversations import (
     ConversationMemory,
     MemoryHealth,
@@ -31,6 +30,7 @@ from jaf_memory_core.errors import (
 from jaf_memory_core.guard import Guard, Observer
 from jaf_memory_core.messages import Message
 from jaf_memory_core.processors import Chain, Processor
+from jaf_memory_core.provider.continuing import Continuing
 from jaf_memory_core.records import Amend, Origin, Page, Record, Stats, Tail, Truncate, Write
 from jaf_memory_core.results import Failure, Result, Success, WriteResult
 from jaf_memory_core.settings import ProviderConfig

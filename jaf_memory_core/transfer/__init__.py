@@ -17,12 +17,12 @@ from msgspec.structs import replace
 from jaf_memory_core import codec
 from jaf_memory_core.conversations import ConversationMemory, MemoryQuery
 from jaf_memory_core.errors import MemoryConfigurationError
-from jaf_memory_core.lines import LineError, read_lines, write_line
 from jaf_memory_core.messages import Message
 from jaf_memory_core.protocol import ManagedMemoryProvider, MemoryProvider
-from jaf_memory_core.reports import Copied, Imported, Problems
 from jaf_memory_core.results import Failure, Result, Success, WriteResult
 from jaf_memory_core.rules import other_content
+from jaf_memory_core.transfer.lines import LineError, read_lines, write_line
+from jaf_memory_core.transfer.reports import Copied, Imported, Problems
 
 __all__ = [
     "Copied",

@@ -10,8 +10,8 @@ from jaf_memory_core import intake, lease
 from jaf_memory_core.errors import MemoryInvalidInputError, MemoryNotFoundError
 from jaf_memory_core.lease import LEASE, Lease
 from jaf_memory_core.messages import Message
+from jaf_memory_core.provider.summarising import Summarising
 from jaf_memory_core.records import Fork, Record, Revise, Write
-from jaf_memory_core.summarising import Summarising
 from jaf_memory_core.values import FrozenDict, freeze
 
 

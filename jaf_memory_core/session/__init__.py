@@ -9,12 +9,13 @@ from typing import Annotated, Any
 
 from pydantic import Field, PlainValidator
 
-from jaf_memory_core import keeping, views
-from jaf_memory_core.condensing import Condenser, Summarize
 from jaf_memory_core.errors import MemoryConnectionError, MemoryInvalidInputError
 from jaf_memory_core.messages import Message
 from jaf_memory_core.protocol import MemoryProvider
 from jaf_memory_core.results import WriteResult
+from jaf_memory_core.session import keeping as keeping
+from jaf_memory_core.session import views as views
+from jaf_memory_core.session.condensing import Condenser, Summarize
 from jaf_memory_core.values import Value
 
 
@@ -65,7 +66,8 @@ class MemorySession:
             none. Entering a session whose conversation another holds is a `MemoryConflictError`.
         lease_wait: seconds to wait for a lease that another holds.
 
-    A view is valid for chat-completions interfaces: see `views.py`. The store keeps every message as it was given.
+    A view is valid for chat-completions interfaces: see `jaf_memory_core.session.views`. The store keeps
+    every message as it was given.
 
     Raises:
         MemoryInvalidInputError: one of `max_tokens` and `count_tokens` without the other, or no seconds.

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from jaf_memory_core import intake, rules, summaries
-from jaf_memory_core.annotating import Annotating, jitter
 from jaf_memory_core.errors import MemoryConflictError, MemoryNotFoundError
 from jaf_memory_core.messages import Message
+from jaf_memory_core.provider.annotating import Annotating, jitter
 from jaf_memory_core.records import Amend, Record, Tail, Truncate
 from jaf_memory_core.summaries import CondensedConversation, Summary
 from jaf_memory_core.values import FrozenDict
