@@ -261,7 +261,7 @@ class _Attempt:
         self.count = 0
 
     async def until_done(self, call: Callable[[], Awaitable[T]], deadline: Deadline) -> T:
-        for tries in count():
+        for tries in count(1):
             try:
                 await self._opened()
                 return await self.once(call)
