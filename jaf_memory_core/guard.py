@@ -168,6 +168,7 @@ class Guard:
     async def iterate(self, operation: str, query: MemoryQuery) -> AsyncIterator[Record]:
         """Scan with a deadline for each record; after a lost connection it goes on behind the last one."""
         source = self.backend.scan(query)
+        resumed = False
         try:
             while True:
                 try:
@@ -175,14 +176,13 @@ class Guard:
                 except StopAsyncIteration:
                     return
                 except MemoryConnectionError as error:
-                    if not error.retryable or self._closed:
+                    if resumed or not error.retryable or self._closed:
                         raise
                     await _close_source(source)
                     source = self.backend.scan(query)
-                    try:
-                        record = await self.run(operation, source.__anext__, retry=False)
-                    except StopAsyncIteration:
-                        return
+                    resumed = True
+                    continue
+                resumed = False
                 query = _behind(query, record)
                 yield record
         finally:
