@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from jaf_memory_core.errors import MemoryConfigurationError, MemoryConnectionError, MemoryError
 from jaf_memory_core.guard import Deadline
 from jaf_memory_core.protocol import ManagedMemoryProvider, MemoryProvider
-from jaf_memory_core.provider import BackendProvider
+from jaf_memory_core.provider import BackendProvider, opened
 from jaf_memory_core.settings import CoreSettings, ProviderConfig, load
 from jaf_memory_core.settings.wording import has_credentials
 
@@ -124,11 +124,7 @@ async def _opened(spec: ProviderSpec, config: ProviderConfig, plugins: Sequence[
             version=entry.version,
         )
     if isinstance(provider, BackendProvider):
-        try:
-            await provider.open()
-        except BaseException:
-            await provider.close()
-            raise
+        await opened(provider)
     return cast("ManagedMemoryProvider", provider)
 
 

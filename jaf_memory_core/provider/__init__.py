@@ -476,3 +476,12 @@ class BackendProvider(Continuing):
 def _asked_for(record: Record, query: MemoryQuery) -> Record:
     # A scan may give more than was asked for.
     return record if query.include_messages or not record.messages else replace(record, messages=())
+
+
+async def opened(provider: BackendProvider) -> BackendProvider:
+    """Open a provider that nobody uses yet, or close it: no thread and no connection is left behind."""
+    try:
+        return await provider.open()
+    except BaseException:
+        await provider.close()
+        raise

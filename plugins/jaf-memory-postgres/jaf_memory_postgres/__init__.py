@@ -10,7 +10,7 @@ from typing import Any
 
 from jaf_memory_core.errors import MemoryConfigurationError
 from jaf_memory_core.hooks import ProviderSpec, hookimpl
-from jaf_memory_core.provider import BackendProvider
+from jaf_memory_core.provider import BackendProvider, opened
 from jaf_memory_postgres.backend import PostgresBackend
 from jaf_memory_postgres.clients import is_pool, unusable
 from jaf_memory_postgres.settings import PostgresConfig
@@ -41,13 +41,7 @@ async def create_postgres_provider(config: PostgresConfig | None = None, connect
         problem = unusable(connection)
         if problem:
             raise MemoryConfigurationError(problem, provider="postgres")
-    provider = BackendProvider(PostgresBackend(config, connection), config)
-    try:
-        await provider.open()
-    except BaseException:
-        await provider.close()
-        raise
-    return provider
+    return await opened(BackendProvider(PostgresBackend(config, connection), config))
 
 
 @hookimpl

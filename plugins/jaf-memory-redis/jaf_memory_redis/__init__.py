@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jaf_memory_core.hooks import ProviderSpec, hookimpl
-from jaf_memory_core.provider import BackendProvider
+from jaf_memory_core.provider import BackendProvider, opened
 from jaf_memory_redis.backend import RedisBackend
 from jaf_memory_redis.handing import wire_of, wire_of_client
 from jaf_memory_redis.settings import RedisConfig
@@ -36,7 +36,7 @@ async def create_redis_provider(config: RedisConfig, client: object | None = Non
         MemoryConnectionError: the server cannot be reached, or refuses us.
         MemoryConfigurationError: the client is of another kind.
     """
-    return await BackendProvider(create_backend(config, client), config).open()
+    return await opened(BackendProvider(create_backend(config, client), config))
 
 
 @hookimpl

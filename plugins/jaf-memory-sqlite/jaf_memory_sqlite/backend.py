@@ -15,7 +15,7 @@ from jaf_memory_core import rules
 from jaf_memory_core.backend import Backend
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import MemoryError
-from jaf_memory_core.provider import BackendProvider
+from jaf_memory_core.provider import BackendProvider, opened
 from jaf_memory_core.records import Amend, Fork, Page, Ping, Record, Revise, Stamp, Stats, Tail, Truncate, Write
 from jaf_memory_core.results import WriteResult
 from jaf_memory_sqlite import branching, health, migration, reading, writing
@@ -256,9 +256,4 @@ async def create_sqlite_provider(config: SqliteConfig | None = None) -> BackendP
         MemoryConnectionError: another process holds the file's lock.
     """
     config = config or SqliteConfig()
-    provider = BackendProvider(SqliteBackend(config), config)
-    try:
-        return await provider.open()
-    except BaseException:
-        await provider.close()
-        raise
+    return await opened(BackendProvider(SqliteBackend(config), config))
