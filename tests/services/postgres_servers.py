@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from services import absent, in_ci
+from services.ports import free_port
 
 PASSWORD = "pg-secret-7391"
 """Password of the role `jaf` on every server."""
@@ -78,14 +79,6 @@ def pgbouncer() -> str:
     """The program of PgBouncer."""
     found = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
     return found or absent("PgBouncer", "pgbouncer")
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def user() -> pwd.struct_passwd | None:

@@ -14,6 +14,7 @@ import zipfile
 from pathlib import Path
 
 from services import absent, in_ci
+from services.ports import free_port
 
 PATIENCE = 30
 """Seconds within which a server must answer, or a group of servers must agree."""
@@ -50,16 +51,6 @@ def older_program():
         with contextlib.suppress(OSError):  # another process was faster
             unpacked.rename(house)
     return found
-
-
-def free_port():
-    """A port that nobody uses now, low enough for a Cluster's second one (10,000 higher) to exist."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        if port <= 55_000:
-            return port
 
 
 class Server:

@@ -13,6 +13,7 @@ import pytest
 from jaf_memory_postgres import PostgresConfig, create_postgres_provider
 from services import postgres_faults as faults
 from services import postgres_servers as servers
+from services.ports import free_port
 
 from jaf_memory_core import MemoryQuery, Message
 from jaf_memory_core.errors import MemoryConnectionError
@@ -90,7 +91,7 @@ def test_a_dead_line(table):
 
 def test_a_server_that_is_not_there(table):
     """A server that cannot be reached is a `MemoryConnectionError` within the deadline, without its password."""
-    port = servers.free_port()
+    port = free_port()
     config = PostgresConfig(host="127.0.0.1", port=port, password="hunter2", table_name=table, operation_timeout=0.5)
     began = time.monotonic()
     with pytest.raises(MemoryConnectionError) as caught:

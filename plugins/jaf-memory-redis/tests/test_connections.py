@@ -9,6 +9,7 @@ import redis.asyncio
 import redis.asyncio.sentinel
 from jaf_memory_redis import RedisConfig, create_redis_provider
 from services import redis_servers
+from services.ports import free_port
 
 from jaf_memory_core import MemoryConfigurationError, MemoryConnectionError, Message, Success
 
@@ -211,6 +212,6 @@ def test_many_tasks_share_a_connection(server, prefix):
 def test_no_server():
     """Where nobody listens, opening says so at once, without an address or a password."""
     with pytest.raises(MemoryConnectionError) as caught:
-        asyncio.run(works_with(url=f"redis://:hush@127.0.0.1:{redis_servers.free_port()}"))
+        asyncio.run(works_with(url=f"redis://:hush@127.0.0.1:{free_port()}"))
     assert "hush" not in str(caught.value)
     assert "127.0.0.1" not in str(caught.value)

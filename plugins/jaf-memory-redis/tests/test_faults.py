@@ -6,6 +6,7 @@ import os
 import pytest
 from jaf_memory_redis import RedisConfig, create_redis_provider
 from services import redis_servers
+from services.ports import free_port
 from services.redis_load import UNHARMED, Load
 
 from jaf_memory_core import MemoryConnectionError, Message, Success
@@ -180,7 +181,7 @@ def test_demoted_master(prefix):
 
     for version in (6, 7):
         with redis_servers.single(version=version) as server:
-            asyncio.run(main(server, redis_servers.free_port()))
+            asyncio.run(main(server, free_port()))
 
 
 def test_no_more_connections(prefix):
