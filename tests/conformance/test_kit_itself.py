@@ -46,13 +46,13 @@ class TestOther(Checks):
 """
 
 
-def _run(folder: Path, declares: str, *arguments: str) -> str:
+def _run(folder: Path, declares: str, *arguments: str, patience: str = "60") -> str:
     file = folder / "test_it.py"
     file.write_text(FILE.replace("DECLARES", declares[1:-1]))
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "jaf_memory_core.testing.report"]
     command += ["-c", os.devnull, f"--rootdir={folder}", "-W", "error", str(file), *arguments]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "JAF_TEST_PATIENCE": "0.5"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=120).stdout
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "JAF_TEST_PATIENCE": patience}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=600).stdout
 
 
 class TestReport:
@@ -82,7 +82,7 @@ class TestReport:
 
     def test_a_check_that_hangs(self, tmp_path: Path) -> None:
         """A check that hangs ends, and fails."""
-        told = _run(tmp_path, "{}", "-k", "test_hangs")
+        told = _run(tmp_path, "{}", "-k", "test_hangs", patience="0.5")
         assert "the check hangs: it takes more than 0.5 s" in told
         assert "1 failed" in told
 

@@ -74,6 +74,7 @@ class TornBatch(Plain):
     async def append(self, write: Write) -> WriteResult:
         answer = await super().append(replace(write, messages=write.messages[:1], bodies=write.bodies[:1]))
         for message, body in list(zip(write.messages, write.bodies, strict=True))[1:]:
+            await asyncio.sleep(0.005)  # longer than others who lost against it wait before they try again
             answer = await super().append(replace(write, messages=(message,), bodies=(body,)))
         return answer
 
