@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from types import TracebackType
@@ -10,6 +11,7 @@ from types import TracebackType
 import pytest
 
 from jaf_memory_core.errors import MemoryConnectionError
+from jaf_memory_core.messages import Message
 from jaf_memory_core.provider import BackendProvider
 from jaf_memory_core.testing.checks import Checks, needs
 from jaf_memory_core.testing.expect import done, whole
@@ -20,35 +22,41 @@ from jaf_memory_core.testing.store import PATIENCE, Store
 GRACE = 0.25
 """Seconds after its deadline within which every call has ended."""
 
+LATE = min(20, PATIENCE / 6)
+"""Seconds within which a store that is back must be found to be."""
+
 
 class Stopwatch:
-    """Measures seconds, without those by which a busy machine wakes its threads too late."""
+    """Measures seconds, without those by which a busy machine wakes its threads too late; `late` are these."""
 
     _tick = 0.02
 
     def __enter__(self) -> Stopwatch:
         self.seconds = 0.0
-        self._late = 0.0
-        self._started = time.monotonic()
+        self.late = 0.0
+        self._ended = math.inf
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
+        self._started = time.monotonic()
         return self
 
     def _watch(self) -> None:
         before = time.monotonic()
-        while not self._stopped.wait(self._tick):
-            now = time.monotonic()
-            self._late += max(0.0, now - before - 1.5 * self._tick)
+        stopped = False
+        while not stopped:
+            stopped = self._stopped.wait(self._tick)
+            now = min(time.monotonic(), self._ended)  # it may be woken later than what it measures has ended
+            self.late += max(0.0, now - before - 1.5 * self._tick)
             before = now
 
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        elapsed = time.monotonic() - self._started
+        self._ended = time.monotonic()
         self._stopped.set()
         self._thread.join()
-        self.seconds = elapsed - self._late
+        self.seconds = self._ended - self._started - self.late
 
 
 class DeadlineChecks(Checks):
@@ -59,9 +67,7 @@ class DeadlineChecks(Checks):
     async def test_ends_in_time(self, store: Store, name: str) -> None:
         """On a store that does not answer, a call ends within its deadline, as `MemoryConnectionError`."""
         assert store.target.stall is not None
-        free, provider = await store.open(), await store.open(operation_timeout=0.5)
-        done(await free.store_messages("c", talk(1)))
-        await whole(provider)
+        provider = await _hasty(store, 0.5)
         calls = {**OPERATIONS, "append_messages": _append}
         async with store.target.stall():
             with Stopwatch() as watch, pytest.raises(MemoryConnectionError) as caught:
@@ -74,9 +80,7 @@ class DeadlineChecks(Checks):
     async def test_many_end_in_time(self, store: Store) -> None:
         """Many calls at once all end within their deadline."""
         assert store.target.stall is not None
-        free, provider = await store.open(), await store.open(operation_timeout=0.5)
-        done(await free.store_messages("c", talk(1)))
-        await whole(provider)
+        provider = await _hasty(store, 0.5)
         async with store.target.stall():
             with Stopwatch() as watch:
                 calls = (provider.append_messages("c", talk(1, f"n{n}-")) for n in range(20))
@@ -88,9 +92,7 @@ class DeadlineChecks(Checks):
     async def test_closes_in_time(self, store: Store) -> None:
         """`close` ends within the deadline while calls hang."""
         assert store.target.stall is not None
-        free, provider = await store.open(), await store.open(operation_timeout=0.5)
-        done(await free.store_messages("c", talk(1)))
-        await whole(provider)
+        provider = await _hasty(store, 0.5)
         async with store.target.stall():
             hanging = asyncio.ensure_future(provider.append_messages("c", talk(1, "n")))
             await asyncio.sleep(0.05)
@@ -104,22 +106,19 @@ class DeadlineChecks(Checks):
     async def test_goes_on_after_a_stall(self, store: Store) -> None:
         """After a stall the provider goes on, and a retry of what was lost adds it once."""
         assert store.target.stall is not None
-        free, provider = await store.open(), await store.open(operation_timeout=0.3)
-        done(await free.store_messages("c", talk(1)))
+        provider = await _hasty(store, 1)
         async with store.target.stall():
             with pytest.raises(MemoryConnectionError):
                 await provider.append_messages("c", talk(2, "n"))
         await _until_it_answers(provider)
-        done(await provider.append_messages("c", talk(2, "n")))
-        assert ids((await whole(free)).messages) == ["m0", "n0", "n1"]
+        await _appended(provider, talk(2, "n"))
+        assert ids((await whole(await store.open())).messages) == ["m0", "n0", "n1"]
 
     @needs("outage")
     async def test_away(self, store: Store) -> None:
         """While the store is away, every method raises `MemoryConnectionError` in time, and health says so."""
         assert store.target.outage is not None
-        free, provider = await store.open(), await store.open(operation_timeout=0.5)
-        done(await free.store_messages("c", talk(1)))
-        await whole(provider)
+        provider = await _hasty(store, 0.5)
         calls = {name: call for name, call in OPERATIONS.items() if name != "open"}  # it is open already
         async with store.target.outage():
             with Stopwatch() as watch:
@@ -136,23 +135,55 @@ class DeadlineChecks(Checks):
     async def test_recovers(self, store: Store) -> None:
         """Once the store is back, the provider works again by itself."""
         assert store.target.outage is not None
-        provider = await store.open(operation_timeout=1)
-        done(await provider.store_messages("c", talk(1)))
+        provider = await _hasty(store, 2)
         for n in range(1, 3):
             async with store.target.outage():
                 with pytest.raises(MemoryConnectionError):
                     await provider.append_messages("c", talk(1, start=n))
             await _until_it_answers(provider)
-            done(await provider.append_messages("c", talk(1, start=n)))
-        assert list((await whole(provider)).messages) == talk(3)
+            await _appended(provider, talk(1, start=n))
+        assert list((await whole(await store.open())).messages) == talk(3)
 
 
 async def _append(provider: BackendProvider) -> None:
     done(await provider.append_messages("c", talk(1, "n")))
 
 
+async def _hasty(store: Store, seconds: float) -> BackendProvider:
+    """A provider with that deadline, in use already, on a store with one conversation of one message.
+
+    Its first use may take longer than that: it has more to do than what is checked then.
+    """
+    done(await (await store.open()).store_messages("c", talk(1)))
+    latest = time.monotonic() + LATE
+    while True:
+        try:
+            provider = await store.open(operation_timeout=seconds)
+            await whole(provider)
+        except MemoryConnectionError:
+            if time.monotonic() > latest:
+                raise
+            await asyncio.sleep(0.05)
+        else:
+            return provider
+
+
+async def _appended(provider: BackendProvider, messages: list[Message]) -> None:
+    """Append within the deadline; a busy machine, and nothing else, excuses a second try."""
+    watch = Stopwatch()
+    while True:
+        try:
+            with watch:
+                done(await provider.append_messages("c", messages))
+        except MemoryConnectionError:
+            if watch.late < GRACE / 2:
+                raise
+        else:
+            return
+
+
 async def _until_it_answers(provider: BackendProvider) -> None:
-    latest = time.monotonic() + min(20, PATIENCE / 2)
+    latest = time.monotonic() + LATE
     while not (await provider.health_check())["healthy"]:
         assert time.monotonic() < latest, "the provider does not recover"
         await asyncio.sleep(0.05)
