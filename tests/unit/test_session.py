@@ -136,22 +136,25 @@ def test_without_auto_store_nothing_is_written_until_asked():
 
 def test_a_cancelled_turn_is_kept():
     """A caller who is cancelled while something is recorded finds it stored, and is cancelled all the same."""
+    begun, cancelled = asyncio.Event(), asyncio.Event()
 
     class Slow(InMemoryBackend):
         waits = True
 
         async def append(self, write):
-            await asyncio.sleep(0.2)
+            begun.set()
+            await cancelled.wait()
             return await super().append(write)
 
     async def use():
         provider = BackendProvider(Slow())
         async with session(provider) as one:
             recording = asyncio.ensure_future(one.record(talk(2)))
-            await asyncio.sleep(0.05)
-            recording.cancel()
-            await asyncio.sleep(0.05)
-            recording.cancel()
+            await begun.wait()
+            for _ in range(2):
+                recording.cancel()
+                await asyncio.sleep(0.05)
+            cancelled.set()
             with pytest.raises(asyncio.CancelledError):
                 await recording
             assert one.unsaved == ()
@@ -582,12 +585,12 @@ def test_a_lease_is_kept_as_long_as_the_session():
 
     async def use():
         provider = store()
-        async with session(provider, lease=0.3) as one:
-            await asyncio.sleep(0.7)
+        async with session(provider, lease=1) as one:
+            await asyncio.sleep(2.2)
             with pytest.raises(MemoryConflictError):
                 await provider.acquire_lease("c", 1)
             one._holder._beat.cancel()
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(1.1)
             other = await provider.acquire_lease("c", 5)
             with pytest.raises(MemoryConflictError):
                 await one.record(talk(1))
