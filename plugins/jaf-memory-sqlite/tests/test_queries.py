@@ -3,8 +3,8 @@
 import asyncio
 import re
 import threading
-import time
 from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
 
 import pytest
 from jaf_memory_sqlite import nearby, queries, reading, writing
@@ -193,8 +193,9 @@ def threads(monkeypatch):
     return seen
 
 
-def test_little_is_read_at_once(use, threads):
+def test_little_is_read_at_once(use, threads, monkeypatch):
     """Little is read in the caller's thread, also at the end of a long conversation; much is not."""
+    monkeypatch.setattr(nearby, "SLOW", 60)  # reads are slow on a busy machine, too
 
     async def work(provider):
         done(await provider.store_messages("small", talk(20)))
@@ -219,21 +220,24 @@ def test_little_is_read_at_once(use, threads):
 
 def test_a_slow_disk_is_left_to_the_thread(use, threads, monkeypatch):
     """After two slow reads reads go to the thread for a while, so that a slow disk does not hold up the loop."""
-    monkeypatch.setattr(nearby, "PAUSE", 0.2)
+    now = 0.0
+    monkeypatch.setattr(nearby, "time", SimpleNamespace(monotonic=lambda: now))  # a busy machine is slow, too
 
     async def work(provider):
+        nonlocal now
         done(await provider.store_messages("c", talk(2)))
         original, seconds = reading.little_tail, [0.02, 0, 0.02, 0.02, 0]
 
         def sleepy(*arguments):
-            time.sleep(seconds.pop(0))
+            nonlocal now
+            now += seconds.pop(0)
             return original(*arguments)
 
         monkeypatch.setattr(reading, "little_tail", sleepy)
         for _ in range(6):
             assert len(await provider.get_recent_messages("c")) == 2
         assert threads == [*["MainThread"] * 4, "reader", "reader"]
-        await asyncio.sleep(0.25)
+        now += nearby.PAUSE
         assert len(await provider.get_recent_messages("c")) == 2
         assert threads[6:] == ["MainThread"]
 
