@@ -80,7 +80,7 @@ def test_tls_refuses(tls_server, certificates, host, authority):
     with pytest.raises(MemoryConnectionError, match="certificate was not accepted") as caught:
         asyncio.run(works_with(host=host, port=tls_server.port, ssl=True, **tls_settings(certificates, authority)))
     assert not caught.value.retryable
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 4  # with a second try it would be 5
 
 
 def test_users(guarded_server):
@@ -102,7 +102,7 @@ def test_wrong_password(guarded_server, settings):
     assert not caught.value.retryable
     assert "user name" in str(caught.value)
     assert "wrong" not in f"{caught.value!r} {caught.value.__cause__!r}"
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 4  # with a second try it would be 5
 
 
 def test_files_are_missing(tls_server, tmp_path):

@@ -53,7 +53,7 @@ def test_failover(group, prefix):
         before = group.master()
         before.kill()
         await load.settled()
-        assert group.master() is not before
+        redis_servers.wait_until(lambda: group.master() is not before, "a sentinel that has heard of the new master")
         await asyncio.to_thread(before.start)
         await load.settled()
 
@@ -106,7 +106,7 @@ def test_too_few_replicas(server7, prefix):
 
     async def main():
         config = RedisConfig(
-            port=server7.port, key_prefix=prefix, min_replicas=1, min_replicas_timeout=0.05, operation_timeout=0.5
+            port=server7.port, key_prefix=prefix, min_replicas=1, min_replicas_timeout=0.05, operation_timeout=2.0
         )
         async with await create_redis_provider(config) as provider:
             with pytest.raises(MemoryConnectionError, match="0 of 1 replicas") as caught:
@@ -149,7 +149,7 @@ def test_hung_server(server7, prefix):
 
     async def main():
         config = RedisConfig(
-            port=server7.port, key_prefix=prefix, socket_timeout=0.3, min_replicas_timeout=0.1, operation_timeout=1.0
+            port=server7.port, key_prefix=prefix, socket_timeout=1.5, min_replicas_timeout=0.1, operation_timeout=5.0
         )
         async with await create_redis_provider(config) as provider:
             await provider.store_messages("c", [])
@@ -170,7 +170,7 @@ def test_demoted_master(prefix):
 
     async def main(server, other):
         async with await create_redis_provider(
-            RedisConfig(port=server.port, key_prefix=prefix, operation_timeout=0.6)
+            RedisConfig(port=server.port, key_prefix=prefix, operation_timeout=2.0)
         ) as provider:
             await provider.store_messages("c", [])
             server.command("REPLICAOF", "127.0.0.1", other)
