@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -21,6 +22,9 @@ from services import postgres_servers as servers
 
 CONVERSATIONS = 4
 """Conversations that the writers share."""
+
+LEAST = 100
+"""Appends that a load has acknowledged, before it says anything."""
 
 
 @dataclass
@@ -69,6 +73,9 @@ class Load:
         await asyncio.sleep(0.3)
         await trouble()
         await asyncio.sleep(0.5)
+        end = time.monotonic() + servers.PATIENCE
+        while self._outcome.acknowledged <= LEAST and time.monotonic() < end:  # noqa: ASYNC110  (on a slow machine)
+            await asyncio.sleep(0.05)
         self._stopped = True
         await asyncio.gather(*tasks)
         await self._judge()
@@ -118,13 +125,19 @@ async def killed_backends(server: servers.Server, table: str, rounds: int) -> Ou
 
     async def trouble() -> None:
         for _ in range(rounds):
-            pids = await asyncio.to_thread(_backends, server)
-            os.kill(random.choice(pids), signal.SIGKILL)
+            await asyncio.to_thread(_kill_one, server)
             await asyncio.to_thread(_backends, server)  # back when this answers
             await asyncio.sleep(0.2)
 
     async with provider:
         return await Load(provider).during(trouble)
+
+
+def _kill_one(server: servers.Server) -> None:
+    while True:
+        with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+            os.kill(random.choice(_backends(server)), signal.SIGKILL)
+            return
 
 
 def _backends(server: servers.Server) -> list[int]:

@@ -51,7 +51,7 @@ def test_a_standby(table):
         config = PostgresConfig(connection_string=primary.url(), table_name=table)
         async with await create_postgres_provider(config) as one:
             await one.store_messages("c", [Message("user", "x")])
-        config = PostgresConfig(connection_string=standby.url(), table_name=table, operation_timeout=1.0)
+        config = PostgresConfig(connection_string=standby.url(), table_name=table, operation_timeout=3.0)
         async with await create_postgres_provider(config) as other:
             assert len(await other.get_recent_messages("c")) == 1
             health = await other.health_check()
@@ -69,7 +69,7 @@ def test_an_unreachable_server_is_an_answer(table):
     """`health_check` of a server that went away answers `healthy: False` with a reason and no secret."""
 
     async def main(server):
-        config = PostgresConfig(connection_string=server.url(), table_name=table, operation_timeout=1.0)
+        config = PostgresConfig(connection_string=server.url(), table_name=table)
         async with await create_postgres_provider(config) as provider:
             server.stop()
             return await provider.health_check()

@@ -129,7 +129,7 @@ def test_a_server_without_tls(postgres, table):
     assert asyncio.run(encrypted(postgres, table, "sslmode=prefer")) is False
     for settings in ({"ssl": "require"}, {"ssl": True}):
         with pytest.raises(MemoryConnectionError, match="offers no TLS"):
-            asyncio.run(encrypted(postgres, table, "", operation_timeout=0.5, **settings))
+            asyncio.run(encrypted(postgres, table, "", operation_timeout=2.0, **settings))
 
 
 def test_a_missing_file_is_named_as_such(right_name, table):
