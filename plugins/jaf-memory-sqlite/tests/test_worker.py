@@ -75,13 +75,14 @@ def test_waves_are_committed_together(use, commits):
 
     async def work(provider):
         async def task(number):
-            for round_ in range(20):
+            for round_ in range(100):
                 done(await provider.append_messages(f"c{number}", talk(1, f"r{round_}-"), create=True))
 
         await asyncio.gather(*map(task, range(16)))
 
     use(work)
-    assert commits.count(16) >= 15
+    # By chance about half of them; a moment in which the machine stands still costs a few.
+    assert commits.count(16) >= 75
 
 
 def test_a_refusal_is_ones_own(use):
