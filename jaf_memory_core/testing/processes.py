@@ -15,11 +15,11 @@ from pathlib import Path
 from types import FunctionType, TracebackType
 from typing import Any
 
-from jaf_memory_core.testing import worker
+from jaf_memory_core.testing import store, worker
 from jaf_memory_core.testing.target import Target
 
-PATIENCE = 90.0
-"""Seconds after which a process is ended."""
+PATIENCE = 0.75 * store.PATIENCE
+"""Seconds after which a process is ended: before the check is, so that it says why."""
 
 
 class _Pickler(pickle.Pickler):
