@@ -301,7 +301,7 @@ STATUSES = [
 @pytest.mark.parametrize(("status", "arguments", "said"), STATUSES, ids=lambda value: str(value)[:40])
 def test_exit_statuses(sampled, status, arguments, said):
     """Each way to end has its status, one line on standard error that says why, and no stack trace."""
-    ran = sampled.given(JAF_UNREACHABLE_OPERATION_TIMEOUT=0.3).run(*arguments, status=status)
+    ran = sampled.given(JAF_UNREACHABLE_OPERATION_TIMEOUT=1).run(*arguments, status=status)
     pattern = said if "|" in said else re.escape(said)
     assert re.search(pattern, ran.err + (ran.out if not arguments else ""))
 
@@ -532,7 +532,7 @@ UNHEALTHY = {
     "wrong value": ({"JAF_SQLITE_TTL": "soon"}, "JAF_SQLITE_TTL holds 'soon'; allowed: a number"),
     "broken plugin": ({"JAF_MEMORY_TYPE": "broken"}, "(sample-providers 1.5) does not load"),
     "missing plugin": ({"JAF_MEMORY_PLUGINS": "redactor"}, "there is no plugin 'redactor'"),
-    "unreachable": ({"JAF_MEMORY_TYPE": "unreachable", "JAF_UNREACHABLE_OPERATION_TIMEOUT": "0.3"}, "reached"),
+    "unreachable": ({"JAF_MEMORY_TYPE": "unreachable", "JAF_UNREACHABLE_OPERATION_TIMEOUT": "1"}, "reached"),
     "no such folder": ({"JAF_SQLITE_PATH": "/nowhere/at/all.db"}, "/nowhere/at"),
 }
 

@@ -187,7 +187,8 @@ def test_one_loop_after_another(server, prefix):
     assert asyncio.run(first())
     assert asyncio.run(later())
     asyncio.run(last())
-    redis_servers.wait_until(lambda: clients_of(server) == clients, "connections to be closed")
+    # Fewer, if one of an earlier test was about to be closed.
+    redis_servers.wait_until(lambda: clients_of(server) <= clients, "connections to be closed")
 
 
 def clients_of(server):
