@@ -16,7 +16,7 @@ from pathlib import Path
 from services import absent, in_ci
 from services.ports import free_port
 
-PATIENCE = 30
+PATIENCE = 90
 """Seconds within which a server must answer, or a group of servers must agree."""
 
 

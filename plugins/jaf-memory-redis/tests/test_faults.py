@@ -24,9 +24,12 @@ async def kill_repeatedly(load, server):
     await load.settled()
 
 
-@pytest.mark.parametrize("fsync", ["always", "everysec"])
+@pytest.mark.parametrize("fsync", ["always", "no"])
 def test_killed_server(fsync):
-    """A server with an append-only file that is killed under eight writers loses and doubles nothing."""
+    """A server with an append-only file that is killed under eight writers loses and doubles nothing.
+
+    With `everysec` it may: while the system is still busy with the last second's file, Redis answers before it writes.
+    """
 
     async def main(server):
         async with await create_redis_provider(RedisConfig(port=server.port)) as provider:
