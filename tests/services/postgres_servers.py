@@ -25,7 +25,7 @@ from services.ports import free_port
 PASSWORD = "pg-secret-7391"
 """Password of the role `jaf` on every server."""
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds that a server may take to start or to stop."""
 
 FAST = {
