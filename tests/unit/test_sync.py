@@ -36,9 +36,20 @@ def provider():
         yield door
 
 
+_earlier = set()
+
+
+@pytest.fixture(autouse=True)
+def earlier():
+    """Note which threads there are: a test of another file may have left some of ours."""
+    _earlier.update(threading.enumerate())
+    yield
+    _earlier.clear()
+
+
 def threads():
-    """How many private loops run."""
-    return sum(thread.name == "jaf-memory" for thread in threading.enumerate())
+    """How many private loops run, of this test."""
+    return sum(thread.name == "jaf-memory" for thread in set(threading.enumerate()) - _earlier)
 
 
 def test_every_method_is_there():

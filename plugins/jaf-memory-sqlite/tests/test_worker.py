@@ -17,6 +17,16 @@ from jaf_memory_core.testing.deadlines import GRACE, Stopwatch
 from jaf_memory_core.testing.expect import done, refused, whole
 from jaf_memory_core.testing.samples import ids, talk
 
+_earlier = set()
+
+
+@pytest.fixture(autouse=True)
+def earlier():
+    """Note which threads there are: a test of another file may have left some of ours."""
+    _earlier.update(threading.enumerate())
+    yield
+    _earlier.clear()
+
 
 @pytest.fixture
 def commits(monkeypatch):
@@ -289,8 +299,8 @@ def test_many_loops(path):
 
 
 def workers():
-    """Threads of ours."""
-    return [thread for thread in threading.enumerate() if thread.name.startswith("jaf-memory-sqlite")]
+    """Threads of ours, of this test."""
+    return [one for one in set(threading.enumerate()) - _earlier if one.name.startswith("jaf-memory-sqlite")]
 
 
 def test_close_does_what_waits(path):
