@@ -17,7 +17,7 @@ def run_demo(folder, **environment):
     command = [sys.executable, "-W", "error", str(DEMO), "--folder", str(folder)]
     inherited = {name: text for name, text in os.environ.items() if not name.startswith("JAF_")}
     environment = {**inherited, "COLUMNS": "80", "PYTHONIOENCODING": "utf-8", **environment}
-    return subprocess.run(command, check=False, capture_output=True, encoding="utf-8", env=environment, timeout=60)
+    return subprocess.run(command, check=False, capture_output=True, encoding="utf-8", env=environment, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_what_it_proposes_works(shown):
     assert [re.split("[ /]", command)[0] for command in commands[:1]] == ["export"]
     assert [shlex.split(command)[1] for command in commands[1:]] == ["list", "show", "doctor"]
     ran = subprocess.run(
-        ["bash", "-e", "-c", "\n".join(commands)], check=False, capture_output=True, encoding="utf-8", timeout=60
+        ["bash", "-e", "-c", "\n".join(commands)], check=False, capture_output=True, encoding="utf-8", timeout=300
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "user-123:support:2024-01-15" in ran.stdout

@@ -61,7 +61,7 @@ def run_lines(block, monkeypatch):
             for word in words[1:]:
                 monkeypatch.setenv(*word.split("=", 1))
         elif words[:1] == ["jaf-memory"]:
-            ran = subprocess.run(["bash", "-c", line], check=False, capture_output=True, text=True, timeout=60)
+            ran = subprocess.run(["bash", "-c", line], check=False, capture_output=True, text=True, timeout=300)
             assert ran.returncode == 0, f"{line}\n{ran.stdout}{ran.stderr}"
         elif words[:2] == ["python3", "dev.py"]:
             known = {name or function for name, function in SESSION.findall((ROOT / "noxfile.py").read_text())}

@@ -50,7 +50,7 @@ class Program:
     def run(self, *arguments, status=0, text=""):
         """Run it to its end, which must have that status, and return what it wrote."""
         with self.start(*arguments, stdin=subprocess.PIPE) as process:
-            out, err = process.communicate(text, timeout=120)
+            out, err = process.communicate(text, timeout=300)
         assert process.returncode == status, f"ended with {process.returncode}\n{out}\n{err}"
         assert "Traceback" not in err, err
         return Ran(out, err)

@@ -31,7 +31,7 @@ async def meanwhile(environ, job):
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", OTHER, json.dumps(environ), job), stderr=subprocess.PIPE
     )
-    _, errors = await asyncio.wait_for(child.communicate(), 60)
+    _, errors = await asyncio.wait_for(child.communicate(), 300)
     assert child.returncode == 0, errors.decode()
 
 

@@ -96,7 +96,7 @@ class House:
 
 def check(command, **options):
     """Run a command that has to end well, and return what it writes."""
-    done = subprocess.run([*map(str, command)], check=False, capture_output=True, text=True, timeout=120, **options)
+    done = subprocess.run([*map(str, command)], check=False, capture_output=True, text=True, timeout=300, **options)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
