@@ -97,7 +97,7 @@ def test_an_interrupted_copy_goes_on(program, tmp_path):
     program.run("import", write(tmp_path / "many.jsonl", *talks))
     target = tmp_path / "target.db"
     copying = ("copy", "--to", "sqlite", "--to-set", f"path={target}", "--json")
-    with program.start(*copying) as process:
+    with program.start(*copying, preexec_fn=interruptible) as process:
         wait_for(lambda: size(tmp_path / "target.db-wal") > 200_000)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=300)
@@ -107,6 +107,11 @@ def test_an_interrupted_copy_goes_on(program, tmp_path):
     assert (done["conversations"], done["verified"]) == (4000, 4000)
     assert 0 < done["already_copied"] < 4000
     assert done["messages_added"] + done["already_copied"] == 4000
+
+
+def interruptible():
+    """Let Ctrl-C end the program, also where the tests run in the background of a shell, which has it ignored there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def size(path):
@@ -327,7 +332,7 @@ def test_a_reader_that_goes_is_no_error(filled):
 
 def test_ctrl_c_ends_with_130(sampled):
     """Ctrl-C ends the program with status 130 and one line."""
-    with sampled.start("--type", "sleepy", "list") as process:
+    with sampled.start("--type", "sleepy", "list", preexec_fn=interruptible) as process:
         wait_for((sampled.folder / "asleep").exists)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=300)
