@@ -8,8 +8,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from jaf_memory_core.deadline import Deadline
 from jaf_memory_core.errors import MemoryConfigurationError, MemoryConnectionError, MemoryError
-from jaf_memory_core.guard import Deadline
 from jaf_memory_core.protocol import ManagedMemoryProvider, MemoryProvider
 from jaf_memory_core.provider import BackendProvider, opened
 from jaf_memory_core.settings import CoreSettings, ProviderConfig, load

@@ -6,11 +6,9 @@ import asyncio
 import logging
 import os
 import random
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import count
-from types import TracebackType
 from typing import Any, TypeVar
 
 from msgspec import Struct
@@ -18,6 +16,7 @@ from msgspec.structs import replace
 
 from jaf_memory_core.backend import Backend
 from jaf_memory_core.conversations import MemoryQuery
+from jaf_memory_core.deadline import Deadline
 from jaf_memory_core.errors import MemoryConnectionError, MemoryError
 from jaf_memory_core.records import Record
 
@@ -61,47 +60,13 @@ class OperationEvent(Struct, frozen=True):
 Observer = Callable[[OperationEvent], None]
 
 
-class Deadline:
-    """Cancels the running task after so many seconds, and says so; `asyncio.timeout` is not in Python 3.10."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self.expired = False
-
-    def __enter__(self) -> Deadline:
-        loop = asyncio.get_running_loop()
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101  (a coroutine runs in a task)
-        self._task = task
-        if sys.version_info >= (3, 11):
-            self._cancelling = task.cancelling()
-        self._timer = loop.call_later(self._seconds, self._expire)
-        return self
-
-    def _expire(self) -> None:
-        self.expired = True
-        self._task.cancel(msg=self)
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
-    ) -> None:
-        self._timer.cancel()
-        if not self.expired:
-            return
-        if sys.version_info >= (3, 11):
-            ours = self._task.uncancel() <= self._cancelling
-        else:
-            ours = error is not None and error.args == (self,)
-        if ours and isinstance(error, asyncio.CancelledError):
-            raise TimeoutError from error
-
-
 class Guard:
     """Runs every operation of one backend, for a provider and for all its `for_user` views."""
 
     def __init__(self, backend: Backend, *, operation_timeout: float, observers: Sequence[Observer] = ()) -> None:
         self.backend = backend
         self.operation_timeout = operation_timeout
+        self.failures: tuple[type[Exception], ...] = (MemoryError, *backend.driver_errors)
         self._observers = tuple(observers)
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -188,12 +153,16 @@ class Guard:
         finally:
             await _close_source(source)
 
+    def is_ready(self) -> bool:
+        """Whether the backend is open on this loop; refuses as `check` does."""
+        self.check()
+        return asyncio.get_running_loop() is self._loop
+
     async def ready(self) -> None:
         """Open the backend on this loop if it is not yet; refuse what must not go on."""
-        self.check()
-        loop = asyncio.get_running_loop()
-        if loop is self._loop:
+        if self.is_ready():
             return
+        loop = asyncio.get_running_loop()
         if self.backend.loop_bound:
             await self._move_to(loop)
         else:
@@ -263,39 +232,40 @@ class _Attempt:
     async def until_done(self, call: Callable[[], Awaitable[T]], deadline: Deadline) -> T:
         for tries in count(1):
             try:
-                await self._opened()
-                return await self.once(call)
-            except MemoryError as error:
+                if not self._guard.is_ready():
+                    await self._opened()
+                self.count += 1
+                return await call()
+            except self._guard.failures as error:
+                problem = self._problem(error)
                 # In Python 3.10 a time-out of the driver may swallow the deadline's cancellation.
-                if deadline.expired or not self._again(error):
-                    raise
-                self._last = error
+                if deadline.expired or not self._again(problem):
+                    raise problem from problem.__cause__ if problem is error else error
+                self._last = problem
             await asyncio.sleep(random.uniform(0.5, 1.0) * min(1.0, 0.02 * 2 ** min(tries, 10)))  # noqa: S311
         raise AssertionError("the deadline ends it")
 
     async def _opened(self) -> None:
-        backend = self._guard.backend
         try:
             await self._guard.ready()
-        except backend.driver_errors as error:
-            problem = self._translated(error)
+        except self._guard.backend.driver_errors as error:
+            problem = self._problem(error)
             problem.outcome = "not_applied"  # nothing of the operation was sent yet
             raise problem from error
 
     async def once(self, call: Callable[[], Awaitable[T]]) -> T:
-        backend = self._guard.backend
         self.count += 1
         try:
             return await call()
-        except MemoryError as error:
-            error.provider = error.provider or backend.name
-            raise
-        except backend.driver_errors as error:
-            raise self._translated(error) from error
+        except self._guard.failures as error:
+            problem = self._problem(error)
+            raise problem from problem.__cause__ if problem is error else error
 
-    def _translated(self, error: Exception) -> MemoryError:
-        problem = self._guard.backend.translate(error, self._operation)
-        problem.provider = problem.provider or self._guard.backend.name
+    def _problem(self, error: Exception) -> MemoryError:
+        """The error as ours, with the provider's name."""
+        backend = self._guard.backend
+        problem = error if isinstance(error, MemoryError) else backend.translate(error, self._operation)
+        problem.provider = problem.provider or backend.name
         return problem
 
     def _again(self, error: MemoryError) -> bool:

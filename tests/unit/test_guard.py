@@ -19,8 +19,8 @@ from jaf_memory_core import (
     Success,
 )
 from jaf_memory_core.backends.in_memory import InMemoryBackend
+from jaf_memory_core.deadline import Deadline
 from jaf_memory_core.errors import MemoryNotFoundError
-from jaf_memory_core.guard import Deadline
 from jaf_memory_core.testing.deadlines import GRACE, Stopwatch
 from jaf_memory_core.testing.samples import ids, talk
 
@@ -378,7 +378,7 @@ class TestDeadline:
             async def work():
                 with Deadline(0.02) as deadline:
                     task = asyncio.current_task()
-                    asyncio.get_running_loop().call_at(deadline._timer.when(), task.cancel)
+                    asyncio.get_running_loop().call_at(deadline.ends, task.cancel)
                     await asyncio.sleep(5)
 
             if not hasattr(asyncio.Task, "uncancel"):
@@ -398,6 +398,40 @@ class TestDeadline:
                 await asyncio.sleep(5)
             assert outer.expired
             assert not inner.expired
+
+        asyncio.run(main())
+
+    def test_each_its_own(self):
+        """Deadlines that share a timer end each in its own time, also while others go on or have ended before."""
+
+        async def work(began, seconds, ends):
+            await asyncio.sleep(began)
+            started = time.monotonic()
+            try:
+                with Deadline(0.1):
+                    await asyncio.sleep(seconds)
+            except TimeoutError:
+                ends.append(time.monotonic() - started)
+
+        async def main():
+            ends = []
+            await asyncio.gather(*(work(n * 0.02, 5 if n % 2 else 0.05, ends) for n in range(10)))
+            assert len(ends) == 5
+            assert all(0.09 < end < 0.35 for end in ends)
+
+        asyncio.run(main())
+
+    def test_one_timer(self):
+        """Any number of deadlines of one length keep one timer, and it keeps none of them."""
+
+        async def main():
+            timers = set()
+            for _ in range(100):
+                with Deadline(30) as deadline, Deadline(60):
+                    await asyncio.sleep(0)
+                timers.add(deadline._timer)
+            assert len(timers) == 1
+            assert not deadline._timer._running
 
         asyncio.run(main())
 

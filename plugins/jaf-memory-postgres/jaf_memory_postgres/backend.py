@@ -13,8 +13,8 @@ import asyncpg
 
 from jaf_memory_core.backend import Backend
 from jaf_memory_core.conversations import MemoryQuery
+from jaf_memory_core.deadline import Deadline
 from jaf_memory_core.errors import MemoryConnectionError, MemoryError, MemoryStorageError
-from jaf_memory_core.guard import Deadline
 from jaf_memory_core.records import Amend, Fork, Page, Ping, Record, Revise, Stamp, Stats, Tail, Truncate, Write
 from jaf_memory_core.results import WriteResult
 from jaf_memory_core.upkeep import Adopted

@@ -1,0 +1,109 @@
+"""`Deadline`: how long something may take. All that are of one length share a timer."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from types import TracebackType
+
+
+class Deadline:
+    """Cancels the running task after so many seconds, and says so; `asyncio.timeout` is not in Python 3.10.
+
+    Attributes:
+        expired: whether it has cancelled the task.
+        ends: when it does, by the event loop's clock; once it has begun.
+    """
+
+    __slots__ = ("_cancelling", "_seconds", "_task", "_timer", "ends", "expired")
+
+    ends: float
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.expired = False
+
+    def __enter__(self) -> Deadline:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  (a coroutine runs in a task)
+        self._task = task
+        if sys.version_info >= (3, 11):
+            self._cancelling = task.cancelling()
+        self._timer = _timer(self._seconds)
+        self._timer.start(self)
+        return self
+
+    def expire(self) -> None:
+        """Cancel the task now."""
+        self.expired = True
+        self._task.cancel(msg=self)
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        if not self.expired:
+            self._timer.stop(self)
+            return
+        if sys.version_info >= (3, 11):
+            ours = self._task.uncancel() <= self._cancelling
+        else:
+            ours = error is not None and error.args == (self,)
+        if ours and isinstance(error, asyncio.CancelledError):
+            raise TimeoutError from error
+
+
+class _Timer:
+    """The deadlines of one length on one event loop: they end in the order in which they begin.
+
+    A timer of the loop's for each of them would cost an operation more than its deadline is worth. This one rings
+    about once in that time, and not at all where nothing has begun since.
+    """
+
+    __slots__ = ("_handle", "_running", "_seconds", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        self.loop = loop
+        self._seconds = seconds
+        self._running: dict[Deadline, None] = {}  # a dict keeps their order, and lets any of them go at once
+        self._handle: asyncio.TimerHandle | None = None
+
+    def start(self, deadline: Deadline) -> None:
+        deadline.ends = self.loop.time() + self._seconds
+        self._running[deadline] = None
+        if self._handle is None:
+            self._handle = self.loop.call_at(deadline.ends, self._ring)
+
+    def stop(self, deadline: Deadline) -> None:
+        del self._running[deadline]
+
+    def _ring(self) -> None:
+        self._handle = None
+        now = self.loop.time()
+        for deadline in tuple(self._running):
+            if deadline.ends > now:
+                self._handle = self.loop.call_at(deadline.ends, self._ring)
+                break
+            del self._running[deadline]
+            deadline.expire()
+
+
+class _Here(threading.local):
+    """The timers of the event loop that this thread ran last, by their seconds."""
+
+    def __init__(self) -> None:
+        self.timers: dict[float, _Timer] = {}
+
+
+_here = _Here()
+
+
+def _timer(seconds: float) -> _Timer:
+    loop = asyncio.get_running_loop()
+    timer = _here.timers.get(seconds)
+    if timer is None or timer.loop is not loop:
+        # What still runs on another loop keeps its timer, which that loop and the deadlines hold.
+        timer = _Timer(loop, seconds)
+        _here.timers = {length: one for length, one in _here.timers.items() if one.loop is loop}
+        _here.timers[seconds] = timer
+    return timer
