@@ -98,7 +98,12 @@ def batch(
 
 
 def _messages(messages: Any) -> tuple[Message, ...]:
-    if not isinstance(messages, list | tuple | Sequence) or isinstance(messages, str | bytes):
+    kind = type(messages)
+    if (
+        kind is not list
+        and kind is not tuple
+        and (not isinstance(messages, Sequence) or isinstance(messages, str | bytes))
+    ):
         raise MemoryInvalidInputError(f"messages must be a list of Message, not a {type(messages).__name__}")
     for item in messages:
         if not isinstance(item, Message):
@@ -117,9 +122,10 @@ def _is_plain(message: Message) -> bool:
 
 
 def _check_sizes(bodies: tuple[bytes, ...], config: ProviderConfig, *, whole: bool) -> None:
-    total = 0
+    total = sum(map(len, bodies))
+    if total <= config.max_message_bytes and total <= config.max_call_bytes:
+        return
     for index, body in enumerate(bodies):
-        total += len(body)
         if len(body) > config.max_message_bytes:
             raise MemoryInvalidInputError(
                 f"messages[{index}] has {len(body)} bytes, allowed are {config.max_message_bytes}; "

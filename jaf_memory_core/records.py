@@ -82,7 +82,7 @@ class Write(Struct, frozen=True):
         ttl: seconds, for a conversation that this write makes.
         max_messages: the cap; the newest stay.
         dropped: how many messages the cut to `max_messages` took from the batch.
-        incarnation: for a conversation that this write makes.
+        incarnation: for a conversation that this write makes; not used without `create`.
         origin: times for a conversation that this write makes.
     """
 

@@ -195,11 +195,11 @@ class _Checked(StructMeta):
     """Lets pydantic check the arguments of a constructor; decoding from a store does not come through here."""
 
     def __call__(cls, /, *args: Any, **fields: Any) -> Any:  # noqa: N805  (of a metaclass)
+        check = cls.__dict__.get("_check") or _build_check(cls)
         if args:
             fields = _named(cls, args, fields)
         if fields.get("message_id", "") is None:
             del fields["message_id"]  # other engines write `None` where there is no id yet
-        check = cls.__dict__.get("_check") or _build_check(cls)
         try:
             fields = check(fields)
         except ValidationError as error:
@@ -220,10 +220,12 @@ class _Checked(StructMeta):
 
 
 def _named(cls: Any, args: tuple[Any, ...], fields: dict[str, Any]) -> dict[str, Any]:
-    names = [name for name in cls.__struct_fields__ if name != "further"]
-    if len(args) > len(names) or fields.keys() & set(names[: len(args)]):
+    names = cls._names
+    named = dict(zip(names, args, strict=False))
+    if len(args) > len(names) or not fields.keys().isdisjoint(named):
         raise TypeError(f"{cls.__name__}() takes each of {', '.join(names)} once")
-    return dict(zip(names, args, strict=False)) | fields
+    named.update(fields)
+    return named
 
 
 def _build_check(cls: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -240,6 +242,7 @@ def _build_check(cls: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
         config=core_schema.CoreConfig(strict=True, hide_input_in_errors=True),
     )
     check = SchemaValidator(schema).validate_python
+    type.__setattr__(cls, "_names", tuple(fields))
     type.__setattr__(cls, "_known", frozenset(fields))
     type.__setattr__(cls, "_check", staticmethod(check))
     return check

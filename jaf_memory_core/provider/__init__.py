@@ -31,7 +31,7 @@ from jaf_memory_core.guard import Guard, Observer
 from jaf_memory_core.messages import Message
 from jaf_memory_core.processors import Chain, Processor
 from jaf_memory_core.provider.continuing import Continuing
-from jaf_memory_core.records import Amend, Origin, Page, Record, Stats, Tail, Truncate, Write
+from jaf_memory_core.records import Amend, Origin, Page, Record, Stats, Tail, Truncate, Write, new_incarnation
 from jaf_memory_core.results import Failure, Result, Success, WriteResult
 from jaf_memory_core.settings import ProviderConfig
 from jaf_memory_core.values import FrozenDict
@@ -143,8 +143,7 @@ class BackendProvider(Continuing):
 
         def write() -> list[Write]:
             batch = intake.batch(messages, self.config, self._chain)
-            draft = self._write(conversation_id, batch, metadata, user_id, expected_version)
-            return [replace(draft, replace=True, create=True)]
+            return [self._write(conversation_id, batch, metadata, user_id, expected_version, replace=True, create=True)]
 
         return await self._result("store_messages", write, self.backend.store)
 
@@ -182,8 +181,7 @@ class BackendProvider(Continuing):
 
         def write() -> list[Write]:
             batch = intake.batch(messages, self.config, self._chain, longest=self.config.max_append_messages)
-            draft = self._write(conversation_id, batch, metadata, user_id, expected_version)
-            return [replace(draft, create=create, ttl=intake.checked_ttl(ttl) or draft.ttl)]
+            return [self._write(conversation_id, batch, metadata, user_id, expected_version, create=create, ttl=ttl)]
 
         return await self._result("append_messages", write, self.backend.append, repeatable=not create)
 
@@ -200,8 +198,11 @@ class BackendProvider(Continuing):
         def write() -> list[Write]:
             batch = intake.batch(source.messages, self.config, self._chain, whole=False)
             return [
-                replace(
-                    self._write(source.conversation_id, part, source.metadata, source.user_id, None),
+                self._write(
+                    source.conversation_id,
+                    part,
+                    source.metadata,
+                    source.user_id,
                     create=True,
                     origin=origin,
                 )
@@ -216,7 +217,12 @@ class BackendProvider(Continuing):
         batch: intake.Batch,
         metadata: Mapping[str, Any] | None,
         user_id: str | None,
-        expected_version: int | None,
+        expected_version: int | None = None,
+        *,
+        replace: bool = False,
+        create: bool = False,
+        ttl: float | None = None,
+        origin: Origin | None = None,
     ) -> Write:
         labels = intake.labels(metadata, user_id, self.config, self._chain, scope=self._scope)
         if expected_version is not None:
@@ -228,10 +234,14 @@ class BackendProvider(Continuing):
             metadata=labels.metadata,
             user_id=labels.user_id,
             scope=self._scope,
+            replace=replace,
+            create=create,
             expected_version=expected_version,
-            ttl=self.config.ttl,
+            ttl=self.config.ttl if ttl is None else intake.checked_ttl(ttl),
             max_messages=self.config.max_messages,
             dropped=batch.dropped,
+            incarnation=new_incarnation() if create else "",
+            origin=origin,
         )
 
     async def _result(
@@ -243,12 +253,13 @@ class BackendProvider(Continuing):
         repeatable: bool | None = None,
     ) -> Result:
         try:
-            results = [
-                await self._guard.run(operation, partial(send, request), repeatable=repeatable) for request in write()
-            ]
-            if len(results) == 1:
-                return Success(results[0])
-            return Success(replace(results[-1], added=sum(result.added for result in results)))
+            first, *further = write()
+            result = await self._guard.run(operation, partial(send, first), repeatable=repeatable)
+            for request in further:
+                added = result.added
+                result = await self._guard.run(operation, partial(send, request), repeatable=repeatable)
+                result = replace(result, added=added + result.added)
+            return Success(result)
         except (MemoryConnectionError, MemoryConfigurationError):
             raise
         except MemoryError as error:
