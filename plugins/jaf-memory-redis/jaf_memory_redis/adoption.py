@@ -22,7 +22,7 @@ from jaf_memory_redis import headers, scripts
 from jaf_memory_redis.indexes import ClusterIndexes, Indexes
 from jaf_memory_redis.keys import Keys, server_time
 from jaf_memory_redis.reading import Reader
-from jaf_memory_redis.scripts import Command, call, command
+from jaf_memory_redis.scripts import Command, asked, call, command
 from jaf_memory_redis.settings import RedisConfig
 from jaf_memory_redis.wires import Wire
 
@@ -110,8 +110,8 @@ class Adoption:
         keys: tuple[bytes, ...] = self._keys.conversation(record.conversation_id)
         if self._wire.single:
             keys = self._keys.single(record.conversation_id, record.user_id)
-        sent = msgspec.msgpack.encode({name: value for name, value in request.items() if value is not None})
-        (reply,) = await self._wire.run_all([call(scripts.PUT, keys, sent)])
+        messages = headers.messages_of(record.messages, map(codec.encode, record.messages))
+        (reply,) = await self._wire.run_all([asked(scripts.PUT, keys, request, messages)])
         if reply[0] != b"ok":
             return await self._move(record)
         await self._indexes.settle(record.conversation_id, reply)

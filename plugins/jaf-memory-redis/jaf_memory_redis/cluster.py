@@ -10,7 +10,7 @@ from redis.crc import key_slot
 
 from jaf_memory_redis.opening import Address, Door
 from jaf_memory_redis.refusals import LineError, ServerError
-from jaf_memory_redis.scripts import Command
+from jaf_memory_redis.scripts import Command, Packed
 from jaf_memory_redis.wires import Keeper, Lines, checked, names_of
 
 SLOTS = 16_384
@@ -176,6 +176,10 @@ class ClusterWire:
             if isinstance(reply, ServerError) and reply.code in {"MOVED", "ASK"}:
                 replies[at] = (await self.run(commands[at]))[0]
         return checked(replies)
+
+    async def run_packed(self, packed: Packed) -> list[Any]:
+        """Send commands on one conversation together."""
+        return await self.run_all(packed.commands())
 
     async def _serving(self) -> list[Address]:
         if self._stale:

@@ -30,8 +30,6 @@ def request_of(write: Write) -> dict[str, Any]:
         "ttl": repr(float(ttl)) if ttl is not None and write.create else None,
         "created": moment(origin.created_at) if origin and origin.created_at else None,
         "expires": moment(origin.expires_at) if origin and origin.expires_at else None,
-        "ids": [message.message_id for message in write.messages],
-        "bodies": headers.texts(write.bodies),
         "metadata": headers.pairs(write.metadata) or None,
     }
 

@@ -23,9 +23,9 @@ def pairs(metadata: Mapping[str, Any]) -> list[str]:
     return flat
 
 
-def texts(bodies: Iterable[bytes]) -> list[str]:
-    """Encoded messages as MessagePack strings: Redis' Lua reads no binary ones."""
-    return [body.decode() for body in bodies]
+def messages_of(messages: Iterable[Message], bodies: Iterable[bytes]) -> list[str | bytes]:
+    """Messages as the scripts take them: all ids, and then all bodies."""
+    return [*(message.message_id for message in messages), *bodies]
 
 
 def check_format(found: bytes) -> None:
@@ -79,7 +79,7 @@ def metadata_of(fields: Iterable[tuple[bytes, bytes]]) -> FrozenDict:
 
 
 def request_of(record: Record) -> dict[str, Any]:
-    """What `put.lua` takes of a record."""
+    """What `put.lua` takes of a record, its messages aside."""
     return {
         "id": record.conversation_id,
         "incarnation": record.incarnation,
@@ -91,7 +91,5 @@ def request_of(record: Record) -> dict[str, Any]:
         "owner": record.user_id,
         "first": record.first_position,
         "trimmed": record.trimmed,
-        "ids": [message.message_id for message in record.messages],
-        "bodies": texts(codec.encode(message) for message in record.messages),
         "metadata": pairs(record.metadata),
     }

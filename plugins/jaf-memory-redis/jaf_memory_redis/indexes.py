@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-import msgspec
-
 from jaf_memory_core.errors import MemoryConflictError
 from jaf_memory_core.records import Record
 from jaf_memory_redis import scripts
@@ -25,7 +23,7 @@ from jaf_memory_redis.keys import (
     split_expiry,
     time_of,
 )
-from jaf_memory_redis.scripts import Command, call, command
+from jaf_memory_redis.scripts import Command, asked, call, command
 from jaf_memory_redis.wires import Wire
 
 STEP = 100
@@ -70,11 +68,9 @@ class Indexes:
 
     async def sweep(self, conversation_id: str, owner: str | None, created: str) -> int:
         """Drop entries that point nowhere; 1 if it was this call that did."""
-        request = {"id": conversation_id, "created": created}
-        if owner is not None:
-            request["owner"] = owner
+        request = {"id": conversation_id, "created": created, "owner": owner}
         keys = self.keys.single(conversation_id, owner)
-        (reply,) = await self.wire.run_all([call(scripts.SWEEP, keys, msgspec.msgpack.encode(request))])
+        (reply,) = await self.wire.run_all([asked(scripts.SWEEP, keys, request)])
         swept: int = reply[1]
         return swept
 

@@ -81,9 +81,13 @@ class Keys:
     def _name(self, within: bytes, what: bytes) -> bytes:
         return b"%b{%b}:%b" % (self.prefix, within, what)
 
+    def start(self, conversation_id: str) -> bytes:
+        """What the names of one conversation's keys begin with; of one length for all."""
+        return b"%b{%b}:" % (self.prefix, tag(conversation_id))
+
     def conversation(self, conversation_id: str) -> tuple[bytes, bytes, bytes]:
         """Header, bodies and ids of one conversation."""
-        start = b"%b{%b}:" % (self.prefix, tag(conversation_id))
+        start = self.start(conversation_id)
         return start + b"h", start + b"m", start + b"i"
 
     def owned(self, user_id: str) -> tuple[bytes, bytes]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from jaf_memory_core.errors import MemoryConnectionError, MemoryStorageError
 from jaf_memory_redis import deciding, scripts
 from jaf_memory_redis.keys import Keys, Owners
 from jaf_memory_redis.refusals import ServerError
-from jaf_memory_redis.scripts import Command, Script, call
+from jaf_memory_redis.scripts import Command, Part, Script, asked
 from jaf_memory_redis.settings import RedisConfig
 from jaf_memory_redis.wires import Wire
 
@@ -37,14 +35,15 @@ class Performer:
             wait = ("WAIT", config.min_replicas, int(config.min_replicas_timeout * 1000))
             self._behind = (Command(b"", wait),)
 
-    async def send(self, script: Script, keys: Sequence[bytes], request: Mapping[str, Any]) -> list[Any]:
+    async def send(
+        self, script: Script, keys: Sequence[bytes], request: Mapping[str, Any], messages: Sequence[Part] = ()
+    ) -> list[Any]:
         """Run a script on these keys; its reply.
 
         Raises:
             MemoryConnectionError: it has written, and too few replicas have that.
         """
-        sent = msgspec.msgpack.encode({name: value for name, value in request.items() if value is not None})
-        replies = await self._wire.run(call(script, keys, sent), *self._behind)
+        replies = await self._wire.run(asked(script, keys, request, messages), *self._behind)
         if isinstance(replies[0], ServerError):
             raise replies[0]
         reply: list[Any] = replies[0]
@@ -62,7 +61,13 @@ class Performer:
             )
 
     async def perform(
-        self, script: Script, request: dict[str, Any], *, owner: str | None = None, more: tuple[bytes, ...] = ()
+        self,
+        script: Script,
+        request: dict[str, Any],
+        messages: Sequence[Part] = (),
+        *,
+        owner: str | None = None,
+        more: tuple[bytes, ...] = (),
     ) -> list[Any]:
         """Run a script, with the keys of the owner whom it names, and `more` behind them; its reply.
 
@@ -72,11 +77,13 @@ class Performer:
         conversation_id = request["id"]
         owner = owner or self._owners.guess(conversation_id)
         for _ in range(TRIES):
+            keys: tuple[bytes, ...]
             if self._wire.single:
                 request["guess"] = owner
-                reply = await self.send(script, (*self._keys.single(conversation_id, owner), *more), request)
+                keys = (*self._keys.single(conversation_id, owner), *more)
             else:
-                reply = await self.send(script, self._keys.conversation(conversation_id), request)
+                keys = self._keys.conversation(conversation_id)
+            reply = await self.send(script, keys, request, messages)
             status = reply[0]
             if status == b"owner":
                 owner = reply[1].decode() or None

@@ -5,21 +5,34 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Any
-
-import msgspec
 
 from jaf_memory_core import branches, codec
 from jaf_memory_core.records import Page, Record, Revise, Tail
 from jaf_memory_redis import headers, scripts
 from jaf_memory_redis.keys import Keys, moment, server_time
-from jaf_memory_redis.scripts import Command, call, command
+from jaf_memory_redis.scripts import Command, Form, Part, asked, command
 from jaf_memory_redis.wires import Wire
 
 LARGEST = 1 << 53
 """Lua's numbers are exact up to here; no count of ours comes near it."""
 
 _TAIL = ("f", "inc", "v", "x", "o", "p", "n")
+
+
+@lru_cache(maxsize=64)
+def _tail_form(length: int, limit: int) -> Form:
+    """The commands that read the last `limit` messages, with the header of that moment and the time."""
+    return Form(
+        length,
+        lambda start: (
+            command("HMGET", start + b"h", *_TAIL),
+            command("LRANGE", start + b"m", -limit, -1),
+            command("HMGET", start + b"h", "inc", "v"),
+            Command(start, ("TIME",)),
+        ),
+    )
 
 
 class Reader:
@@ -84,8 +97,7 @@ class Reader:
         return None if page is None else self._known(headers.record_of(page[1], page[2]))
 
     async def _page(self, conversation_id: str, request: Mapping[str, Any]) -> list[Any] | None:
-        sent = msgspec.msgpack.encode({name: value for name, value in request.items() if value is not None})
-        (reply,) = await self._wire.run_all([call(scripts.PAGE, self._keys.conversation(conversation_id), sent)])
+        (reply,) = await self._wire.run_all([asked(scripts.PAGE, self._keys.conversation(conversation_id), request)])
         if reply is None:
             return None
         if reply[0] == b"format":
@@ -94,8 +106,11 @@ class Reader:
         page: list[Any] = reply
         return page
 
-    async def replacements(self, record: Record, revise: Revise) -> dict[str, Any] | None:
+    async def replacements(self, record: Record, revise: Revise) -> tuple[dict[str, Any], Sequence[Part]] | None:
         """What `revise.lua` takes, decided for the state that the header shows; `None` if all is there already.
+
+        Returns:
+            the request, and its messages.
 
         Raises:
             MemoryConflictError: as `branches.replacements` decides.
@@ -114,39 +129,33 @@ class Reader:
         wanted = branches.replacements(revise, held, revise.conversation_id)
         if not wanted:
             return None
-        return {
+        request = {
             "id": revise.conversation_id,
             "expected": f"{record.incarnation}:{record.version}",
             "positions": [places[revise.ids[index]] for index in wanted],
-            "ids": [revise.messages[index].message_id for index in wanted],
-            "bodies": headers.texts(revise.bodies[index] for index in wanted),
         }
+        messages = [revise.messages[index] for index in wanted]
+        return request, headers.messages_of(messages, (revise.bodies[index] for index in wanted))
 
     async def tail(self, tail: Tail) -> Page | None:
         """The last messages, or the last before a position, with the header of that moment."""
         limit = min(tail.limit, LARGEST)
         if tail.before is None and limit:
-            header, bodies, _ = self._keys.conversation(tail.conversation_id)
-            fields, found, stamp, clock = await self._wire.run_all(
-                [
-                    command("HMGET", header, *_TAIL),
-                    command("LRANGE", bodies, -limit, -1),
-                    command("HMGET", header, "inc", "v"),
-                    Command(header, ("TIME",)),
-                ]
-            )
+            start = self._keys.start(tail.conversation_id)
+            packed = _tail_form(len(start), limit).of(start)
+            fields, found, stamp, clock = await self._wire.run_packed(packed)
             if fields[1:3] == stamp:
-                return self._page_of(tail, fields, found, self.heard(clock))
+                return self._page_of(tail, fields, found, clock)
         before = None if tail.before is None else min(tail.before, LARGEST)
         page = await self._page(tail.conversation_id, {"id": tail.conversation_id, "limit": limit, "before": before})
-        return None if page is None else self._page_of(tail, page[1], page[2], server_time(page[0]))
+        return None if page is None else self._page_of(tail, page[1], page[2], page[0])
 
-    def _page_of(self, tail: Tail, fields: Sequence[Any], bodies: Sequence[bytes], now: datetime) -> Page | None:
+    def _page_of(self, tail: Tail, fields: Sequence[Any], bodies: Sequence[bytes], clock: list[bytes]) -> Page | None:
         stored, _, _, expires, owner, first, count = fields
         if stored is None:
             return None
         headers.check_format(stored)
-        if expires is not None and expires <= moment(now).encode():
+        if expires is not None and expires <= moment(self.heard(clock)).encode():
             return None
         user = None if owner is None else owner.decode()
         self._learn(tail.conversation_id, user)

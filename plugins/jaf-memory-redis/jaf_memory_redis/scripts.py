@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from typing import Any, NamedTuple, cast
 
 import hiredis
+import msgspec
 
 Part = bytes | str | int | float
 
@@ -58,6 +59,55 @@ def command(name: str, key: bytes, *parts: Part) -> Command:
 def call(script: Script, keys: Sequence[bytes], *arguments: Part) -> Command:
     """A script on its keys, all in one slot where there are slots."""
     return Command(keys[0], ("EVALSHA", script.sha, len(keys), *keys, *arguments), script)
+
+
+def asked(script: Script, keys: Sequence[bytes], request: Mapping[str, Any], messages: Sequence[Part] = ()) -> Command:
+    """A script over one conversation, with what `opening.lua` takes.
+
+    Args:
+        script: which.
+        keys: that conversation's, and those of the indexes where it may touch them.
+        request: what is asked; members that are `None` are left out.
+        messages: the ids of messages, and then as many bodies.
+    """
+    sent = _encoder.encode({name: value for name, value in request.items() if value is not None})
+    return Command(keys[0], ("EVALSHA", script.sha, len(keys), *keys, sent, *messages), script)
+
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+class Packed(NamedTuple):
+    """Plain commands on the keys of one conversation, as bytes."""
+
+    slot_key: bytes
+    data: bytes
+    replies: int
+
+    def commands(self) -> list[Command]:
+        """The same, one by one: on a Cluster each may have to be sent elsewhere."""
+        reader = hiredis.Reader()
+        reader.feed(self.data)
+        return [Command(self.slot_key, tuple(reader.gets())) for _ in range(self.replies)]
+
+
+class Form:
+    """Commands on the keys of one conversation, packed but for the name of it, which is as long for every one.
+
+    Args:
+        length: how long the names are, as `Keys.start` gives them.
+        commands: makes the commands for one of them.
+    """
+
+    def __init__(self, length: int, commands: Callable[[bytes], Sequence[Command]]) -> None:
+        blank = b"\0" * length
+        made = commands(blank)
+        self._pieces = b"".join([one.packed() for one in made]).split(blank)
+        self._count = len(made)
+
+    def of(self, start: bytes) -> Packed:
+        """The commands for the conversation whose keys begin so."""
+        return Packed(start, start.join(self._pieces), self._count)
 
 
 def _load(*names: str) -> Script:

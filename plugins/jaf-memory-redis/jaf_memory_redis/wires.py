@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from typing import Any, Protocol
 
 from jaf_memory_core.errors import MemoryError
 from jaf_memory_redis.line import Line
 from jaf_memory_redis.opening import Opener
 from jaf_memory_redis.refusals import LineError, ServerError
-from jaf_memory_redis.scripts import Command
+from jaf_memory_redis.scripts import Command, Packed
 
 CROWDED = 24
 """Operations on one line beyond which another line is opened."""
@@ -40,6 +40,9 @@ class Wire(Protocol):
         Raises:
             ServerError: one of them was refused.
         """
+
+    async def run_packed(self, packed: Packed) -> list[Any]:
+        """The same for commands that are bytes already."""
 
     async def everywhere(self, *parts: str) -> list[Any]:
         """One command for every server that takes writes; their replies."""
@@ -120,11 +123,21 @@ class Lines:
         """
         line = self._free() or await self.line()
         replies = await line.send(packed(commands), len(commands))
-        for reply in replies:
-            if type(reply) is ServerError:
-                await self._mend(line, commands, replies)
-                break
+        if failed(replies) is not None:
+            await self._mend(line, commands, replies)
         return replies
+
+    async def exchange_packed(self, packed: Packed) -> list[Any]:
+        """The same for commands that are bytes already, none of which is refused.
+
+        Raises:
+            ServerError: one of them was.
+        """
+        line = self._free() or await self.line()
+        replies = await line.send(packed.data, packed.replies)
+        if failed(replies) is not None:
+            await self._mend(line, packed.commands(), replies)
+        return checked(replies)
 
     async def _mend(self, line: Line, commands: Sequence[Command], replies: list[Any]) -> None:
         """Send scripts whole that the server does not know; leave a server that is no master any more."""
@@ -204,15 +217,20 @@ class SingleWire:
         if lines is not None:
             lines.drop("the event loop has ended")
 
-    async def run(self, command: Command, *behind: Command) -> list[Any]:
+    def run(self, command: Command, *behind: Command) -> Coroutine[Any, Any, list[Any]]:
         """Send one command, and others right behind it."""
         assert self._lines is not None  # noqa: S101  (the guard opens first)
-        return await self._lines.exchange((command, *behind))
+        return self._lines.exchange((command, *behind))
 
     async def run_all(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands together."""
         assert self._lines is not None  # noqa: S101  (the guard opens first)
         return checked(await self._lines.exchange(commands)) if commands else []
+
+    def run_packed(self, packed: Packed) -> Coroutine[Any, Any, list[Any]]:
+        """Send commands together that are bytes already."""
+        assert self._lines is not None  # noqa: S101  (the guard opens first)
+        return self._lines.exchange_packed(packed)
 
     async def everywhere(self, *parts: str) -> list[Any]:
         """One command for the server."""
@@ -237,7 +255,15 @@ async def names_of(lines: Lines, pattern: bytes, kind: str) -> AsyncIterator[lis
 
 def checked(replies: list[Any]) -> list[Any]:
     """The replies, if none is an error."""
+    error = failed(replies)
+    if error is not None:
+        raise error
+    return replies
+
+
+def failed(replies: list[Any]) -> ServerError | None:
+    """The first error among the replies."""
     for reply in replies:
         if type(reply) is ServerError:
-            raise reply
-    return replies
+            return reply
+    return None

@@ -193,3 +193,44 @@ def test_large_batches(server, prefix):
             assert await provider.truncate_conversation_after("c", batch[10].message_id) == 9_990
 
     asyncio.run(main())
+
+
+def test_appends_without_memory(server, prefix):
+    """On a server that is out of memory a repeated append is known as one; a new one is refused, and leaves nothing."""
+
+    async def main():
+        async with await opened(server, prefix) as provider:
+            held = [Message("user", "a"), Message("user", "b")]
+            await provider.store_messages("c", held)
+            before = server.command("HGETALL", Keys(prefix).conversation("c")[0].decode())
+            server.command("CONFIG", "SET", "maxmemory", "1")
+            try:
+                assert (await provider.append_messages("c", held)).data.added == 0
+                failure = await provider.append_messages("c", [held[1], Message("user", "new")])
+            finally:
+                server.command("CONFIG", "SET", "maxmemory", "0")
+            assert "no memory" in str(failure.error)
+            header, _, ids = (name.decode() for name in Keys(prefix).conversation("c"))
+            assert server.command("HGETALL", header) == before
+            assert server.command("ZCARD", ids) == 2
+
+    asyncio.run(main())
+
+
+def test_ids_that_are_held_in_part(server, prefix):
+    """An append adds just those that are not held, behind all others, also where it is larger than one command."""
+
+    async def main():
+        async with await opened(server, prefix) as provider:
+            held = [Message("user", str(n)) for n in range(3)]
+            new = [Message("user", str(n)) for n in range(3, 5_003)]
+            await provider.store_messages("c", held)
+            assert (await provider.append_messages("c", [new[0], held[1], *new[1:], held[2]])).data.added == 5_000
+            _, bodies, ids = (name.decode() for name in Keys(prefix).conversation("c"))
+            stored = [json.loads(body)["message_id"].encode() for body in server.command("LRANGE", bodies, 0, -1)]
+            assert stored == [message.message_id.encode() for message in (*held, *new)]
+            placed = server.command("ZRANGE", ids, 0, -1, "WITHSCORES")
+            assert placed[::2] == stored
+            assert placed[1::2] == [str(at).encode() for at in range(5_003)]
+
+    asyncio.run(main())

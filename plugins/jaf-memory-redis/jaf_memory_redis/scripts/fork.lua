@@ -8,10 +8,10 @@ if before and expired(before) then return told('expired', before) end
 if before then return { 'taken' } end
 local stop = parent.first + parent.count
 if request.stop then
-  stop = tonumber(redis.call('ZSCORE', parent_ids, request.stop) or -1)
+  stop = tonumber(call('ZSCORE', parent_ids, request.stop) or -1)
   if stop < 0 then return { 'nowhere' } end
 end
-if redis.call('TYPE', KEYS[4]).ok == 'string' then return { 'legacy' } end
+if call('TYPE', KEYS[4]).ok == 'string' then return { 'legacy' } end
 if parent.owner ~= request.guess then return { 'owner', parent.owner or '' } end
 
 local header = {
@@ -20,16 +20,16 @@ local header = {
   trimmed = parent.trimmed, count = stop - parent.first, size = parent.size,
 }
 if header.count > 0 then
-  redis.call('COPY', parent_bodies, KEYS[2], 'REPLACE')
-  redis.call('COPY', parent_ids, KEYS[3], 'REPLACE')
+  call('COPY', parent_bodies, KEYS[2], 'REPLACE')
+  call('COPY', parent_ids, KEYS[3], 'REPLACE')
   header.size = header.size - size_between(header.count, -1)
-  redis.call('LTRIM', KEYS[2], 0, header.count - 1)
-  redis.call('ZREMRANGEBYSCORE', KEYS[3], stop, '+inf')
+  call('LTRIM', KEYS[2], 0, header.count - 1)
+  call('ZREMRANGEBYSCORE', KEYS[3], stop, '+inf')
 else
   header.size = 0
 end
 local metadata = {}
-local flat = redis.call('HGETALL', parent_header)
+local flat = call('HGETALL', parent_header)
 for at = 1, #flat, 2 do
   if string.sub(flat[at], 1, 2) == 'm:' and string.sub(flat[at], 1, #RESERVED) ~= RESERVED then
     metadata[#metadata + 1] = flat[at]

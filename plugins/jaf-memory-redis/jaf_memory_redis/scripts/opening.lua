@@ -3,7 +3,8 @@
 -- KEYS[1] header, KEYS[2] message bodies, KEYS[3] message ids by position; on a single server also
 -- KEYS[4] jaf-py's key for this id, KEYS[5..7] the index by activity, by creation and by expiry,
 -- KEYS[8..9] the owner's index by activity and by creation, where the caller knows an owner.
--- ARGV[1] the request, a MessagePack map. Moments are 18 digits: microseconds since the year 1.
+-- ARGV[1] the request, a MessagePack map; ARGV[2...] the messages that come with it, all ids and then all bodies, so
+-- that they go from the line into the list as they are. Moments are 18 digits: microseconds since the year 1.
 local FORMAT = '1'
 local EPOCH = 62135596800
 local AFTERLIFE = 60000 -- ms: what nobody has purged so long after it expired is dropped by Redis itself
@@ -11,6 +12,7 @@ local RESERVED = 'm:"jaf-memory:'
 local SUMMARY = 'm:"jaf-memory:summary"'
 local STEP = 2000 -- Lua's stack takes no more than 8,000 arguments at once
 local SINGLE = #KEYS > 3
+local call = redis.call
 
 if redis.replicate_commands then redis.replicate_commands() end
 
@@ -29,12 +31,13 @@ local function whole(number)
 end
 
 local request = cmsgpack.unpack(ARGV[1])
-local clock = redis.call('TIME')
+local given = (#ARGV - 1) / 2 -- how many messages
+local clock = call('TIME')
 local clock_number = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
 local now = moment(clock_number)
 
 local function read_header(key)
-  local found = redis.call('HMGET', key, 'f', 'inc', 'v', 'c', 'u', 'x', 't', 'o', 'p', 'k', 'n', 's')
+  local found = call('HMGET', key, 'f', 'inc', 'v', 'c', 'u', 'x', 't', 'o', 'p', 'k', 'n', 's')
   if not found[1] then return nil end
   return {
     format = found[1], incarnation = found[2], version = tonumber(found[3]), created = found[4],
@@ -51,11 +54,11 @@ end
 
 -- `rules.unsummarised`: what was removed must not live on in a summary that reaches position `from`.
 local function unsummarise(from)
-  local summary = redis.call('HGET', KEYS[1], SUMMARY)
+  local summary = call('HGET', KEYS[1], SUMMARY)
   if not summary then return end
   -- Its first member; in any other form it is dropped rather than kept too long.
   local reaches = tonumber(string.match(summary, '^{"position":(%d+)'))
-  if not reaches or reaches >= from then redis.call('HDEL', KEYS[1], SUMMARY) end
+  if not reaches or reaches >= from then call('HDEL', KEYS[1], SUMMARY) end
 end
 
 local function expired(header)
@@ -79,48 +82,75 @@ end
 local function write_header(header, before, metadata)
   local fields = { 'v', header.version, 'u', header.updated, 'n', header.count, 's', header.size }
   local size = 8
-  local function set(field, value)
-    fields[size + 1], fields[size + 2] = field, value
+  if not before then
+    fields = {
+      'v', header.version, 'u', header.updated, 'n', header.count, 's', header.size,
+      'f', FORMAT, 'id', request.id, 'inc', header.incarnation, 'c', header.created,
+    }
+    size = 16
+  end
+  if not before or before.first ~= header.first or before.trimmed ~= header.trimmed then
+    fields[size + 1], fields[size + 2] = 'p', header.first
+    fields[size + 3], fields[size + 4] = 'k', header.trimmed and '1' or '0'
+    size = size + 4
+  end
+  if header.expires and not (before and before.expires == header.expires) then
+    fields[size + 1], fields[size + 2] = 'x', header.expires
     size = size + 2
   end
-  if not before then
-    set('f', FORMAT)
-    set('id', request.id)
-    set('inc', header.incarnation)
-    set('c', header.created)
+  if header.ttl and not (before and before.ttl == header.ttl) then
+    fields[size + 1], fields[size + 2] = 't', header.ttl
+    size = size + 2
   end
-  if not before or before.first ~= header.first then set('p', header.first) end
-  if not before or before.trimmed ~= header.trimmed then set('k', header.trimmed and '1' or '0') end
-  if header.expires and not (before and before.expires == header.expires) then set('x', header.expires) end
-  if header.ttl and not (before and before.ttl == header.ttl) then set('t', header.ttl) end
-  if header.owner and not (before and before.owner) then set('o', header.owner) end
-  redis.call('HSET', KEYS[1], unpack(fields))
-  if before and before.expires and not header.expires then redis.call('HDEL', KEYS[1], 'x') end
-  if before and before.ttl and not header.ttl then redis.call('HDEL', KEYS[1], 't') end
+  if header.owner and not (before and before.owner) then
+    fields[size + 1], fields[size + 2] = 'o', header.owner
+  end
+  call('HSET', KEYS[1], unpack(fields))
+  if before and before.expires and not header.expires then call('HDEL', KEYS[1], 'x') end
+  if before and before.ttl and not header.ttl then call('HDEL', KEYS[1], 't') end
   for start = 1, metadata and #metadata or 0, STEP do
-    redis.call('HSET', KEYS[1], unpack(metadata, start, math.min(start + STEP - 1, #metadata)))
+    call('HSET', KEYS[1], unpack(metadata, start, math.min(start + STEP - 1, #metadata)))
   end
 end
 
-local function add_messages(ids, bodies, position)
-  local size = 0
-  for start = 1, #ids, STEP do
-    local stop = math.min(start + STEP - 1, #ids)
-    local places = {}
-    for index = start, stop do
-      places[#places + 1] = position + index - 1
-      places[#places + 1] = ids[index]
-      size = size + #bodies[index]
+-- In the two below, `list` holds `count` ids from `first` on, and then as many bodies.
+-- With 'NX' it is all of them or none: an id that is held makes it `false`. What is held stands below `position`.
+local function place_ids(list, first, count, position, nx)
+  local added = 0
+  for start = 0, count - 1, STEP do
+    local places = { position + start, list[first + start] }
+    for index = start + 1, math.min(start + STEP, count) - 1 do
+      local size = #places
+      places[size + 1], places[size + 2] = position + index, list[first + index]
     end
-    redis.call('RPUSH', KEYS[2], unpack(bodies, start, stop))
-    redis.call('ZADD', KEYS[3], unpack(places))
+    if nx then
+      -- A refusal (no memory, for one) is no answer to a request that may have nothing to write.
+      local answer = redis.pcall('ZADD', KEYS[3], nx, unpack(places))
+      added = added + (tonumber(answer) or 0)
+    else
+      call('ZADD', KEYS[3], unpack(places))
+    end
+  end
+  if nx and added < count then
+    if added > 0 then call('ZREMRANGEBYSCORE', KEYS[3], position, '+inf') end
+    return false
+  end
+  return true
+end
+
+local function add_bodies(list, first, count)
+  local size = 0
+  for start = first + count, first + 2 * count - 1, STEP do
+    local stop = math.min(start + STEP, first + 2 * count) - 1
+    call('RPUSH', KEYS[2], unpack(list, start, stop))
+    for index = start, stop do size = size + #list[index] end
   end
   return size
 end
 
 local function size_between(first, last)
   local size = 0
-  for _, body in ipairs(redis.call('LRANGE', KEYS[2], first, last)) do size = size + #body end
+  for _, body in ipairs(call('LRANGE', KEYS[2], first, last)) do size = size + #body end
   return size
 end
 
@@ -128,45 +158,47 @@ local function set_lease(header, before)
   if header.expires then
     local ends = math.max(since_1970(header.expires), clock_number)
     local at = math.ceil(ends / 1000) + AFTERLIFE
-    for index = 1, 3 do redis.call('PEXPIREAT', KEYS[index], at) end
+    for index = 1, 3 do call('PEXPIREAT', KEYS[index], at) end
   elseif before and before.expires then
-    for index = 1, 3 do redis.call('PERSIST', KEYS[index]) end
+    for index = 1, 3 do call('PERSIST', KEYS[index]) end
   end
 end
 
 -- The index entries of a conversation; `before` is nil for a new one. Only a single server has them at hand.
 local function index(header, before)
   if not SINGLE then return end
-  local score = since_1970(header.updated)
-  redis.call('ZADD', KEYS[5], score, request.id)
-  if header.owner then redis.call('ZADD', KEYS[8], score, request.id) end
-  if not before then redis.call('ZADD', KEYS[6], 0, header.created .. request.id) end
+  local score = header.updated == now and clock_number or since_1970(header.updated)
+  call('ZADD', KEYS[5], score, request.id)
+  if header.owner then call('ZADD', KEYS[8], score, request.id) end
+  if not before then call('ZADD', KEYS[6], 0, header.created .. request.id) end
   if header.owner and not (before and before.owner) then
-    redis.call('ZADD', KEYS[9], 0, header.created .. request.id)
+    call('ZADD', KEYS[9], 0, header.created .. request.id)
   end
   if before and before.expires and (not header.expires or before.owner ~= header.owner) then
-    redis.call('ZREM', KEYS[7], expiry_member(before.owner, before.created))
+    call('ZREM', KEYS[7], expiry_member(before.owner, before.created))
   end
   if header.expires then
-    redis.call('ZADD', KEYS[7], since_1970(header.expires), expiry_member(header.owner, header.created))
+    call('ZADD', KEYS[7], since_1970(header.expires), expiry_member(header.owner, header.created))
   end
 end
 
 local function unindex(header)
   if not SINGLE then return end
-  redis.call('ZREM', KEYS[5], request.id)
-  redis.call('ZREM', KEYS[6], header.created .. request.id)
-  redis.call('ZREM', KEYS[7], expiry_member(header.owner, header.created))
+  call('ZREM', KEYS[5], request.id)
+  call('ZREM', KEYS[6], header.created .. request.id)
+  call('ZREM', KEYS[7], expiry_member(header.owner, header.created))
   if header.owner then
-    redis.call('ZREM', KEYS[8], request.id)
-    redis.call('ZREM', KEYS[9], header.created .. request.id)
+    call('ZREM', KEYS[8], request.id)
+    call('ZREM', KEYS[9], header.created .. request.id)
   end
 end
 
 local function copied(header)
-  local copy = {}
-  for field, value in pairs(header) do copy[field] = value end
-  return copy
+  return {
+    format = header.format, incarnation = header.incarnation, version = header.version, created = header.created,
+    updated = header.updated, expires = header.expires, ttl = header.ttl, owner = header.owner, first = header.first,
+    trimmed = header.trimmed, count = header.count, size = header.size,
+  }
 end
 
 -- What the caller needs for the indexes in other slots of a Cluster, behind a status and its numbers.

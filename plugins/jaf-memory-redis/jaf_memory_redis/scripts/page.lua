@@ -5,7 +5,7 @@ if request.limit then
   if request.before then last = math.min(last, request.before - before.first - 1) end
   first = math.max(0, last + 1 - request.limit)
 end
-local bodies = last >= first and redis.call('LRANGE', KEYS[2], first, last) or {}
-local fields = request.limit and redis.call('HMGET', KEYS[1], 'f', 'inc', 'v', 'x', 'o', 'p', 'n')
-  or redis.call('HGETALL', KEYS[1])
+local bodies = last >= first and call('LRANGE', KEYS[2], first, last) or {}
+local fields = request.limit and call('HMGET', KEYS[1], 'f', 'inc', 'v', 'x', 'o', 'p', 'n')
+  or call('HGETALL', KEYS[1])
 return { clock, fields, bodies }

@@ -1,18 +1,19 @@
 -- A whole record in the place of the one that stands at `request.expected`, or of none.
 if (before and stamp(before)) ~= request.expected then return { 'other' } end
-if not before and SINGLE and not request.adopting and redis.call('TYPE', KEYS[4]).ok == 'string' then return { 'legacy' } end
+if not before and SINGLE and not request.adopting and call('TYPE', KEYS[4]).ok == 'string' then return { 'legacy' } end
 if SINGLE and before and before.owner ~= request.guess then return { 'owner', before.owner or '' } end
 
 local header = {
   incarnation = request.incarnation, version = request.version, created = request.created,
   updated = request.updated, expires = request.expires, ttl = request.ttl, owner = request.owner,
-  first = request.first, trimmed = request.trimmed, count = #request.ids, size = 0,
+  first = request.first, trimmed = request.trimmed, count = given, size = 0,
 }
 if before then
   unindex(before)
-  redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3])
+  call('UNLINK', KEYS[1], KEYS[2], KEYS[3])
 end
-header.size = add_messages(request.ids, request.bodies, header.first)
+place_ids(ARGV, 2, given, header.first)
+header.size = add_bodies(ARGV, 2, given)
 write_header(header, nil, request.metadata)
 set_lease(header, nil)
 -- KEYS[8..9] are the old owner's where there are more.

@@ -4,12 +4,12 @@ if SINGLE and before.owner ~= request.guess then return { 'owner', before.owner 
 local header = copied(before)
 for index, position in ipairs(request.positions) do
   local place = position - before.first
-  header.size = header.size - #redis.call('LINDEX', KEYS[2], place) + #request.bodies[index]
-  redis.call('LSET', KEYS[2], place, request.bodies[index])
+  header.size = header.size - #call('LINDEX', KEYS[2], place) + #ARGV[1 + given + index]
+  call('LSET', KEYS[2], place, ARGV[1 + given + index])
   -- All positions first: an id may go to the place of another that moves too.
-  redis.call('ZREMRANGEBYSCORE', KEYS[3], position, position)
+  call('ZREMRANGEBYSCORE', KEYS[3], position, position)
 end
-for index, position in ipairs(request.positions) do redis.call('ZADD', KEYS[3], position, request.ids[index]) end
+for index, position in ipairs(request.positions) do call('ZADD', KEYS[3], position, ARGV[1 + index]) end
 unsummarise(0)
 touch(header)
 write_header(header, before)

@@ -2,12 +2,12 @@
 local owner = before and before.owner or nil
 local swept = 0
 if not before or before.created ~= request.created or owner ~= request.owner then
-  redis.call('ZREM', KEYS[7], expiry_member(request.owner, request.created))
-  if request.owner then redis.call('ZREM', KEYS[9], request.created .. request.id) end
+  call('ZREM', KEYS[7], expiry_member(request.owner, request.created))
+  if request.owner then call('ZREM', KEYS[9], request.created .. request.id) end
 end
 if not before or before.created ~= request.created then
-  swept = redis.call('ZREM', KEYS[6], request.created .. request.id)
+  swept = call('ZREM', KEYS[6], request.created .. request.id)
 end
-if not before then redis.call('ZREM', KEYS[5], request.id) end
-if request.owner and owner ~= request.owner then redis.call('ZREM', KEYS[8], request.id) end
+if not before then call('ZREM', KEYS[5], request.id) end
+if request.owner and owner ~= request.owner then call('ZREM', KEYS[8], request.id) end
 return { 'ok', swept }

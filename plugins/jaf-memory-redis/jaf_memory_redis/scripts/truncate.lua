@@ -2,7 +2,7 @@
 if before and expired(before) then before = nil end
 if not before or (request.scope and before.owner ~= request.scope) then return { 'missing' } end
 if SINGLE and before.owner ~= request.guess then return { 'owner', before.owner or '' } end
-local position = redis.call('ZSCORE', KEYS[3], request.message)
+local position = call('ZSCORE', KEYS[3], request.message)
 if not position then return told('ok', before, 0) end
 
 local header = copied(before)
@@ -11,11 +11,11 @@ local removed = header.count - kept
 header.size = header.size - size_between(kept, -1)
 header.count = kept
 if kept == 0 then
-  redis.call('UNLINK', KEYS[2])
+  call('UNLINK', KEYS[2])
 else
-  redis.call('LTRIM', KEYS[2], 0, kept - 1)
+  call('LTRIM', KEYS[2], 0, kept - 1)
 end
-redis.call('ZREMRANGEBYSCORE', KEYS[3], position, '+inf')
+call('ZREMRANGEBYSCORE', KEYS[3], position, '+inf')
 unsummarise(tonumber(position))
 touch(header)
 write_header(header, before)
