@@ -11,7 +11,7 @@ from redis.crc import key_slot
 from jaf_memory_redis.opening import Address, Door
 from jaf_memory_redis.refusals import LineError, ServerError
 from jaf_memory_redis.scripts import Command, Packed
-from jaf_memory_redis.wires import Keeper, Lines, checked, names_of
+from jaf_memory_redis.wires import CROWDED, Keeper, Lines, checked, names_of
 
 SLOTS = 16_384
 
@@ -28,14 +28,16 @@ class ClusterWire:
         door: how a node is entered; its address is replaced.
         seeds: nodes to ask first.
         most: connections to each node at most.
+        crowded: operations on one connection beyond which another is used.
     """
 
     single = False
 
-    def __init__(self, door: Door, seeds: Sequence[Address], most: int) -> None:
+    def __init__(self, door: Door, seeds: Sequence[Address], most: int, crowded: int = CROWDED) -> None:
         self._door = door
         self._seeds = list(seeds)
         self._most = most
+        self._crowded = crowded
         self._masters: list[Address | None] = [None] * SLOTS
         self._nodes: dict[Address, Lines] = {}
         self._stale = True
@@ -113,7 +115,7 @@ class ClusterWire:
     def _at(self, address: Address) -> Lines:
         lines = self._nodes.get(address)
         if lines is None:
-            lines = self._nodes[address] = Lines(self._door.elsewhere(address), self._most)
+            lines = self._nodes[address] = Lines(self._door.elsewhere(address), self._most, self._crowded)
         return lines
 
     async def _place(self, command: Command) -> Address:

@@ -14,7 +14,7 @@ from jaf_memory_core.errors import MemoryConfigurationError
 from jaf_memory_redis.cluster import ClusterWire
 from jaf_memory_redis.opening import Door, Opener, SentinelDoor
 from jaf_memory_redis.settings import RedisConfig, address
-from jaf_memory_redis.wires import SingleWire, Wire
+from jaf_memory_redis.wires import CROWDED, CROWDED_BY_WAIT, SingleWire, Wire
 
 SENTINEL_PORT = 26_379
 
@@ -39,13 +39,18 @@ def wire_of(config: RedisConfig) -> tuple[Wire, Mapping[str, Any]]:
     arguments = config.arguments()
     door = _door(config, arguments, tls=config.tls)
     if config.sentinel_hosts:
-        return SingleWire(_sentinel_door(config, door), config.max_connections), door.arguments
+        return SingleWire(_sentinel_door(config, door), *_numbers(config)), door.arguments
     if config.cluster:
         places = [(arguments["host"], arguments["port"])]
         if config.url is None:
             places = [address(text, config.port) for text in config.host.split(",")]
-        return ClusterWire(door, places, config.max_connections), {**arguments, "host": places[0][0]}
-    return SingleWire(door, config.max_connections), arguments
+        return ClusterWire(door, places, *_numbers(config)), {**arguments, "host": places[0][0]}
+    return SingleWire(door, *_numbers(config)), arguments
+
+
+def _numbers(config: RedisConfig) -> tuple[int, int]:
+    """How many connections there may be, and what makes one crowded."""
+    return config.max_connections, CROWDED_BY_WAIT if config.min_replicas else CROWDED
 
 
 def _door(config: RedisConfig, arguments: Mapping[str, Any], *, tls: bool) -> Door:
@@ -79,7 +84,7 @@ def wire_of_client(client: object, config: RedisConfig) -> tuple[Wire, Mapping[s
         sentinels = [one.connection_pool.connection_kwargs for one in pool.sentinel_manager.sentinels]
         doors = [_door(config, _taken(one), tls=False) for one in sentinels]
         opener = SentinelDoor(door, doors, pool.service_name)
-    return SingleWire(opener, config.max_connections), arguments
+    return SingleWire(opener, *_numbers(config)), arguments
 
 
 def _wire_of_cluster(client: RedisCluster, config: RedisConfig) -> tuple[Wire, Mapping[str, Any]]:
@@ -90,7 +95,7 @@ def _wire_of_cluster(client: RedisCluster, config: RedisConfig) -> tuple[Wire, M
     places = [(node.host, int(node.port)) for node in nodes]
     tls = issubclass(client.connection_kwargs.get("connection_class", Connection), SSLConnection)
     door = _door(config, arguments, tls=tls)
-    return ClusterWire(door, places, config.max_connections), {**arguments, "host": places[0][0]}
+    return ClusterWire(door, places, *_numbers(config)), {**arguments, "host": places[0][0]}
 
 
 def _taken(given: Mapping[str, Any]) -> dict[str, Any]:

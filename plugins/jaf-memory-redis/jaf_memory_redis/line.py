@@ -14,7 +14,7 @@ import hiredis
 
 from jaf_memory_redis.refusals import LineError, ServerError
 
-TOGETHER = 8
+TOGETHER = 16
 """Operations that are sent at once; the server begins with these while more are being prepared."""
 
 
@@ -89,20 +89,24 @@ class Line(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Hand out replies."""
         self._heard = self._loop.time()
-        reader = self._reader
+        waiting, reader = self._waiting, self._reader
         reader.feed(data)
         try:
-            while True:
-                reply = reader.gets()
-                if reply is False:  # RESP2 has no false of its own
-                    return
-                waiting = self._waiting[0]
-                waiting.replies.append(reply)
-                if len(waiting.replies) == waiting.count:
-                    self._waiting.popleft()
-                    if not waiting.future.done():
-                        waiting.future.set_result(waiting.replies)
-        except (ConnectionError, IndexError):
+            while waiting:
+                first = waiting[0]
+                replies = first.replies
+                while len(replies) < first.count:
+                    reply = reader.gets()
+                    if reply is False:  # RESP2 has no false of its own
+                        return
+                    replies.append(reply)
+                waiting.popleft()
+                if not first.future.done():
+                    first.future.set_result(replies)
+            whole = not reader.has_data()
+        except ConnectionError:
+            whole = False
+        if not whole:
             self.drop("the server sent something that is no reply")
 
     def eof_received(self) -> None:

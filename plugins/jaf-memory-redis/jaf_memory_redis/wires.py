@@ -12,8 +12,11 @@ from jaf_memory_redis.opening import Opener
 from jaf_memory_redis.refusals import LineError, ServerError
 from jaf_memory_redis.scripts import Command, Packed
 
-CROWDED = 24
-"""Operations on one line beyond which another line is opened."""
+CROWDED = 128
+"""Operations on one line beyond which another is used: what is spread over lines travels in smaller parts."""
+
+CROWDED_BY_WAIT = 4
+"""The same where writes wait for replicas: behind a `WAIT` a line stands still."""
 
 
 class Wire(Protocol):
@@ -68,11 +71,13 @@ class Lines:
     Args:
         opener: makes them.
         most: how many there may be.
+        crowded: operations on one line beyond which another is used.
     """
 
-    def __init__(self, opener: Opener, most: int) -> None:
+    def __init__(self, opener: Opener, most: int, crowded: int) -> None:
         self._opener = opener
         self._most = most
+        self._crowded = crowded
         self._lines: list[Line] = []
         self._lock = asyncio.Lock()
 
@@ -89,11 +94,11 @@ class Lines:
         return best
 
     def _free(self) -> Line | None:
-        """The line with the least to do, unless another should be opened."""
-        best = self._least_busy()
-        if best is not None and best.load >= CROWDED and len(self._lines) < self._most:
-            return None
-        return best
+        """The first that is not crowded; where all are, the one with the least to do, unless another may be opened."""
+        for line in self._lines:
+            if line.load < self._crowded and line.lost is None:
+                return line
+        return self._least_busy() if len(self._lines) >= self._most else None
 
     async def line(self) -> Line:
         """A line to send on."""
@@ -186,9 +191,10 @@ class SingleWire:
 
     single = True
 
-    def __init__(self, opener: Opener, most: int) -> None:
+    def __init__(self, opener: Opener, most: int, crowded: int = CROWDED) -> None:
         self._opener = opener
         self._most = most
+        self._crowded = crowded
         self._lines: Lines | None = None
         self._keeper: Keeper | None = None
 
@@ -199,7 +205,7 @@ class SingleWire:
 
     async def open(self) -> None:
         """Connect once, so that wrong settings are told at the start."""
-        lines = Lines(self._opener, self._most)
+        lines = Lines(self._opener, self._most, self._crowded)
         await lines.line()
         keeper = Keeper(lines)
         await keeper.start()
