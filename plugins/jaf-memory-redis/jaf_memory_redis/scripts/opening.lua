@@ -72,7 +72,9 @@ end
 -- `rules.touched`: one more version, `updated_at` never backwards, the expiry renewed.
 local function touch(header)
   if header.ttl and (header.version > 0 or not header.expires) then
-    header.expires = moment(clock_number + math.floor(tonumber(header.ttl) * 1000000 + 0.5))
+    -- On a Cluster a conversation is made under a moment that was told before.
+    local from = header.version == 0 and since_1970(header.updated) or clock_number
+    header.expires = moment(from + math.floor(tonumber(header.ttl) * 1000000 + 0.5))
   end
   header.version = header.version + 1
   if header.version > 1 and header.updated < now then header.updated = now end
