@@ -149,3 +149,19 @@ def test_statements_use_an_index(postgres, large, name):
     """No statement on one conversation, one user or what has expired reads all of them."""
     sql, values = statements(large)[name]
     assert not scans(asyncio.run(explained(postgres, sql, values)))
+
+
+def test_newest_of_a_user_have_one_plan(postgres, large):
+    """The server keeps one plan for the newest of a user, and does not plan at each call."""
+    sql, values = queries.found(SEARCHES["newest of a user"], large)
+
+    async def main():
+        connection = await asyncpg.connect(postgres.url())
+        for _ in range(10):
+            await connection.fetch(sql, *values)
+        counted = "SELECT generic_plans FROM pg_prepared_statements WHERE statement = $1"
+        kept = await connection.fetchval(counted, sql)
+        await connection.close()
+        return kept
+
+    assert asyncio.run(main()) == 5
