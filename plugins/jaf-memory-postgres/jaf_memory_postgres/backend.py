@@ -116,11 +116,11 @@ class PostgresBackend(Backend):
                 lines.abandon()
         self._lines = self._opening = None
 
-    async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+    def run(self, work: Callable[[Connection], Awaitable[T]]) -> Awaitable[T]:
         """Run statements on a line of their own; one on which anything but an answer came back is ended."""
         if self._lines is None:
             raise MemoryConnectionError("the provider is not open", retryable=False)
-        return await self._on(self._lines, work)
+        return self._on(self._lines, work)
 
     async def _on(self, lines: Lines, work: Callable[[Connection], Awaitable[T]]) -> T:
         line = await lines.acquire()

@@ -11,7 +11,7 @@ from jaf_memory_core.records import Write
 from jaf_memory_core.results import WriteResult
 from jaf_memory_postgres import rows
 from jaf_memory_postgres.connections import Connection
-from jaf_memory_postgres.statements import MOST, Statements
+from jaf_memory_postgres.statements import FEW, MOST, Statements
 
 
 class Fast:
@@ -30,27 +30,32 @@ class Fast:
             if made:
                 return made
         if write.messages:
-            added = await self._add(connection, write)
-            if added:
-                return added
+            sql, arguments = self._adding(write)
+            try:
+                row = await connection.fetchrow(sql, *arguments)
+            except asyncpg.UniqueViolationError:  # a message is held
+                row = None
+            if row is not None:
+                return WriteResult(row[0], row[1], len(write.messages))
         if write.create and write.origin is None:
             return await self.create(connection, write)
         return None
 
-    async def _add(self, connection: Connection, write: Write) -> WriteResult | None:
+    def _adding(self, write: Write) -> tuple[str, list[Any]]:
         patch = rows.stored(write.metadata) if write.metadata else None
         version = None if write.expected_version is None else min(write.expected_version, MOST)
-        arguments: list[Any] = [write.conversation_id, write.scope, write.user_id, version, patch]
-        arguments += _batch(write)
-        sql = self._sql.append
+        size = codec.size(write.bodies)
+        arguments: list[Any] = [write.conversation_id, write.scope, write.user_id, version, patch, size]
         if write.max_messages is not None:
-            sql = self._sql.append_capped
-            arguments += [write.max_messages, write.dropped > 0]
-        try:
-            row = await connection.fetchrow(sql, *arguments)
-        except asyncpg.UniqueViolationError:
-            return None
-        return WriteResult(row[0], row[1], len(write.messages)) if row is not None else None
+            arguments += [*_arrays(write), write.max_messages, write.dropped > 0]
+            return self._sql.append_capped, arguments
+        count = len(write.messages)
+        if count > FEW:
+            arguments += _arrays(write)
+            return self._sql.append, arguments
+        for message, body in zip(write.messages, write.bodies, strict=True):
+            arguments += (message.message_id, body.decode())
+        return self._sql.append_few[count - 1], arguments
 
     async def create(self, connection: Connection, write: Write) -> WriteResult | None:
         """Make a conversation that does not stand."""
@@ -62,12 +67,11 @@ class Fast:
         row = await connection.fetchrow(
             self._sql.create,
             *(write.conversation_id, write.user_id, write.incarnation, rows.stored(write.metadata)),
-            *(*_batch(write), write.dropped > 0, ttl, expires, created),
+            *(*_arrays(write), codec.size(write.bodies), write.dropped > 0, ttl, expires, created),
         )
         return WriteResult(row[0], row[1], len(write.messages)) if row is not None else None
 
 
-def _batch(write: Write) -> list[Any]:
-    """Ids, bodies and bytes of the messages."""
-    ids = [message.message_id for message in write.messages]
-    return [ids, [body.decode() for body in write.bodies], codec.size(write.bodies)]
+def _arrays(write: Write) -> list[list[str]]:
+    """Ids and bodies of the messages."""
+    return [[message.message_id for message in write.messages], [body.decode() for body in write.bodies]]

@@ -69,30 +69,47 @@ _ADMITTED = f"""
     AND ($3::text IS NULL OR header.user_id IS NULL OR header.user_id = $3)
     AND ($4::bigint IS NULL OR header.version = $4)"""
 
-_ADDED = """
-added AS (
-    INSERT INTO {message} (conversation, position, message_id, body)
-    SELECT changed.id, changed.fresh_from + batch.ordinality - 1, batch.message_id, batch.body
-    FROM changed, unnest($6::text[], $7::text[]) WITH ORDINALITY AS batch(message_id, body, ordinality)
-)"""
+FEW = 4
+"""Messages up to which an append has a statement of its own for their number, as a turn has."""
 
-APPEND = f"""
+_ARRAYS = "unnest($7::text[], $8::text[]) WITH ORDINALITY AS batch(message_id, body, place)"
+
+
+def _appending(count: str, batch: str) -> str:
+    return f"""
 WITH changed AS (
     UPDATE {{header}} AS header SET {_TOUCHED},
-        message_count = header.message_count + cardinality($6::text[]),
-        size = header.size + $8
+        message_count = header.message_count + {count},
+        size = header.size + $6
     WHERE {_ADMITTED}
     RETURNING header.id, header.version, header.message_count,
-        header.first_position + header.message_count - cardinality($6::text[]) AS fresh_from
-), {_ADDED}
+        header.first_position + header.message_count - {count} AS fresh_from
+), {_added(batch)}
 SELECT version, message_count FROM changed"""  # noqa: S608  (pieces of ours)
+
+
+def _added(batch: str) -> str:
+    return f"""added AS (
+    INSERT INTO {{message}} (conversation, position, message_id, body)
+    SELECT changed.id, changed.fresh_from + batch.place - 1, batch.message_id, batch.body
+    FROM changed, {batch}
+)"""  # noqa: S608  (pieces of ours)
+
+
+def _append_few(count: int) -> str:
+    """An append of so many messages, each bound by itself: arrays cost the driver and the server more."""
+    values = ", ".join(f"({place}, ${5 + 2 * place}::text, ${6 + 2 * place}::text)" for place in range(1, count + 1))
+    return _appending(str(count), f"(VALUES {values}) AS batch(place, message_id, body)")
+
+
+APPEND = _appending("cardinality($7::text[])", _ARRAYS)
 """One statement: the header's row lock, then the messages. Nothing comes back where a rule has to decide; error 23505
 says that one of the messages is held. Either way nothing was changed."""
 
 APPEND_CAPPED = f"""
 WITH seen AS (
     SELECT header.id, header.version, header.first_position, header.message_count,
-        greatest(0, header.message_count + cardinality($6::text[]) - $9::bigint) AS cut
+        greatest(0, header.message_count + cardinality($7::text[]) - $9::bigint) AS cut
     FROM {{header}} AS header WHERE header.conversation_id = $1
 ), cut AS (
     SELECT coalesce(sum(octet_length(message.body)), 0) AS size
@@ -100,17 +117,17 @@ WITH seen AS (
     WHERE message.conversation = seen.id AND message.position < seen.first_position + seen.cut
 ), changed AS (
     UPDATE {{header}} AS header SET {_TOUCHED},
-        message_count = header.message_count + cardinality($6::text[]) - (SELECT cut FROM seen),
+        message_count = header.message_count + cardinality($7::text[]) - (SELECT cut FROM seen),
         first_position = header.first_position + (SELECT cut FROM seen),
         trimmed = header.trimmed OR $10 OR (SELECT cut FROM seen) > 0,
-        size = header.size + $8 - (SELECT size FROM cut)
+        size = header.size + $6 - (SELECT size FROM cut)
     WHERE {_ADMITTED} AND header.version = (SELECT version FROM seen) AND header.id = (SELECT id FROM seen)
     RETURNING header.id, header.version, header.message_count, header.first_position,
-        header.first_position + header.message_count - cardinality($6::text[]) AS fresh_from
+        header.first_position + header.message_count - cardinality($7::text[]) AS fresh_from
 ), gone AS (
     DELETE FROM {{message}} AS message USING changed
     WHERE message.conversation = changed.id AND message.position < changed.first_position
-), {_ADDED}
+), {_added(_ARRAYS)}
 SELECT version, message_count FROM changed"""  # noqa: S608  (pieces of ours)
 """The same with the oldest removed. It goes ahead only if nobody wrote between its snapshot and its lock (`seen`),
 because its other parts see that snapshot."""
@@ -238,6 +255,7 @@ class Statements:
         self.tail = names.fill(TAIL)
         self.tail_rows = names.fill(TAIL_ROWS)
         self.append = names.fill(APPEND)
+        self.append_few = tuple(names.fill(_append_few(count)) for count in range(1, FEW + 1))
         self.append_capped = names.fill(APPEND_CAPPED)
         self.create = names.fill(CREATE)
         self.lock = names.fill(LOCK)

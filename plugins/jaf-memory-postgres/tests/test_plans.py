@@ -118,15 +118,16 @@ def test_scan_uses_an_index(postgres, large, name):
 def statements(names):
     """Every other statement of the provider, with values for it."""
     sql = Statements(names)
-    batch = [["m"], ["{}"], 2]
+    arrays = [["m"], ["{}"]]
     return {
         "read": (sql.read, ["c7"]),
         "rows": (sql.rows, [7, 0, 5]),
         "tail": (sql.tail, ["c7", None, 20, None]),
         "page": (sql.tail, ["c7", 4, 20, "u7"]),
-        "append": (sql.append, ["c7", None, "u7", None, None, *batch]),
-        "append_capped": (sql.append_capped, ["c7", None, "u7", None, None, *batch, 3, False]),
-        "create": (sql.create, ["n", "u", "i", "{}", *batch, False, None, None, None]),
+        "append": (sql.append, ["c7", None, "u7", None, None, 2, *arrays]),
+        "append_few": (sql.append_few[1], ["c7", None, "u7", None, None, 4, "m", "{}", "n", "{}"]),
+        "append_capped": (sql.append_capped, ["c7", None, "u7", None, None, 2, *arrays, 3, False]),
+        "create": (sql.create, ["n", "u", "i", "{}", *arrays, 2, False, None, None, None]),
         "lock": (sql.lock, ["c7"]),
         "held": (sql.held, [7, ["m1"]]),
         "cut": (sql.cut, [7, 0, 3]),
