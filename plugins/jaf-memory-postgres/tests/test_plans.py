@@ -121,7 +121,6 @@ def statements(names):
     arrays = [["m"], ["{}"]]
     return {
         "read": (sql.read, ["c7"]),
-        "rows": (sql.rows, [7, 0, 5]),
         "tail": (sql.tail, ["c7", None, 20, None]),
         "page": (sql.tail, ["c7", 4, 20, "u7"]),
         "append": (sql.append, ["c7", None, "u7", None, None, 2, *arrays]),
@@ -150,6 +149,13 @@ def test_statements_use_an_index(postgres, large, name):
     """No statement on one conversation, one user or what has expired reads all of them."""
     sql, values = statements(large)[name]
     assert not scans(asyncio.run(explained(postgres, sql, values)))
+
+
+@pytest.mark.parametrize("name", ["read", "tail", "page"])
+def test_messages_come_in_the_order_of_their_index(postgres, large, name):
+    """No read of messages sorts them: behind a pooler, each would read the whole conversation for the last few."""
+    sql, values = statements(large)[name]
+    assert "Sort" not in json.dumps(asyncio.run(explained(postgres, sql, values)))
 
 
 def test_newest_of_a_user_have_one_plan(postgres, large):
