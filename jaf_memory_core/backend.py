@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime, timezone
@@ -39,6 +40,9 @@ from jaf_memory_core.records import (
     Write,
 )
 from jaf_memory_core.results import WriteResult
+
+PATIENCE = 1.0
+"""Seconds after which the default of `append_many` begins no other append."""
 
 
 class Backend(ABC):
@@ -125,6 +129,37 @@ class Backend(ABC):
             MemoryNotFoundError, MemoryConflictError: as `rules.plan_write` decides.
         """
         return await self._written(write)
+
+    async def append_many(self, writes: Sequence[Write]) -> Sequence[WriteResult | MemoryError | None]:
+        """Do many appends, as an import has them: each all or nothing, whatever becomes of the others.
+
+        Two to one conversation must be done in their order. The default does one after the other.
+
+        Returns:
+            for each what `append` returned or raised, or `None` if it was not tried. The caller comes again with
+            those, so a backend need not do more than it can in a second or two: the deadline is for one call.
+
+        Raises:
+            MemoryError, or one of `driver_errors`: the line is lost, say. `outcome` holds for all of them together.
+        """
+        outcomes: list[WriteResult | MemoryError | None] = []
+        until = time.monotonic() + PATIENCE
+        errors: tuple[type[Exception], ...] = (MemoryError, *self.driver_errors)
+        for write in writes:
+            if outcomes and time.monotonic() > until:
+                break
+            try:
+                outcomes.append(await self.append(write))
+            except errors as error:
+                problem = error if isinstance(error, MemoryError) else self.translate(error, "append_many")
+                again = problem.retryable and problem.outcome == "not_applied"
+                if not outcomes and again:
+                    raise  # the guard tries again, as long as the deadline lets it
+                if not again:
+                    outcomes.append(problem)
+                if again or isinstance(problem, MemoryConnectionError):
+                    break
+        return outcomes + [None] * (len(writes) - len(outcomes))
 
     async def _written(self, write: Write) -> WriteResult:
         result: WriteResult | None = None

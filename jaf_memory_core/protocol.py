@@ -105,6 +105,11 @@ class ManagedMemoryProvider(MemoryProvider, Protocol):
     async def import_conversation(self, conversation: ConversationMemory) -> Result:
         """Append a conversation's messages, making it with its own times where it is missing."""
 
+    async def import_conversations(
+        self, conversations: Sequence[ConversationMemory], *, only_missing: bool = False
+    ) -> Sequence[Result]:
+        """The same with many; one result each."""
+
     def for_user(self, user_id: str) -> ManagedMemoryProvider:
         """A provider that sees and writes that user's conversations only."""
 

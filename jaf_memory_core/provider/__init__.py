@@ -31,6 +31,7 @@ from jaf_memory_core.guard import Guard, Observer
 from jaf_memory_core.messages import Message
 from jaf_memory_core.processors import Chain, Processor
 from jaf_memory_core.provider.continuing import Continuing
+from jaf_memory_core.provider.importing import Importing
 from jaf_memory_core.records import Amend, Origin, Page, Record, Stats, Tail, Truncate, Write, new_incarnation
 from jaf_memory_core.results import Failure, Result, Success, WriteResult
 from jaf_memory_core.settings import ProviderConfig
@@ -42,7 +43,7 @@ PURGE_STEP = 1_000
 """Expired conversations removed by one statement, so that each stays within the deadline."""
 
 
-class BackendProvider(Continuing):
+class BackendProvider(Importing, Continuing):
     """Conversation memory over a backend: what applications hold.
 
     Args:
@@ -184,32 +185,6 @@ class BackendProvider(Continuing):
             return [self._write(conversation_id, batch, metadata, user_id, expected_version, create=create, ttl=ttl)]
 
         return await self._result("append_messages", write, self.backend.append, repeatable=not create)
-
-    async def import_conversation(self, conversation: ConversationMemory) -> Result:
-        """Append a conversation's messages; where it is missing, make it, with its own `created_at` and expiry.
-
-        Importing the same conversation twice adds nothing.
-        """
-        source = conversation
-        # A conversation without times of its own (a line of an import, for one) takes the provider's.
-        kept = source.created_at or source.expires_at or source.ttl
-        origin = Origin(source.created_at, source.expires_at, source.ttl) if kept else None
-
-        def write() -> list[Write]:
-            batch = intake.batch(source.messages, self.config, self._chain, whole=False)
-            return [
-                self._write(
-                    source.conversation_id,
-                    part,
-                    source.metadata,
-                    source.user_id,
-                    create=True,
-                    origin=origin,
-                )
-                for part in intake.parts(batch, self.config)
-            ]
-
-        return await self._result("import_conversation", write, self.backend.append)
 
     def _write(
         self,

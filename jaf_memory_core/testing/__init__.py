@@ -34,6 +34,7 @@ from jaf_memory_core.testing.errors import ErrorChecks
 from jaf_memory_core.testing.expiry import ExpiryChecks, ReadChecks
 from jaf_memory_core.testing.four_methods import FourMethods
 from jaf_memory_core.testing.identifiers import IdentifierChecks
+from jaf_memory_core.testing.importing import ImportChecks
 from jaf_memory_core.testing.iteration import IterationChecks
 from jaf_memory_core.testing.labels import LabelChecks
 from jaf_memory_core.testing.lifecycle import LifecycleChecks, LoopChecks
@@ -71,6 +72,7 @@ class ProviderConformance(
     ExpiryChecks,
     FinalChecks,
     FormChecks,
+    ImportChecks,
     IterationChecks,
     LabelChecks,
     LeaseChecks,
@@ -111,6 +113,7 @@ __all__ = [
     "FormChecks",
     "FourMethods",
     "IdentifierChecks",
+    "ImportChecks",
     "IterationChecks",
     "LabelChecks",
     "LeaseChecks",

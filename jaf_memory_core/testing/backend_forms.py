@@ -150,7 +150,7 @@ class FormChecks(Checks):
         for call in requests:
             assert await _answer(call, own, "own") == await _answer(call, default, "default")
             for kind in ("", "-fork"):
-                assert _timeless(await own.read(f"own{kind}")) == _timeless(await own.read(f"default{kind}"))
+                assert timeless(await own.read(f"own{kind}")) == timeless(await own.read(f"default{kind}"))
 
     @needs("backend")
     def test_same_reads(self, store: Store) -> None:
@@ -211,7 +211,7 @@ class FormChecks(Checks):
 
 async def _read(backend: Backend, tail: Tail) -> Any:
     header = await backend.header(tail.conversation_id, scope=tail.scope)
-    return await backend.tail(tail), _timeless(header and replace(header, messages=()))
+    return await backend.tail(tail), timeless(header and replace(header, messages=()))
 
 
 async def _answer(call: _Call, backend: Backend, key: str) -> Any:
@@ -221,7 +221,8 @@ async def _answer(call: _Call, backend: Backend, key: str) -> Any:
         return type(error), getattr(error, "expected_version", None), getattr(error, "actual_version", None)
 
 
-def _timeless(record: Record | None) -> Any:
+def timeless(record: Record | None) -> Any:
+    """What two records have in common that were made in the same way, one a little later than the other."""
     if record is None:
         return None
     moment = at(0)

@@ -31,6 +31,9 @@ WRITES: dict[str, Callable[[BackendProvider, int], Awaitable[Any]]] = {
     "import_conversation": lambda provider, n: provider.import_conversation(
         ConversationMemory(f"d{n}", user_id="u", messages=talk(4, "n"), metadata={"new": 1})
     ),
+    "import_conversations": lambda provider, n: provider.import_conversations(
+        [ConversationMemory(f"{key}{n}", user_id="u", messages=talk(4, "n"), metadata={"new": 1}) for key in "de"]
+    ),
     "update_metadata": lambda provider, n: provider.update_metadata(f"c{n}", {"new": 1, "old": 2}),
     "set_expiry": lambda provider, n: provider.set_expiry(f"c{n}", 600),
     "truncate_conversation_after": lambda provider, n: provider.truncate_conversation_after(f"c{n}", "m1"),

@@ -22,6 +22,7 @@ OPERATIONS: dict[str, Callable[[BackendProvider], Awaitable[Any]]] = {
     "store_messages": lambda provider: provider.store_messages("c", talk(1)),
     "append_messages": lambda provider: provider.append_messages("c", talk(1)),
     "import_conversation": lambda provider: provider.import_conversation(ConversationMemory("c")),
+    "import_conversations": lambda provider: provider.import_conversations([ConversationMemory("c")]),
     "get_conversation": lambda provider: provider.get_conversation("c"),
     "get_conversation_until_message": lambda provider: provider.get_conversation_until_message("c", "m0"),
     "get_recent_messages": lambda provider: provider.get_recent_messages("c"),
