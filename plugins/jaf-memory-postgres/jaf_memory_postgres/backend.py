@@ -20,6 +20,7 @@ from jaf_memory_core.results import WriteResult
 from jaf_memory_core.upkeep import Adopted
 from jaf_memory_postgres import adopting, faults, health, layout
 from jaf_memory_postgres.branching import Brancher
+from jaf_memory_postgres.bulk import Bulk
 from jaf_memory_postgres.clients import OneLine, PooledLines, is_pool
 from jaf_memory_postgres.connecting import Connector
 from jaf_memory_postgres.connections import Connection, Lines, OwnLines
@@ -54,6 +55,7 @@ class PostgresBackend(Backend):
         self._sql = Statements(self._names)
         self._reader = Reader(self._sql, self._names)
         self._fast = Fast(self._sql)
+        self._bulk = Bulk(self._names)
         self._client = client
         self._client_loop = asyncio.get_running_loop() if client is not None else None
         self._lines: Lines | None = None
@@ -205,6 +207,13 @@ class PostgresBackend(Backend):
         """Add in one statement; where a rule has to decide, under the lock."""
         result = await self.run(lambda line: self._fast.append(line, write))
         return result if result is not None else await self._locked(lambda writer: writer.write(write))
+
+    async def append_many(self, writes: Sequence[Write]) -> Sequence[WriteResult | MemoryError | None]:
+        """Make what is not there yet in one transaction; append to the rest, one after the other."""
+        made = await self._bulk.make(self.run, writes)
+        rest = [write for index, write in enumerate(writes) if index not in made]
+        others = iter(await super().append_many(rest))
+        return [made.get(index) or next(others) for index in range(len(writes))]
 
     async def truncate(self, truncate: Truncate) -> int:
         """Remove from the end."""
