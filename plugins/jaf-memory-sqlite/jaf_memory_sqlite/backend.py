@@ -14,11 +14,11 @@ from typing import ClassVar, TypeVar
 from jaf_memory_core import rules
 from jaf_memory_core.backend import Backend
 from jaf_memory_core.conversations import MemoryQuery
-from jaf_memory_core.errors import MemoryError
+from jaf_memory_core.errors import MemoryConnectionError, MemoryError
 from jaf_memory_core.provider import BackendProvider, opened
 from jaf_memory_core.records import Amend, Fork, Page, Ping, Record, Revise, Stamp, Stats, Tail, Truncate, Write
 from jaf_memory_core.results import WriteResult
-from jaf_memory_sqlite import branching, health, migration, reading, writing
+from jaf_memory_sqlite import branching, bulk, health, migration, reading, writing
 from jaf_memory_sqlite.nearby import Nearby
 from jaf_memory_sqlite.opening import Opener
 from jaf_memory_sqlite.problems import closed, explained
@@ -180,6 +180,16 @@ class SqliteBackend(Backend):
     async def append(self, write: Write) -> WriteResult:
         """Add what is new; costs the new messages, however long the conversation is."""
         return await self._write(lambda db: writing.write(db, write, self.now))
+
+    async def append_many(self, writes: Sequence[Write]) -> Sequence[WriteResult | MemoryError | None]:
+        """In one transaction; each in one of its own where that fails."""
+        try:
+            return await self._write(lambda db: bulk.append_many(db, writes, self.now))
+        except (MemoryError, sqlite3.Error) as error:
+            problem = error if isinstance(error, MemoryError) else self.translate(error, "append_many")
+            if isinstance(problem, MemoryConnectionError) or problem.outcome == "unknown":
+                raise
+            return await super().append_many(writes)
 
     async def tail(self, tail: Tail) -> Page | None:
         """A page; costs the page."""
