@@ -21,6 +21,7 @@ from jaf_memory_core.results import WriteResult
 from jaf_memory_core.upkeep import Adopted
 from jaf_memory_redis import deciding, headers, health, scripts
 from jaf_memory_redis.adoption import Adoption
+from jaf_memory_redis.bulk import Bulk
 from jaf_memory_redis.finding import Finder
 from jaf_memory_redis.indexes import STEP, ClusterIndexes, Indexes
 from jaf_memory_redis.keys import Keys, Owners
@@ -54,6 +55,7 @@ class RedisBackend(Backend):
         self._reader = Reader(self.keys, wire, self._owners.learn)
         self._finder = Finder(self._reader, self._indexes)
         self._performer = Performer(config, self.keys, wire, self._owners)
+        self._bulk = Bulk(self.keys, wire, self._write, piped=wire.single and not config.min_replicas)
 
     # Connections.
 
@@ -88,6 +90,10 @@ class RedisBackend(Backend):
     def append(self, write: Write) -> Coroutine[Any, Any, WriteResult]:
         """Add what is new, by one script."""
         return self._write(write)
+
+    async def append_many(self, writes: Sequence[Write]) -> Sequence[WriteResult | MemoryError | None]:
+        """In one pipeline, or several at a time."""
+        return await self._bulk.append_many(writes)
 
     async def _write(self, write: Write) -> WriteResult:
         request = deciding.request_of(write)

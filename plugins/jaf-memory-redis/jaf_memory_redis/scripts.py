@@ -118,6 +118,7 @@ def _load(*names: str) -> Script:
 
 
 WRITE = _load("opening", "write")
+MAKE = _load("make")
 PUT = _load("opening", "put")
 AMEND = _load("opening", "amend")
 TRUNCATE = _load("opening", "truncate")

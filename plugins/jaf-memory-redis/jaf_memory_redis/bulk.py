@@ -1,0 +1,163 @@
+"""Many appends at once: in a pipeline of scripts on a single server, several at a time elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import msgspec
+
+from jaf_memory_core import codec
+from jaf_memory_core.backend import PATIENCE
+from jaf_memory_core.errors import MemoryConnectionError, MemoryError
+from jaf_memory_core.records import Write
+from jaf_memory_core.results import WriteResult
+from jaf_memory_redis import deciding, headers, scripts
+from jaf_memory_redis.keys import Keys, moment
+from jaf_memory_redis.refusals import DRIVER_ERRORS, ServerError, translate
+from jaf_memory_redis.scripts import Command, Part
+from jaf_memory_redis.wires import Wire
+
+ABREAST = 32
+"""Appends that are under way at once where each needs a dialogue of its own."""
+
+TOGETHER = 16
+"""Conversations that one call of `make.lua` makes; nobody else is served meanwhile, half a millisecond."""
+
+SHORT, LIGHT = 500, 64 << 10
+"""Messages, and bytes of them, of a conversation that shares a call with others."""
+
+Outcome = WriteResult | MemoryError | None
+
+ERRORS: tuple[type[Exception], ...] = (MemoryError, *DRIVER_ERRORS)
+
+
+class Bulk:
+    """Appends of an import.
+
+    Args:
+        keys: names of keys.
+        wire: the way to the servers.
+        append: does one, whatever it takes.
+        piped: whether nearly every append is one script and nothing else: on a single server, unless replicas have to
+            confirm it.
+    """
+
+    def __init__(
+        self, keys: Keys, wire: Wire, append: Callable[[Write], Awaitable[WriteResult]], *, piped: bool
+    ) -> None:
+        self._keys = keys
+        self._wire = wire
+        self._append = append
+        self._piped = piped
+
+    async def append_many(self, writes: Sequence[Write]) -> list[Outcome]:
+        """Do as many as can be done; `None` for those that have to come again."""
+        outcomes: dict[int, Outcome] = {}
+        problems: list[MemoryError] = []
+        until = time.monotonic() + PATIENCE
+        # Of several to one conversation only the first is taken each time, so that they are done in their order.
+        if self._piped:
+            new = {index: write for index, write in _firsts(writes, ()).items() if _is_new(write)}
+            outcomes |= await self._make(new, problems)
+            outcomes |= await self._pipe(_firsts(writes, outcomes), problems)
+        while not problems and time.monotonic() < until and (some := _firsts(writes, outcomes)):
+            few = list(some.items())[:ABREAST]
+            done = await asyncio.gather(*(self._one(write, problems) for _, write in few))
+            outcomes |= {index: outcome for (index, _), outcome in zip(few, done, strict=True)}
+        if problems and not any(outcomes.values()):
+            raise problems[0]
+        return [outcomes.get(index) for index in range(len(writes))]
+
+    async def _make(self, writes: Mapping[int, Write], problems: list[MemoryError]) -> dict[int, Outcome]:
+        """Make what is not there yet; what is, is left out."""
+        outcomes: dict[int, Outcome] = {}
+        groups = [list(writes)[start : start + TOGETHER] for start in range(0, len(writes), TOGETHER)]
+        replies = await self._sent([self._making([writes[index] for index in group]) for group in groups])
+        for group, reply in zip(groups, replies, strict=True):
+            for at, index in enumerate(group):
+                if type(reply) is ServerError:
+                    outcomes[index] = _outcome(reply, problems)
+                elif reply[at]:
+                    count = len(writes[index].messages)
+                    outcomes[index] = WriteResult(1, count, count)
+        return outcomes
+
+    async def _pipe(self, writes: Mapping[int, Write], problems: list[MemoryError]) -> dict[int, Outcome]:
+        """Append by one script each; what that cannot decide is left out."""
+        outcomes: dict[int, Outcome] = {}
+        replies = await self._sent([self._appending(write) for write in writes.values()])
+        for index, reply in zip(writes, replies, strict=True):
+            if type(reply) is ServerError:
+                outcomes[index] = _outcome(reply, problems)
+            elif reply[0] in {b"ok", b"same"}:
+                outcomes[index] = WriteResult(*reply[5:])
+        return outcomes
+
+    async def _sent(self, commands: list[Command]) -> list[Any]:
+        return await self._wire.run(commands[0], *commands[1:]) if commands else []
+
+    async def _one(self, write: Write, problems: list[MemoryError]) -> Outcome:
+        try:
+            return await self._append(write)
+        except ERRORS as error:
+            return _outcome(error, problems)
+
+    def _appending(self, write: Write) -> Command:
+        request = deciding.request_of(write) | {"guess": write.user_id}
+        sent = msgspec.msgpack.encode({name: value for name, value in request.items() if value is not None})
+        return scripts.call(scripts.WRITE, self._keys.single(write.conversation_id, write.user_id), sent)
+
+    def _making(self, writes: Sequence[Write]) -> Command:
+        keys = list(self._keys.everything)
+        for write in writes:
+            keys += (*self._keys.conversation(write.conversation_id), self._keys.older(write.conversation_id))
+            keys += self._keys.owned(write.user_id) if write.user_id is not None else ()
+        return scripts.call(scripts.MAKE, keys, *chain.from_iterable(map(_described, writes)))
+
+
+def _described(write: Write) -> Iterator[Part]:
+    """What `make.lua` takes of a conversation."""
+    origin, count = write.origin, len(write.messages)
+    fields: list[Part] = ["v", 1, "n", count, "s", codec.size(write.bodies), "f", codec.FORMAT]
+    fields += ("id", write.conversation_id, "inc", write.incarnation, "p", 0, "k", int(write.dropped > 0))
+    if write.user_id is not None:
+        fields += ("o", write.user_id)
+    if write.metadata:
+        fields += headers.pairs(write.metadata)
+    yield from (count, len(fields), int(write.user_id is not None), write.conversation_id)
+    yield moment(origin.created_at) if origin and origin.created_at else ""
+    yield from write.bodies
+    for position, message in enumerate(write.messages):
+        yield position
+        yield message.message_id
+    yield from fields
+
+
+def _is_new(write: Write) -> bool:
+    """Whether it may make a conversation, which never expires, and is small."""
+    origin = write.origin
+    never = write.ttl is None if origin is None else origin.ttl is None and origin.expires_at is None
+    small = len(write.messages) <= SHORT and len(write.metadata) <= SHORT and codec.size(write.bodies) <= LIGHT
+    return write.create and not write.expected_version and never and small
+
+
+def _outcome(error: Exception, problems: list[MemoryError]) -> MemoryError | None:
+    """The error as ours, or `None` if the append may be tried again; noted if it concerns more than this append."""
+    problem = error if isinstance(error, MemoryError) else translate(error, "append_many")
+    again = problem.retryable and problem.outcome == "not_applied"
+    if again or isinstance(problem, MemoryConnectionError):
+        problems.append(problem)
+    return None if again else problem
+
+
+def _firsts(writes: Sequence[Write], done: Sequence[int] | Mapping[int, Any]) -> dict[int, Write]:
+    """The first write to each conversation that is left to be done, by index."""
+    first: dict[str, int] = {}
+    for index, write in enumerate(writes):
+        if index not in done:
+            first.setdefault(write.conversation_id, index)
+    return {index: writes[index] for index in first.values()}
