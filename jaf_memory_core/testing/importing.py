@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from jaf_memory_core import codec
 from jaf_memory_core.backend import Backend
-from jaf_memory_core.conversations import ConversationMemory
+from jaf_memory_core.conversations import ConversationMemory, MemoryQuery
 from jaf_memory_core.errors import MemoryConflictError, MemoryError, MemoryInvalidInputError
 from jaf_memory_core.messages import Message
 from jaf_memory_core.provider import BackendProvider
@@ -76,6 +76,14 @@ class ImportChecks(Checks):
             assert one.message_count == len(source.messages)
             assert one.expires_at is None
         assert (await provider.get_stats("u3"))["user_conversations"] == len(range(3, MANY, 7))
+        query = MemoryQuery(user_id="u3", include_messages=False)
+        assert {one.conversation_id for one in await provider.find_conversations(query)} == {
+            f"c{n}" for n in range(3, MANY, 7)
+        }
+        assert await provider.clear_user_conversations("u3") == len(range(3, MANY, 7))
+        assert len(await provider.find_conversations(MemoryQuery(include_messages=False))) == MANY - len(
+            range(3, MANY, 7)
+        )
 
     async def test_import_none(self, store: Store) -> None:
         """No conversations give no results."""

@@ -77,7 +77,7 @@ def write_line(conversation: ConversationMemory) -> bytes:
             fields[name] = moment.isoformat()
     if conversation.ttl is not None:
         fields["ttl"] = conversation.ttl
-    fields["digest"] = codec.digest(conversation)
+    fields["digest"] = codec.digest_of(conversation, fields["messages"])
     return codec.encode(fields) + b"\n"
 
 
