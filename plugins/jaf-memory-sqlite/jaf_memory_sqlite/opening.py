@@ -24,9 +24,14 @@ STATEMENTS = 256
 CACHE = 8 << 10
 """KiB of pages that a connection keeps at most."""
 
-
 LOOK = 0.1
 """Seconds after which it looks anew whether the file is still there."""
+
+PATIENCE = 5.0
+"""Seconds to wait for a lock: of many processes that start at once on an empty file the last waits for all others.
+
+No more than half of the deadline, so that there is time to say why.
+"""
 
 
 class Opener:
@@ -40,6 +45,7 @@ class Opener:
     def __init__(self, config: SqliteConfig, *, reading: bool = False) -> None:
         self.path = MEMORY if config.in_memory else str(Path(config.path).expanduser().absolute())
         self._synchronous = config.synchronous
+        self._patience = min(PATIENCE, config.operation_timeout / 2)
         self._reading = reading
         self.applied: list[int] = []
         """Versions of the tables that were applied to the file when it was opened."""
@@ -58,7 +64,7 @@ class Opener:
             needed = ".".join(map(str, OLDEST))
             raise MemoryConfigurationError(f"Python was built with SQLite {sqlite3.sqlite_version}; {needed} is needed")
         try:
-            db = patiently(self._connected)
+            db = patiently(self._connected, patience=self._patience)
         except sqlite3.DatabaseError as error:
             self._explain(error)
             raise

@@ -18,8 +18,10 @@ PATIENCE = 1.0
 SHORTEST, LONGEST = 0.0001, 0.01
 
 
-def patiently(attempt: Callable[[], T], *, go_on: Callable[[], bool] = lambda: True) -> T | None:
-    """Call until no lock is in the way; `None` as soon as there is no need to `go_on`.
+def patiently(
+    attempt: Callable[[], T], *, go_on: Callable[[], bool] = lambda: True, patience: float = PATIENCE
+) -> T | None:
+    """Call until no lock is in the way; `None` as soon as there is no need to `go_on`; `patience` in seconds.
 
     SQLite's own busy handler sleeps up to 100 ms between attempts, which lets others overtake for ever, and cannot be
     told that nobody waits any more.
@@ -27,7 +29,7 @@ def patiently(attempt: Callable[[], T], *, go_on: Callable[[], bool] = lambda: T
     Raises:
         sqlite3.OperationalError: another process still holds the lock when the patience ends.
     """
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + patience
     pause = SHORTEST
     while True:
         try:
