@@ -19,13 +19,14 @@ from jaf_memory_core.provider import BackendProvider, opened
 from jaf_memory_core.records import Amend, Fork, Page, Ping, Record, Revise, Stamp, Stats, Tail, Truncate, Write
 from jaf_memory_core.results import WriteResult
 from jaf_memory_sqlite import branching, bulk, health, migration, reading, writing
+from jaf_memory_sqlite.jobs import Call, Erases
 from jaf_memory_sqlite.nearby import Nearby
 from jaf_memory_sqlite.opening import Opener
 from jaf_memory_sqlite.problems import closed, explained
 from jaf_memory_sqlite.reader import Reader
 from jaf_memory_sqlite.reading import LITTLE, NotHereError
 from jaf_memory_sqlite.settings import SqliteConfig
-from jaf_memory_sqlite.worker import Call, Erases, Worker
+from jaf_memory_sqlite.worker import Worker
 from jaf_memory_sqlite.writer import Writer
 
 T = TypeVar("T")
@@ -73,7 +74,8 @@ class SqliteBackend(Backend):
                     self._searcher = Reader("jaf-memory-sqlite searcher", Opener(self.config, reading=True))
                 readers = [worker for worker in (self._reader, self._searcher) if worker is not None]
                 self._writer = Writer("jaf-memory-sqlite writer", Opener(self.config), readers)
-                self._nearby = Nearby([worker for worker in (self._writer, self._reader) if worker is not None])
+                near = [worker for worker in (self._writer, self._reader) if worker is not None]
+                self._nearby = Nearby(near)
                 # For a backend that nobody closes: its threads must not outlive it.
                 weakref.finalize(self, _stop, self._workers(), os.getpid())
             return self._workers()
@@ -85,6 +87,7 @@ class SqliteBackend(Backend):
         """Do what waits, write the log into the file if no other process has it open, and end the threads."""
         with self._starting:
             self._closed = True
+        await asyncio.sleep(0)  # what this loop's tasks have asked for is begun
         for worker in reversed(self._workers()):  # the writer last, so that its connection is the last of ours
             worker.stop()
             await worker.ended()
@@ -112,10 +115,10 @@ class SqliteBackend(Backend):
 
     # How things are done.
 
-    async def _write(self, call: Call[T], *, erases: Erases = None) -> T:
+    async def _write(self, call: Call[T], *, little: Call[T] | None = None, erases: Erases = None) -> T:
         if self._writer is None:
             raise closed()
-        return await self._writer.submit(call, erases=erases)
+        return await self._writer.do(call, little=little, erases=erases)
 
     async def _read(self, little: Call[T], any_size: Call[T]) -> T:
         """Read at once if it is little, else in the reader's thread."""
@@ -175,11 +178,12 @@ class SqliteBackend(Backend):
 
     async def store(self, write: Write) -> WriteResult:
         """Create or replace."""
-        return await self._write(lambda db: writing.write(db, write, self.now))
+        return await self.append(write)
 
     async def append(self, write: Write) -> WriteResult:
         """Add what is new; costs the new messages, however long the conversation is."""
-        return await self._write(lambda db: writing.write(db, write, self.now))
+        call = partial(writing.write, request=write, clock=self.now)
+        return await self._write(call, little=partial(call, most=LITTLE) if writing.is_little(write) else None)
 
     async def append_many(self, writes: Sequence[Write]) -> Sequence[WriteResult | MemoryError | None]:
         """In one transaction; each in one of its own where that fails."""
@@ -211,7 +215,8 @@ class SqliteBackend(Backend):
 
     async def amend(self, amend: Amend) -> int:
         """Change the header."""
-        return await self._write(lambda db: writing.amend(db, amend, self.now))
+        call = partial(writing.amend, request=amend, clock=self.now)
+        return await self._write(call, little=call)
 
     async def revise(self, revise: Revise) -> int:
         """Put messages into the rows of others."""

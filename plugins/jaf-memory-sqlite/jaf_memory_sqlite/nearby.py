@@ -7,20 +7,13 @@ import time
 from collections.abc import Sequence
 from typing import TypeVar
 
+from jaf_memory_sqlite.jobs import Call
+from jaf_memory_sqlite.pace import Pace
 from jaf_memory_sqlite.problems import is_busy
 from jaf_memory_sqlite.reading import NotHereError
-from jaf_memory_sqlite.worker import Call, Worker
+from jaf_memory_sqlite.worker import Worker
 
 T = TypeVar("T")
-
-SLOW = 0.01
-"""Seconds that a read in the caller's thread may take: an event loop stands still meanwhile."""
-
-OFTEN = 2
-"""So many slow reads, one after the other, are the disk's; a single one may be a busy computer's."""
-
-PAUSE = 1.0
-"""Seconds for which all reads go to a thread then."""
 
 
 class Nearby:
@@ -35,8 +28,7 @@ class Nearby:
 
     def __init__(self, workers: Sequence[Worker]) -> None:
         self._workers = workers
-        self._from = 0.0
-        self._slow = 0
+        self._pace = Pace()
 
     def read(self, call: Call[T]) -> T:
         """Read at once.
@@ -44,12 +36,10 @@ class Nearby:
         Raises:
             NotHereError: a thread must do it.
         """
-        if self._from:
-            if time.monotonic() < self._from:
-                raise NotHereError
-            self._from = 0.0
+        if not self._pace.allows():
+            raise NotHereError
         for worker in self._workers:
-            if worker.lock.acquire(blocking=False):
+            if not worker.busy and worker.lock.acquire(blocking=False):
                 try:
                     return self._read(worker, call)
                 finally:
@@ -68,13 +58,4 @@ class Nearby:
             worker.doubt(error)
             raise
         finally:
-            self._learn(time.monotonic() - started)
-
-    def _learn(self, seconds: float) -> None:
-        if seconds < SLOW:
-            self._slow = 0
-            return
-        self._slow += 1
-        if self._slow == OFTEN:
-            self._slow = 0
-            self._from = time.monotonic() + PAUSE
+            self._pace.learn(time.monotonic() - started)

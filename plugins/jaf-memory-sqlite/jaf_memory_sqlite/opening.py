@@ -77,8 +77,10 @@ class Opener:
         now = time.monotonic()
         if self.path == MEMORY or now < self._looked_at + LOOK:
             return False
+        if self._stands_at() != self._identity:
+            return True  # and so it stays for whoever asks next, until the other file is opened
         self._looked_at = now
-        return self._stands_at() != self._identity
+        return False
 
     def _stands_at(self) -> tuple[int, int] | None:
         try:

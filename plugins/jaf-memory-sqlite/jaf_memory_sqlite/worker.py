@@ -12,11 +12,11 @@ import queue
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, TypeVar
 
-from jaf_memory_core.errors import MemoryConnectionError
+from jaf_memory_sqlite.jobs import Call, Job, by_loop, fail, settle
 from jaf_memory_sqlite.opening import Opener
 from jaf_memory_sqlite.problems import closed, leaves_doubt
 from jaf_memory_sqlite.settings import MEMORY
@@ -24,43 +24,9 @@ from jaf_memory_sqlite.settings import MEMORY
 logger = logging.getLogger("jaf_memory_sqlite")
 
 T = TypeVar("T")
-Call = Callable[[sqlite3.Connection], T]
-
-SHARE = 16
-"""Jobs of one loop that wait for each other before they are handed in; the loop goes on while these are done."""
-
-Erases = Literal["some", "whole"] | None
 
 TOGETHER = 1_000
 """At most so many jobs are taken at once, so that the first does not wait for the last of a great many."""
-
-
-class Job(Generic[T]):
-    """One call that somebody waits for."""
-
-    __slots__ = ("call", "erases", "failure", "future", "loop", "result")
-
-    def __init__(self, call: Call[T], loop: asyncio.AbstractEventLoop, *, erases: Erases = None) -> None:
-        self.call = call
-        self.loop = loop
-        self.erases = erases
-        self.future: asyncio.Future[T] = loop.create_future()
-        self.result: T | None = None
-        self.failure: Exception | None = None
-
-    @property
-    def wanted(self) -> bool:
-        """Whether somebody still waits."""
-        return not self.future.cancelled()
-
-    def settle(self) -> None:
-        """Hand over the outcome; to be called in the job's loop."""
-        if self.future.done():
-            return
-        if self.failure is not None:
-            self.future.set_exception(self.failure)
-        else:
-            self.future.set_result(self.result)  # type: ignore[arg-type]  # it was carried out
 
 
 class Worker:
@@ -78,18 +44,19 @@ class Worker:
         self.lock = threading.Lock()
         """Held by whoever uses the connection."""
         self.db: sqlite3.Connection | None = None
-        self.crowded = False
-        """Whether several jobs came together lately."""
-        self._outboxes: dict[asyncio.AbstractEventLoop, list[Job[Any]]] = {}
-        self._queue: queue.SimpleQueue[list[Job[Any]] | None] = queue.SimpleQueue()
-        self._gate = threading.Lock()
-        self._stopped = False
+        self.queue: queue.SimpleQueue[list[Job[Any]] | None] = queue.SimpleQueue()
+        self.rest: float | None = None
+        """Seconds to wait for a job before there is something to tidy; `None`: as long as it takes."""
+        self.busy = False
+        """Whether the thread has jobs, or will have."""
+        # Reentrant: a collection of garbage may stop the worker at any moment, in a thread that is inside.
+        self._gate = threading.RLock()
+        self.stopped = False
+        """Whether no more jobs are taken."""
         self._ended = False
         self._farewells: list[Job[None]] = []
         self._stale = False
         self._last_turn = False
-        self.rest: float | None = None
-        """Seconds to wait for a job before there is something to tidy; `None`: as long as it takes."""
         _workers.add(self)
         # A daemon: a provider that nobody closed must not keep the interpreter from ending.
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -97,60 +64,40 @@ class Worker:
 
     # For those who wait.
 
-    def submit(self, call: Call[T], *, erases: Erases = None) -> asyncio.Future[T]:
-        """Have a call done; it gets the connection.
-
-        Args:
-            call: what is to be done.
-            erases: whether it removes "some" of a conversation, or "whole" ones.
-        """
-        loop = asyncio.get_running_loop()
-        job = Job(call, loop, erases=erases)
-        if not self.crowded:
-            self._hand_in([job])
-            return job.future
-        # Others come together with this one, most likely, and are to travel together.
-        outbox = self._outboxes.get(loop)
-        if outbox is None:
-            outbox = self._outboxes[loop] = []
-            loop.call_soon(self._empty_outbox, loop)
-        outbox.append(job)
-        if len(outbox) >= SHARE:
-            self._outboxes[loop] = []
-            self._hand_in(outbox)
+    def submit(self, call: Call[T]) -> asyncio.Future[T]:
+        """Have the thread do a call; it gets the connection."""
+        job = Job(call)
+        self.hand_in([job])
+        assert job.future is not None  # noqa: S101  (`hand_in` makes it)
         return job.future
 
-    def _empty_outbox(self, loop: asyncio.AbstractEventLoop) -> None:
-        jobs = self._outboxes.pop(loop)
-        try:
-            if jobs:
-                self._hand_in(jobs)
-        except MemoryConnectionError as error:
-            fail(jobs, error)
-            _settle(jobs)
-
-    def _hand_in(self, jobs: list[Job[Any]]) -> None:
+    def hand_in(self, jobs: list[Job[Any]]) -> None:
+        """Leave jobs of one loop to the thread; each gets its future."""
         with self._gate:
-            if self._stopped:
+            if self.stopped:
                 raise closed()
-            self._queue.put(jobs)
+            for job in jobs:
+                job.awaited()
+            self.busy = True
+            self.queue.put(jobs)
 
     def stop(self) -> None:
         """Take no more jobs; what waits is done, then the connection is closed, and the thread ends."""
         with self._gate:
-            if not self._stopped:
-                self._stopped = True
-                self._queue.put(None)
+            if not self.stopped:
+                self.stopped = True
+                self.queue.put(None)
 
     def ended(self) -> asyncio.Future[None]:
         """Wait until the thread has closed its connection."""
-        job = Job(_nothing, asyncio.get_running_loop())
+        job = Job(_nothing)
+        future = job.awaited()
         with self._gate:
             if self._ended:
                 job.settle()
             else:
                 self._farewells.append(job)
-        return job.future
+        return future
 
     def interrupt(self) -> None:
         """Break off the statement that is running."""
@@ -183,39 +130,44 @@ class Worker:
             self._disconnect()
         with self._gate:
             self._ended = True
-        answer(self._farewells)
+        self.answer(self._farewells)
 
     def _turn(self) -> None:
         # A function of its own, so that nothing is held while the thread waits for the next job.
         jobs = self.take(block=True)
-        self.crowded = len(jobs) > 1
         with self.lock:
             if jobs:
-                try:
-                    db = self._connected()
-                except Exception as error:  # noqa: BLE001  (whoever waits gets it as it is)
-                    fail(jobs, error)
-                else:
-                    self.carry_out(db, jobs)
+                self._work_on(jobs)
             self.tidy(idle=not jobs, last=False)
-        answer(jobs)
+        with self._gate:
+            self.busy = not self.queue.empty()
+        self.answer(jobs)
 
     def take(self, *, block: bool) -> list[Job[Any]]:
         """The jobs that wait; with `block` at least one, unless there is something to tidy, or will be no more."""
         jobs: list[Job[Any]] = []
-        waiting = self._queue
+        waiting = self.queue
         try:
             while (block and not jobs) or not waiting.empty():
                 some = waiting.get(block, self.rest)
                 if some is None:
                     self._last_turn = True
+                if not some:  # nothing more will come, or there is something to tidy
                     break
-                jobs += [job for job in some if not job.future.cancelled()]
+                jobs += some
                 if len(jobs) >= TOGETHER:
                     break
         except queue.Empty:
             pass
         return jobs
+
+    def _work_on(self, jobs: list[Job[Any]]) -> None:
+        try:
+            db = self._connected()
+        except Exception as error:  # noqa: BLE001  (whoever waits gets it as it is)
+            fail(jobs, error)
+        else:
+            self.carry_out(db, jobs)
 
     def _connected(self) -> sqlite3.Connection:
         db = self.db
@@ -235,10 +187,16 @@ class Worker:
             with suppress(sqlite3.Error):  # a failed checkpoint, for one: the next who opens the file makes it
                 db.close()
 
+    def answer(self, jobs: Iterable[Job[Any]]) -> None:
+        """Hand over outcomes: one wake-up a loop."""
+        for loop, done in by_loop(jobs).items():
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(settle, done)
+
     # What the two kinds of workers do differently.
 
     def carry_out(self, db: sqlite3.Connection, jobs: list[Job[Any]]) -> None:
-        """Give each of these jobs its outcome; the list may change on the way."""
+        """Give each of these jobs that is still wanted its outcome; others may join the list on the way."""
         raise NotImplementedError
 
     def tidy(self, *, idle: bool, last: bool) -> None:
@@ -249,35 +207,17 @@ def _nothing(_: sqlite3.Connection) -> None:
     return None
 
 
-def fail(jobs: Iterable[Job[Any]], error: Exception) -> None:
-    """Give all of them this outcome."""
-    for job in jobs:
-        job.failure = error
-
-
-def answer(jobs: Iterable[Job[Any]]) -> None:
-    """Hand over outcomes: one wake-up a loop."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[Job[Any]]] = {}
-    for job in jobs:
-        by_loop.setdefault(job.loop, []).append(job)
-    for loop, done in by_loop.items():
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(_settle, done)
-
-
-def _settle(jobs: list[Job[Any]]) -> None:
-    for job in jobs:
-        job.settle()
-
-
 _workers: weakref.WeakSet[Worker] = weakref.WeakSet()
-_inherited: list[Worker] = []
+_inherited: list[sqlite3.Connection | None] = []
 
 
-def _keep_inherited() -> None:
+def _leave_inherited() -> None:
     # In the child of a fork. SQLite's connections must not be used there, and closing one is a use.
-    _inherited.extend(_workers)
+    for worker in _workers:
+        _inherited.append(worker.db)
+        worker.db = None
+        worker.stopped = True
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_keep_inherited)
+    os.register_at_fork(after_in_child=_leave_inherited)

@@ -16,6 +16,7 @@ from jaf_memory_core.errors import MemoryNotFoundError, MemoryStorageError
 from jaf_memory_core.records import Amend, Record, Stamp, Truncate, Write
 from jaf_memory_core.results import WriteResult
 from jaf_memory_sqlite import statements as sql
+from jaf_memory_sqlite.reading import ANY, LITTLE, NotHereError
 from jaf_memory_sqlite.rows import BEYOND, Kept, columns, kept, labels, micros, row_of
 
 Clock = Callable[[], datetime]
@@ -24,12 +25,27 @@ ASKED = 512
 """Message ids that one statement looks for; older SQLites take no more than 999 parameters."""
 
 
-def write(db: sqlite3.Connection, request: Write, clock: Clock) -> WriteResult:
-    """Store or append, as `rules.plan_write` decides; costs the new messages."""
+FEW = 100
+"""Messages that a write in an event loop's own thread may add, or take away."""
+
+
+def is_little(request: Write) -> bool:
+    """Whether a write may be tried in an event loop's own thread."""
+    return len(request.messages) <= FEW and codec.size(request.bodies) <= LITTLE
+
+
+def write(db: sqlite3.Connection, request: Write, clock: Clock, most: float = ANY) -> WriteResult:
+    """Store or append, as `rules.plan_write` decides; costs the new messages.
+
+    Raises:
+        NotHereError: so much would be taken away, beyond `most` bytes or a few messages.
+    """
     now = clock()
     # Without a patch there is nothing to merge, and the metadata need not be read; a store may drop a summary from it.
     standing = look_up(db, request.conversation_id, with_metadata=bool(request.metadata) or request.replace)
     live = standing if standing and rules.live(standing.record, now) else None
+    if standing is not None and most < ANY:
+        _check_little(standing, request, most, replaces=live is None or request.replace)
     if live is not None and _is_plain(live, request):
         result = _append_unheld(db, live, request, now)
         if result is not None:
@@ -53,6 +69,14 @@ def write(db: sqlite3.Connection, request: Write, clock: Clock) -> WriteResult:
     _add(db, sql.ADD, live.key, plan, request)
     _save(db, live, plan, request)
     return plan.result
+
+
+def _check_little(standing: Kept, request: Write, most: float, *, replaces: bool) -> None:
+    count = standing.record.message_count
+    if not replaces:
+        count = max(0, count + len(request.messages) - (request.max_messages or BEYOND))
+    if count > FEW or min(standing.size, count * standing.largest) > most:
+        raise NotHereError
 
 
 def _is_plain(live: Kept, request: Write) -> bool:

@@ -5,7 +5,7 @@ import functools
 import sqlite3
 
 import pytest
-from jaf_memory_sqlite import SqliteBackend, SqliteConfig, create_sqlite_provider
+from jaf_memory_sqlite import SqliteBackend, SqliteConfig, create_sqlite_provider, pace
 
 from jaf_memory_core import BackendProvider
 from jaf_memory_core.testing import ProviderConformance, Target
@@ -93,3 +93,21 @@ class TestMemory(ProviderConformance):
                 "outage": "there is nothing that could be away",
             },
         )
+
+
+class TestInTheCallersThread(TestFile):
+    """One file on a disk that is taken for a quick one: small writes are done in the caller's thread."""
+
+    @pytest.fixture(autouse=True)
+    def here(self, monkeypatch):
+        """As if every commit were quick."""
+        monkeypatch.setattr(pace, "QUICK", 60)
+
+
+class TestInTheThread(TestFile):
+    """One file on a disk that is taken for a slow one: all writes are done in the writer's thread."""
+
+    @pytest.fixture(autouse=True)
+    def elsewhere(self, monkeypatch):
+        """As if no commit were quick."""
+        monkeypatch.setattr(pace, "QUICK", -60)

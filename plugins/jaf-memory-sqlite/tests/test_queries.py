@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 
 import pytest
-from jaf_memory_sqlite import nearby, queries, reading, writing
+from jaf_memory_sqlite import nearby, pace, queries, reading, writing
 from jaf_memory_sqlite import statements as sql
 
 from jaf_memory_core import MemoryQuery, MemoryStorageError, Message
@@ -195,7 +195,7 @@ def threads(monkeypatch):
 
 def test_little_is_read_at_once(use, threads, monkeypatch):
     """Little is read in the caller's thread, also at the end of a long conversation; much is not."""
-    monkeypatch.setattr(nearby, "SLOW", 60)  # reads are slow on a busy machine, too
+    monkeypatch.setattr(pace, "SLOW", 60)  # reads are slow on a busy machine, too
 
     async def work(provider):
         done(await provider.store_messages("small", talk(20)))
@@ -221,7 +221,9 @@ def test_little_is_read_at_once(use, threads, monkeypatch):
 def test_a_slow_disk_is_left_to_the_thread(use, threads, monkeypatch):
     """After two slow reads reads go to the thread for a while, so that a slow disk does not hold up the loop."""
     now = 0.0
-    monkeypatch.setattr(nearby, "time", SimpleNamespace(monotonic=lambda: now))  # a busy machine is slow, too
+    clock = SimpleNamespace(monotonic=lambda: now)  # a busy machine is slow, too
+    for module in (nearby, pace):
+        monkeypatch.setattr(module, "time", clock)
 
     async def work(provider):
         nonlocal now
@@ -237,7 +239,7 @@ def test_a_slow_disk_is_left_to_the_thread(use, threads, monkeypatch):
         for _ in range(6):
             assert len(await provider.get_recent_messages("c")) == 2
         assert threads == [*["MainThread"] * 4, "reader", "reader"]
-        now += nearby.PAUSE
+        now += pace.PAUSE
         assert len(await provider.get_recent_messages("c")) == 2
         assert threads[6:] == ["MainThread"]
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import os
 import random
 import sqlite3
 import threading
@@ -10,7 +11,15 @@ import time
 import weakref
 
 import pytest
-from jaf_memory_sqlite import SqliteBackend, SqliteConfig, create_sqlite_provider, waiting, worker
+from jaf_memory_sqlite import (
+    SqliteBackend,
+    SqliteConfig,
+    create_sqlite_provider,
+    pace,
+    waiting,
+    writer,
+    writing,
+)
 
 from jaf_memory_core import MemoryConflictError, MemoryConnectionError, MemoryNotFoundError, MemoryStorageError, Message
 from jaf_memory_core.testing.deadlines import GRACE, Stopwatch
@@ -32,15 +41,26 @@ def earlier():
 def commits(monkeypatch):
     """How many jobs each commit has had."""
     counts = []
-    original = worker.answer
+    original = writer.Writer._commit
 
-    def answer(jobs):
-        if threading.current_thread().name.endswith("writer"):
-            counts.append(len(jobs))
-        return original(jobs)
+    def commit(self, db, jobs, **options):
+        counts.append(len(jobs))
+        return original(self, db, jobs, **options)
 
-    monkeypatch.setattr(worker, "answer", answer)
+    monkeypatch.setattr(writer.Writer, "_commit", commit)
     return counts
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """The disk is taken for a quick one: small writes are done in the caller's thread."""
+    monkeypatch.setattr(pace, "QUICK", 60)
+
+
+@pytest.fixture(params=["here", "in the thread"])
+def place(request, monkeypatch):
+    """Where small writes are done."""
+    monkeypatch.setattr(pace, "QUICK", 60 if request.param == "here" else -60)
 
 
 def held(provider):
@@ -95,6 +115,7 @@ def test_waves_are_committed_together(use, commits):
     assert commits.count(16) >= 75
 
 
+@pytest.mark.usefixtures("place")
 def test_a_refusal_is_ones_own(use):
     """What is refused in a transaction changes nothing, and the others of the same transaction succeed."""
 
@@ -117,6 +138,200 @@ def test_a_refusal_is_ones_own(use):
         for answer in (other, foreign, version):
             refused(answer, MemoryConflictError)
         assert ids((await whole(provider)).messages) == ["m0", "m1", "m2", "m3"]
+
+    use(work)
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    """In which threads writes were done."""
+    seen = []
+    original = writing.write
+
+    def write(*arguments, **options):
+        seen.append(threading.current_thread().name.removeprefix("jaf-memory-sqlite "))
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(writing, "write", write)
+    return seen
+
+
+def test_a_slow_disk_is_the_threads(use, threads, monkeypatch):
+    """Where no commit is quick, all writes are done in the writer's thread."""
+    monkeypatch.setattr(pace, "QUICK", -60)
+
+    async def work(provider):
+        for n in range(3):
+            done(await provider.append_messages("c", talk(1, start=n), create=True))
+
+    use(work)
+    assert threads == ["writer"] * 3
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        ([1, 1, 0, *[0.005] * (pace.RECENT + 2)], "www" + "M" * pace.RECENT + "ww"),
+        ([0, 1, 0.005, 1, 1, 1, 0, 0], "wMMMMwwM"),
+    ],
+    ids=["none of the recent ones quick", "two slow ones in a row"],
+)
+def test_where_writes_are_done(use, threads, monkeypatch, seconds, expected):
+    """A quick commit brings the next ones to the caller's thread, until the disk turns out to be slow after all."""
+    left = iter(seconds)
+    original = pace.CommitPace.learn
+    monkeypatch.setattr(pace.CommitPace, "learn", lambda self, _, jobs: original(self, next(left), jobs))
+
+    async def work(provider):
+        for n in range(len(seconds)):
+            done(await provider.append_messages("c", talk(1, start=n), create=True))
+
+    use(work)
+    assert "".join(thread[0] for thread in threads) == expected
+
+
+@pytest.mark.usefixtures("here")
+def test_small_writes_are_done_where_they_are_asked_for(path, use, threads):
+    """Small writes on a quick disk need no thread, and are in the file when they are acknowledged."""
+
+    async def work(provider):
+        answers = await asyncio.gather(*(provider.store_messages(f"c{n}", talk(2)) for n in range(20)))
+        assert [done(answer).added for answer in answers] == [2] * 20
+        with contextlib.closing(sqlite3.connect(path)) as other:
+            assert other.execute("SELECT count(*) FROM message").fetchone() == (40,)
+
+    use(work)
+    assert threads == ["MainThread"] * 20
+
+
+@pytest.mark.usefixtures("here")
+def test_writers_leave_others_their_turn(use):
+    """A task that writes again and again, and never waits for anything else, does not keep others from running."""
+
+    async def work(provider):
+        turns = 0
+
+        async def other():
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        running = asyncio.ensure_future(other())
+        for n in range(50):
+            done(await provider.append_messages("c", talk(1, start=n), create=True))
+        running.cancel()
+        assert turns >= 50
+
+    use(work)
+
+
+@pytest.mark.usefixtures("here")
+def test_what_the_thread_has_comes_first(use, threads):
+    """A small write behind a large one that the thread has waits for its turn, though it could be done at once."""
+
+    async def work(provider):
+        large = asyncio.ensure_future(provider.store_messages("c", [Message("user", "x" * 1_000_000)]))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert provider.backend._writer.busy
+        small = await provider.append_messages("c", talk(1))
+        assert [done(await large).version, done(small).version] == [1, 2]
+        done(await provider.append_messages("c", talk(1, start=1)))
+
+    use(work)
+    assert threads == ["writer", "writer", "MainThread"]
+
+
+@pytest.mark.usefixtures("here")
+def test_much_is_the_threads(use, threads):
+    """Large writes, and those that take much away, are done in the writer's thread."""
+
+    async def work(provider):
+        done(await provider.store_messages("wide", [Message("user", "x" * 300_000)]))
+        done(await provider.store_messages("long", talk(writing.FEW + 1)))
+        done(await provider.append_messages("long", talk(1, "n")))
+        assert threads == ["writer", "writer", "MainThread"]
+        threads.clear()
+        for name in ("wide", "long"):
+            done(await provider.store_messages(name, []))
+            assert threads.pop() == "writer"
+
+    use(work)
+
+
+@pytest.mark.usefixtures("here")
+def test_the_log_is_written_into_the_file(path, use, monkeypatch):
+    """The writer's thread empties the log, before a commit in the caller's thread would have to."""
+    monkeypatch.setattr(writer, "LOG", 20)
+
+    async def work(provider):
+        for n in range(400):
+            done(await provider.append_messages("c", talk(1, start=n), create=True))
+        await asyncio.sleep(0.05)
+        assert path.with_name(path.name + "-wal").stat().st_size < 1_000_000
+
+    use(work)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_reader_never_sees_what_is_not_committed(use, monkeypatch):
+    """While a transaction is open, reads go by another connection, from every thread."""
+
+    async def work(provider):
+        done(await provider.store_messages("c", talk(1)))
+        original, seen = writing.write, []
+
+        def write(*arguments, **options):
+            result = original(*arguments, **options)
+
+            async def look():
+                seen.append(len(await provider.get_recent_messages("c")))
+
+            other = threading.Thread(target=asyncio.run, args=(look(),))
+            other.start()
+            other.join()
+            return result
+
+        monkeypatch.setattr(writing, "write", write)
+        for n in (1, 2):
+            done(await provider.append_messages("c", talk(1, start=n)))
+        assert seen == [1, 2]
+
+    use(work)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("broken", ["COMMIT", "BEGIN IMMEDIATE", "INSERT OR IGNORE"])
+def test_what_fails_where_it_is_asked_for(use, broken):
+    """What fails in the caller's thread, or in the commit of it, is done anew in the writer's."""
+
+    class Failing:
+        def __init__(self, db):
+            self.db, self.left = db, 1
+
+        def __getattr__(self, name):
+            value = getattr(self.db, name)
+            return self.tried(value) if name in {"execute", "executemany"} else value
+
+        def tried(self, method):
+            def run(statement, *values):
+                if statement.startswith(broken) and self.left:
+                    self.left = 0
+                    raise sqlite3.OperationalError("database or disk is full")
+                return method(statement, *values)
+
+            return run
+
+    async def work(provider):
+        done(await provider.store_messages("c", talk(1)))
+        worker = provider.backend._writer
+        worker.db = Failing(worker.db)
+        writes = [provider.append_messages("c", talk(1, f"n{n}-")) for n in range(5)]
+        answers = await asyncio.wait_for(asyncio.gather(*writes), 5)
+        assert [done(answer).added for answer in answers] == [1] * 5
+        assert worker.db.left == 0
+        assert len((await whole(provider)).messages) == 6
 
     use(work)
 
@@ -194,6 +409,27 @@ def test_cancelled_before_it_began(use):
     use(work)
 
 
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_cancelled_among_others(use, which):
+    """Of writes that come together one is cancelled: the others are done, and it is whole or absent."""
+
+    async def work(provider):
+        done(await provider.store_messages("c", []))
+        writes = [asyncio.ensure_future(provider.append_messages("c", talk(2, f"b{n}-"))) for n in range(3)]
+        await asyncio.sleep(0)
+        writes.pop(which).cancel()
+        assert [done(answer).added for answer in await asyncio.gather(*writes)] == [2, 2]
+        done(await provider.append_messages("c", talk(2, "last")))
+        *found, _, _ = ids((await whole(provider)).messages)
+        every = [f"b{n}-{m}" for n in range(3) for m in range(2)]
+        others = [id for id in every if not id.startswith(f"b{which}-")]
+        assert found in (others, every if which else None)
+
+    use(work)
+
+
+@pytest.mark.usefixtures("place")
 def test_cancelled_at_any_moment(use):
     """Of writes that are cancelled at random moments each is there as a whole or not at all, and the next ones work."""
     moments = random.Random(7)
@@ -238,6 +474,7 @@ def test_cancelled_reads(use):
     use(work)
 
 
+@pytest.mark.usefixtures("place")
 def test_a_lock_that_is_held(path, use):
     """While another process holds the lock, writes wait; when it lets go, they are done; reads never wait."""
 
@@ -273,13 +510,14 @@ def test_a_lock_that_is_never_let_go(path, use):
     use(work, operation_timeout=1.5)
 
 
+@pytest.mark.usefixtures("place")
 def test_many_loops(path):
     """Eight threads, each with a loop of its own, share one provider; each sees its own writes at once."""
 
     async def work(provider, number):
         for n in range(25):
             done(await provider.append_messages("c", talk(1, f"t{number}-{n}-"), create=True))
-            assert f"t{number}-{n}-0" in ids(await provider.get_recent_messages("c", 50))
+            assert f"t{number}-{n}-0" in ids(await provider.get_recent_messages("c", 200))
 
     provider = asyncio.run(create_sqlite_provider(SqliteConfig(path=path)))
     threads = [threading.Thread(target=asyncio.run, args=(work(provider, number),)) for number in range(8)]
@@ -298,11 +536,94 @@ def test_many_loops(path):
     asyncio.run(finish())
 
 
+@pytest.mark.usefixtures("here")
+def test_a_loop_that_ends_in_between(path):
+    """What a loop had asked for when it was closed is not done by another, and leaves nothing behind."""
+    loop = asyncio.new_event_loop()
+    provider = loop.run_until_complete(create_sqlite_provider(SqliteConfig(path=path)))
+    loop.run_until_complete(provider.store_messages("c", talk(1)))
+    left = loop.create_task(provider.append_messages("c", talk(1, "left")))
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+
+    async def work():
+        done(await provider.append_messages("c", talk(1, start=1)))
+        assert ids((await whole(provider)).messages) == ["m0", "m1"]
+        assert list(provider.backend._writer._outboxes) == [asyncio.get_running_loop()]
+        await provider.close()
+
+    asyncio.run(work())
+    assert not left.done()
+
+
+@pytest.mark.usefixtures("here")
+def test_interrupted_from_the_keyboard(path, monkeypatch):
+    """An interrupt in the middle of a transaction undoes it; who waited for the same is not told of a success."""
+    loop = asyncio.new_event_loop()
+    provider = loop.run_until_complete(create_sqlite_provider(SqliteConfig(path=path)))
+    loop.run_until_complete(provider.store_messages("c", talk(1)))
+    writes = [loop.create_task(provider.append_messages("c", talk(1, start=n), create=True)) for n in (1, 2)]
+    original, interrupts = writing.write, iter([None, KeyboardInterrupt])
+
+    def write(*arguments, **options):
+        result = original(*arguments, **options)
+        if (interrupt := next(interrupts, None)) is not None:
+            raise interrupt
+        return result
+
+    monkeypatch.setattr(writing, "write", write)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(asyncio.gather(*writes))
+    with pytest.raises(MemoryConnectionError) as caught:
+        loop.run_until_complete(writes[1])
+    assert caught.value.outcome == "unknown"
+    done(loop.run_until_complete(provider.append_messages("c", talk(1, start=3))))
+    assert ids(loop.run_until_complete(whole(provider)).messages) == ["m0", "m3"]
+    loop.run_until_complete(provider.close())
+    loop.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+def test_a_fork_in_between(path, python):
+    """What a loop was about to do when the process forked is done by the parent, and refused in the child."""
+    said = python(
+        """
+        import asyncio, os, sys, warnings
+        from jaf_memory_core import MemoryConnectionError, Message
+        from jaf_memory_sqlite import SqliteConfig, create_sqlite_provider, pace
+
+        warnings.simplefilter("ignore")
+        pace.QUICK = 60
+
+        async def main():
+            provider = await create_sqlite_provider(SqliteConfig(path=sys.argv[1]))
+            await provider.store_messages("c", [])
+            write = asyncio.ensure_future(provider.append_messages("c", [Message("user", "hi")]))
+            await asyncio.sleep(0)
+            child = os.fork()
+            if not child:
+                for _ in range(9):
+                    await asyncio.sleep(0)
+                refused = write.done() and isinstance(write.exception(), MemoryConnectionError)
+                os._exit(3 if refused else 4)
+            answer = await write
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), answer.data.message_count)
+            await provider.close()
+
+        asyncio.run(main())
+        """,
+        path,
+    )
+    assert said == "3 1\n"
+
+
 def workers():
     """Threads of ours, of this test."""
     return [one for one in set(threading.enumerate()) - _earlier if one.name.startswith("jaf-memory-sqlite")]
 
 
+@pytest.mark.usefixtures("place")
 def test_close_does_what_waits(path):
     """Closing does the writes that wait, fails later ones, ends the threads, and leaves one file behind."""
 
@@ -321,18 +642,20 @@ def test_close_does_what_waits(path):
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_close_fails_what_was_not_handed_in(path):
-    """A write that is begun in the same moment as `close` succeeds or is refused; it never hangs."""
+@pytest.mark.usefixtures("place")
+def test_close_at_the_same_moment(path):
+    """Writes that are begun in the same moment as `close`, before it and after it, are done or refused; none hangs."""
 
     async def work():
         provider = await create_sqlite_provider(SqliteConfig(path=path))
-        provider.backend._writer.crowded = True
-        first = asyncio.ensure_future(provider.store_messages("c", talk(1)))
+        before = [asyncio.ensure_future(provider.store_messages(f"b{n}", talk(1))) for n in range(5)]
         await asyncio.sleep(0)
-        provider.backend._writer.stop()
-        with pytest.raises(MemoryConnectionError, match="closed"):
-            await asyncio.wait_for(first, 5)
-        await provider.close()
+        closing = asyncio.ensure_future(provider.close())
+        after = [asyncio.ensure_future(provider.store_messages(f"a{n}", talk(1))) for n in range(5)]
+        await asyncio.wait_for(closing, 5)
+        assert [done(answer).added for answer in await asyncio.gather(*before)] == [1] * 5
+        answers = await asyncio.wait_for(asyncio.gather(*after, return_exceptions=True), 5)
+        assert {type(answer) for answer in answers} == {MemoryConnectionError}
 
     asyncio.run(work())
 
