@@ -1,0 +1,1 @@
+"""What else is to be known: messages and the start of a program; bytes that a server writes or holds."""

@@ -1,0 +1,201 @@
+"""The program that measures runs, leaves nothing out, and sees what is slow; how fast things are is not tested."""
+
+import asyncio
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+pytestmark = pytest.mark.skipif(
+    os.environ.get("JAF_TEST_INSTALLED") == "wheels", reason="the program that measures is in no wheel"
+)
+
+from benchmarks import contests, page, peers, resident, tables, targets, worker  # noqa: E402
+from benchmarks.backends import sqlite  # noqa: E402
+from benchmarks.bulk import EXPORT, IMPORT  # noqa: E402
+from benchmarks.costs import core  # noqa: E402
+from benchmarks.figures import Figure, Report, Target, merged  # noqa: E402
+from benchmarks.measuring import Case, by_turns  # noqa: E402
+from benchmarks.payload import LENGTHS, SIZE, turn  # noqa: E402
+from jaf_memory_core import codec  # noqa: E402
+
+STORES = ("memory", "sqlite")
+
+
+@pytest.fixture(scope="module")
+def memory():
+    """A folder in memory, where there is one: how long a disk takes to be sure is not tested."""
+    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=place) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, memory):
+    """A quick run for the stores without a server: its figures, what it printed, and the charts."""
+    folder = tmp_path_factory.mktemp("bench")
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--no-peers", "--only", *STORES]
+    command += ["--folder", memory, "--json", folder / "figures.json", "--charts", folder / "charts"]
+    # A module is found in the folder that it is run in, unless Python is told to trust no such folder.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert done.returncode == 0, done.stderr
+    return Report.read(folder / "figures.json"), done.stdout, sorted((folder / "charts").iterdir())
+
+
+def expected():
+    """Every figure of a quick run: section, store, what, at, loop."""
+    for store, loop in itertools.product(STORES, ("asyncio", "uvloop")):
+        for what, at in itertools.product((contests.APPEND, contests.RECENT_READ), LENGTHS):
+            yield "beside", store, what, at, loop
+        yield from (("beside", store, contests.RECENT_TEN, at, loop) for at in (10, 10_000))
+        yield from (("beside", store, contests.PAIRS, at, loop) for at in (1, 32))
+        yield "beside", store, contests.LOAD, 1_000, loop
+        for what in (contests.APPEND, contests.RECENT_TEN):
+            yield "beside", store, f"{what}, {contests.GROWTH}", None, loop
+    for store in STORES:
+        yield from (("beside", store, what, 100, "asyncio") for what in (IMPORT, EXPORT))
+        yield from (("beside", store, what, None, "asyncio") for what in (contests.NEWEST, contests.NEWEST_HEADERS))
+        peak = resident.PEAK_IN_MEMORY if store == "memory" else resident.PEAK
+        yield from (("resident", store, f"{how}, {peak}", 1_000, "asyncio") for how in ("iterate", "export"))
+    yield "resident", "memory", "after all operations ÷ after 10,000", 20_000, "asyncio"
+    yield "resident", "sqlite", "after all operations ÷ after 1,000", 2_000, "asyncio"
+    yield from (("costs", "", what, None, "asyncio") for what in (core.MAKING, core.DECODING, core.IMPORTING))
+
+
+def test_no_figure_is_missing(run):
+    """Everything that is to be measured has a value, and the spread of its processes."""
+    report, _, _ = run
+    found = {(one.section, one.backend, one.what, one.at, one.loop): one for one in report.figures}
+    assert set(expected()) == set(found)
+    assert all(one.value and one.low <= one.value <= one.high and not one.error for one in found.values())
+
+
+def test_the_printed_tables_are_those_of_the_figures(run):
+    """What is printed can be made from the JSON again; every figure of the first table stands in it."""
+    report, printed, _ = run
+    assert printed.strip() == tables.text(report)
+    for figure in report.of("beside", loop="asyncio"):
+        if figure.what != contests.PAIRS:
+            line = next(line for line in printed.splitlines() if line.startswith(f"| {tables.label(figure)} "))
+            assert tables.cell(figure) in line
+
+
+def test_the_charts_are_drawn(run):
+    """There is a chart of histories and one of tasks, whole SVG files that name their stores."""
+    *_, charts = run
+    assert [chart.name for chart in charts] == ["length.svg", "tasks.svg"]
+    for chart in charts:
+        words = "".join(ET.parse(chart).getroot().itertext())
+        assert "SQLite" in words
+        assert "in memory" in words
+
+
+class Slowed(sqlite.Ours):
+    """Our provider, with an append that takes its time."""
+
+    async def append(self, key):
+        """Wait, then append."""
+        await asyncio.sleep(0.05)
+        return await super().append(key)
+
+
+def test_a_slow_provider_misses_its_target(memory):
+    """The same provider, slowed by 50 ms, has a worse ratio than before, and a cross in the table."""
+
+    async def measure(kind):
+        place = {"folder": tempfile.mkdtemp(dir=memory)}
+        ours, bare = kind(place), sqlite.Bare(place)
+        async with worker.AsyncExitStack() as stack:
+            await worker.opened(stack, ours, bare)
+            for one in (ours, bare):
+                await worker.fill_shelf(one, worker.DRIVERS_SHELF)
+            effort = contests.Effort(1, 1, (32,), pairs=32, newest=False, steps=2)
+            return await contests.beside_driver(ours, bare, effort)
+
+    def finished(figures):
+        named = [replace(one, backend="sqlite") for one in figures]
+        return Report({}, [replace(one, target=targets.target_of(one)) for one in merged(named)])
+
+    good, slow = (finished(asyncio.run(measure(kind))) for kind in (sqlite.Ours, Slowed))
+    for length in LENGTHS:
+        (before,) = good.of("beside", what=contests.APPEND, at=length)
+        (after,) = slow.of("beside", what=contests.APPEND, at=length)
+        assert after.value > before.value
+        assert not after.met
+        assert f"{tables.label(after)} " in tables.beside(slow, "asyncio")
+        assert tables.cell(after).endswith("≤ 2.2 ✗")
+    assert "targets are reached" in tables.summary(slow)
+
+
+def test_a_peer_that_fails_is_told_and_not_counted(monkeypatch):
+    """A library that cannot be imported, and one that fails in one process of two, stand in the table as failed."""
+    monkeypatch.setitem(peers.PEERS, "memory", {"Nobody": "nowhere:Nothing"})
+    order = {"kind": "peers", "backend": "memory", "place": {}, "loop": "asyncio", "rounds": 1, "patience": 60}
+    (nobody,) = asyncio.run(worker.obey(order))
+    assert (nobody.backend, nobody.beside, nobody.value) == ("memory", "Nobody", None)
+    assert "ModuleNotFoundError" in nobody.error
+    once = Figure("peers", "redis", "append a turn", 10, "Sometimes", value=9.0, target=Target("least", 2))
+    figures = merged([nobody, once, Figure("peers", "redis", "", None, "Sometimes", error="it fell over")])
+    report = Report({}, figures)
+    assert "failed: ModuleNotFoundError" in tables.peers(report)
+    assert "failed: it fell over" in tables.peers(report)
+    assert "9.00" not in tables.peers(report)
+    told = "0 of 0 targets are reached. Failed, and not counted: Nobody on in memory, Sometimes on Redis."
+    assert tables.summary(report) == told
+
+
+def test_who_fails_while_others_are_measured_is_left_out():
+    """One that fails in a later step has no times at all, and the others have all of theirs."""
+
+    async def well(_number):
+        await asyncio.sleep(0)
+
+    async def badly(number):
+        if number > 2:
+            raise OSError("gone")
+
+    case = Case("something", None, 2, {"well": well, "badly": badly})
+    failed = asyncio.run(by_turns([case], 3, may_fail=["badly"]))
+    assert failed == {"badly": "OSError: gone"}
+    assert set(case.times) == {"well"}
+    assert len(case.times["well"]) == 3
+
+
+def test_several_processes_make_one_figure():
+    """The median counts, the lowest and the highest stand beside it, and a target is looked at as it is shown."""
+    found = [Figure("beside", "redis", "append", 10, "redis-py", value=value) for value in (1.9, 1.2, 1.604)]
+    (figure,) = [replace(one, target=Target("most", 1.6)) for one in merged(found)]
+    assert (figure.low, figure.value, figure.high) == (1.2, 1.604, 1.9)
+    assert figure.met
+    assert tables.cell(figure) == "1.60 (1.20…1.90) ≤ 1.6 ✓"
+    assert not replace(figure, value=1.606).met
+
+
+def test_a_message_has_300_bytes():
+    """The payload is what the documentation says."""
+    assert [len(codec.encode(message)) for message in turn()] == [SIZE, SIZE]
+
+
+@pytest.mark.parametrize("file", page.PAGES, ids=lambda file: file.name)
+def test_a_page_shows_the_figures_that_lie_beside_it(file):
+    """The tables of a page are those of figures.json; `python3 dev.py bench -- --docs` writes both."""
+    text = file.read_text(encoding="utf-8")
+    assert text == page.rewritten(text, page.PAGES[file](Report.read(page.FIGURES)))
+
+
+def test_the_page_shows_every_chart():
+    """Each chart that lies there is shown, and each that is shown lies there."""
+    text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    charts = [f"(charts/{chart.name})" for chart in page.FOLDER.glob("*.svg")]
+    assert len(charts) == text.count(".svg)") == 3
+    assert all(chart in text for chart in charts)
