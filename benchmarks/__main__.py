@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import signal
 import sys
 import time
 from dataclasses import replace
@@ -52,6 +53,7 @@ def plan_of(chosen: argparse.Namespace) -> Plan:
 def main() -> None:
     """Measure, print, and write what was asked for."""
     chosen = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # unwinding stops the servers
     started = time.perf_counter()
     report = Report.read(chosen.earlier) if chosen.earlier else run(plan_of(chosen))
     print(tables.text(report))

@@ -6,7 +6,9 @@ The driver has a write-ahead log and synchronous=FULL like ours, and tables with
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from benchmarks import competitors
 from benchmarks.payload import BODY, HEADER, TURN, owner
@@ -90,7 +92,7 @@ class Bare(competitors.Competitor):
         """Read all rows in order; how many bytes."""
         return sum(len(body) for (body,) in self.db.execute("SELECT body FROM message ORDER BY conversation, id"))
 
-    def _many(self, statement: str, rows: object) -> None:
+    def _many(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
         self.db.execute("BEGIN")
-        self.db.executemany(statement, rows)  # type: ignore[arg-type]
+        self.db.executemany(statement, rows)
         self.db.execute("COMMIT")

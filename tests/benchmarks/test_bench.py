@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.append(str(ROOT))  # last: packages that are installed are those under test
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("JAF_TEST_INSTALLED") == "wheels", reason="the program that measures is in no wheel"
