@@ -94,6 +94,8 @@ def by_length(report: Report) -> Drawing | None:
         axis.set(xscale="log", yscale="log", xlabel="messages in the conversation")
         axis.set_xticks([one.at for one in points], [f"{one.at:,}" for one in points])
         axis.minorticks_off()
+        low, high = axis.get_ylim()
+        axis.set_ylim(min(low, 0.5), max(high, 10))  # a panel of small differences is not to look dramatic
         axis.yaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:g}"))
     _legend(drawing, axes)
     axes[0].set_ylabel("cost (1: the bare driver at 10 messages)")
