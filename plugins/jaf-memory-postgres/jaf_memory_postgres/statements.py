@@ -29,8 +29,8 @@ BODIES = f"""
 CASE WHEN header.size <= {LARGE} THEN ARRAY(SELECT listed.body FROM ({_ALL}) AS listed) END AS bodies"""  # noqa: S608
 
 
-# A row for each message: one value that holds 1,000 of them costs the server more than twice as much. The header is in the
-# first row only, because each value of each row costs as much as the message does.
+# A row for each message: one value that holds 1,000 of them costs the server more than twice as much. The header is in
+# the first row only, because each value of each row costs as much as the message does.
 
 READ = f"""
 SELECT CASE WHEN listed.position > header.first_position THEN NULL ELSE ROW({COLUMNS}, clock_timestamp()) END,
