@@ -143,7 +143,11 @@ class SentinelDoor:
             self._sentinels.remove(sentinel)
             self._sentinels.insert(0, sentinel)
             line = await self._door.elsewhere(address).open()
-            role = (await line.send(_ROLE, 1))[0]
+            try:
+                role = (await line.send(_ROLE, 1))[0]
+            except BaseException:
+                line.drop("it was not waited for")
+                raise
             if isinstance(role, list) and role[0] == b"master":
                 return line
             line.drop("it is no master")

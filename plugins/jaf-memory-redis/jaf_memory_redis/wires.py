@@ -79,6 +79,7 @@ class Lines:
         self._most = most
         self._crowded = crowded
         self._lines: list[Line] = []
+        self._dropped: str | None = None
         self._lock = asyncio.Lock()
 
     @property
@@ -117,6 +118,10 @@ class Lines:
             if crowded is None:
                 raise
             return crowded
+        if self._dropped is not None:
+            # While it was being opened the provider was closed: nobody would close this one.
+            opened.drop(self._dropped)
+            raise LineError(self._dropped, sent=False)
         self._lines = [*(one for one in self._lines if one.lost is None), opened]
         return opened
 
@@ -154,10 +159,14 @@ class Lines:
                 again = [commands[index].whole(), *(one for one in commands[index + 1 :] if one.parts[0] == "WAIT")]
                 replies[index : index + len(again)] = await line.send(packed(again), len(again))
             elif reply.code in {"READONLY", "MASTERDOWN"}:
-                self.drop("the server is no master any more")
+                self._let_go("the server is no master any more")
 
     def drop(self, reason: str) -> None:
-        """Let all lines go."""
+        """Let all lines go, for good."""
+        self._dropped = reason
+        self._let_go(reason)
+
+    def _let_go(self, reason: str) -> None:
         lines, self._lines = self._lines, []
         for line in lines:
             line.drop(reason)

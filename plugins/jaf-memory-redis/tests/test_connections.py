@@ -1,6 +1,7 @@
 """Connections: TLS, users, clients that the application hands over, event loops and processes."""
 
 import asyncio
+import gc
 import time
 
 import pytest
@@ -208,6 +209,29 @@ def test_many_tasks_share_a_connection(server, prefix):
             assert provider.backend.wire.connections <= 3
 
     asyncio.run(main())
+
+
+def test_nothing_is_left_open(group, server, prefix):
+    """A connection that is being opened when its operation is cancelled, or the provider closed, is closed too."""
+
+    async def main(settings):
+        for rest in range(12):
+            provider = await create_redis_provider(RedisConfig(key_prefix=prefix, min_replicas=1, **settings))
+            tasks = [asyncio.create_task(provider.delete_conversation(str(n))) for n in range(12)]
+            for _ in range(rest):
+                await asyncio.sleep(0)
+            if rest % 2:
+                for task in tasks:
+                    task.cancel()
+            await provider.close()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    for one, settings in ((server, {"port": server.port}), (group, {"sentinel_hosts": tuple(group.hosts.split(","))})):
+        master = one if one is server else group.master()
+        clients = clients_of(master)
+        asyncio.run(main(settings))
+        redis_servers.wait_until(lambda before=clients, at=master: clients_of(at) <= before, "connections to be closed")
+        gc.collect()
 
 
 def test_no_server():
