@@ -15,7 +15,7 @@ from jaf_memory_core.records import Page, Record, Stats, Tail
 from jaf_memory_postgres import queries, rows
 from jaf_memory_postgres.connections import Connection
 from jaf_memory_postgres.names import Names
-from jaf_memory_postgres.statements import MOST, Statements
+from jaf_memory_postgres.statements import MOST, SHORT_PAGE, Statements
 
 PAGE = 200
 """Headers that a scan reads at once."""
@@ -68,15 +68,18 @@ class Reader:
         """The last messages, or the last before a position."""
         before = None if tail.before is None else min(tail.before, MOST)
         limit = min(tail.limit, MOST)
-        listed = await connection.fetch(self._sql.tail, tail.conversation_id, before, limit, tail.scope)
+        asked = (tail.conversation_id, before, limit, tail.scope)
+        if limit <= SHORT_PAGE:
+            row = await connection.fetchrow(self._sql.short_tail, *asked)
+            if row is None:
+                return None
+            if row[2] is not None:
+                return _page(row[0], row[1], [row[2]], before, limit)
+        listed = await connection.fetch(self._sql.tail, *asked)
         if not listed:
             return None
         oldest, count = listed[0][0]
-        end = oldest + count if before is None else max(oldest, min(oldest + count, before))
-        first = max(oldest, end - limit)
-        bodies = _bodies(listed)
-        bodies.reverse()
-        return Page(rows.messages(bodies), first, more=first > oldest)
+        return _page(oldest, count, _bodies(listed), before, limit)
 
     async def find(self, connection: Connection, query: MemoryQuery) -> list[Record]:
         """Live conversations that match, the newest first."""
@@ -144,6 +147,13 @@ class Reader:
         else:
             row = await connection.fetchrow(self._sql.stats + " AND header.user_id = $1", user_id)
         return Stats(row[0], row[1], row[2], row[3], row[4])
+
+
+def _page(oldest: int, count: int, bodies: Sequence[str], before: int | None, limit: int) -> Page:
+    """A page from its bodies, the newest first, and from where its conversation begins and how long it is."""
+    end = oldest + count if before is None else max(oldest, min(oldest + count, before))
+    first = max(oldest, end - limit)
+    return Page(rows.messages(bodies)[::-1], first, more=first > oldest)
 
 
 def _bodies(listed: Sequence[Any]) -> list[str]:

@@ -37,7 +37,7 @@ def header(row: Sequence[Any], messages: tuple[Message, ...] = ()) -> Record:
 
 
 def messages(bodies: Sequence[str]) -> tuple[Message, ...]:
-    """Messages from their bodies."""
+    """Messages from their bodies, some of which may be joined by commas."""
     return codec.decode_joined(",".join(bodies).encode())
 
 

@@ -16,8 +16,7 @@ MOST = (1 << 62) - 1
 """Stands for "all" where the server counts in 64 bits."""
 
 LARGE = 128 << 20
-"""Bytes of a conversation above which it does not come as one row among others: an array would meet limits of the
-server."""
+"""Bytes of a conversation above which no value holds several of its messages: it would meet limits of the server."""
 
 _ALL = """
 SELECT message.position, message.body FROM {message} AS message
@@ -47,13 +46,25 @@ SELECT message.position, message.body FROM {{message}} AS message
 WHERE message.conversation = header.id AND message.position >= header.first_position AND message.position < {_END}
 ORDER BY message.position DESC LIMIT (SELECT $3::bigint)"""  # noqa: S608  (pieces of ours)
 
+_SEEN = f"""
+WHERE header.conversation_id = $1 AND {LIVE} AND ($4::text IS NULL OR header.user_id = $4)"""
+
 TAIL = f"""
 SELECT CASE WHEN listed.position < {_END} - 1 THEN NULL ELSE ROW(header.first_position, header.message_count) END,
     listed.body
-FROM {{header}} AS header LEFT JOIN LATERAL ({_PAGE}) AS listed ON true
-WHERE header.conversation_id = $1 AND {LIVE} AND ($4::text IS NULL OR header.user_id = $4)"""  # noqa: S608
+FROM {{header}} AS header LEFT JOIN LATERAL ({_PAGE}) AS listed ON true {_SEEN}"""  # noqa: S608  (pieces of ours)
 """A row for each message, the newest first, or one for none; the first has where the conversation begins, and how many
 messages it has."""
+
+SHORT_PAGE = 50
+"""Messages up to which a page comes in one row."""
+
+SHORT_TAIL = f"""
+SELECT header.first_position, header.message_count, CASE WHEN header.size <= {LARGE} THEN (
+    SELECT coalesce(string_agg(listed.body, ','), '') FROM ({_PAGE}) AS listed
+) END
+FROM {{header}} AS header {_SEEN}"""  # noqa: S608  (pieces of ours)
+"""The same for a short page: its messages as one text, in their order, or null for a large conversation."""
 
 # Writing.
 
@@ -255,6 +266,7 @@ class Statements:
     def __init__(self, names: Names) -> None:
         self.read = names.fill(READ)
         self.tail = names.fill(TAIL)
+        self.short_tail = names.fill(SHORT_TAIL)
         self.append = names.fill(APPEND)
         self.append_few = tuple(names.fill(_append_few(count)) for count in range(1, FEW + 1))
         self.append_capped = names.fill(APPEND_CAPPED)

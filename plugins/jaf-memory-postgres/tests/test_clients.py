@@ -272,7 +272,7 @@ def test_one_round_trip(postgres, table, monkeypatch):
 
 
 def test_a_large_conversation(postgres, table, monkeypatch):
-    """A conversation that is too large for one array is read by itself, and is the same."""
+    """A conversation that is too large for one value comes as rows, and is the same."""
     monkeypatch.setattr(queries, "BODIES", queries.BODIES.replace(str(LARGE), "10"))
 
     async def main():
@@ -281,6 +281,10 @@ def test_a_large_conversation(postgres, table, monkeypatch):
             messages = [Message("user", str(n), message_id=f"m{n}") for n in range(50)]
             await provider.store_messages("c", messages)
             await provider.store_messages("d", [])
+            sql = provider.backend._sql
+            monkeypatch.setattr(sql, "short_tail", sql.short_tail.replace(str(LARGE), "10"))
+            assert await provider.get_recent_messages("c", 7) == messages[-7:]
+            assert list(await provider.get_messages("c", before=20, limit=5)) == messages[15:20]
             found = await provider.find_conversations(MemoryQuery())
             assert {one.conversation_id: len(one.messages) for one in found} == {"c": 50, "d": 0}
             monkeypatch.setattr(

@@ -123,6 +123,7 @@ def statements(names):
         "read": (sql.read, ["c7"]),
         "tail": (sql.tail, ["c7", None, 20, None]),
         "page": (sql.tail, ["c7", 4, 20, "u7"]),
+        "short": (sql.short_tail, ["c7", None, 20, None]),
         "append": (sql.append, ["c7", None, "u7", None, None, 2, *arrays]),
         "append_few": (sql.append_few[1], ["c7", None, "u7", None, None, 4, "m", "{}", "n", "{}"]),
         "append_capped": (sql.append_capped, ["c7", None, "u7", None, None, 2, *arrays, 3, False]),
@@ -151,7 +152,7 @@ def test_statements_use_an_index(postgres, large, name):
     assert not scans(asyncio.run(explained(postgres, sql, values)))
 
 
-@pytest.mark.parametrize("name", ["read", "tail", "page"])
+@pytest.mark.parametrize("name", ["read", "tail", "page", "short"])
 def test_messages_come_in_the_order_of_their_index(postgres, large, name):
     """No read of messages sorts them: behind a pooler, each would read the whole conversation for the last few."""
     sql, values = statements(large)[name]
