@@ -247,13 +247,13 @@ class ImportChecks(Checks):
     async def test_concurrent_imports(self, store: Store) -> None:
         """Two providers that import the same at once, in two orders, lose and double nothing."""
         one, other = await store.open(), await store.open()
-        sources = [ConversationMemory(f"c{n}", f"u{n % 3}", talk(4), created_at=at(n)) for n in range(60)]
+        sources = [ConversationMemory(f"c{n}", f"u{n % 3}", talk(4), created_at=at(n)) for n in range(24)]
         answers = await asyncio.gather(
             one.import_conversations(sources), other.import_conversations(list(reversed(sources)))
         )
         assert sum(done(result).added for answer in answers for result in answer) == 4 * len(sources)
         found = [conversation async for conversation in one.iter_conversations()]
-        assert [conversation.conversation_id for conversation in found] == [f"c{n}" for n in range(60)]
+        assert [conversation.conversation_id for conversation in found] == [f"c{n}" for n in range(24)]
         for conversation in found:
             assert ids(conversation.messages) == ["m0", "m1", "m2", "m3"]
             assert conversation.version == 1
