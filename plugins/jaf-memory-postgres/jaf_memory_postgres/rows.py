@@ -36,11 +36,6 @@ def header(row: Sequence[Any], messages: tuple[Message, ...] = ()) -> Record:
     )
 
 
-def messages(bodies: Sequence[str]) -> tuple[Message, ...]:
-    """Messages from their bodies, some of which may be joined by commas."""
-    return codec.decode_joined(",".join(bodies).encode())
-
-
 # Metadata: key → [canonical JSON], or [canonical JSON, JSON as it was given]. All of it is escaped text, and so within
 # what jsonb keeps; the canonical form makes `@>` compare as `rules.holds` does.
 
