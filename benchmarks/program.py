@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks import processors
 from benchmarks.competitors import Place
 from benchmarks.figures import Figure, Report, as_figure, merged
 from benchmarks.payload import ROOT
@@ -30,6 +31,7 @@ PATIENCE = 900.0
 def run(plan: Plan) -> Report:
     """Measure everything that a plan names."""
     found: list[Figure] = []
+    processors.keep_for_servers()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=plan.folder, prefix="jaf-bench-")))
 
@@ -64,7 +66,9 @@ def _obeyed(job: Job, place: Place, folder: Path, number: str) -> list[Figure]:
     answer = folder / "answer.json"
     answer.unlink(missing_ok=True)
     started = time.perf_counter()
-    failure = _start({**job.order, "place": place, "answer": str(answer)}, folder / "errors")
+    where = processors.of_client(job.order["backend"])
+    order = {**job.order, "place": place, "processors": where, "answer": str(answer)}
+    failure = _start(order, folder / "errors")
     sys.stderr.write(f"{number}{job}: {time.perf_counter() - started:.1f} s{' FAILED' if failure else ''}\n")
     if not failure:
         return [as_figure(fields) for fields in json.loads(answer.read_text(encoding="utf-8"))]
@@ -102,6 +106,7 @@ def machine(plan: Plan) -> dict[str, str]:
     found = {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
+        "servers": "on processors of their own" if processors.are_apart() else "on the client's processors",
         "processes": f"{plan.processes}, of {plan.rounds} rounds",
     }
     for name in (*libraries, "langchain-postgres", "google-adk"):

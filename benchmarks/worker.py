@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks import peers
+from benchmarks import peers, processors
 from benchmarks.bulk import in_bulk
 from benchmarks.competitors import Competitor, Ours
 from benchmarks.contests import Effort, beside_driver, beside_peers
@@ -21,7 +21,7 @@ from benchmarks.measuring import describe
 from benchmarks.payload import DRIVERS_SHELF, Shelf, peers_shelf
 
 Order = dict[str, Any]
-"""What is to be done: `kind`, `backend`, `place`, `loop`, `answer` (a file), and what its kind needs."""
+"""What is to be done: `kind`, `backend`, `place`, `processors`, `loop`, `answer` (a file), and what its kind needs."""
 
 
 def sides(order: Order) -> tuple[Ours, Competitor]:
@@ -135,6 +135,7 @@ async def obey(order: Order) -> list[Figure]:
 def main() -> None:
     """Read the order, obey, write the answer."""
     order = json.load(sys.stdin)
+    processors.take(order["processors"])
     if order["loop"] == "uvloop":
         import uvloop
 
