@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
+
 import asyncpg
 
 from benchmarks import competitors
@@ -10,21 +12,26 @@ from benchmarks.payload import BODY, HEADER, RECENT, TURN, owner
 POOL = 10
 """Connections."""
 
+FIRST = datetime(2024, 1, 1, tzinfo=timezone.utc)
+"""When the first conversation of the crowd was written; one follows each second."""
+
 TABLES = """
 CREATE TABLE IF NOT EXISTS bare_turn (id bigserial PRIMARY KEY, conversation text NOT NULL, body text NOT NULL);
 CREATE INDEX IF NOT EXISTS bare_turn_of ON bare_turn (conversation, id);
 CREATE TABLE IF NOT EXISTS bare_message (conversation text NOT NULL, position bigint NOT NULL, body text NOT NULL,
     PRIMARY KEY (conversation, position));
-CREATE TABLE IF NOT EXISTS bare_conversation (id text PRIMARY KEY, owner text NOT NULL, written bigint NOT NULL,
-    header text NOT NULL);
-CREATE INDEX IF NOT EXISTS bare_conversation_of ON bare_conversation (owner, written DESC, id DESC);
+CREATE TABLE IF NOT EXISTS bare_conversation (conversation_id text PRIMARY KEY, user_id text NOT NULL,
+    metadata jsonb NOT NULL, created_at timestamptz NOT NULL, updated_at timestamptz NOT NULL);
+CREATE INDEX IF NOT EXISTS bare_conversation_of ON bare_conversation (user_id, updated_at DESC, conversation_id DESC);
 """
 INSERT = "INSERT INTO bare_turn (conversation, body) VALUES ($1, $2)"
 LAST = "SELECT body FROM bare_message WHERE conversation = $1 ORDER BY position DESC LIMIT $2"
 ALL = "SELECT body FROM bare_message WHERE conversation = $1 ORDER BY position"
-NEWEST = "SELECT id, header FROM bare_conversation WHERE owner = $1 ORDER BY written DESC, id DESC LIMIT 10"
+NEWEST = """
+SELECT conversation_id, user_id, metadata, created_at, updated_at FROM bare_conversation
+WHERE user_id = $1 ORDER BY updated_at DESC, conversation_id DESC LIMIT 10"""
 NEWEST_WHOLE = f"""
-SELECT header, array(SELECT body FROM bare_message WHERE conversation = found.id ORDER BY position)
+SELECT found.*, array(SELECT body FROM bare_message WHERE conversation = found.conversation_id ORDER BY position)
 FROM ({NEWEST}) AS found"""
 
 
@@ -61,7 +68,8 @@ class Bare(competitors.Competitor):
 
     async def fill_crowd(self, count: int) -> None:
         """So many conversations of one turn each."""
-        rows = ((f"x{number}", owner(number), number, HEADER) for number in range(count))
+        moments = (FIRST + timedelta(seconds=number) for number in range(count))
+        rows = ((f"x{number}", owner(number), HEADER, at, at) for number, at in enumerate(moments))
         await self.line.copy_records_to_table("bare_conversation", records=rows)
         await self.bulk_import([(f"x{number}", [BODY, BODY]) for number in range(count)])
 
