@@ -25,11 +25,11 @@ from jaf_memory_core.records import Origin, Write
 from jaf_memory_core.results import Failure, Result, Success, WriteResult
 from jaf_memory_core.settings import ProviderConfig
 
-FEWEST, MOST = 32, 256
+FEWEST, MOST = 32, 512
 """Conversations that one step of an import may hold: the first, and any."""
 
 BYTES = 8 << 10
-"""Bytes of messages for each conversation that a step may hold: 2 MB at most, unless one conversation has more."""
+"""Bytes of messages for each conversation that a step may hold: 4 MB at most, unless one conversation has more."""
 
 TURN = 16
 """Conversations that are made ready before other tasks have their turn."""
@@ -80,7 +80,7 @@ class Importing:
     ) -> list[Result]:
         """Do what `import_conversation` does with each of many, in few steps; each stands or fails on its own.
 
-        A step holds up to 256 conversations, or 2 MB of messages, and has the deadline for itself; where the store
+        A step holds up to 512 conversations, or 4 MB of messages, and has the deadline for itself; where the store
         is slow, steps are shorter. Importing the same again adds nothing, so that what an error has interrupted goes
         on when it is run again.
 

@@ -172,7 +172,7 @@ class TestProvider:
             backend = Failing(None, times=0)
             await BackendProvider(backend).import_conversations(talks(1_000))
             assert backend.calls[0] == 32
-            assert max(backend.calls) == 256
+            assert max(backend.calls) == 512
             assert sum(backend.calls) == 1_000
 
         asyncio.run(check())

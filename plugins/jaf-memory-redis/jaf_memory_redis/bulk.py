@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
-
-import msgspec
 
 from jaf_memory_core import codec
 from jaf_memory_core.backend import PATIENCE
@@ -26,6 +24,9 @@ ABREAST = 32
 
 TOGETHER = 16
 """Conversations that one call of `make.lua` makes; nobody else is served meanwhile, half a millisecond."""
+
+STREAMED = 4
+"""Calls of `make.lua` that are sent at once."""
 
 SHORT, LIGHT = 500, 64 << 10
 """Messages, and bytes of them, of a conversation that shares a call with others."""
@@ -76,7 +77,7 @@ class Bulk:
         """Make what is not there yet; what is, is left out."""
         outcomes: dict[int, Outcome] = {}
         groups = [list(writes)[start : start + TOGETHER] for start in range(0, len(writes), TOGETHER)]
-        replies = await self._sent([self._making([writes[index] for index in group]) for group in groups])
+        replies = await self._streamed(self._making([writes[index] for index in group]) for group in groups)
         for group, reply in zip(groups, replies, strict=True):
             for at, index in enumerate(group):
                 if type(reply) is ServerError:
@@ -97,6 +98,21 @@ class Bulk:
                 outcomes[index] = WriteResult(*reply[5:])
         return outcomes
 
+    async def _streamed(self, commands: Iterator[Command]) -> list[Any]:
+        """Send commands a few at a time: the server works on some while the next are being made."""
+        under_way: list[asyncio.Future[list[Any]]] = []
+        try:
+            while some := list(islice(commands, STREAMED)):
+                under_way.append(asyncio.ensure_future(self._sent(some)))
+                await asyncio.sleep(0)
+            if under_way:
+                await asyncio.wait(under_way)
+        finally:
+            for one in under_way:
+                one.cancel()  # changes nothing where it is done
+            await asyncio.gather(*under_way, return_exceptions=True)
+        return [reply for one in under_way for reply in one.result()]
+
     async def _sent(self, commands: list[Command]) -> list[Any]:
         return await self._wire.run(commands[0], *commands[1:]) if commands else []
 
@@ -107,9 +123,9 @@ class Bulk:
             return _outcome(error, problems)
 
     def _appending(self, write: Write) -> Command:
+        keys = self._keys.single(write.conversation_id, write.user_id)
         request = deciding.request_of(write) | {"guess": write.user_id}
-        sent = msgspec.msgpack.encode({name: value for name, value in request.items() if value is not None})
-        return scripts.call(scripts.WRITE, self._keys.single(write.conversation_id, write.user_id), sent)
+        return scripts.asked(scripts.WRITE, keys, request, headers.messages_of(write.messages, write.bodies))
 
     def _making(self, writes: Sequence[Write]) -> Command:
         keys = list(self._keys.everything)
