@@ -123,7 +123,7 @@ def _is_plain(message: Message) -> bool:
 
 
 def _check_sizes(bodies: tuple[bytes, ...], config: ProviderConfig, *, whole: bool) -> None:
-    total = sum(map(len, bodies))
+    total = codec.size(bodies)
     if total <= config.max_message_bytes and total <= config.max_call_bytes:
         return
     for index, body in enumerate(bodies):

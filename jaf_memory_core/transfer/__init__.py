@@ -17,7 +17,7 @@ from jaf_memory_core.conversations import ConversationMemory, MemoryQuery
 from jaf_memory_core.errors import MemoryConfigurationError
 from jaf_memory_core.protocol import ManagedMemoryProvider, MemoryProvider
 from jaf_memory_core.results import Result, Success
-from jaf_memory_core.transfer.batches import as_batches, in_batches
+from jaf_memory_core.transfer.batches import in_batches, one_by_one
 from jaf_memory_core.transfer.importing import at_once, import_batch, import_one, note, same
 from jaf_memory_core.transfer.lines import LineError, read_lines, write_line
 from jaf_memory_core.transfer.reports import Copied, Imported, Problems
@@ -113,9 +113,13 @@ async def import_conversations(
         MemoryConnectionError: the store could not be reached; run the import again later.
     """
     report = report if report is not None else Imported()
-    for batch in in_batches(conversations, at_once(provider)):
-        await import_batch(provider, batch, report)
-        _tell(on_step, batch)
+    async with (
+        aclosing(one_by_one(conversations)) as source,
+        aclosing(in_batches(source, at_once(provider))) as batches,
+    ):
+        async for batch in batches:
+            await import_batch(provider, batch, report)
+            _tell(on_step, batch)
     return report
 
 
@@ -155,7 +159,7 @@ async def copy(
     require(source, "iter_conversations", "copy")
     async with (
         aclosing(_closable(source.iter_conversations(query))) as conversations,
-        aclosing(as_batches(conversations, at_once(destination))) as batches,
+        aclosing(in_batches(conversations, at_once(destination))) as batches,
     ):
         async for batch in batches:
             await _copy_batch(destination, batch, report, resume=resume)

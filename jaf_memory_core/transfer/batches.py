@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 
 from jaf_memory_core import codec
 from jaf_memory_core.conversations import ConversationMemory
@@ -43,27 +43,10 @@ def _weight(conversation: ConversationMemory) -> int:
     return weight
 
 
-def in_batches(conversations: Iterable[ConversationMemory], most: int) -> Iterator[list[ConversationMemory]]:
-    """Collect conversations; an error of their source is raised once those before it were passed on."""
-    batch = Batch(most)
-    problem: Exception | None = None
-    try:
-        for conversation in conversations:
-            if batch.add(conversation):
-                yield batch.conversations
-                batch = Batch(most)
-    except Exception as error:  # noqa: BLE001  (it is raised as it is, a little later)
-        problem = error
-    if batch.conversations:
-        yield batch.conversations
-    if problem is not None:
-        raise problem
-
-
-async def as_batches(
+async def in_batches(
     conversations: AsyncIterator[ConversationMemory], most: int
 ) -> AsyncGenerator[list[ConversationMemory], None]:
-    """The same from an asynchronous source."""
+    """Collect conversations; an error of their source is raised once those before it were passed on."""
     batch = Batch(most)
     problem: Exception | None = None
     try:
@@ -77,3 +60,9 @@ async def as_batches(
         yield batch.conversations
     if problem is not None:
         raise problem
+
+
+async def one_by_one(conversations: Iterable[ConversationMemory]) -> AsyncGenerator[ConversationMemory, None]:
+    """A source that never waits, as one that may."""
+    for conversation in conversations:
+        yield conversation

@@ -18,7 +18,7 @@ from jaf_memory_core import (
 from jaf_memory_core.backends.in_memory import InMemoryBackend
 from jaf_memory_core.records import Write
 from jaf_memory_core.transfer import copy, import_conversations
-from jaf_memory_core.transfer.batches import in_batches
+from jaf_memory_core.transfer.batches import in_batches, one_by_one
 
 
 def writes(count):
@@ -214,8 +214,12 @@ class TestBatches:
 
     def test_count_and_bytes(self):
         """A batch ends at a number of conversations, or of bytes."""
-        assert [len(batch) for batch in in_batches(talks(5), 2)] == [2, 2, 1]
-        assert [len(batch) for batch in in_batches(talks(3, size=5 << 20), 100)] == [2, 1]
+
+        async def check():
+            assert [len(batch) async for batch in in_batches(one_by_one(talks(5)), 2)] == [2, 2, 1]
+            assert [len(batch) async for batch in in_batches(one_by_one(talks(3, size=5 << 20)), 100)] == [2, 1]
+
+        asyncio.run(check())
 
     def test_error_of_the_source(self):
         """What came before an error of the source is passed on first."""
@@ -224,10 +228,18 @@ class TestBatches:
             yield from talks(3)
             raise ValueError("no more")
 
-        got = []
-        with pytest.raises(ValueError, match="no more"):
-            got += in_batches(source(), 2)
-        assert [len(batch) for batch in got] == [2, 1]
+        async def check():
+            got = []
+
+            async def collect():
+                async for batch in in_batches(one_by_one(source()), 2):
+                    got.append(batch)  # noqa: PERF401  (a comprehension would lose them with the error)
+
+            with pytest.raises(ValueError, match="no more"):
+                await collect()
+            assert [len(batch) for batch in got] == [2, 1]
+
+        asyncio.run(check())
 
     def test_single_imports_remain(self):
         """A provider that imports one at a time gets one at a time."""
