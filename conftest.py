@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 
 from hypothesis import HealthCheck, settings
+from jaf_memory_testing.examples import EXAMPLES
 
-from jaf_memory_core.testing.examples import EXAMPLES
-
-pytest_plugins = ["jaf_memory_core.testing.report"]
+pytest_plugins = ["jaf_memory_testing.report"]
 
 # As in the kit: the same examples at each run, unless new ones are asked for. Time decides nothing: Hypothesis fails an
 # example above 200 ms, and examples that are slow to make, and a busy machine has both.

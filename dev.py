@@ -4,15 +4,15 @@
     python3 dev.py demo                   run one
     python3 dev.py test -- -k append      hand arguments on, here to pytest
 
-Any Python from 3.10 will do, with nothing prepared. All that is installed goes into .nox/, beside this file.
+Any Python from 3.11 will do, with nothing prepared. All that is installed goes into .nox/, beside this file.
 """
 # An old Python has to read this file to its end before it can say that it is too old. Therefore: ASCII,
 # no f-strings, no annotations, and no import above the check that it might not have.
 
 import sys
 
-if sys.version_info < (3, 10):
-    sys.exit("dev.py needs Python 3.10 or newer; %s is %d.%d" % ((sys.executable,) + sys.version_info[:2]))
+if sys.version_info < (3, 11):
+    sys.exit("dev.py needs Python 3.11 or newer; %s is %d.%d" % ((sys.executable,) + sys.version_info[:2]))
 
 import hashlib
 import json

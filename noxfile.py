@@ -11,7 +11,7 @@ import nox
 
 ROOT = Path(__file__).parent
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
-SQLITE = ROOT / "plugins" / "jaf-memory-sqlite"
+PLUGINS = ROOT / "plugins"
 #: The folder of each distribution, the core's first.
 DISTRIBUTIONS = [
     file.parent for place in ("", "plugins/*/", "examples/*/") for file in sorted(ROOT.glob(f"{place}pyproject.toml"))
@@ -28,7 +28,7 @@ nox.options.sessions = []
 @nox.session
 def demo(session: nox.Session) -> None:
     """Show the main job: keep a conversation in a file, and read it back in a second process."""
-    session.install(f"{ROOT}[cli]", SQLITE)
+    session.install(ROOT, PLUGINS / "jaf-memory-cli", PLUGINS / "jaf-memory-sqlite")
     session.run("python", "examples/demo.py", *session.posargs)
 
 
@@ -120,8 +120,7 @@ def import_name(folder: Path) -> str:
 
 def install_checkout(session: nox.Session) -> None:
     """Install every distribution so that an edit counts at once."""
-    core, *others = DISTRIBUTIONS
-    session.install(*(part for place in (f"{core}[cli,testing]", *others) for part in ("--editable", place)))
+    session.install(*(part for place in DISTRIBUTIONS for part in ("--editable", place)))
 
 
 def install_wheels(session: nox.Session) -> None:
@@ -129,7 +128,7 @@ def install_wheels(session: nox.Session) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for distribution in DISTRIBUTIONS:
             session.run(*("python", "-m", "build", "--no-isolation", "--outdir", folder, distribution), silent=True)
-        core, *others = (next(Path(folder).glob(f"{import_name(place)}-*.whl")) for place in DISTRIBUTIONS)
+        built = [next(Path(folder).glob(f"{import_name(place)}-*.whl")) for place in DISTRIBUTIONS]
         # pip would keep a wheel of an equal version, of an earlier run.
         session.run("pip", "uninstall", "--yes", *map(import_name, DISTRIBUTIONS), silent=True)
-        session.install(f"{core}[cli,testing]", *others)
+        session.install(*built)

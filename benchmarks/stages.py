@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from benchmarks.competitors import Place
 
@@ -36,7 +36,7 @@ class Stage:
         self.folder = folder
         self.fill = fill
 
-    def __enter__(self) -> Stage:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -56,7 +56,7 @@ class Stage:
 class Files(Stage):
     """SQLite: a folder for each process."""
 
-    def __enter__(self) -> Files:
+    def __enter__(self) -> Self:
         self._template: Path | None = None
         return self
 
@@ -80,7 +80,7 @@ class Files(Stage):
 class RedisServers(Stage):
     """Redis: a server for each process, started from a copy of one file."""
 
-    def __enter__(self) -> RedisServers:
+    def __enter__(self) -> Self:
         self._template = Path(self.folder, "redis-template.rdb")
         return self
 
@@ -113,7 +113,7 @@ class RedisServers(Stage):
 class PostgresDatabases(Stage):
     """PostgreSQL: one server, a database for each process, copied from one that was filled."""
 
-    def __enter__(self) -> PostgresDatabases:
+    def __enter__(self) -> Self:
         from services import postgres_servers as servers
 
         settings = {"shared_buffers": "256MB", "max_wal_size": "4GB"}

@@ -31,7 +31,7 @@ from jaf_memory_core.factory import (
     test_memory_provider_connection,
 )
 from jaf_memory_core.guard import OperationEvent
-from jaf_memory_core.lease import Lease
+from jaf_memory_core.leases import Lease
 from jaf_memory_core.messages import Attachment, ContentPart, FunctionCall, Message, ToolCall
 from jaf_memory_core.processors import Processor
 from jaf_memory_core.protocol import ManagedMemoryProvider, MemoryProvider

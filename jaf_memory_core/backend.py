@@ -1,7 +1,7 @@
 """`Backend`: what the author of a store reads, and writes.
 
 Four methods are asked for: `read`, `write`, `delete` and `scan`. All others have a correct default over those four;
-override one when the store can do it faster, and let the conformance kit (`jaf_memory_core.testing`) prove both equal.
+override one when the store can do it faster, and let the conformance kit (`jaf_memory_testing`) prove both equal.
 The provider above has checked every argument; a backend holds storage and nothing else.
 """
 
@@ -12,12 +12,12 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import ClassVar
 
 import msgspec
 
-from jaf_memory_core import branches, codec, rules
+from jaf_memory_core import codec, forks, rules
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import (
     MemoryConnectionError,
@@ -103,7 +103,7 @@ class Backend(ABC):
 
     def now(self) -> datetime:
         """The store's time, UTC; only the defaults below use it. A shared server's clock is better than ours."""
-        return datetime.now(timezone.utc)
+        return datetime.now(UTC)
 
     def translate(self, error: Exception, operation: str) -> MemoryError:
         """Turn one of `driver_errors` into ours. The text must hold no secret and no content.
@@ -249,10 +249,10 @@ class Backend(ABC):
         Must remove a summary (`rules.SUMMARY`) from the metadata, and must write nothing if all stand there already.
 
         Raises:
-            MemoryNotFoundError, MemoryConflictError: as `branches.revised` decides.
+            MemoryNotFoundError, MemoryConflictError: as `forks.revised` decides.
         """
-        after = await self._change(revise.conversation_id, lambda record, now: branches.revised(record, revise, now))
-        assert after is not None  # noqa: S101  (`branches.revised` raises for a missing one)
+        after = await self._change(revise.conversation_id, lambda record, now: forks.revised(record, revise, now))
+        assert after is not None  # noqa: S101  (`forks.revised` raises for a missing one)
         return after.version
 
     async def fork(self, fork: Fork) -> int:
@@ -262,15 +262,15 @@ class Backend(ABC):
         meanwhile: an erasure would miss it. A store that can must copy on its own side: no message crosses the line.
 
         Raises:
-            MemoryNotFoundError, MemoryConflictError, MemoryInvalidInputError: as `branches.forked` decides.
+            MemoryNotFoundError, MemoryConflictError, MemoryInvalidInputError: as `forks.forked` decides.
         """
         parent = rules.live(await self.read(fork.conversation_id), self.now())
 
         def change(standing: Record | None, now: datetime) -> Record:
-            return branches.forked(parent, standing, fork, now)
+            return forks.forked(parent, standing, fork, now)
 
         child = await self._change(fork.new_id, change)
-        assert child is not None  # noqa: S101  (`branches.forked` raises)
+        assert child is not None  # noqa: S101  (`forks.forked` raises)
         assert parent is not None  # noqa: S101  (the same)
         now_there = await self.read(fork.conversation_id)
         if now_there is None or now_there.incarnation != parent.incarnation:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypedDict
 
 import msgspec
 from pydantic import AfterValidator, Field
@@ -15,9 +15,9 @@ from jaf_memory_core.values import EMPTY, Count, Identifier, Items, Json, Text, 
 
 def _utc(moment: datetime) -> datetime:
     try:
-        return moment.astimezone(timezone.utc)
+        return moment.astimezone(UTC)
     except (OverflowError, ValueError):  # datetime.min and datetime.max have no neighbouring time zones
-        return moment.replace(tzinfo=timezone.utc)
+        return moment.replace(tzinfo=UTC)
 
 
 Moment = Annotated[datetime, AfterValidator(_utc)]
@@ -135,7 +135,7 @@ class MessagePage(tuple[Message, ...]):  # noqa: SLOT001  (`before` needs a `__d
 
     before: int | None
 
-    def __new__(cls, messages: Iterable[Message] = (), before: int | None = None) -> MessagePage:
+    def __new__(cls, messages: Iterable[Message] = (), before: int | None = None) -> Self:
         """Make a page of these messages."""
         page = super().__new__(cls, messages)
         page.before = before

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 from types import TracebackType
+from typing import Self
 
 
 class Deadline:
@@ -24,12 +24,11 @@ class Deadline:
         self._seconds = seconds
         self.expired = False
 
-    def __enter__(self) -> Deadline:
+    def __enter__(self) -> Self:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  (a coroutine runs in a task)
         self._task = task
-        if sys.version_info >= (3, 11):
-            self._cancelling = task.cancelling()
+        self._cancelling = task.cancelling()
         self._timer = _timer(self._seconds)
         self._timer.start(self)
         return self
@@ -45,10 +44,7 @@ class Deadline:
         if not self.expired:
             self._timer.stop(self)
             return
-        if sys.version_info >= (3, 11):
-            ours = self._task.uncancel() <= self._cancelling
-        else:
-            ours = error is not None and error.args == (self,)
+        ours = self._task.uncancel() <= self._cancelling
         if ours and isinstance(error, asyncio.CancelledError):
             raise TimeoutError from error
 

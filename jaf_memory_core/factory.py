@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from jaf_memory_core.errors import MemoryConfigurationError, MemoryConnectionErr
 from jaf_memory_core.protocol import ManagedMemoryProvider, MemoryProvider
 from jaf_memory_core.provider import BackendProvider, opened
 from jaf_memory_core.settings import CoreSettings, ProviderConfig, load
-from jaf_memory_core.settings.wording import has_credentials
+from jaf_memory_core.settings.errors import has_credentials
 
 if TYPE_CHECKING:
     from jaf_memory_core.hooks import ProviderSpec
@@ -212,7 +211,7 @@ async def test_memory_provider_connection(
         core, spec, config = _described(environ)
         _warn_of_unknown(environ, spec)
         health = await _health(await _opened(spec, config, core.plugins), name, config.operation_timeout + GRACE)
-    except (MemoryError, OSError, asyncio.TimeoutError) as error:  # a third party's driver raises the latter two
+    except (TimeoutError, MemoryError, OSError) as error:  # a third party's driver raises the latter two
         text = str(error)
         health = {"healthy": False, "error": type(error).__name__ if has_credentials(text) else text}
     healthy = bool(health.get("healthy"))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 from jaf_memory_core.conversations import ConversationMemory, MemoryQuery, MemoryStats, MessagePage
-from jaf_memory_core.lease import Lease
+from jaf_memory_core.leases import Lease
 from jaf_memory_core.messages import Message
 from jaf_memory_core.results import Result
 from jaf_memory_core.summaries import CondensedConversation, Summary
@@ -116,7 +116,7 @@ class ManagedMemoryProvider(MemoryProvider, Protocol):
     async def close(self) -> None:
         """Let go of the store."""
 
-    async def __aenter__(self) -> ManagedMemoryProvider:
+    async def __aenter__(self) -> Self:
         """Open the provider, where it is not open yet."""
 
     async def __aexit__(

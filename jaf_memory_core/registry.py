@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from jaf_memory_core.errors import MemoryConfigurationError
-from jaf_memory_core.settings.wording import has_credentials, quoted
+from jaf_memory_core.settings.errors import has_credentials, quoted
 
 if TYPE_CHECKING:
     from importlib_metadata import EntryPoint

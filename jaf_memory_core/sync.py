@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from jaf_memory_core.errors import MemoryConnectionError, MemoryInvalidInputError
 from jaf_memory_core.factory import create_memory_provider_from_env
@@ -131,7 +131,7 @@ class SyncMemoryProvider:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} over {self._provider!r}>"
 
-    def __enter__(self) -> SyncMemoryProvider:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, NoReturn, TypeVar, get_type_hints
+from typing import Annotated, Any, ClassVar, NoReturn, Self, TypeVar, get_type_hints
 
 import msgspec
 from msgspec import Struct, StructMeta
@@ -269,17 +269,17 @@ V = TypeVar("V", bound="Value")
 class Value(Struct, frozen=True, omit_defaults=True, metaclass=_Checked):
     """Base of our types: frozen, checked at construction, understood by msgspec and by pydantic."""
 
-    def __copy__(self: V) -> V:
+    def __copy__(self) -> Self:
         return self
 
-    def __deepcopy__(self: V, _memo: object) -> V:
+    def __deepcopy__(self, _memo: object) -> Self:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self), {name: getattr(self, name) for name in self.__struct_fields__})
 
     @classmethod
-    def _coerce(cls: type[V], given: Any) -> V:
+    def _coerce(cls, given: Any) -> Self:
         if isinstance(given, cls):
             return given
         if isinstance(given, Mapping) and all(isinstance(key, str) for key in given):

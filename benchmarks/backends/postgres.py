@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
@@ -12,7 +12,7 @@ from benchmarks.payload import BODY, HEADER, RECENT, TURN, owner
 POOL = 10
 """Connections."""
 
-FIRST = datetime(2024, 1, 1, tzinfo=timezone.utc)
+FIRST = datetime(2024, 1, 1, tzinfo=UTC)
 """When the first conversation of the crowd was written; one follows each second."""
 
 TABLES = """

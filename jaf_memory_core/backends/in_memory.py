@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, ClassVar
 
 from msgspec.structs import replace
 from pydantic import AliasChoices, Field
 
-from jaf_memory_core import branches, codec, rules
+from jaf_memory_core import codec, forks, rules
 from jaf_memory_core.backend import Backend
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import MemoryNotFoundError
@@ -94,7 +94,7 @@ class InMemoryBackend(Backend):
     def __init__(self, config: InMemoryConfig | None = None) -> None:
         self._most = (config or InMemoryConfig()).max_conversations
         self._lock = threading.RLock()
-        self._clock = datetime.fromtimestamp(0, timezone.utc)
+        self._clock = datetime.fromtimestamp(0, UTC)
         # Both ordered by the last write, so that the newest are at the end and the first to be evicted at the front.
         self._all: OrderedDict[str, _Kept] = OrderedDict()
         self._of_user: dict[str, OrderedDict[str, _Kept]] = {}
@@ -110,7 +110,7 @@ class InMemoryBackend(Backend):
     def now(self) -> datetime:
         """The computer's time, strictly increasing, so that the order of writes is the order of times."""
         with self._lock:
-            self._clock = max(datetime.now(timezone.utc), self._clock + TICK)
+            self._clock = max(datetime.now(UTC), self._clock + TICK)
             return self._clock
 
     # The four that every backend has.
@@ -245,7 +245,7 @@ class InMemoryBackend(Backend):
             now = self.now()
             standing = self._live(self._all.get(revise.conversation_id), now)
             before = standing.record() if standing else None
-            after = branches.revised(before, revise, now)
+            after = forks.revised(before, revise, now)
             if after is not before:
                 self._replace(after, standing)
             return after.version
@@ -257,7 +257,7 @@ class InMemoryBackend(Backend):
             parent = self._live(self._all.get(fork.conversation_id), now)
             standing = self._all.get(fork.new_id)
             live = self._live(standing, now)
-            child = branches.forked(parent.record() if parent else None, live.header if live else None, fork, now)
+            child = forks.forked(parent.record() if parent else None, live.header if live else None, fork, now)
             self._replace(child, standing)
             return child.message_count
 

@@ -7,11 +7,11 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from msgspec.structs import replace
 
-from jaf_memory_core import intake, rules
+from jaf_memory_core import rules, validation
 from jaf_memory_core.backend import Backend
 from jaf_memory_core.conversations import (
     ConversationMemory,
@@ -30,8 +30,8 @@ from jaf_memory_core.errors import (
 from jaf_memory_core.guard import Guard, Observer
 from jaf_memory_core.messages import Message
 from jaf_memory_core.processors import Chain, Processor
-from jaf_memory_core.provider.continuing import Continuing
-from jaf_memory_core.provider.importing import Importing
+from jaf_memory_core.provider.forks import Continuing
+from jaf_memory_core.provider.imports import Importing
 from jaf_memory_core.records import Amend, Origin, Page, Record, Stats, Tail, Truncate, Write, new_incarnation
 from jaf_memory_core.results import Failure, Result, Success, WriteResult
 from jaf_memory_core.settings import ProviderConfig
@@ -80,8 +80,9 @@ class BackendProvider(Importing, Continuing):
         """The provider's name."""
         return self.backend.name
 
-    async def __aenter__(self) -> BackendProvider:
-        return await self.open()
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
 
     async def __aexit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
@@ -107,7 +108,7 @@ class BackendProvider(Importing, Continuing):
         Another's conversation is not found; storing one is a conflict that names nobody. Closing it closes nothing.
         """
         self._guard.check()
-        scope = intake.checked_id(user_id, "user_id")
+        scope = validation.checked_id(user_id, "user_id")
         if self._scope not in (None, scope):
             raise MemoryInvalidInputError("this is one user's view already; make another's from the whole provider")
         view = copy.copy(self)
@@ -143,7 +144,7 @@ class BackendProvider(Importing, Continuing):
         """
 
         def write() -> list[Write]:
-            batch = intake.batch(messages, self.config, self._chain)
+            batch = validation.batch(messages, self.config, self._chain)
             return [self._write(conversation_id, batch, metadata, user_id, expected_version, replace=True, create=True)]
 
         return await self._result("store_messages", write, self.backend.store)
@@ -181,7 +182,7 @@ class BackendProvider(Importing, Continuing):
         """
 
         def write() -> list[Write]:
-            batch = intake.batch(messages, self.config, self._chain, longest=self.config.max_append_messages)
+            batch = validation.batch(messages, self.config, self._chain, longest=self.config.max_append_messages)
             return [self._write(conversation_id, batch, metadata, user_id, expected_version, create=create, ttl=ttl)]
 
         return await self._result("append_messages", write, self.backend.append, repeatable=not create)
@@ -189,7 +190,7 @@ class BackendProvider(Importing, Continuing):
     def _write(
         self,
         conversation_id: str,
-        batch: intake.Batch,
+        batch: validation.Batch,
         metadata: Mapping[str, Any] | None,
         user_id: str | None,
         expected_version: int | None = None,
@@ -199,11 +200,11 @@ class BackendProvider(Importing, Continuing):
         ttl: float | None = None,
         origin: Origin | None = None,
     ) -> Write:
-        labels = intake.labels(metadata, user_id, self.config, self._chain, scope=self._scope)
+        labels = validation.labels(metadata, user_id, self.config, self._chain, scope=self._scope)
         if expected_version is not None:
-            intake.checked_count(expected_version, "expected_version")
+            validation.checked_count(expected_version, "expected_version")
         return Write(
-            conversation_id=intake.checked_id(conversation_id, "conversation_id"),
+            conversation_id=validation.checked_id(conversation_id, "conversation_id"),
             messages=batch.messages,
             bodies=batch.bodies,
             metadata=labels.metadata,
@@ -212,7 +213,7 @@ class BackendProvider(Importing, Continuing):
             replace=replace,
             create=create,
             expected_version=expected_version,
-            ttl=self.config.ttl if ttl is None else intake.checked_ttl(ttl),
+            ttl=self.config.ttl if ttl is None else validation.checked_ttl(ttl),
             max_messages=self.config.max_messages,
             dropped=batch.dropped,
             incarnation=new_incarnation() if create else "",
@@ -248,9 +249,9 @@ class BackendProvider(Importing, Continuing):
             MemoryNotFoundError: there is no such conversation.
             MemoryConflictError: the patch names another owner.
         """
-        labels = intake.labels(patch, None, self.config, self._chain)
+        labels = validation.labels(patch, None, self.config, self._chain)
         amend = Amend(
-            intake.checked_id(conversation_id, "conversation_id"), labels.metadata, labels.user_id, self._scope
+            validation.checked_id(conversation_id, "conversation_id"), labels.metadata, labels.user_id, self._scope
         )
         return await self._guard.run("update_metadata", lambda: self.backend.amend(amend))
 
@@ -264,7 +265,9 @@ class BackendProvider(Importing, Continuing):
             MemoryNotFoundError: there is no such conversation.
         """
         amend = Amend(
-            intake.checked_id(conversation_id, "conversation_id"), scope=self._scope, ttl=intake.checked_ttl(ttl)
+            validation.checked_id(conversation_id, "conversation_id"),
+            scope=self._scope,
+            ttl=validation.checked_ttl(ttl),
         )
         return await self._guard.run("set_expiry", lambda: self.backend.amend(amend))
 
@@ -275,8 +278,8 @@ class BackendProvider(Importing, Continuing):
             MemoryNotFoundError: there is no such conversation.
         """
         truncate = Truncate(
-            intake.checked_id(conversation_id, "conversation_id"),
-            intake.checked_id(message_id, "message_id"),
+            validation.checked_id(conversation_id, "conversation_id"),
+            validation.checked_id(message_id, "message_id"),
             self._scope,
         )
         return await self._guard.run("truncate_conversation_after", lambda: self._truncate(truncate))
@@ -285,12 +288,12 @@ class BackendProvider(Importing, Continuing):
 
     async def delete_conversation(self, conversation_id: str) -> bool:
         """Delete the conversation; `True` if it was there. Nothing of it remains."""
-        key = intake.checked_id(conversation_id, "conversation_id")
+        key = validation.checked_id(conversation_id, "conversation_id")
         return await self._guard.run("delete_conversation", lambda: self.backend.remove(key, scope=self._scope))
 
     async def clear_user_conversations(self, user_id: str) -> int:
         """Delete every conversation of the user; how many. Safe beside writers, and safe to repeat."""
-        user = intake.checked_id(user_id, "user_id")
+        user = validation.checked_id(user_id, "user_id")
         if self._scope not in (None, user):
             self._guard.check()
             return 0
@@ -314,7 +317,7 @@ class BackendProvider(Importing, Continuing):
 
     async def get_conversation_until_message(self, conversation_id: str, message_id: str) -> ConversationMemory | None:
         """The conversation up to, without, that message; `None` if there is no such conversation or message."""
-        intake.checked_id(message_id, "message_id")
+        validation.checked_id(message_id, "message_id")
         record = await self._read("get_conversation_until_message", conversation_id)
         for index, message in enumerate(record.messages if record else ()):
             if message.message_id == message_id and record is not None:
@@ -322,7 +325,7 @@ class BackendProvider(Importing, Continuing):
         return None
 
     async def _read(self, operation: str, conversation_id: str) -> Record | None:
-        key = intake.checked_id(conversation_id, "conversation_id")
+        key = validation.checked_id(conversation_id, "conversation_id")
         record = await self._guard.run(operation, lambda: self.backend.read(key))
         return rules.seen(record, self.backend.now(), self._scope)
 
@@ -344,13 +347,13 @@ class BackendProvider(Importing, Continuing):
             MemoryNotFoundError: there is no such conversation.
         """
         if before is not None:
-            intake.checked_count(before, "before")
+            validation.checked_count(before, "before")
         page = await self._page("get_messages", conversation_id, before, limit)
         return MessagePage(self._chain.incoming(page.messages), before=page.first if page.more else None)
 
     async def _page(self, operation: str, conversation_id: str, before: int | None, limit: int) -> Page:
-        key = intake.checked_id(conversation_id, "conversation_id")
-        tail = Tail(key, intake.checked_count(limit, "limit"), before, self._scope)
+        key = validation.checked_id(conversation_id, "conversation_id")
+        tail = Tail(key, validation.checked_count(limit, "limit"), before, self._scope)
         page = await self._guard.run(operation, lambda: self.backend.tail(tail))
         if page is None:
             raise MemoryNotFoundError(key, provider=self.name)
@@ -358,7 +361,7 @@ class BackendProvider(Importing, Continuing):
 
     async def find_conversations(self, query: MemoryQuery) -> list[ConversationMemory]:
         """Conversations that pass every filter, newest `updated_at` first, ties by id descending."""
-        scoped = self._scoped(intake.checked_query(query))
+        scoped = self._scoped(validation.checked_query(query))
         if scoped is None or scoped.limit == 0:
             self._guard.check()
             return []
@@ -371,7 +374,7 @@ class BackendProvider(Importing, Continuing):
 
         Misses nothing that stood throughout. The deadline counts for each conversation.
         """
-        scoped = self._scoped(intake.checked_query(query if query is not None else MemoryQuery()))
+        scoped = self._scoped(validation.checked_query(query if query is not None else MemoryQuery()))
         if scoped is None:
             return
         skip, left = scoped.offset, scoped.limit
@@ -419,7 +422,7 @@ class BackendProvider(Importing, Continuing):
 
     async def get_stats(self, user_id: str | None = None) -> MemoryStats:
         """Counts over all conversations, or, with a user, over that user's."""
-        user = self._scope if user_id is None else intake.checked_id(user_id, "user_id")
+        user = self._scope if user_id is None else validation.checked_id(user_id, "user_id")
         if self._scope in (None, user):
             found = await self._guard.run("get_stats", lambda: self.backend.stats(user))
         else:

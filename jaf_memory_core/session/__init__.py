@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import Field, PlainValidator
 
@@ -13,9 +13,9 @@ from jaf_memory_core.errors import MemoryConnectionError, MemoryInvalidInputErro
 from jaf_memory_core.messages import Message
 from jaf_memory_core.protocol import MemoryProvider
 from jaf_memory_core.results import WriteResult
-from jaf_memory_core.session import keeping as keeping
+from jaf_memory_core.session import storage
 from jaf_memory_core.session import views as views
-from jaf_memory_core.session.condensing import Condenser, Summarize
+from jaf_memory_core.session.summaries import Condenser, Summarize
 from jaf_memory_core.values import Value
 
 
@@ -89,14 +89,14 @@ class MemorySession:
             raise MemoryInvalidInputError("max_tokens and count_tokens belong together; give both or neither")
         self.config = config
         self.conversation_id = conversation_id
-        self._keeper = keeping.Keeper(config.provider, conversation_id, user_id, config.ttl)
+        self._keeper = storage.Keeper(config.provider, conversation_id, user_id, config.ttl)
         self._room = views.Room(
             math.inf if config.max_messages is None else config.max_messages,
             math.inf if max_tokens is None else max_tokens,
             count_tokens,
         )
         self._condenser = Condenser(self._keeper, self._room, config.compression_threshold, summarize)
-        self._holder = keeping.Holder(self._keeper, lease, lease_wait) if lease is not None else None
+        self._holder = storage.Holder(self._keeper, lease, lease_wait) if lease is not None else None
         self._known: dict[str, Message] = {}
         self._unsaved: dict[str, Message] = {}
 
@@ -113,7 +113,7 @@ class MemorySession:
         """What was recorded and not yet stored, because `auto_store` is off."""
         return tuple(self._unsaved.values())
 
-    async def __aenter__(self) -> MemorySession:
+    async def __aenter__(self) -> Self:
         self._keeper.tell_lacks()
         if self._holder is not None:
             await self._holder.enter()
@@ -167,7 +167,7 @@ class MemorySession:
             return None
         if self._holder is not None:
             await self._holder.confirm()
-        return await keeping.finished(self._save(dict(self._unsaved)))
+        return await storage.finished(self._save(dict(self._unsaved)))
 
     async def _save(self, batch: dict[str, Message]) -> WriteResult:
         try:

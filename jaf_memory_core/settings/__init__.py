@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from jaf_memory_core.errors import MemoryConfigurationError
-from jaf_memory_core.settings.wording import allowed, has_credentials, is_secret, repeats_secret, shown, takes_none
+from jaf_memory_core.settings.errors import allowed, has_credentials, is_secret, repeats_secret, shown, takes_none
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from jaf_memory_core.errors import MemoryConfigurationError
 from jaf_memory_core.settings import CoreSettings, Settings, given, load, variables
-from jaf_memory_core.settings.wording import MASK, allowed, is_secret, masked
+from jaf_memory_core.settings.errors import MASK, allowed, is_secret, masked
 
 OURS = ("sqlite", "redis", "postgres")
 """Providers whose variables may stand ready for another day, installed or not."""

@@ -18,8 +18,8 @@ from jaf_memory_core.errors import MemoryConfigurationError
 from jaf_memory_core.protocol import ManagedMemoryProvider, MemoryProvider
 from jaf_memory_core.results import Result, Success
 from jaf_memory_core.transfer.batches import in_batches, one_by_one
-from jaf_memory_core.transfer.importing import at_once, import_batch, import_one, note, same
-from jaf_memory_core.transfer.lines import LineError, read_lines, write_line
+from jaf_memory_core.transfer.imports import at_once, import_batch, import_one, note, same
+from jaf_memory_core.transfer.jsonlines import LineError, read_lines, write_line
 from jaf_memory_core.transfer.reports import Copied, Imported, Problems
 
 __all__ = [

@@ -6,11 +6,11 @@ from functools import partial
 from typing import Any
 
 import pytest
+from jaf_memory_testing import FourMethods, ProviderConformance, Target
 
 from jaf_memory_core import BackendProvider, InMemoryConfig
 from jaf_memory_core.backend import Backend
 from jaf_memory_core.backends.in_memory import InMemoryBackend
-from jaf_memory_core.testing import FourMethods, ProviderConformance, Target
 
 IN_PROCESS = "conversations are kept in one process"
 

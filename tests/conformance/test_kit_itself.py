@@ -12,19 +12,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jaf_memory_testing as kit
 import pytest
 from broken_stores import Plain
+from jaf_memory_testing import FEATURES, Checks, ProviderConformance, SixMethodConformance, Store, Target
+from jaf_memory_testing.processes import Process, at_once
 
-import jaf_memory_core.testing as kit
 from jaf_memory_core import BackendProvider
-from jaf_memory_core.testing import FEATURES, Checks, ProviderConformance, SixMethodConformance, Store, Target
-from jaf_memory_core.testing.processes import Process, at_once
 
 FILE = """
 from functools import partial
 import pytest
 from broken_stores import Plain
-from jaf_memory_core.testing import BasicChecks, Checks, LifecycleChecks, Target, needs
+from jaf_memory_testing import BasicChecks, Checks, LifecycleChecks, Target, needs
 
 class TestOne(BasicChecks):
     @pytest.fixture
@@ -49,7 +49,7 @@ class TestOther(Checks):
 def _run(folder: Path, declares: str, *arguments: str, patience: str = "60") -> str:
     file = folder / "test_it.py"
     file.write_text(FILE.replace("DECLARES", declares[1:-1]))
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "jaf_memory_core.testing.report"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "jaf_memory_testing.report"]
     command += ["-c", os.devnull, f"--rootdir={folder}", "-W", "error", str(file), *arguments]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "JAF_TEST_PATIENCE": patience}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=600).stdout

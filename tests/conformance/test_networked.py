@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from jaf_memory_testing import ProviderConformance, Target
 
 from jaf_memory_core import BackendProvider, InMemoryConfig
 from jaf_memory_core.backend import Backend
@@ -19,7 +20,6 @@ from jaf_memory_core.backends.in_memory import InMemoryBackend
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.records import Amend, Page, Ping, Record, Stamp, Stats, Tail, Truncate, Write
 from jaf_memory_core.results import WriteResult
-from jaf_memory_core.testing import ProviderConformance, Target
 
 
 class Server:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 from broken_stores import Six
-
-from jaf_memory_core.testing import SixMethodConformance, Target
+from jaf_memory_testing import SixMethodConformance, Target
 
 
 class TestSixMethods(SixMethodConformance):

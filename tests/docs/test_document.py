@@ -8,7 +8,7 @@ import asyncio
 import json
 import re
 import shlex
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -543,7 +543,7 @@ def test_12_manual(reader):
 
 def test_13_search(reader):
     """A user's conversations are found, counted and cleared, and nobody else's; old ones are out of the query."""
-    week = datetime.now(timezone.utc) - timedelta(days=8)
+    week = datetime.now(UTC) - timedelta(days=8)
     reader.store(conversation("old", "Hello?", created_at=week))
     reader.store(conversation("foreign", "Hello?", user_id="user-456"))
     reader.store(reader.name("conversation", "01_conversation"))
@@ -656,7 +656,7 @@ def test_22_cleanup(reader):
         return len(old.messages) > 1
 
     reader.run("22_cleanup", should_archive=should_archive, archive_conversation=archive_conversation)
-    today = datetime.now(timezone.utc)
+    today = datetime.now(UTC)
     reader.store(conversation("long ago", "one", "two", created_at=today - timedelta(days=91)))
     reader.store(conversation("long ago, and short", "one", created_at=today - timedelta(days=400)))
     reader.store(conversation("young", "one", created_at=today - timedelta(days=89)))

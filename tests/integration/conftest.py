@@ -25,7 +25,7 @@ class Program:
         self.folder = folder
         self.command = [
             self.installed() or sys.executable,
-            *([] if self.installed() else ["-m", "jaf_memory_core.cli"]),
+            *([] if self.installed() else ["-m", "jaf_memory_cli"]),
         ]
         kept = {name: text for name, text in os.environ.items() if not name.startswith(("JAF_", *LOOKS))}
         self.environ = {**kept, **variables}

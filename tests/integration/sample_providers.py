@@ -9,8 +9,8 @@ from pydantic import SecretStr
 from jaf_memory_core import ConversationMemory, Message, Success, WriteResult
 from jaf_memory_core.backends.in_memory import InMemoryBackend
 from jaf_memory_core.hooks import ProviderSpec, hookimpl
+from jaf_memory_core.maintenance import Adopted
 from jaf_memory_core.settings import ProviderConfig
-from jaf_memory_core.upkeep import Adopted
 
 
 class SixConfig(ProviderConfig):

@@ -639,17 +639,15 @@ def test_a_terminal_gets_colours_and_progress(filled, tmp_path):
 
 def test_without_its_extra_it_says_how_to_get_it():
     """Without typer and rich the program says in one line which command installs them, and ends with status 2."""
-    code = (
-        "import sys; sys.modules.update(typer=None, rich=None); from jaf_memory_core.cli import main; sys.exit(main())"
-    )
+    code = "import sys; sys.modules.update(typer=None, rich=None); from jaf_memory_cli import main; sys.exit(main())"
     ran = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     said = 'jaf-memory needs typer and rich; to install what is missing: pip install "jaf-memory-core[cli]"\n'
     assert (ran.returncode, ran.stdout, ran.stderr) == (2, "", said)
 
 
 def test_the_module_is_the_program(program):
-    """`python -m jaf_memory_core.cli` is the same program."""
-    program.command = [sys.executable, "-m", "jaf_memory_core.cli"]
+    """`python -m jaf_memory_cli` is the same program."""
+    program.command = [sys.executable, "-m", "jaf_memory_cli"]
     assert program.run("--version").out.startswith("jaf-memory ")
     assert "Usage: jaf-memory " in program.run("--help").out
     program.run("show", "nobody", status=1)

@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from jaf_memory_testing.samples import ids, talk
 
 from jaf_memory_core import MemoryConfig, MemorySession, create_memory_provider_from_env
-from jaf_memory_core.testing.samples import ids, talk
 
 OTHER = """
 import asyncio, json, sys

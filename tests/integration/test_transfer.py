@@ -4,7 +4,7 @@ import asyncio
 import io
 import json
 import tracemalloc
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -19,7 +19,7 @@ from jaf_memory_core import (
 )
 from jaf_memory_core.transfer import LineError, compare, copy, export, import_conversations, read_lines, write_line
 
-LONG_AGO = datetime(2020, 1, 2, 3, 4, 5, 678901, tzinfo=timezone.utc)
+LONG_AGO = datetime(2020, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 HOSTILE = {
     "nul": "a\0b",
     "lone surrogate": "\ud800 and \udfff",
@@ -174,7 +174,7 @@ def test_an_export_can_be_imported():
     """What is exported and imported elsewhere is equal there, with its times, expiry and digests."""
 
     async def main():
-        later = datetime.now(timezone.utc) + timedelta(days=1)
+        later = datetime.now(UTC) + timedelta(days=1)
         source = await provider_with(talk(created_at=LONG_AGO, expires_at=later, ttl=90.0), talk("b", user=None))
         lines = [one async for one in export(source)]
         target = create_in_memory_provider()

@@ -43,7 +43,7 @@ def probe(house):
 
     def run(name, timeout=30.0):
         return house.run(
-            "import dataclasses, json\nfrom jaf_memory_core.probing import probe\n"
+            "import dataclasses, json\nfrom jaf_memory_cli.probe import probe\n"
             f"print(json.dumps(dataclasses.asdict(probe({name!r}, timeout={timeout}))))"
         )
 

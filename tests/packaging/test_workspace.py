@@ -5,17 +5,13 @@ import os
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from importlib import metadata, util
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 ROOT = Path(__file__).parents[2]
 PROJECTS = {
@@ -79,9 +75,9 @@ def test_the_core_depends_on_five_and_no_more():
 
 @each_distribution
 def test_all_take_the_same_pythons_under_the_same_licence(name):
-    """Every distribution takes Python 3.10 and newer, is typed, and has the MIT licence beside it."""
+    """Every distribution takes Python 3.11 and newer, is typed, and has the MIT licence beside it."""
     folder, project = PROJECTS[name]
-    assert project["requires-python"] == PROJECTS["jaf-memory-core"][1]["requires-python"] == ">=3.10"
+    assert project["requires-python"] == PROJECTS["jaf-memory-core"][1]["requires-python"] == ">=3.11"
     assert project["license"] == "MIT"
     assert (folder / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
     assert (folder / package(name) / "py.typed").is_file()

@@ -8,13 +8,13 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jaf_memory_testing.hostile import VALUES
+from jaf_memory_testing.samples import rich, said, talk
+from jaf_memory_testing.seeding import at, kept
 from msgspec.structs import replace
 
 from jaf_memory_core import ConversationMemory, MemoryStorageError, Message, codec, digest
 from jaf_memory_core.records import Record
-from jaf_memory_core.testing.hostile import VALUES
-from jaf_memory_core.testing.samples import rich, said, talk
-from jaf_memory_core.testing.seeding import at, kept
 from jaf_memory_core.values import FrozenDict, freeze
 
 SNAPSHOT = (

@@ -3,14 +3,14 @@
 import os
 import pickle
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from jaf_memory_testing.samples import talk
 
 from jaf_memory_core import ConversationMemory, MemoryInvalidInputError, MemoryQuery, Message, MessagePage
-from jaf_memory_core.testing.samples import talk
 
-NOON = datetime(2024, 1, 15, 12, tzinfo=timezone.utc)
+NOON = datetime(2024, 1, 15, 12, tzinfo=UTC)
 
 
 class TestConversation:
@@ -128,7 +128,7 @@ class TestQuery:
             monkeypatch.undo()
             time.tzset()
         assert winter == NOON
-        assert summer == datetime(2024, 7, 15, 12, tzinfo=timezone.utc)
+        assert summer == datetime(2024, 7, 15, 12, tzinfo=UTC)
 
     def test_extreme_times(self):
         """The first and the last datetimes are taken."""

@@ -7,6 +7,8 @@ import threading
 import time
 
 import pytest
+from jaf_memory_testing.deadlines import GRACE, Stopwatch
+from jaf_memory_testing.samples import ids, talk
 
 from jaf_memory_core import (
     BackendProvider,
@@ -21,8 +23,6 @@ from jaf_memory_core import (
 from jaf_memory_core.backends.in_memory import InMemoryBackend
 from jaf_memory_core.deadline import Deadline
 from jaf_memory_core.errors import MemoryNotFoundError
-from jaf_memory_core.testing.deadlines import GRACE, Stopwatch
-from jaf_memory_core.testing.samples import ids, talk
 
 
 class DriverError(Exception):

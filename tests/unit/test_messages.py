@@ -7,11 +7,11 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jaf_memory_testing.hostile import IDS, REFUSED_IDS, VALUES
+from jaf_memory_testing.samples import rich
 from pydantic import BaseModel
 
 from jaf_memory_core import Attachment, ContentPart, FunctionCall, MemoryInvalidInputError, Message, ToolCall, codec
-from jaf_memory_core.testing.hostile import IDS, REFUSED_IDS, VALUES
-from jaf_memory_core.testing.samples import rich
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from jaf_memory_testing.samples import ids, said, talk
 from msgspec.structs import replace
 
 from jaf_memory_core import (
@@ -16,7 +17,6 @@ from jaf_memory_core import (
     digest,
 )
 from jaf_memory_core.backends.in_memory import InMemoryBackend
-from jaf_memory_core.testing.samples import ids, said, talk
 
 
 class Wrapping(Processor):

@@ -3,12 +3,12 @@
 from datetime import timedelta
 
 import pytest
+from jaf_memory_testing.samples import ids, said, talk
+from jaf_memory_testing.seeding import at, kept
 from msgspec.structs import replace
 
 from jaf_memory_core import MemoryConflictError, MemoryNotFoundError, MemoryQuery, WriteResult, codec, rules
 from jaf_memory_core.records import Amend, Origin, Tail, Truncate, Write
-from jaf_memory_core.testing.samples import ids, said, talk
-from jaf_memory_core.testing.seeding import at, kept
 from jaf_memory_core.values import freeze
 
 NOW = at(100)

@@ -10,6 +10,7 @@ import pytest
 from chat_rules import problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jaf_memory_testing.samples import ids, said, talk
 
 from jaf_memory_core import (
     BackendProvider,
@@ -30,7 +31,6 @@ from jaf_memory_core import (
 from jaf_memory_core.backends.in_memory import InMemoryBackend
 from jaf_memory_core.errors import MemoryError as AnyMemoryError
 from jaf_memory_core.results import Failure
-from jaf_memory_core.testing.samples import ids, said, talk
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "airline-conversations.jsonl"
 

@@ -3,7 +3,7 @@
 import logging
 import pickle
 import traceback
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Literal
 
 import pytest
@@ -290,7 +290,7 @@ def test_code_is_strict(wrong):
 def test_the_longest_ttl_is_a_date():
     """The longest ttl added to now is still a datetime."""
     longest = StoreConfig(ttl=36_525 * 86_400).ttl
-    assert datetime.now(timezone.utc) + timedelta(seconds=longest)
+    assert datetime.now(UTC) + timedelta(seconds=longest)
 
 
 def test_whole_seconds_are_fine():

@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from jaf_memory_testing.samples import ids, talk
 
 from jaf_memory_core import (
     BackendProvider,
@@ -26,7 +27,6 @@ from jaf_memory_core import (
 )
 from jaf_memory_core.backends.in_memory import InMemoryBackend
 from jaf_memory_core.factory import DOCUMENTED, MANAGED
-from jaf_memory_core.testing.samples import ids, talk
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import enum
 import json
 import pickle
 from collections import OrderedDict
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from types import MappingProxyType
 
 import pytest
@@ -21,7 +21,7 @@ json_values = st.recursive(
 )
 
 
-class Color(str, enum.Enum):
+class Color(enum.StrEnum):
     """A text that is a member, too."""
 
     RED = "red"
@@ -151,7 +151,7 @@ class TestFreeze:
 
     def test_datetimes(self):
         """Datetimes are taken where that is asked for, and refused elsewhere."""
-        moment = datetime(2024, 1, 15, tzinfo=timezone.utc)
+        moment = datetime(2024, 1, 15, tzinfo=UTC)
         assert freeze([moment], datetimes=True) == ["2024-01-15T00:00:00+00:00"]
         with pytest.raises(MemoryInvalidInputError, match="datetime"):
             freeze([moment])

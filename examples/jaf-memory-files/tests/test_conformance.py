@@ -6,9 +6,9 @@ from functools import partial
 import pytest
 from jaf_memory_files import FilesBackend, FilesConfig
 from jaf_memory_files.folder import Folder
+from jaf_memory_testing import ProviderConformance, Target
 
 from jaf_memory_core import BackendProvider
-from jaf_memory_core.testing import ProviderConformance, Target
 
 
 async def open_files(path, **settings):

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jaf_memory_bridges.jaf import MemoryConfig, create_memory_provider_from_env, jaf_provider
 from jaf_memory_bridges.jaf_messages import to_core, to_jaf
+from jaf_memory_testing.samples import talk
 
 from jaf_memory_core import InMemoryConfig, Message, create_in_memory_provider
-from jaf_memory_core.testing.samples import talk
 
 DATA = Path(__file__).parents[4] / "shared" / "data" / "airline-conversations.jsonl"
 

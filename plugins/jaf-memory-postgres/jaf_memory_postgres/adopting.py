@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from jaf_memory_core import codec, intake
+from jaf_memory_core import codec, validation
 from jaf_memory_core.conversations import ConversationMemory
 from jaf_memory_core.errors import MemoryConfigurationError, MemoryInvalidInputError, MemoryStorageError
+from jaf_memory_core.maintenance import Adopted
 from jaf_memory_core.messages import Message
 from jaf_memory_core.processors import Chain
 from jaf_memory_core.records import Record, new_incarnation
 from jaf_memory_core.settings import ProviderConfig
-from jaf_memory_core.transfer.lines import derived_id
-from jaf_memory_core.upkeep import Adopted
+from jaf_memory_core.transfer.jsonlines import derived_id
 from jaf_memory_postgres import layout
 from jaf_memory_postgres.connections import Connection
 from jaf_memory_postgres.names import Names
@@ -161,13 +161,13 @@ class Adoption:
         Raises:
             MemoryInvalidInputError: it holds what the contract forbids; the text repeats no content.
         """
-        key = intake.checked_id(row["conversation_id"], "conversation_id")
+        key = validation.checked_id(row["conversation_id"], "conversation_id")
         bodies, given = json.loads(row["messages"] or "[]"), json.loads(row["metadata"] or "{}")
         if not isinstance(bodies, list) or not isinstance(given, dict):
             raise MemoryInvalidInputError("messages must be an array and metadata an object")
         messages = [_message(key, position, body) for position, body in enumerate(bodies)]
-        batch = intake.batch(messages, self._config, Chain(()))
-        labels = intake.labels(given, row["user_id"], self._config, Chain(()))
+        batch = validation.batch(messages, self._config, Chain(()))
+        labels = validation.labels(given, row["user_id"], self._config, Chain(()))
         created = row.get("created_at") or _moment(given.get("created_at")) or now
         updated = row.get("updated_at") or _moment(given.get("updated_at")) or created
         return Record(
@@ -202,7 +202,7 @@ def _message(key: str, position: int, body: Any) -> Message:
 def _moment(text: Any) -> datetime | None:
     """A time that jaf-py wrote into the metadata, local where it says no zone."""
     try:
-        return datetime.fromisoformat(text).astimezone(timezone.utc)
+        return datetime.fromisoformat(text).astimezone(UTC)
     except (TypeError, ValueError, OverflowError):
         return None
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, TypeVar
 
 import asyncpg
@@ -15,9 +15,9 @@ from jaf_memory_core.backend import Backend
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.deadline import Deadline
 from jaf_memory_core.errors import MemoryConnectionError, MemoryError, MemoryStorageError
+from jaf_memory_core.maintenance import Adopted
 from jaf_memory_core.records import Amend, Fork, Page, Ping, Record, Revise, Stamp, Stats, Tail, Truncate, Write
 from jaf_memory_core.results import WriteResult
-from jaf_memory_core.upkeep import Adopted
 from jaf_memory_postgres import adopting, faults, health, layout
 from jaf_memory_postgres.branching import Brancher
 from jaf_memory_postgres.bulk import Bulk
@@ -61,7 +61,7 @@ class PostgresBackend(Backend):
         self._lines: Lines | None = None
         self._opening: Lines | None = None
         self._long = self._config.operation_timeout / 2
-        self._clock = (datetime.now(timezone.utc), time.perf_counter())
+        self._clock = (datetime.now(UTC), time.perf_counter())
         self._connect = Connector(
             self._config.address, pooler=self._config.pooler, patience=self._config.operation_timeout
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from jaf_memory_core import branches, rules
+from jaf_memory_core import forks, rules
 from jaf_memory_core.errors import MemoryNotFoundError
 from jaf_memory_core.records import Fork, Record, Revise
 from jaf_memory_postgres.writing import Locked, Writer
@@ -22,10 +22,10 @@ class Brancher(Writer):
         if source is None or parent.key is None:
             raise MemoryNotFoundError(fork.conversation_id)
         if child.live is not None:
-            raise branches.taken(fork.new_id)
+            raise forks.taken(fork.new_id)
         end = await self._end(parent.key, source, fork)
         count = end - source.first_position
-        header = replace(branches.fork_header(source, fork, parent.now), message_count=count)
+        header = replace(forks.fork_header(source, fork, parent.now), message_count=count)
         key = await self._made(child, header, 0)
         await self._connection.execute(self._sql.copy_messages, key, parent.key, source.first_position, end)
         return count
@@ -36,7 +36,7 @@ class Brancher(Writer):
         first = source.first_position
         end: int | None = await self._connection.fetchval(self._sql.position, key, fork.until_message_id, first)
         if end is None:
-            raise branches.no_such_message(fork)
+            raise forks.no_such_message(fork)
         return end
 
     async def revise(self, revise: Revise) -> int:
@@ -47,7 +47,7 @@ class Brancher(Writer):
             raise MemoryNotFoundError(revise.conversation_id)
         concerned = {*revise.ids, *(message.message_id for message in revise.messages)}
         held = await self._held(locked, sorted(concerned))
-        indexes = branches.replacements(revise, held, revise.conversation_id)
+        indexes = forks.replacements(revise, held, revise.conversation_id)
         if not indexes:
             return standing.version
         # All of the old rows go before any of the new ones comes: they may have exchanged their ids.

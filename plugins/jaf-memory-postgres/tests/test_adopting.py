@@ -10,7 +10,7 @@ from jaf_memory_postgres import PostgresBackend, PostgresConfig, adopting, creat
 
 from jaf_memory_core import MemoryQuery
 from jaf_memory_core.errors import MemoryConfigurationError, MemoryStorageError
-from jaf_memory_core.upkeep import Adopts, HasSchema
+from jaf_memory_core.maintenance import Adopts, HasSchema
 
 DOCUMENTED = """
 CREATE TABLE {0} (

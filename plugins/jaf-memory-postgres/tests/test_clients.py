@@ -9,10 +9,10 @@ import asyncpg
 import pytest
 from jaf_memory_postgres import PostgresBackend, PostgresConfig, create_postgres_provider, faults, queries
 from jaf_memory_postgres.statements import LARGE
+from jaf_memory_testing.deadlines import GRACE, Stopwatch
 
 from jaf_memory_core import BackendProvider, MemoryQuery, Message
 from jaf_memory_core.errors import MemoryConfigurationError, MemoryConnectionError
-from jaf_memory_core.testing.deadlines import GRACE, Stopwatch
 
 
 def said(text):

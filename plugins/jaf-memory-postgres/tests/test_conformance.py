@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 from jaf_memory_postgres import PostgresBackend, PostgresConfig, create_postgres_provider
 from jaf_memory_postgres.names import Names
+from jaf_memory_testing import FourMethods, ProviderConformance, Target
 
 from jaf_memory_core import BackendProvider
-from jaf_memory_core.testing import FourMethods, ProviderConformance, Target
 
 
 async def open_postgres(url, table, **settings):

@@ -10,13 +10,13 @@ import asyncio
 import asyncpg
 import pytest
 from jaf_memory_postgres import PostgresConfig, create_postgres_provider
+from jaf_memory_testing.deadlines import GRACE, Stopwatch
 from services import postgres_faults as faults
 from services import postgres_servers as servers
 from services.ports import free_port
 
 from jaf_memory_core import MemoryQuery, Message
 from jaf_memory_core.errors import MemoryConnectionError
-from jaf_memory_core.testing.deadlines import GRACE, Stopwatch
 
 
 def flawless(outcome):

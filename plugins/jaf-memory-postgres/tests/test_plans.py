@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
@@ -16,7 +16,7 @@ from jaf_memory_postgres.statements import Statements
 from jaf_memory_core import MemoryQuery
 
 COUNT = int(os.environ.get("JAF_TEST_CONVERSATIONS", "20000"))
-START = datetime(2024, 1, 1, tzinfo=timezone.utc)
+START = datetime(2024, 1, 1, tzinfo=UTC)
 
 FILL = """
 INSERT INTO {header} (conversation_id, user_id, incarnation, version, metadata, first_position, message_count, size,

@@ -5,19 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
-from jaf_memory_core import codec, intake
+from jaf_memory_core import codec, validation
 from jaf_memory_core.conversations import ConversationMemory
 from jaf_memory_core.errors import MemoryInvalidInputError
+from jaf_memory_core.maintenance import Adopted
 from jaf_memory_core.messages import Message
 from jaf_memory_core.processors import Chain
 from jaf_memory_core.records import Record
-from jaf_memory_core.transfer.lines import derived_id
-from jaf_memory_core.upkeep import Adopted
+from jaf_memory_core.transfer.jsonlines import derived_id
 from jaf_memory_redis import headers, scripts
 from jaf_memory_redis.indexes import ClusterIndexes, Indexes
 from jaf_memory_redis.keys import Keys, server_time
@@ -122,10 +122,10 @@ class Adoption:
         found = _parsed(older.text)
         if found.get("conversation_id") != shown:
             raise MemoryInvalidInputError("its key names another conversation than its content")
-        conversation_id = intake.checked_id(shown, "conversation_id")
-        labels = intake.labels(found.get("metadata") or {}, found.get("user_id"), self._config, Chain(()))
+        conversation_id = validation.checked_id(shown, "conversation_id")
+        labels = validation.labels(found.get("metadata") or {}, found.get("user_id"), self._config, Chain(()))
         messages = _messages(conversation_id, found["messages"])
-        batch = intake.batch(messages, self._config, Chain(()))
+        batch = validation.batch(messages, self._config, Chain(()))
         content = codec.canonical([labels.user_id, [message.dict() for message in batch.messages]])
         created = _moment(labels.metadata.get("created_at")) or older.now
         expires = older.now + timedelta(milliseconds=older.left) if older.left >= 0 else None
@@ -179,6 +179,6 @@ def _messages(conversation_id: str, found: list[Any]) -> list[Message]:
 def _moment(text: Any) -> datetime | None:
     """A time that jaf-py wrote: naive, by the clock of the machine that wrote it."""
     try:
-        return datetime.fromisoformat(text).astimezone(timezone.utc) if isinstance(text, str) else None
+        return datetime.fromisoformat(text).astimezone(UTC) if isinstance(text, str) else None
     except (ValueError, OverflowError):
         return None

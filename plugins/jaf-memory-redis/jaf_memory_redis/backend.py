@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from msgspec import UNSET
 
-from jaf_memory_core import branches, codec, rules
+from jaf_memory_core import codec, forks, rules
 from jaf_memory_core.backend import Backend
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import (
@@ -16,9 +16,9 @@ from jaf_memory_core.errors import (
     MemoryNotFoundError,
     MemoryStorageError,
 )
+from jaf_memory_core.maintenance import Adopted
 from jaf_memory_core.records import Amend, Fork, Page, Ping, Record, Revise, Stamp, Stats, Tail, Truncate, Write
 from jaf_memory_core.results import WriteResult
-from jaf_memory_core.upkeep import Adopted
 from jaf_memory_redis import deciding, headers, health, scripts
 from jaf_memory_redis.adoption import Adoption
 from jaf_memory_redis.bulk import Bulk
@@ -217,9 +217,9 @@ class RedisBackend(Backend):
                 count: int = reply[5]
                 return count
             if reply[0] == b"taken":
-                raise branches.taken(fork.new_id)
+                raise forks.taken(fork.new_id)
             if reply[0] == b"nowhere":
-                raise branches.no_such_message(fork)
+                raise forks.no_such_message(fork)
             await self._bury(fork.new_id)
         raise MemoryStorageError("the conversation never stood still", operation="fork", retryable=True)
 
@@ -302,7 +302,7 @@ class RedisBackend(Backend):
         return await self._finder.stats(user_id)
 
     async def adopt(self, *, remove: bool = False) -> AsyncIterator[Adopted]:
-        """Move in what jaf-py's own provider stored under the prefix; see `jaf_memory_core.upkeep.Adopts`."""
+        """Move in what jaf-py's own provider stored under the prefix; see `jaf_memory_core.maintenance.Adopts`."""
         await self.wire.open()
         async for step in Adoption(self.config, self.wire, self.keys, remove=remove).run():
             yield step

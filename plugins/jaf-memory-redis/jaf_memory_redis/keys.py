@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import OrderedDict
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
-BEGINNING = datetime.min.replace(tzinfo=timezone.utc)
-EPOCH = datetime.fromtimestamp(0, timezone.utc)
+BEGINNING = datetime.min.replace(tzinfo=UTC)
+EPOCH = datetime.fromtimestamp(0, UTC)
 MICROSECOND = timedelta(microseconds=1)
 DIGITS = 18
 """Digits of a moment: microseconds since the year 1, so that all moments are sorted as text, and exact."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -93,7 +92,7 @@ class Door:
         )
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
-        except (RedisError, OSError, asyncio.TimeoutError) as error:
+        except (TimeoutError, RedisError, OSError) as error:
             connection.give_up()
             raise unreachable("the server", error, tls=self._kind is _Tls) from None
         except BaseException:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from jaf_memory_core import branches, codec
+from jaf_memory_core import codec, forks
 from jaf_memory_core.records import Page, Record, Revise, Tail
 from jaf_memory_redis import headers, scripts
 from jaf_memory_redis.keys import Keys, moment, server_time
@@ -50,12 +50,12 @@ class Reader:
 
     def now(self) -> datetime:
         """The server's time, as far as the last read told."""
-        return datetime.fromtimestamp(time.time(), timezone.utc) + self._ahead
+        return datetime.fromtimestamp(time.time(), UTC) + self._ahead
 
     def heard(self, clock: list[bytes]) -> datetime:
         """Take the server's time from what `TIME` answered."""
         now = server_time(clock)
-        self._ahead = now - datetime.fromtimestamp(time.time(), timezone.utc)
+        self._ahead = now - datetime.fromtimestamp(time.time(), UTC)
         return now
 
     async def read(self, conversation_id: str, *, with_messages: bool = True) -> Record | None:
@@ -113,7 +113,7 @@ class Reader:
             the request, and its messages.
 
         Raises:
-            MemoryConflictError: as `branches.replacements` decides.
+            MemoryConflictError: as `forks.replacements` decides.
         """
         _, bodies, ids = self._keys.conversation(revise.conversation_id)
         concerned = list(dict.fromkeys((*revise.ids, *(message.message_id for message in revise.messages))))
@@ -126,7 +126,7 @@ class Reader:
         )
         # What is gone by now is told by the script, because the state is another one.
         held = {key: body for key, body in zip(places, found, strict=True) if body is not None}
-        wanted = branches.replacements(revise, held, revise.conversation_id)
+        wanted = forks.replacements(revise, held, revise.conversation_id)
         if not wanted:
             return None
         request = {

@@ -5,9 +5,8 @@ import functools
 
 import pytest
 from jaf_memory_redis import RedisConfig, create_redis_provider
+from jaf_memory_testing import ProviderConformance, Target
 from services.redis_servers import wait_until
-
-from jaf_memory_core.testing import ProviderConformance, Target
 
 
 async def open_redis(address, **settings):

@@ -6,7 +6,7 @@ import sqlite3
 
 from msgspec.structs import replace
 
-from jaf_memory_core import branches, rules
+from jaf_memory_core import forks, rules
 from jaf_memory_core.errors import MemoryNotFoundError
 from jaf_memory_core.records import Fork, Revise
 from jaf_memory_sqlite import statements as sql
@@ -22,12 +22,12 @@ def fork(db: sqlite3.Connection, request: Fork, clock: Clock) -> int:
         raise MemoryNotFoundError(request.conversation_id)
     there = look_up(db, request.new_id)
     if there is not None and rules.live(there.record, now):
-        raise branches.taken(request.new_id)
+        raise forks.taken(request.new_id)
     first, end = parent.row_of(parent.record.first_position), _end(db, parent, request)
     if there is not None:
         db.execute(sql.ERASE, (there.key,))
     (size,) = db.execute(sql.BYTES, (first, end)).fetchone()
-    header = replace(branches.fork_header(parent.record, request, now), message_count=end - first)
+    header = replace(forks.fork_header(parent.record, request, now), message_count=end - first)
     key = db.execute(sql.CREATE, columns(header, size, parent.largest)).lastrowid
     assert key is not None  # noqa: S101  (of an INSERT)
     db.execute(sql.COPY, (row_of(key, 0) - parent.row_of(0), key, first, end))
@@ -39,7 +39,7 @@ def _end(db: sqlite3.Connection, parent: Kept, request: Fork) -> int:
         return parent.row_of(parent.end)
     row = db.execute(sql.ROW_OF_MESSAGE, (parent.key, request.until_message_id)).fetchone()
     if row is None:
-        raise branches.no_such_message(request)
+        raise forks.no_such_message(request)
     end: int = row[0]
     return end
 
@@ -52,7 +52,7 @@ def revise(db: sqlite3.Connection, request: Revise, clock: Clock) -> int:
         raise MemoryNotFoundError(request.conversation_id)
     concerned = {*request.ids, *(message.message_id for message in request.messages)}
     bodies = held_bodies(db, there, sorted(concerned))
-    wanted = branches.replacements(request, bodies, request.conversation_id)
+    wanted = forks.replacements(request, bodies, request.conversation_id)
     if not wanted:
         return there.record.version
     rows = []

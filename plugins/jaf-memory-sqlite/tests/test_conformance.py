@@ -6,9 +6,9 @@ import sqlite3
 
 import pytest
 from jaf_memory_sqlite import SqliteBackend, SqliteConfig, create_sqlite_provider, pace
+from jaf_memory_testing import ProviderConformance, Target
 
 from jaf_memory_core import BackendProvider
-from jaf_memory_core.testing import ProviderConformance, Target
 
 NEVER_AWAY = "a file is not away; another process's lock, which is what keeps it from answering, is the stall"
 

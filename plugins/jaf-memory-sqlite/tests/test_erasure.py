@@ -7,10 +7,10 @@ import time
 
 import pytest
 from jaf_memory_sqlite import SqliteConfig, create_sqlite_provider, erasure
+from jaf_memory_testing.expect import done
+from jaf_memory_testing.samples import talk
 
 from jaf_memory_core import Message
-from jaf_memory_core.testing.expect import done
-from jaf_memory_core.testing.samples import talk
 
 READ = """
     import pathlib, sys

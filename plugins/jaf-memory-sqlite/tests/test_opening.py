@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from jaf_memory_sqlite import SqliteBackend, SqliteConfig, create_sqlite_provider, opening
+from jaf_memory_testing.expect import done
+from jaf_memory_testing.expect import refused as was_refused
 
 from jaf_memory_core import (
     MemoryConfigurationError,
@@ -19,8 +21,6 @@ from jaf_memory_core import (
 from jaf_memory_core import (
     test_memory_provider_connection as try_connection,
 )
-from jaf_memory_core.testing.expect import done
-from jaf_memory_core.testing.expect import refused as was_refused
 
 NOBODY = 65_534
 

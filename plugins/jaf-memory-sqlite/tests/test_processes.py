@@ -12,9 +12,8 @@ import time
 
 import pytest
 from jaf_memory_sqlite import SqliteConfig, create_sqlite_provider
-
-from jaf_memory_core.testing.expect import done, whole
-from jaf_memory_core.testing.samples import talk
+from jaf_memory_testing.expect import done, whole
+from jaf_memory_testing.samples import talk
 
 APPENDING = """
     import asyncio, sys

@@ -3,18 +3,18 @@
 import asyncio
 import re
 import threading
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
 from jaf_memory_sqlite import nearby, pace, queries, reading, writing
 from jaf_memory_sqlite import statements as sql
+from jaf_memory_testing.expect import done, refused, whole
+from jaf_memory_testing.samples import ids, talk
 
 from jaf_memory_core import MemoryQuery, MemoryStorageError, Message
-from jaf_memory_core.testing.expect import done, refused, whole
-from jaf_memory_core.testing.samples import ids, talk
 
-NOW = datetime.now(timezone.utc)
+NOW = datetime.now(UTC)
 LAST = MemoryQuery(cursor=(NOW, NOW, "c"))
 
 
@@ -304,8 +304,8 @@ def test_times_are_exact(use):
     """Times keep their microseconds, also those that an import brings from far away."""
 
     async def work(provider):
-        moment = datetime(1, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=1)
-        for name, created in (("a", moment), ("z", datetime.max.replace(tzinfo=timezone.utc))):
+        moment = datetime(1, 1, 1, tzinfo=UTC) + timedelta(microseconds=1)
+        for name, created in (("a", moment), ("z", datetime.max.replace(tzinfo=UTC))):
             await provider.store_messages("c", talk(1))
             source = await whole(provider)
             done(await provider.import_conversation(_with(source, name, created)))

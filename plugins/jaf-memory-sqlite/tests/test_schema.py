@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from jaf_memory_sqlite import SqliteBackend, SqliteConfig, create_sqlite_provider, migration
+from jaf_memory_testing.expect import done, refused
+from jaf_memory_testing.samples import talk
 
 from jaf_memory_core import MemoryQuery, MemoryStorageError, Message, digest
-from jaf_memory_core.testing.expect import done, refused
-from jaf_memory_core.testing.samples import talk
 
 STORED = Path(__file__).parent / "stored" / "schema-1.sql"
 """A file of schema 1 as `sqlite3 FILE .dump` writes it. It never changes: files like it are out there."""

@@ -20,11 +20,11 @@ from jaf_memory_sqlite import (
     writer,
     writing,
 )
+from jaf_memory_testing.deadlines import GRACE, Stopwatch
+from jaf_memory_testing.expect import done, refused, whole
+from jaf_memory_testing.samples import ids, talk
 
 from jaf_memory_core import MemoryConflictError, MemoryConnectionError, MemoryNotFoundError, MemoryStorageError, Message
-from jaf_memory_core.testing.deadlines import GRACE, Stopwatch
-from jaf_memory_core.testing.expect import done, refused, whole
-from jaf_memory_core.testing.samples import ids, talk
 
 _earlier = set()
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jaf_memory_testing import Target
 
 from broken_stores import BROKEN, SOUND
-from jaf_memory_core.testing import Target
 
 
 def _checks(store: type[Any]) -> type[Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 
+from jaf_memory_testing import FourMethods
 from msgspec.structs import replace
 
 from broken_stores.sound import Plain, Provider, caught_by
@@ -17,7 +18,6 @@ from jaf_memory_core import (
 )
 from jaf_memory_core.backend import Backend
 from jaf_memory_core.records import Page, Record, Stamp, Stats, Tail, Truncate
-from jaf_memory_core.testing import FourMethods
 
 
 @caught_by("test_recent_are_the_last")

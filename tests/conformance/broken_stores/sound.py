@@ -8,10 +8,12 @@ import asyncio
 import fcntl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
+
+from jaf_memory_testing import ProviderConformance, SixMethodConformance, Target
 
 from jaf_memory_core import (
     BackendProvider,
@@ -26,13 +28,12 @@ from jaf_memory_core import (
     Success,
     WriteResult,
     codec,
-    intake,
     rules,
+    validation,
 )
 from jaf_memory_core.backend import Backend
 from jaf_memory_core.processors import Chain
 from jaf_memory_core.records import Record, Stamp, Write
-from jaf_memory_core.testing import ProviderConformance, SixMethodConformance, Target
 
 BROKEN: dict[type[Any], str] = {}
 """Each broken store, and the check that names its fault."""
@@ -60,7 +61,7 @@ class Plain(Backend):
 
     def __init__(self) -> None:
         self.records: dict[str, Record] = {}
-        self._clock = datetime.fromtimestamp(0, timezone.utc)
+        self._clock = datetime.fromtimestamp(0, UTC)
         self.stalled = self.away = False
 
     @classmethod
@@ -104,7 +105,7 @@ class Plain(Backend):
         return self
 
     def now(self) -> datetime:
-        self._clock = max(datetime.now(timezone.utc), self._clock + timedelta(microseconds=1))
+        self._clock = max(datetime.now(UTC), self._clock + timedelta(microseconds=1))
         return self._clock
 
     async def read(self, conversation_id: str) -> Record | None:
@@ -238,21 +239,21 @@ class Six:
 
     async def store_messages(self, conversation_id: str, messages: Any, metadata: Any = None) -> Result:
         try:
-            return self._put(intake.checked_id(conversation_id, "conversation_id"), messages, metadata, ())
+            return self._put(validation.checked_id(conversation_id, "conversation_id"), messages, metadata, ())
         except MemoryError as error:
             return Failure(error)
 
     async def append_messages(self, conversation_id: str, messages: Any, metadata: Any = None) -> Result:
         try:
-            if intake.checked_id(conversation_id, "conversation_id") not in self.kept:
+            if validation.checked_id(conversation_id, "conversation_id") not in self.kept:
                 raise MemoryNotFoundError(conversation_id)
             return self._put(conversation_id, messages, metadata, self.kept[conversation_id].messages)
         except MemoryError as error:
             return Failure(error)
 
     def _put(self, conversation_id: str, given: Any, metadata: Any, held: tuple[Message, ...]) -> Result:
-        batch = intake.batch([*held, *given], ProviderConfig(), Chain(()))
-        labels = intake.labels(metadata, None, ProviderConfig(), Chain(()))
+        batch = validation.batch([*held, *given], ProviderConfig(), Chain(()))
+        labels = validation.labels(metadata, None, ProviderConfig(), Chain(()))
         known = self.kept.get(conversation_id, ConversationMemory(conversation_id))
         merged = {**known.metadata, **labels.metadata}
         user = labels.user_id or known.user_id
@@ -262,16 +263,16 @@ class Six:
         return Success(WriteResult(0, len(batch.messages), len(batch.messages) - len(held)))
 
     async def get_conversation(self, conversation_id: str) -> ConversationMemory | None:
-        return self.kept.get(intake.checked_id(conversation_id, "conversation_id"))
+        return self.kept.get(validation.checked_id(conversation_id, "conversation_id"))
 
     async def get_recent_messages(self, conversation_id: str, limit: int = 50) -> list[Message]:
-        if intake.checked_id(conversation_id, "conversation_id") not in self.kept:
+        if validation.checked_id(conversation_id, "conversation_id") not in self.kept:
             raise MemoryNotFoundError(conversation_id)
         messages = self.kept[conversation_id].messages
         return list(messages[max(0, len(messages) - limit) :])
 
     async def delete_conversation(self, conversation_id: str) -> bool:
-        return self.kept.pop(intake.checked_id(conversation_id, "conversation_id"), None) is not None
+        return self.kept.pop(validation.checked_id(conversation_id, "conversation_id"), None) is not None
 
     async def health_check(self) -> dict[str, Any]:
         return {"healthy": True}

@@ -1,0 +1,197 @@
+"""`Importing`: conversations with times of their own, one or many in a call, on every provider over a `Backend`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+from msgspec.structs import replace
+
+from jaf_memory_core import codec, validation
+from jaf_memory_core.backend import Backend
+from jaf_memory_core.conversations import ConversationMemory
+from jaf_memory_core.errors import (
+    MemoryConfigurationError,
+    MemoryConnectionError,
+    MemoryError,
+    MemoryStorageError,
+)
+from jaf_memory_core.guard import Guard
+from jaf_memory_core.processors import Chain
+from jaf_memory_core.records import Origin, Write
+from jaf_memory_core.results import Failure, Result, Success, WriteResult
+from jaf_memory_core.settings import ProviderConfig
+
+FEWEST, MOST = 32, 512
+"""Conversations that one step of an import may hold: the first, and any."""
+
+BYTES = 8 << 10
+"""Bytes of messages for each conversation that a step may hold: 4 MB at most, unless one conversation has more."""
+
+TURN = 16
+"""Conversations that are made ready before other tasks have their turn."""
+
+QUICK, SLOW = 0.05, 0.25
+"""Parts of the deadline: a step that took less is followed by a larger one, one that took more by a smaller one."""
+
+
+_Step = list[list[Write] | Failure]
+"""For each conversation its writes, or why it is refused; one of several writes stands alone."""
+
+
+class Importing:
+    """Appending conversations as they stand elsewhere, so that repeating it adds nothing."""
+
+    backend: Backend
+    config: ProviderConfig
+    _guard: Guard
+    _chain: Chain
+    _step = FEWEST
+
+    def _write(
+        self,
+        conversation_id: str,
+        batch: validation.Batch,
+        metadata: Mapping[str, Any] | None,
+        user_id: str | None,
+        *,
+        create: bool = False,
+        origin: Origin | None = None,
+    ) -> Write:
+        raise NotImplementedError
+
+    async def _result(
+        self, operation: str, write: Callable[[], list[Write]], send: Callable[[Write], Awaitable[WriteResult]]
+    ) -> Result:
+        raise NotImplementedError
+
+    async def import_conversation(self, conversation: ConversationMemory) -> Result:
+        """Append a conversation's messages; where it is missing, make it, with its own `created_at` and expiry.
+
+        Importing the same conversation twice adds nothing.
+        """
+        return await self._result("import_conversation", partial(self._parts, conversation), self.backend.append)
+
+    async def import_conversations(
+        self, conversations: Sequence[ConversationMemory], *, only_missing: bool = False
+    ) -> list[Result]:
+        """Do what `import_conversation` does with each of many, in few steps; each stands or fails on its own.
+
+        A step holds up to 512 conversations, or 4 MB of messages, and has the deadline for itself; where the store
+        is slow, steps are shorter. Importing the same again adds nothing, so that what an error has interrupted goes
+        on when it is run again.
+
+        Args:
+            conversations: in the order in which they are imported; an id may come more than once.
+            only_missing: leave alone what stands there already. Such a conversation gives a `MemoryConflictError`, or,
+                if it holds all the messages, a `Success` that has added none.
+
+        Returns:
+            what `import_conversation` would have returned for each.
+
+        Raises:
+            MemoryConnectionError: the store could not be reached, or did not answer in time. Steps that were done
+                before stay done.
+        """
+        results: list[Result] = []
+        under_way: asyncio.Future[list[Result]] | None = None
+        try:
+            async for step in self._steps(conversations, 0 if only_missing else None):
+                # The store has one step to do while the next is made ready.
+                if under_way is not None:
+                    results += await under_way
+                under_way = asyncio.ensure_future(self._sent(step))
+            if under_way is not None:
+                results += await under_way
+        except BaseException:
+            if under_way is not None:
+                under_way.cancel()
+                await asyncio.gather(under_way, return_exceptions=True)
+            raise
+        return results
+
+    async def _steps(
+        self, conversations: Sequence[ConversationMemory], expected_version: int | None
+    ) -> AsyncGenerator[_Step, None]:
+        step: _Step = []
+        size = 0
+        for count, conversation in enumerate(conversations):
+            if count % TURN == 0:
+                await asyncio.sleep(0)
+            try:
+                parts = self._parts(conversation, expected_version)
+            except (MemoryConfigurationError, MemoryConnectionError):
+                raise
+            except MemoryError as error:
+                step.append(self._failure(error))
+                continue
+            room = codec.size(parts[0].bodies)
+            if step and (len(step) >= self._step or size + room > self._step * BYTES or len(parts) > 1):
+                yield step
+                step, size = [], 0
+            step.append(parts)
+            size += room
+            if len(parts) > 1:
+                yield step
+                step, size = [], 0
+        if step:
+            yield step
+
+    def _parts(self, conversation: ConversationMemory, expected_version: int | None = None) -> list[Write]:
+        """The writes that a conversation is imported by: one, unless it is longer than a call may be."""
+        source = conversation
+        # A conversation without times of its own (a line of an import, for one) takes the provider's.
+        kept = source.created_at or source.expires_at or source.ttl
+        origin = Origin(source.created_at, source.expires_at, source.ttl) if kept else None
+        batch = validation.batch(source.messages, self.config, self._chain, whole=False)
+        writes = [
+            self._write(source.conversation_id, part, source.metadata, source.user_id, create=True, origin=origin)
+            for part in validation.parts(batch, self.config)
+        ]
+        if expected_version is not None:
+            # What the first part has made is there for the others.
+            writes[0] = replace(writes[0], expected_version=expected_version)
+        return writes
+
+    async def _sent(self, step: _Step) -> list[Result]:
+        """Import a step; the backend may take it in several bites."""
+        results: dict[int, Result] = {}
+        waiting: dict[int, Write] = {}
+        for index, parts in enumerate(step):
+            if isinstance(parts, Failure):
+                results[index] = parts
+            elif len(parts) == 1:
+                waiting[index] = parts[0]
+            else:
+                results[index] = await self._result("import_conversations", partial(list, parts), self.backend.append)
+        while waiting:
+            for index, outcome in zip(list(waiting), await self._bite(list(waiting.values())), strict=True):
+                if outcome is not None:
+                    results[index] = self._failure(outcome) if isinstance(outcome, MemoryError) else Success(outcome)
+                    del waiting[index]
+        return [results[index] for index in range(len(step))]
+
+    async def _bite(self, writes: list[Write]) -> Sequence[WriteResult | MemoryError | None]:
+        started = perf_counter()
+        bite = await self._guard.run("import_conversations", partial(self.backend.append_many, writes))
+        self._learn(perf_counter() - started)
+        for outcome in bite:
+            if isinstance(outcome, MemoryConnectionError | MemoryConfigurationError):
+                raise self._failure(outcome).error
+        if all(outcome is None for outcome in bite):
+            raise MemoryStorageError("the store has tried none of the appends", operation="append_many")
+        return bite
+
+    def _learn(self, seconds: float) -> None:
+        part = seconds / self.config.operation_timeout
+        if part < QUICK:
+            self._step = min(MOST, self._step * 2)
+        elif part > SLOW:
+            self._step = max(1, self._step // 4)
+
+    def _failure(self, error: MemoryError) -> Failure:
+        error.provider = error.provider or self.backend.name
+        return Failure(error)

@@ -1,0 +1,119 @@
+"""`Summarising`: summaries that stand beside a conversation's messages, on every provider over a `Backend`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from jaf_memory_core import rules, summaries, validation
+from jaf_memory_core.errors import MemoryConflictError, MemoryNotFoundError
+from jaf_memory_core.messages import Message
+from jaf_memory_core.provider.annotations import Annotating, jitter
+from jaf_memory_core.records import Amend, Record, Tail, Truncate
+from jaf_memory_core.summaries import CondensedConversation, Summary
+from jaf_memory_core.values import FrozenDict
+
+
+class Summarising(Annotating):
+    """Reading past what a summary covers, and keeping a summary that comes late from doing harm."""
+
+    async def get_condensed_conversation(self, conversation_id: str) -> CondensedConversation | None:
+        """The conversation without the messages that a stored summary covers, or `None`; these are not read."""
+        key = validation.checked_id(conversation_id, "conversation_id")
+        return await self._guard.run("get_condensed_conversation", lambda: self._condensed(key), repeatable=True)
+
+    async def _condensed(self, key: str) -> CondensedConversation | None:
+        header = await self.backend.header(key, scope=self._scope)
+        if header is None:
+            return None
+        reach = await self._reach(header)
+        if reach is not None:
+            end = header.first_position + header.message_count
+            tail = Tail(key, max(0, end - max(reach + 1, header.first_position)), end, self._scope)
+            page = await self.backend.tail(tail)
+            if page is not None:
+                conversation = self._shown(replace(header, messages=page.messages))
+                return CondensedConversation(conversation, summaries.loaded(header.metadata, self._chain))
+        record = rules.seen(await self.backend.read(key), self.backend.now(), self._scope)
+        return CondensedConversation(self._shown(record)) if record else None
+
+    async def store_summary(self, conversation_id: str, summary: Summary, incarnation: str) -> bool:
+        """Keep a summary beside the conversation's messages, of which none is touched.
+
+        Args:
+            conversation_id: 1 to 255 characters.
+            summary: what it says, and how far it reaches.
+            incarnation: of the conversation whose messages were read: one that was made again since is another one.
+
+        Returns:
+            `False`, and nothing is changed, if a summary that reaches as far is there already, or if the last covered
+            message is not: what somebody removed meanwhile does not come back.
+
+        Raises:
+            MemoryNotFoundError: the conversation was deleted meanwhile.
+            MemoryInvalidInputError: the summary is larger than metadata may be.
+        """
+        key = validation.checked_id(conversation_id, "conversation_id")
+        self._check_size(summaries.stored_form(summary, 0, self._chain), "the summary")
+        return await self._guard.run("store_summary", lambda: self._summarise(key, summary, incarnation))
+
+    async def _summarise(self, key: str, summary: Summary, incarnation: str) -> bool:
+        while True:
+            header = await self.backend.header(key, scope=self._scope)
+            if header is None or header.incarnation != incarnation:
+                raise MemoryNotFoundError(key)
+            position = await self._position(header, summary.message_id)
+            reach = await self._reach(header)
+            if position is None or (reach is not None and position <= reach):
+                return False
+            value = summaries.stored_form(summary, position, self._chain)
+            patch = FrozenDict({rules.SUMMARY: value})
+            try:
+                await self.backend.amend(Amend(key, patch, scope=self._scope, expected=header.stamp))
+            except MemoryConflictError:
+                await jitter()
+            else:
+                return True
+
+    async def _reach(self, header: Record) -> int | None:
+        """Position of the last message that the stored summary covers, or `None` without a summary that makes sense."""
+        position = summaries.stored_position(header.metadata)
+        if not 0 <= position < header.first_position + header.message_count:
+            return None
+        if position < header.first_position:
+            return position  # a cap has removed all that it covers
+        page = await self.backend.tail(Tail(header.conversation_id, 1, position + 1, self._scope))
+        stored = header.metadata[rules.SUMMARY]["message_id"]
+        # Another message in that place: the conversation was stored anew, or cut, and has grown again.
+        return position if page is not None and _ids(page.messages) == [stored] else None
+
+    async def _truncate(self, truncate: Truncate) -> int:
+        removed = await self.backend.truncate(truncate)
+        if removed:
+            # What was removed must not live on in a summary, also where the store's own form leaves that to us.
+            header = await self.backend.header(truncate.conversation_id, scope=self._scope)
+            stale = header is not None and header.metadata.get(rules.SUMMARY) and await self._reach(header) is None
+            if header is not None and stale:
+                patch = FrozenDict({rules.SUMMARY: None})
+                with contextlib.suppress(MemoryConflictError, MemoryNotFoundError):
+                    await self.backend.amend(Amend(header.conversation_id, patch, expected=header.stamp))
+        return removed
+
+    async def _position(self, header: Record, message_id: str) -> int | None:
+        """Where a message stands, looked for from the end, in pages."""
+        end = header.first_position + header.message_count
+        while end > header.first_position:
+            page = await self.backend.tail(Tail(header.conversation_id, 1_000, end, self._scope))
+            if page is None or not page.messages:
+                return None
+            for index, message in enumerate(page.messages):
+                if message.message_id == message_id:
+                    return page.first + index
+            end = page.first
+        return None
+
+
+def _ids(messages: Sequence[Message]) -> list[str]:
+    return [message.message_id for message in messages]

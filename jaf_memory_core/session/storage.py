@@ -1,0 +1,215 @@
+"""What a session does with its provider: reading, appending, the conversation's expiry, its lease.
+
+A provider with just the six documented methods will do; what it does not offer is said, not guessed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import time
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar, cast
+
+from jaf_memory_core.errors import MemoryConflictError, MemoryConnectionError, MemoryError, MemoryInvalidInputError
+from jaf_memory_core.errors import MemoryNotFoundError as NotFound
+from jaf_memory_core.leases import Lease
+from jaf_memory_core.messages import Message
+from jaf_memory_core.protocol import ManagedMemoryProvider, MemoryProvider
+from jaf_memory_core.results import Failure, WriteResult
+from jaf_memory_core.summaries import CondensedConversation
+from jaf_memory_core.validation import checked_id, checked_ttl
+
+logger = logging.getLogger("jaf_memory_core")
+
+T = TypeVar("T")
+
+PATIENCE = 60.0
+"""Seconds for which a cancelled caller waits for a provider that keeps no deadline itself."""
+
+LACKING = {
+    "create": "append_messages(create=True): two sessions that begin one conversation at once may lose a turn",
+    "set_expiry": "set_expiry: the session's ttl has no effect",
+    "get_condensed_conversation": "get_condensed_conversation: summaries are made, and not kept",
+    "acquire_lease": "acquire_lease: a session of this provider cannot hold a lease",
+}
+"""What a session can use beyond the six documented methods, and what happens without it."""
+
+
+async def finished(work: Coroutine[Any, Any, T]) -> T:
+    """Let work come to its end even if the caller is cancelled meanwhile; the cancellation goes on afterwards."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        ends = time.monotonic() + PATIENCE
+        while not task.done() and time.monotonic() < ends:
+            with contextlib.suppress(asyncio.CancelledError):  # it is passed on below
+                await asyncio.wait({task}, timeout=ends - time.monotonic())
+        task.cancel()
+        if task.done() and not task.cancelled():
+            task.exception()  # it is known; the caller is past hearing of it
+        raise
+
+
+class Keeper:
+    """One conversation in its provider."""
+
+    def __init__(self, provider: MemoryProvider, conversation_id: str, user_id: str | None, ttl: float | None) -> None:
+        self.provider = cast("ManagedMemoryProvider", provider)
+        self.conversation_id = checked_id(conversation_id, "conversation_id")
+        self._user_id = None if user_id is None else checked_id(user_id, "user_id")
+        self._ttl = checked_ttl(ttl)
+        self._keywords = _keywords(provider)
+        self._found = False
+        self._expires = ttl is None
+
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """What the provider does not offer, in plain sentences."""
+        return tuple(text for name, text in LACKING.items() if not self.offers(name))
+
+    def offers(self, name: str) -> bool:
+        """Whether the provider has a method, or `append_messages` the keyword `create`."""
+        return "create" in self._keywords if name == "create" else callable(getattr(self.provider, name, None))
+
+    def tell_lacks(self) -> None:
+        """Log once what the provider does not offer."""
+        for text in self.lacks:
+            logger.info("provider %s has no %s", type(self.provider).__name__, text)
+
+    def checked(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """The messages, if they are some.
+
+        Raises:
+            MemoryInvalidInputError: something else was given.
+        """
+        if not isinstance(messages, list | tuple) or not all(isinstance(one, Message) for one in messages):
+            raise MemoryInvalidInputError("record takes a list of Message objects; make one with Message(**data)")
+        return messages
+
+    async def read(self, *, condensed: bool) -> CondensedConversation | None:
+        """The conversation as it stands; `condensed`: without what a stored summary covers."""
+        if condensed and self.offers("get_condensed_conversation"):
+            found = await self.provider.get_condensed_conversation(self.conversation_id)
+        else:
+            conversation = await self.provider.get_conversation(self.conversation_id)
+            found = None if conversation is None else CondensedConversation(conversation)
+        self._found = found is not None
+        self._expires = self._ttl is None or (found is not None and found.conversation.ttl == self._ttl)
+        return found
+
+    async def acquire(self, seconds: float) -> Lease:
+        """Take the conversation's lease."""
+        return await self.provider.acquire_lease(self.conversation_id, seconds, user_id=self._user_id)
+
+    async def append(self, messages: tuple[Message, ...]) -> WriteResult:
+        """Store new messages; make the conversation, unless it was there before.
+
+        Raises:
+            MemoryError: what the provider refused with, or raised.
+        """
+        if self._found and not self._expires and self.offers("set_expiry"):
+            await self.provider.set_expiry(self.conversation_id, self._ttl)
+            self._expires = True
+        result = await self._appended(messages)
+        self._found = True
+        if not self._expires and self.offers("set_expiry"):
+            if result.version > 1 or "ttl" not in self._keywords:
+                await self.provider.set_expiry(self.conversation_id, self._ttl)
+            self._expires = True
+        return result
+
+    async def _appended(self, messages: tuple[Message, ...]) -> WriteResult:
+        metadata = {} if self._user_id is None else {"user_id": self._user_id}
+        create: dict[str, Any] = {"create": True} if "create" in self._keywords and not self._found else {}
+        if create and "ttl" in self._keywords:
+            create["ttl"] = self._ttl
+        result = await self.provider.append_messages(self.conversation_id, list(messages), metadata, **create)
+        missing = isinstance(result, Failure) and isinstance(result.error, NotFound)
+        if missing and not self._found and not create:
+            result = await self.provider.store_messages(self.conversation_id, list(messages), metadata)
+        if isinstance(result, Failure):
+            raise result.error
+        return result.data
+
+
+def _keywords(provider: MemoryProvider) -> frozenset[str]:
+    try:
+        return frozenset(inspect.signature(provider.append_messages).parameters)
+    except (TypeError, ValueError):  # a callable that tells nothing about itself
+        return frozenset()
+
+
+class Holder:
+    """Holds a conversation's lease while a session is open."""
+
+    def __init__(self, keeper: Keeper, seconds: float, wait: float) -> None:
+        if not keeper.offers("acquire_lease"):
+            raise MemoryInvalidInputError(f"{type(keeper.provider).__name__} has no {LACKING['acquire_lease']}")
+        self._keeper = keeper
+        self._seconds = checked_ttl(seconds) or 0.0
+        self._wait = wait
+        self._lease: Lease | None = None
+        self._lost: MemoryError | None = None
+        self._until = 0.0
+        self._beat: asyncio.Task[None] | None = None
+
+    async def enter(self) -> None:
+        """Take the lease.
+
+        Raises:
+            MemoryConflictError: another holds it, and did not give it back in time.
+        """
+        ends = time.monotonic() + self._wait
+        while self._lease is None:
+            began = time.monotonic()
+            try:
+                self._lease = await self._keeper.acquire(self._seconds)
+            except MemoryConflictError:
+                if time.monotonic() >= ends:
+                    raise
+                await asyncio.sleep(min(0.1, max(0.0, ends - time.monotonic())))
+            else:
+                self._until = began + self._seconds
+        self._beat = asyncio.get_running_loop().create_task(self._keep())
+
+    async def leave(self) -> None:
+        """Give the lease back."""
+        if self._beat is not None:
+            self._beat.cancel()
+            await asyncio.wait({self._beat})
+        if self._lease is not None:
+            lease, self._lease = self._lease, None
+            await finished(self._keeper.provider.release_lease(lease))
+
+    async def confirm(self) -> None:
+        """Make sure that the lease is still ours.
+
+        Raises:
+            MemoryConflictError: it expired, and another took it.
+            MemoryNotFoundError: the conversation was deleted.
+        """
+        if self._lost is not None:
+            raise self._lost
+        if time.monotonic() > self._until - self._seconds / 2:
+            await self._renew()
+
+    async def _renew(self) -> None:
+        if self._lease is None:
+            raise MemoryInvalidInputError("the session is not entered; use it with async with")
+        began = time.monotonic()
+        self._lease = await self._keeper.provider.renew_lease(self._lease, self._seconds)
+        self._until = began + self._seconds
+
+    async def _keep(self) -> None:
+        while self._lost is None:
+            await asyncio.sleep(self._seconds / 3)
+            try:
+                await self._renew()
+            except MemoryConnectionError:
+                continue  # it may be back before the lease ends
+            except MemoryError as error:
+                self._lost = error

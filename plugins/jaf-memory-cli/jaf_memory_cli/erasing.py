@@ -1,0 +1,82 @@
+"""`delete`, `forget-user`, `purge`: what cannot be undone, and therefore asks."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from jaf_memory_cli.exits import FAILED, USAGE, Stop
+from jaf_memory_cli.options import Id, Json, Yes
+from jaf_memory_cli.output import Output, safe
+from jaf_memory_cli.rendering import count
+from jaf_memory_cli.stores import chosen
+from jaf_memory_core.errors import MemoryNotFoundError
+from jaf_memory_core.transfer import require
+
+UserId = Annotated[str, typer.Argument(metavar="USER", help="A user's id.", show_default=False)]
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask on the terminal, unless `--yes` has answered.
+
+    Raises:
+        Stop: the answer is no, or there is nobody to ask.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Stop("there is nobody to ask here, and this cannot be undone; say --yes to do it", USAGE)
+    if _answer(f"{safe(question)} [y/N] ").strip().lower() not in ("y", "yes"):
+        raise Stop("nothing was done", FAILED)
+
+
+def _answer(question: str) -> str:
+    # asyncio's own handler would take the first Ctrl-C, and leave the question standing.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        sys.stderr.write(question)
+        sys.stderr.flush()
+        return sys.stdin.readline()
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+async def delete(context: typer.Context, conversation_id: Id, *, yes: Yes = False, as_json: Json = False) -> None:
+    """Delete a conversation for good."""
+    output = Output(as_json=as_json)
+    async with chosen(context).opened() as provider:
+        confirm(f"Delete conversation {conversation_id} for good?", yes=yes)
+        if not await provider.delete_conversation(conversation_id):
+            raise MemoryNotFoundError(conversation_id)
+    output.done({"deleted": 1, "conversation_id": conversation_id}, f"deleted {conversation_id}")
+
+
+async def forget_user(context: typer.Context, user: UserId, *, yes: Yes = False, as_json: Json = False) -> None:
+    """Delete all conversations of a user for good."""
+    output = Output(as_json=as_json)
+    async with chosen(context).opened() as provider:
+        require(provider, "clear_user_conversations", "`forget-user`")
+        what = "all conversations"
+        if not yes and sys.stdin.isatty() and callable(getattr(provider, "get_stats", None)):
+            found = await provider.get_stats(user)
+            messages = count(found["total_messages"], "message")
+            what = f"all {count(found['total_conversations'], 'conversation')} ({messages})"
+        confirm(f"Delete {what} of user {user} for good?", yes=yes)
+        deleted = await provider.clear_user_conversations(user)
+    output.done({"deleted": deleted, "user_id": user}, f"deleted {count(deleted, 'conversation')} of user {user}")
+
+
+async def purge(context: typer.Context, *, yes: Yes = False, as_json: Json = False) -> None:
+    """Remove expired conversations for good.
+
+    Nobody can see them any more, but they take room.
+    """
+    output = Output(as_json=as_json)
+    async with chosen(context).opened() as provider:
+        require(provider, "purge_expired", "`purge`")
+        confirm("Remove all expired conversations for good?", yes=yes)
+        removed = await provider.purge_expired()
+    output.done({"removed": removed}, f"removed {count(removed, 'expired conversation')}")

@@ -1,0 +1,213 @@
+"""`list`, `show`, `stats`: what is in the store."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated, Any
+
+import typer
+from msgspec.structs import replace
+from rich.console import RenderableType
+from rich.text import Text
+
+from jaf_memory_cli.options import Id, Json, User, moment
+from jaf_memory_cli.output import Output, safe
+from jaf_memory_cli.rendering import count, heading, number, pairs, size, table, text_or_dash
+from jaf_memory_cli.rendering import moment as shown_moment
+from jaf_memory_cli.stores import chosen, warn_if_empty_at_start
+from jaf_memory_cli.transcript import header, transcript
+from jaf_memory_core.codec import digest
+from jaf_memory_core.conversations import ConversationMemory, MemoryQuery
+from jaf_memory_core.errors import MemoryNotFoundError
+from jaf_memory_core.protocol import ManagedMemoryProvider
+from jaf_memory_core.transfer import require
+from jaf_memory_core.values import thaw
+
+PAGE = 500
+"""Conversations that one question to the store asks for."""
+
+WIDEST = 120
+"""Columns beyond which a table gains nothing."""
+
+
+async def list_conversations(
+    context: typer.Context,
+    *,
+    user: User = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="Created at that time or later.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Created before that time.")] = None,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="At most so many.")] = 20,
+    every: Annotated[bool, typer.Option("--all", metavar="", help="All of them, whatever --limit says.")] = False,
+    after: Annotated[
+        str | None, typer.Option(metavar="ID", help="Go on behind that one, the last of the page before.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List conversations, the most recently written first.
+
+    A TIME is 2024-05-15, 2024-05-15T15:00, or 90m, 24h, 7d, 2w for so
+    long ago. With --json, one conversation a line.
+    """
+    output, store = Output(as_json=as_json), chosen(context)
+    query = MemoryQuery(
+        user_id=user, since=moment(since, "--since"), until=moment(until, "--until"), include_messages=False
+    )
+    async with store.opened() as provider:
+        require(provider, "find_conversations", "`list`")
+        query = await _behind(provider, query, after)
+        shown, more = 0, None
+        async for page, behind in _pages(provider, query, None if every else limit):
+            _show_page(output, page, first=shown == 0, expand=every)
+            shown, more = shown + len(page), behind
+    if not shown:
+        output.note("no conversations" + (" match" if user or since or until or after else " yet"), mark="·")
+        warn_if_empty_at_start(output, store)
+    elif not as_json:
+        output.show(Text(""), Text(count(shown, "conversation") + ("; more:" if more else ""), style="dim"))
+        if more:
+            options = {"--user": user, "--since": since, "--until": until, "--limit": str(limit), "--after": more}
+            said = " ".join(f"{name} {shlex.quote(text)}" for name, text in options.items() if text)
+            output.console.print(Text(f"  jaf-memory list {safe(said)}", style="cyan"), soft_wrap=True)
+
+
+async def _behind(provider: ManagedMemoryProvider, query: MemoryQuery, after: str | None) -> MemoryQuery:
+    if after is None:
+        return query
+    found = await provider.find_conversations(MemoryQuery(conversation_id=after, include_messages=False))
+    if not found:
+        raise MemoryNotFoundError(after)
+    return query.after(found[0])
+
+
+async def _pages(
+    provider: ManagedMemoryProvider, query: MemoryQuery, limit: int | None
+) -> AsyncIterator[tuple[Sequence[ConversationMemory], str | None]]:
+    """Pages, each with the id to go on behind, `None` at the end."""
+    left = limit
+    while left is None or left > 0:
+        step = PAGE if left is None else min(PAGE, left)
+        # One more than is shown tells whether there is more.
+        found = await provider.find_conversations(replace(query, limit=step + 1))
+        page, more = found[:step], len(found) > step
+        if page:
+            yield page, page[-1].conversation_id if more else None
+        if not more:
+            return
+        query = query.after(page[-1])
+        left = None if left is None else left - len(page)
+
+
+def _show_page(output: Output, page: Sequence[ConversationMemory], *, first: bool, expand: bool) -> None:
+    if output.as_json:
+        for conversation in page:
+            output.document(described(conversation))
+        return
+    wide = output.console.width >= WIDEST - 20
+    columns: list[tuple[str, dict[str, Any]]] = [
+        ("Conversation", {"overflow": "fold", "ratio": 3}),
+        ("User", {"overflow": "fold", "ratio": 2}),
+        ("Messages", {"justify": "right", "min_width": 8}),
+        ("Last written", {"no_wrap": True, "width": 16}),
+    ]
+    if wide:
+        columns.append(("Created", {"no_wrap": True, "width": 16, "style": "dim"}))
+    made = table(*columns, rows=[_row(conversation, wide=wide) for conversation in page], head=first)
+    if expand:  # each page is a table of its own, and all have to have the same columns
+        made.width = min(output.console.width, WIDEST)
+    output.show(made)
+
+
+def _row(conversation: ConversationMemory, *, wide: bool) -> list[RenderableType]:
+    cells: list[RenderableType] = [
+        Text(safe(conversation.conversation_id), style="cyan"),
+        text_or_dash(conversation.user_id),
+        number(conversation.message_count or 0),
+        shown_moment(conversation.updated_at),
+    ]
+    return [*cells, shown_moment(conversation.created_at)] if wide else cells
+
+
+def described(conversation: ConversationMemory) -> dict[str, Any]:
+    """A conversation without its messages, for JSON."""
+    return {
+        "conversation_id": conversation.conversation_id,
+        "user_id": conversation.user_id,
+        "message_count": conversation.message_count,
+        "created_at": conversation.created_at,
+        "updated_at": conversation.updated_at,
+        "expires_at": conversation.expires_at,
+        "ttl": conversation.ttl,
+        "version": conversation.version,
+        "metadata": thaw(conversation.metadata),
+    }
+
+
+async def show(
+    context: typer.Context,
+    conversation_id: Id,
+    *,
+    last: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the last N messages.")] = None,
+    full: Annotated[
+        bool, typer.Option("--full", metavar="", help="Unfold prompts, calls of tools and their results.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show a conversation as a transcript.
+
+    Prompts, calls of tools and their results are folded to a line each.
+    """
+    output, store = Output(as_json=as_json), chosen(context)
+    async with store.opened() as provider:
+        conversation = await _read(provider, conversation_id, last)
+    if conversation is None:
+        warn_if_empty_at_start(output, store)
+        raise MemoryNotFoundError(conversation_id)
+    messages = conversation.messages
+    earlier = (conversation.message_count or 0) - len(messages)
+    if as_json:
+        document = {**described(conversation), "messages": [message.dict() for message in messages]}
+        output.document(document if earlier else {**document, "digest": digest(conversation)})
+        return
+    output.show(*header(conversation))
+    if earlier > 0:
+        output.show(Text(f"\n… {count(earlier, 'earlier message')}", style="dim"))
+    output.show(*transcript(messages, width=output.console.width, full=full))
+
+
+async def _read(provider: ManagedMemoryProvider, conversation_id: str, last: int | None) -> ConversationMemory | None:
+    if last is None or not callable(getattr(provider, "find_conversations", None)):
+        found = await provider.get_conversation(conversation_id)
+        if found is None or last is None:
+            return found
+        return replace(found, messages=found.messages[-last:], message_count=len(found.messages))
+    headers = await provider.find_conversations(MemoryQuery(conversation_id=conversation_id, include_messages=False))
+    if not headers:
+        return None
+    return replace(headers[0], messages=tuple(await provider.get_recent_messages(conversation_id, limit=last)))
+
+
+async def stats(context: typer.Context, *, user: User = None, as_json: Json = False) -> None:
+    """Count conversations, messages and bytes."""
+    output, store = Output(as_json=as_json), chosen(context)
+    async with store.opened() as provider:
+        require(provider, "get_stats", "`stats`")
+        found = await provider.get_stats(user)
+    if as_json:
+        output.document({"user_id": user, **found})
+        return
+    stored = found["total_storage_size"]
+    output.show(
+        heading(store.name, user or "all users"),
+        Text(""),
+        pairs(
+            ("conversations", number(found["total_conversations"])),
+            ("messages", number(found["total_messages"])),
+            ("messages a conversation", number(float(found["avg_messages_per_conversation"]))),
+            ("stored", f"{size(stored)}" + (f"  ({stored:,} bytes)" if stored >= 1000 else "")),  # noqa: PLR2004
+            ("oldest", shown_moment(found["oldest_conversation"])),
+            ("newest", shown_moment(found["newest_conversation"])),
+        ),
+    )
+    if not found["total_conversations"]:
+        warn_if_empty_at_start(output, store)

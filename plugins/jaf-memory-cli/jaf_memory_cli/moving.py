@@ -1,0 +1,156 @@
+"""`import`, `export`, `copy`: conversations on the move. All of it can be interrupted, and run again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jaf_memory_cli import summary
+from jaf_memory_cli.exits import FAILED, OK, USAGE, Stop
+from jaf_memory_cli.files import STANDARD, Counted, reading, writing
+from jaf_memory_cli.options import Json, User
+from jaf_memory_cli.output import Output
+from jaf_memory_cli.progress import progress, wanted
+from jaf_memory_cli.rendering import count
+from jaf_memory_cli.stores import choose, chosen, warn_if_empty_at_start
+from jaf_memory_core.conversations import ConversationMemory, MemoryQuery
+from jaf_memory_core.errors import MemoryError
+from jaf_memory_core.protocol import ManagedMemoryProvider
+from jaf_memory_core.transfer import compare, copy, export, import_conversations, read_lines, require
+from jaf_memory_core.transfer.reports import Copied, Imported, Problems
+
+
+async def import_file(
+    context: typer.Context,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="JSON Lines, or - for standard input.")],
+    *,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", metavar="", help="Pass over bad lines, instead of stopping at the first.")
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Import conversations from JSON Lines.
+
+    One conversation a line: conversation_id, user_id, metadata, and
+    messages in the chat form. Times, expiry and digest, as `export`
+    writes them, are kept and verified. Importing again adds nothing.
+    """
+    output, store = Output(as_json=as_json), chosen(context)
+    report, bad = Imported(), Problems()
+    with reading(file) as (stream, size):
+        async with store.opened() as provider:
+            with progress(output, "importing", size, parts=False) as advance, _telling(output, "imported", report):
+                lines = read_lines(
+                    Counted(stream, advance),
+                    on_error=(lambda error: bad.add(str(error.line), _reason(error))) if keep_going else None,
+                )
+                await import_conversations(provider, lines, report=report)
+    summary.imported(output, report, bad, store.name)
+    warn_if_empty_at_start(output, store)
+    return FAILED if report.refused or bad else OK
+
+
+def _reason(error: Exception) -> str:
+    return str(error).partition(": ")[2]
+
+
+async def export_file(
+    context: typer.Context,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Where to, or - for standard output.")] = STANDARD,
+    *,
+    user: User = None,
+    as_json: Json = False,
+) -> None:
+    """Export conversations as JSON Lines, with digests.
+
+    The file appears once it is whole; only its owner may read it.
+    """
+    output, store = Output(as_json=as_json), chosen(context)
+    conversations = messages = 0
+
+    def step(conversation: ConversationMemory) -> None:
+        nonlocal conversations, messages
+        conversations, messages = conversations + 1, messages + len(conversation.messages)
+        advance(1)
+
+    async with store.opened() as provider:
+        require(provider, "iter_conversations", "`export`")
+        with writing(file) as target, progress(output, "exporting", await _total(output, provider, user)) as advance:
+            async for line in export(provider, MemoryQuery(user_id=user), on_step=step):
+                target.write(line)
+    document = {"conversations": conversations, "messages": messages, "file": file}
+    said = f"exported {count(conversations, 'conversation')}, {count(messages, 'message')}"
+    if file == STANDARD:
+        output.note(said, mark="✓", style="green")
+    else:
+        output.done(document, f"{said} to {file}")
+    if not conversations:
+        warn_if_empty_at_start(output, store)
+
+
+async def copy_store(
+    context: typer.Context,
+    *,
+    to: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Provider to copy to; its settings come from the environment.")
+    ] = None,
+    to_set: Annotated[
+        list[str] | None, typer.Option(metavar="FIELD=VALUE", help="A setting of that provider; may be repeated.")
+    ] = None,
+    to_env_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A file of variables that describes it, secrets included.")
+    ] = None,
+    user: User = None,
+    verify: Annotated[bool, typer.Option("--verify", metavar="", help="Compare all digests in the end.")] = False,
+    no_resume: Annotated[
+        bool, typer.Option("--no-resume", metavar="", help="Refuse all that stands there, even if it is equal.")
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Copy conversations to another store.
+
+    They keep their times and expiry. Nothing is overwritten: what stands
+    there with other content is a conflict, and reported. After an
+    interruption, run it again to go on.
+    """
+    if to is None and to_set is None and to_env_file is None:
+        raise Stop("say where to copy: --to NAME, --to-set FIELD=VALUE or --to-env-file FILE", USAGE)
+    output, source = Output(as_json=as_json), chosen(context)
+    target = choose(to, to_set or (), to_env_file, option="--to-")
+    if (source.name, source.config()) == (target.name, target.config()):
+        raise Stop("source and destination are the same store; say with --to, --to-set or --to-env-file", USAGE)
+    report, started = Copied(), time.monotonic()
+    query = MemoryQuery(user_id=user)
+    async with source.opened() as old, target.opened() as new:
+        require(old, "iter_conversations", "`copy`")
+        total = await _total(output, old, user)
+        with progress(output, "copying", total) as advance, _telling(output, "copied", report):
+            await copy(old, new, query=query, resume=not no_resume, report=report, on_step=lambda _one: advance(1))
+        if verify:
+            with progress(output, "verifying", total) as advance:
+                await compare(old, new, query=query, report=report, on_step=lambda _one: advance(1))
+    way = f"{source.name} to {target.name}, in {time.monotonic() - started:.1f} s"
+    summary.copied(output, report, way, target.name, verified=verify)
+    return FAILED if report.refused or report.differing else OK
+
+
+async def _total(output: Output, provider: ManagedMemoryProvider, user: str | None) -> int | None:
+    if not wanted(output) or not callable(getattr(provider, "get_stats", None)):
+        return None
+    return (await provider.get_stats(user))["total_conversations"]
+
+
+@contextmanager
+def _telling(output: Output, done: str, report: Imported) -> Iterator[None]:
+    """Say how far the work came, if an error or an interruption ends it."""
+    try:
+        yield
+    except (MemoryError, asyncio.CancelledError):
+        output.note(f"{summary.counted(report)} {done} before that; run the same command again to go on")
+        raise

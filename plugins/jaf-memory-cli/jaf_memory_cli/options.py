@@ -1,0 +1,41 @@
+"""Options that several commands share, and how their texts are read."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from jaf_memory_cli.exits import USAGE, Stop
+
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Write JSON, for programs.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", metavar="", help="Do not ask.")]
+User = Annotated[str | None, typer.Option("--user", metavar="USER", help="Only this user's conversations.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="A conversation's id.", show_default=False)]
+
+_AGO = re.compile(r"(\d{1,6})([mhdw])")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def moment(text: str | None, option: str) -> datetime | None:
+    """A time that somebody typed: `2024-05-15`, `2024-05-15T15:00`, with or without an offset, or `7d` for 7 days ago.
+
+    Args:
+        text: what was typed, if anything; without an offset it is local time.
+        option: its name, for the error.
+
+    Raises:
+        Stop: it is none of these.
+    """
+    if text is None:
+        return None
+    ago = _AGO.fullmatch(text.strip())
+    try:
+        if ago:
+            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        return datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text.strip())).astimezone()
+    except (ValueError, OverflowError):
+        hint = "write 2024-05-15, 2024-05-15T15:00, or 90m, 24h, 7d, 2w for so long ago"
+        raise Stop(f"{option}: {text[:40]!r} is no time; {hint}", USAGE) from None

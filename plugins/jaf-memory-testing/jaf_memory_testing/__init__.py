@@ -1,0 +1,140 @@
+"""The conformance kit: what every provider promises, as plain pytest classes.
+
+    from jaf_memory_testing import ProviderConformance, Target
+
+    class TestMine(ProviderConformance):
+        @pytest.fixture
+        def target(self, tmp_path):
+            return Target(open=functools.partial(open_mine, tmp_path))
+
+`docs/conformance.md` tells the rest. Needs the extra `testing`.
+"""
+
+# ruff: noqa: E402  (pytest rewrites the asserts of what is imported after it was told so)
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.register_assert_rewrite(*(f"{__name__}.{file.stem}" for file in Path(__file__).parent.glob("[!_]*.py")))
+
+from jaf_memory_testing.append import AppendChecks
+from jaf_memory_testing.backend_forms import FormChecks
+from jaf_memory_testing.backend_methods import BackendChecks
+from jaf_memory_testing.basic import BasicChecks
+from jaf_memory_testing.cancellation import CancellationChecks
+from jaf_memory_testing.caps import CapChecks
+from jaf_memory_testing.checks import Checks, needs
+from jaf_memory_testing.continuing import BranchChecks, LeaseChecks
+from jaf_memory_testing.deadlines import DeadlineChecks
+from jaf_memory_testing.differential import DifferentialChecks
+from jaf_memory_testing.errors import ErrorChecks
+from jaf_memory_testing.expiry import ExpiryChecks, ReadChecks
+from jaf_memory_testing.four_methods import FourMethods
+from jaf_memory_testing.identifiers import IdentifierChecks
+from jaf_memory_testing.importing import ImportChecks
+from jaf_memory_testing.iteration import IterationChecks
+from jaf_memory_testing.labels import LabelChecks
+from jaf_memory_testing.lifecycle import LifecycleChecks, LoopChecks
+from jaf_memory_testing.limits import LimitChecks
+from jaf_memory_testing.privacy import ErasureChecks, FinalChecks
+from jaf_memory_testing.query import QueryChecks, QueryPageChecks
+from jaf_memory_testing.query_times import TimeChecks
+from jaf_memory_testing.scoping import ScopeChecks
+from jaf_memory_testing.shared import ProcessChecks
+from jaf_memory_testing.state_machine import StateMachineChecks
+from jaf_memory_testing.statistics import StatisticsChecks
+from jaf_memory_testing.store import Store
+from jaf_memory_testing.target import FEATURES, Target
+from jaf_memory_testing.transfer import TransferChecks
+from jaf_memory_testing.values import ValueChecks
+from jaf_memory_testing.versions import VersionChecks
+from jaf_memory_testing.windows import CutChecks, PageChecks
+
+
+class SixMethodConformance(BasicChecks, AppendChecks, ValueChecks, IdentifierChecks):
+    """What a class with just the six documented methods promises."""
+
+
+class ProviderConformance(
+    SixMethodConformance,
+    BackendChecks,
+    BranchChecks,
+    CancellationChecks,
+    CapChecks,
+    CutChecks,
+    DeadlineChecks,
+    DifferentialChecks,
+    ErasureChecks,
+    ErrorChecks,
+    ExpiryChecks,
+    FinalChecks,
+    FormChecks,
+    ImportChecks,
+    IterationChecks,
+    LabelChecks,
+    LeaseChecks,
+    LifecycleChecks,
+    LimitChecks,
+    LoopChecks,
+    PageChecks,
+    ProcessChecks,
+    QueryChecks,
+    QueryPageChecks,
+    ReadChecks,
+    ScopeChecks,
+    StateMachineChecks,
+    StatisticsChecks,
+    TimeChecks,
+    TransferChecks,
+    VersionChecks,
+):
+    """What a provider over a `Backend` promises: everything."""
+
+
+__all__ = [
+    "FEATURES",
+    "AppendChecks",
+    "BackendChecks",
+    "BasicChecks",
+    "BranchChecks",
+    "CancellationChecks",
+    "CapChecks",
+    "Checks",
+    "CutChecks",
+    "DeadlineChecks",
+    "DifferentialChecks",
+    "ErasureChecks",
+    "ErrorChecks",
+    "ExpiryChecks",
+    "FinalChecks",
+    "FormChecks",
+    "FourMethods",
+    "IdentifierChecks",
+    "ImportChecks",
+    "IterationChecks",
+    "LabelChecks",
+    "LeaseChecks",
+    "LifecycleChecks",
+    "LimitChecks",
+    "LoopChecks",
+    "PageChecks",
+    "ProcessChecks",
+    "ProviderConformance",
+    "QueryChecks",
+    "QueryPageChecks",
+    "ReadChecks",
+    "ScopeChecks",
+    "SixMethodConformance",
+    "StateMachineChecks",
+    "StatisticsChecks",
+    "Store",
+    "Target",
+    "TimeChecks",
+    "TransferChecks",
+    "ValueChecks",
+    "VersionChecks",
+    "needs",
+]

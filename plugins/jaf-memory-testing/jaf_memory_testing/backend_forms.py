@@ -1,0 +1,236 @@
+"""What a backend overrides for speed, against the defaults over its four methods."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from jaf_memory_core import codec
+from jaf_memory_core.backend import Backend
+from jaf_memory_core.conversations import MemoryQuery
+from jaf_memory_core.errors import MemoryError
+from jaf_memory_core.messages import Message
+from jaf_memory_core.records import Amend, Fork, Record, Revise, Tail, Truncate, Write
+from jaf_memory_core.values import freeze
+from jaf_memory_testing.checks import Checks, needs
+from jaf_memory_testing.differential import IDS, USERS, queries, stored
+from jaf_memory_testing.examples import examples
+from jaf_memory_testing.four_methods import FourMethods
+from jaf_memory_testing.samples import said
+from jaf_memory_testing.seeding import at
+from jaf_memory_testing.store import Store
+
+_Call = Callable[[Backend, str], Awaitable[Any]]
+
+MESSAGE_IDS = ("a", "A", "b", "c", "d")
+
+message_ids = st.sampled_from(MESSAGE_IDS)
+labels = st.dictionaries(st.sampled_from(("x", "y")), st.sampled_from((1, 1.0, None)), max_size=2).map(freeze)
+maybe_user = st.sampled_from((None, None, None, None, "u", "v"))
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> list[Message]:
+    """Messages with distinct ids, whose contents rarely differ."""
+    keys = draw(st.lists(message_ids, max_size=5, unique=True))
+    return [said(f"{key} {draw(st.sampled_from((1, 1, 1, 1, 2)))}", message_id=key) for key in keys]
+
+
+@st.composite
+def series(draw: st.DrawFn) -> list[_Call]:
+    """Requests, of which the first makes the conversation."""
+    user, metadata, batch = draw(maybe_user), draw(labels), draw(messages())
+    first = Write("", tuple(batch), tuple(map(codec.encode, batch)), metadata, user, replace=True, create=True)
+
+    def begin(backend: Backend, key: str) -> Awaitable[Any]:
+        return backend.store(replace(first, conversation_id=key))
+
+    return [begin, *draw(st.lists(calls(), min_size=4, max_size=12))]
+
+
+@st.composite
+def calls(draw: st.DrawFn) -> _Call:
+    """One request to a backend, for a conversation that is named later."""
+    kinds = (writes, writes, writes, amends, amends, truncates, revises, forks, reads, removes)
+    scope = draw(maybe_user)
+    return draw(draw(st.sampled_from(kinds))(scope))
+
+
+def reads(scope: str | None) -> st.SearchStrategy[_Call]:
+    """Reading the header and a page."""
+    tails = st.builds(Tail, st.just(""), st.integers(0, 4), st.none() | st.integers(0, 9), st.just(scope))
+
+    def call(tail: Tail) -> _Call:
+        return lambda backend, key: _read(backend, replace(tail, conversation_id=key))
+
+    return tails.map(call)
+
+
+def truncates(scope: str | None) -> st.SearchStrategy[_Call]:
+    """Cutting off."""
+    return message_ids.map(lambda message: lambda backend, key: backend.truncate(Truncate(key, message, scope)))
+
+
+def forks(scope: str | None) -> st.SearchStrategy[_Call]:
+    """Copying."""
+    ends = st.none() | message_ids
+    return ends.map(lambda until: lambda backend, key: backend.fork(Fork(key, f"{key}-fork", until, scope)))
+
+
+def removes(scope: str | None) -> st.SearchStrategy[_Call]:
+    """Deleting."""
+    return st.just(lambda backend, key: backend.remove(key, scope=scope))
+
+
+@st.composite
+def revises(draw: st.DrawFn, scope: str | None) -> _Call:
+    """Putting messages into the places of others."""
+    new = draw(messages())
+    old = draw(st.permutations(MESSAGE_IDS))[: len(new)]
+    bodies = tuple(map(codec.encode, new))
+    return lambda backend, key: backend.revise(Revise(key, tuple(old), tuple(new), bodies, scope))
+
+
+@st.composite
+def amends(draw: st.DrawFn, scope: str | None) -> _Call:
+    """Changing metadata, owner or expiry."""
+    metadata, user, ttl = draw(labels), draw(maybe_user), draw(st.sampled_from((UNSET, None, 600.0)))
+    return lambda backend, key: backend.amend(Amend(key, metadata, user, scope, ttl))
+
+
+@st.composite
+def writes(draw: st.DrawFn, scope: str | None) -> _Call:
+    """A store or an append."""
+    batch = draw(messages())
+    cap = draw(st.none() | st.integers(1, 4))
+    cut = max(0, len(batch) - cap) if cap else 0
+    replacing = draw(st.booleans())
+    draft = Write(
+        conversation_id="",
+        messages=tuple(batch[cut:]),
+        bodies=tuple(map(codec.encode, batch[cut:])),
+        metadata=draw(labels),
+        user_id=draw(maybe_user) if scope is None else scope,
+        scope=scope,
+        replace=replacing,
+        create=replacing or draw(st.sampled_from((True, True, False))),
+        expected_version=draw(st.sampled_from((None, None, None, None, None, 0, 1, 2))),
+        ttl=draw(st.sampled_from((None, 600.0))),
+        max_messages=cap,
+        dropped=cut,
+    )
+    if replacing:
+        return lambda backend, key: backend.store(replace(draft, conversation_id=key))
+    return lambda backend, key: backend.append(replace(draft, conversation_id=key))
+
+
+class FormChecks(Checks):
+    """What a backend overrides for speed gives what the defaults over its four methods give."""
+
+    @needs("backend")
+    def test_same_writes(self, store: Store) -> None:
+        """Any series of requests has the same answers, and leaves the same record, in both forms."""
+        provider = store.run(store.open())
+
+        @examples(80)
+        @given(series())
+        def agree(requests: list[_Call]) -> None:
+            store.run(self._compare_writes(store, provider, requests))
+
+        agree()
+
+    async def _compare_writes(self, store: Store, provider: Any, requests: list[_Call]) -> None:
+        await store.empty(provider)
+        own, default = provider.backend, FourMethods(provider.backend)
+        for call in requests:
+            assert await _answer(call, own, "own") == await _answer(call, default, "default")
+            for kind in ("", "-fork"):
+                assert timeless(await own.read(f"own{kind}")) == timeless(await own.read(f"default{kind}"))
+
+    @needs("backend")
+    def test_same_reads(self, store: Store) -> None:
+        """Any query, tail and statistics give the same in both forms."""
+        provider = store.run(store.open())
+
+        @examples(60)
+        @given(stored(), st.lists(queries(), max_size=4), st.integers(0, 4), st.none() | st.integers(0, 4))
+        def agree(records: list[Record], asked: list[MemoryQuery], limit: int, before: int | None) -> None:
+            tails = [Tail(key, limit, before, scope) for key in IDS for scope in (None, "u")]
+            store.run(self._compare_reads(store, provider, records, asked, tails))
+
+        agree()
+
+    async def _compare_reads(
+        self, store: Store, provider: Any, records: list[Record], asked: list[MemoryQuery], tails: list[Tail]
+    ) -> None:
+        await store.empty(provider)
+        own, default = provider.backend, FourMethods(provider.backend)
+        for record in records:
+            await own.write(record, expected=None)
+        for query in asked:
+            assert list(await own.find(query)) == list(await default.find(query))
+        for tail in tails:
+            assert await own.tail(tail) == await default.tail(tail)
+        for user in (None, *USERS):
+            assert await own.stats(user) == await default.stats(user)
+
+    @needs("backend")
+    def test_same_erasures(self, store: Store) -> None:
+        """Clearing a user and purging remove the same, and count the same, in both forms."""
+        provider = store.run(store.open())
+
+        @examples(40)
+        @given(stored(), st.sampled_from(USERS), st.sampled_from((None, *USERS)), st.integers(1, 4))
+        def agree(records: list[Record], user: str, scope: str | None, limit: int) -> None:
+            store.run(self._compare_erasures(store, provider, records, (user, scope, limit)))
+
+        agree()
+
+    async def _compare_erasures(
+        self, store: Store, provider: Any, records: list[Record], asked: tuple[str, str | None, int]
+    ) -> None:
+        user, scope, limit = asked
+        left = []
+        for backend in (provider.backend, FourMethods(provider.backend)):
+            await store.empty(provider)
+            for record in records:
+                await provider.backend.write(record, expected=None)
+            purged = await backend.purge(limit, scope=scope)
+            cleared = await backend.forget_user(user)
+            standing = {record.conversation_id async for record in provider.backend.scan(MemoryQuery())}
+            expired = {record.conversation_id for record in records if record.expires_at == at(10)}
+            # Which of the expired ones a limited purge takes is its own choice.
+            left.append((purged, cleared, standing - expired, len(standing)))
+        assert left[0] == left[1]
+
+
+async def _read(backend: Backend, tail: Tail) -> Any:
+    header = await backend.header(tail.conversation_id, scope=tail.scope)
+    return await backend.tail(tail), timeless(header and replace(header, messages=()))
+
+
+async def _answer(call: _Call, backend: Backend, key: str) -> Any:
+    try:
+        return await call(backend, key)
+    except MemoryError as error:
+        return type(error), getattr(error, "expected_version", None), getattr(error, "actual_version", None)
+
+
+def timeless(record: Record | None) -> Any:
+    """What two records have in common that were made in the same way, one a little later than the other."""
+    if record is None:
+        return None
+    moment = at(0)
+    return replace(
+        record,
+        conversation_id="",
+        incarnation="",
+        created_at=moment,
+        updated_at=moment,
+        expires_at=None if record.expires_at is None else moment,
+    )

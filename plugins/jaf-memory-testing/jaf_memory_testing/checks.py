@@ -1,0 +1,77 @@
+"""`Checks`: the base of all classes of checks."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import pytest
+
+from jaf_memory_testing.store import Store
+from jaf_memory_testing.target import FEATURES, Target
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+NOT_OFFERED = "jaf_memory_not_offered"
+"""Name of the property by which a report tells the feature and the reason of a check that was skipped."""
+
+
+def needs(*features: str) -> Callable[[F], F]:
+    """Mark a check that asks for something that not every store or target offers; see `FEATURES`."""
+
+    def mark(check: F) -> F:
+        check.__dict__["needs"] = features
+        return check
+
+    return mark
+
+
+class Checks:
+    """Checks as plain pytest methods; one that is a coroutine function runs on the loop of its `store`.
+
+    A subclass named `Test…` gives the fixture `target`.
+    """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for name, check in list(vars(cls).items()):
+            if name.startswith("test_") and inspect.iscoroutinefunction(check):
+                setattr(cls, name, _on_loop(check))
+
+    @pytest.fixture
+    def target(self) -> Target:
+        """The store under test; a subclass overrides this."""
+        raise NotImplementedError("a class of checks needs a fixture `target` that returns a `Target`")
+
+    @pytest.fixture
+    def store(self, request: pytest.FixtureRequest, target: Target) -> Iterator[Store]:
+        """The target's store, if it offers what the check needs."""
+        self._skip_what_is_not_offered(request, target)
+        store = Store(target)
+        try:
+            yield store
+        finally:
+            store.finish()
+
+    def _skip_what_is_not_offered(self, request: pytest.FixtureRequest, target: Target) -> None:
+        topics = {kind.__name__: kind for kind in type(self).__mro__ if issubclass(kind, Checks)}
+        for name in target.declares:
+            if name not in FEATURES and name not in topics and not hasattr(self, name):
+                raise ValueError(f"Target.declares names {name!r}: no feature, no check, and no class of checks")
+        check = request.function.__name__
+        within = [name for name, kind in topics.items() if check in vars(kind)]
+        for name in (check, *within, *getattr(request.function, "needs", ())):
+            reason = target.lacks(name)
+            if reason is not None:
+                request.node.user_properties.append((NOT_OFFERED, (name, reason)))
+                pytest.skip(f"not offered: {reason}")
+
+
+def _on_loop(check: Callable[..., Any]) -> Callable[..., None]:
+    @functools.wraps(check)
+    def run(self: Checks, store: Store, **arguments: Any) -> None:
+        store.run(check(self, store, **arguments))
+
+    return run

@@ -1,0 +1,127 @@
+"""Errors: what is raised, what is answered, and what neither of them says."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from jaf_memory_core.conversations import MemoryQuery
+from jaf_memory_core.errors import (
+    MemoryError,
+    MemoryInvalidInputError,
+    MemoryNotFoundError,
+)
+from jaf_memory_core.results import Failure
+from jaf_memory_testing.checks import Checks
+from jaf_memory_testing.expect import done, refused, whole
+from jaf_memory_testing.operations import RAISING
+from jaf_memory_testing.samples import nested, said, talk
+from jaf_memory_testing.store import Store
+
+SENTINEL = "SENTINEL-CONTENT"
+
+
+class ErrorChecks(Checks):
+    """What is raised, what is answered, and what it says."""
+
+    @pytest.mark.parametrize("name", list(RAISING))
+    async def test_not_found(self, store: Store, name: str) -> None:
+        """`MemoryNotFoundError` tells the conversation and the provider, and is not retryable."""
+        provider = await store.open()
+        with pytest.raises(MemoryNotFoundError) as caught:
+            await RAISING[name](provider, "gone: {}*")
+        error = caught.value
+        assert error.conversation_id == "gone: {}*"
+        assert (error.provider, error.retryable, error.outcome) == (provider.name, False, "not_applied")
+
+    async def test_failures_name_the_provider(self, store: Store) -> None:
+        """The error of a `Failure` tells the provider, and that nothing was applied."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(1), user_id="u"))
+        for answer in (
+            await provider.append_messages("missing", talk(1)),
+            await provider.store_messages("c", talk(1), expected_version=7),
+            await provider.store_messages("c", talk(1), user_id="v"),
+            await provider.append_messages("c", [said("other", message_id="m0")]),
+            await provider.store_messages("", talk(1)),
+        ):
+            assert isinstance(answer, Failure)
+            assert isinstance(answer.error, MemoryError)
+            assert answer.error.provider == provider.name
+            assert answer.error.outcome == "not_applied"
+
+    @pytest.mark.parametrize(
+        "messages",
+        [None, "text", {"role": "user"}, [{"role": "user", "content": "x"}], [None], 7, said("alone")],
+        ids=["none", "text", "dict", "list-of-dicts", "list-of-none", "number", "one-message"],
+    )
+    async def test_no_messages(self, store: Store, messages: Any) -> None:
+        """What is no list of messages is refused as a `Failure`, which is a `ValueError`, too."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(1)))
+        for write in (provider.store_messages, provider.append_messages):
+            assert isinstance(refused(await write("c", messages), MemoryInvalidInputError), ValueError)
+        assert (await whole(provider)).version == 1
+
+    @pytest.mark.parametrize("metadata", ["text", [("a", 1)], 7, True], ids=["text", "pairs", "number", "bool"])
+    async def test_no_metadata(self, store: Store, metadata: Any) -> None:
+        """What is no mapping is no metadata."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(1)))
+        for write in (provider.store_messages, provider.append_messages):
+            refused(await write("c", talk(1, "n"), metadata), MemoryInvalidInputError)
+        with pytest.raises(MemoryInvalidInputError):
+            await provider.update_metadata("c", metadata)
+        assert (await whole(provider)).version == 1
+
+    async def test_refused_input_leaves_the_store(self, store: Store) -> None:
+        """Invalid input of any method changes nothing, and the provider goes on."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(1)))
+        before = await whole(provider)
+        bad: Any = "\ud800"
+        calls: list[Callable[[], Awaitable[Any]]] = [
+            lambda: provider.get_conversation_until_message("c", bad),
+            lambda: provider.truncate_conversation_after("c", bad),
+            lambda: provider.update_metadata("c", {"x": float("nan")}),
+            lambda: provider.get_stats(bad),
+            lambda: provider.set_expiry(bad, 60),
+        ]
+        for call in calls:
+            with pytest.raises(MemoryInvalidInputError):
+                await call()
+        assert await whole(provider) == before
+
+    async def test_nothing_of_content_is_told(self, store: Store, caplog: pytest.LogCaptureFixture) -> None:
+        """No log line and no text of an error holds content of messages or metadata."""
+        caplog.set_level(logging.DEBUG)
+        provider = await store.open(max_metadata_bytes=200, max_message_bytes=400)
+        texts: list[str] = []
+        message = said(SENTINEL, message_id="m", name=SENTINEL, value={SENTINEL: [SENTINEL]})
+        done(await provider.store_messages("c", [message], {"x": SENTINEL}, user_id="u"))
+        for answer in (
+            await provider.append_messages("c", [said(SENTINEL + "2", message_id="m")]),
+            await provider.append_messages("c", [said(SENTINEL, message_id="n"), said("x", message_id="n")]),
+            await provider.append_messages("c", [said(SENTINEL * 50)]),
+            await provider.append_messages("c", talk(1), {"x": SENTINEL * 20}),
+            await provider.append_messages("c", talk(1), {"x": {SENTINEL, 1}}),
+            await provider.append_messages("c", [said("x", value=[SENTINEL, nested(150)])]),
+            await provider.store_messages("c", [message], {"x": [SENTINEL, 10**4500]}),
+            await provider.store_messages("c", [message], {"x": SENTINEL}, user_id="v"),
+            await provider.store_messages("c", [message], {"x": SENTINEL}, expected_version=9),
+        ):
+            assert isinstance(answer, Failure)
+            error: BaseException | None = answer.error
+            while error is not None:
+                texts += [str(error), repr(error)]
+                error = error.__cause__ or error.__context__
+        await provider.get_conversation("c")
+        await provider.find_conversations(MemoryQuery(metadata={"x": SENTINEL}))
+        await provider.health_check()
+        await provider.delete_conversation("c")
+        texts += [record.getMessage() for record in caplog.records]
+        texts += [str(record.exc_info) for record in caplog.records]
+        assert not [text for text in texts if SENTINEL in text]

@@ -1,0 +1,248 @@
+"""Erasing: nothing remains, and nothing comes back."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from jaf_memory_core.conversations import MemoryQuery
+from jaf_memory_core.errors import MemoryError, MemoryNotFoundError
+from jaf_memory_core.results import Success
+from jaf_memory_testing.checks import Checks, needs
+from jaf_memory_testing.expect import absent, done, refused, whole
+from jaf_memory_testing.expiring import let_expire
+from jaf_memory_testing.hostile import IDS
+from jaf_memory_testing.iteration import passed
+from jaf_memory_testing.operations import RAISING
+from jaf_memory_testing.query import found
+from jaf_memory_testing.samples import said, talk
+from jaf_memory_testing.store import Store
+
+
+class ErasureChecks(Checks):
+    """Deleting one conversation, and clearing a user."""
+
+    async def test_nothing_of_it_is_read(self, store: Store) -> None:
+        """After a delete no method shows anything of the conversation."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(3), {"x": 1, "trace_id": "t"}, user_id="u"))
+        assert await provider.delete_conversation("c") is True
+        await absent(provider)
+        for query in (
+            MemoryQuery(),
+            MemoryQuery(conversation_id="c"),
+            MemoryQuery(user_id="u"),
+            MemoryQuery(trace_id="t"),
+            MemoryQuery(metadata={"x": 1}),
+            MemoryQuery(include_messages=False),
+        ):
+            assert await found(provider, query) == await passed(provider, query) == []
+        assert (await provider.get_stats("u"))["total_messages"] == 0
+        assert await provider.get_conversation_until_message("c", "m1") is None
+        for call in RAISING.values():
+            with pytest.raises(MemoryNotFoundError):
+                await call(provider, "c")
+        await absent(provider)
+
+    @needs("dump")
+    async def test_nothing_of_it_is_kept(self, store: Store) -> None:
+        """After a delete the store is as it was before, indexes included."""
+        assert store.target.dump is not None
+        provider = await store.open()
+        done(await provider.store_messages("other", talk(2), {"x": 1}, user_id="u"))
+        before = await store.target.dump()
+        done(await provider.store_messages("erased-id", talk(1, "erased"), {"erased": 1}, user_id="erased-user"))
+        done(await provider.append_messages("erased-id", talk(1, "erased-again")))
+        assert "erased" in repr(await store.target.dump())
+        assert await provider.delete_conversation("erased-id") is True
+        after = await store.target.dump()
+        assert "erased" not in repr(after)
+        assert after == before
+
+    @needs("dump")
+    async def test_nothing_of_a_user_is_kept(self, store: Store) -> None:
+        """After a user was cleared the store is as it was before, indexes included."""
+        assert store.target.dump is not None
+        provider = await store.open()
+        done(await provider.store_messages("other", talk(2), {"x": 1}, user_id="u"))
+        before = await store.target.dump()
+        for n in range(5):
+            done(await provider.store_messages(f"erased{n}", talk(1), {"erased": 1}, user_id="erased-user"))
+        await let_expire(provider, "erased0")
+        assert await provider.clear_user_conversations("erased-user") == 4
+        after = await store.target.dump()
+        assert "erased" not in repr(after)
+        assert after == before
+
+    @needs("dump")
+    async def test_nothing_of_replaced_is_kept(self, store: Store) -> None:
+        """Messages that were replaced, revised or cut off are kept nowhere."""
+        assert store.target.dump is not None
+        provider = await store.open()
+        done(await provider.store_messages("a", talk(3, "erased")))
+        done(await provider.store_messages("a", talk(1)))
+        done(await provider.store_messages("b", [*talk(1), *talk(2, "erased")]))
+        await provider.truncate_conversation_after("b", "erased0")
+        done(await provider.append_messages("b", [said("erased", message_id="revised")]))
+        await provider.revise_messages("b", {"revised": said("other", message_id="revised")})
+        assert "erased" not in repr(await store.target.dump())
+
+    async def test_ids_are_free_again(self, store: Store) -> None:
+        """A deleted conversation's message ids may be used again, with other contents."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(2)))
+        assert await provider.delete_conversation("c") is True
+        done(await provider.append_messages("c", [said("other", message_id="m1")], create=True))
+        assert [message.content for message in (await whole(provider)).messages] == ["other"]
+
+    async def test_clear(self, store: Store) -> None:
+        """`clear_user_conversations` removes all of that user, tells how many, and leaves the others."""
+        provider = await store.open()
+        for n in range(30):
+            done(await provider.store_messages(f"c{n:02}", talk(1), user_id="u" if n % 3 else "v"))
+        done(await provider.store_messages("nobodys", talk(1), {"about": "u"}))
+        assert await provider.clear_user_conversations("u") == 20
+        assert sorted(await passed(provider)) == [*(f"c{n:02}" for n in range(0, 30, 3)), "nobodys"]
+        assert await found(provider, user_id="u") == []
+        assert (await provider.get_stats("u"))["user_conversations"] == 0
+
+    async def test_clear_again(self, store: Store) -> None:
+        """Repeating it is safe: it finds what is left, here nothing."""
+        provider = await store.open()
+        assert await provider.clear_user_conversations("u") == 0
+        done(await provider.store_messages("c", talk(1), user_id="u"))
+        assert await provider.clear_user_conversations("u") == 1
+        assert await provider.clear_user_conversations("u") == 0
+
+    async def test_clear_what_became_theirs(self, store: Store) -> None:
+        """It removes conversations whose owner was given later, too."""
+        provider = await store.open()
+        for name in ("a", "b", "c"):
+            done(await provider.store_messages(name, talk(1)))
+        done(await provider.append_messages("a", talk(1, "n"), user_id="u"))
+        done(await provider.store_messages("b", talk(1), {"user_id": "u"}))
+        await provider.update_metadata("c", {"user_id": "u"})
+        assert await provider.clear_user_conversations("u") == 3
+        assert await passed(provider) == []
+
+    async def test_clear_expired(self, store: Store) -> None:
+        """It removes expired conversations, too, and does not count them."""
+        provider = await store.open()
+        for name in ("a", "b", "c"):
+            done(await provider.store_messages(name, talk(1), user_id="u"))
+        await let_expire(provider, "a", "b")
+        assert await provider.clear_user_conversations("u") == 1
+        assert await provider.purge_expired() == 0
+
+    async def test_clear_many(self, store: Store) -> None:
+        """It is complete for 1,200 conversations."""
+        provider = await store.open()
+        for start in range(0, 1200, 50):
+            await asyncio.gather(*(provider.store_messages(f"c{n}", [], user_id="u") for n in range(start, start + 50)))
+        assert await provider.clear_user_conversations("u") == 1200
+        assert await passed(provider) == []
+
+    async def test_clear_users_that_look_alike(self, store: Store) -> None:
+        """It removes the conversations of exactly that user."""
+        provider = await store.open()
+        for n, user in enumerate(IDS):
+            done(await provider.store_messages(f"c{n}", talk(1), user_id=user))
+        for user in IDS[::2]:
+            assert await provider.clear_user_conversations(user) == 1, f"the user {user!r} has met another"
+        assert sorted(await passed(provider)) == sorted(f"c{n}" for n in range(1, len(IDS), 2))
+
+
+class FinalChecks(Checks):
+    """Erasure is final, whatever was under way."""
+
+    async def test_late_append(self, store: Store) -> None:
+        """An append that comes after a delete, a retry for one, finds nothing and makes nothing."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(1)))
+        done(await provider.append_messages("c", talk(2)))
+        assert await provider.delete_conversation("c") is True
+        refused(await provider.append_messages("c", talk(2)), MemoryNotFoundError)
+        await absent(provider)
+
+    @pytest.mark.parametrize("way", ["delete", "clear"])
+    async def test_writers_under_way(self, store: Store, way: str) -> None:
+        """Writers that run beside an erasure cannot bring a conversation back."""
+        provider, other = await store.open(), await store.open()
+        for round_ in range(5):
+            done(await provider.store_messages("c", talk(1), user_id="u"))
+
+            async def erase() -> None:
+                await asyncio.sleep(0.001 * round_)  # noqa: B023  (awaited within the round)
+                if way == "delete":
+                    assert await other.delete_conversation("c") is True
+                else:
+                    assert await other.clear_user_conversations("u") == 1
+
+            writes: list[Any] = [provider.append_messages("c", talk(2, f"w{n}-")) for n in range(8)]
+            writes += [provider.update_metadata("c", {f"k{n}": 1}) for n in range(4)]
+            writes += [provider.set_expiry("c", 600), provider.truncate_conversation_after("c", "m0")]
+            reads: list[Any] = [provider.get_conversation("c") for _ in range(4)]
+            answers = await asyncio.gather(erase(), *writes, *reads, return_exceptions=True)
+            for answer in answers:
+                assert not isinstance(answer, BaseException) or isinstance(answer, MemoryError), repr(answer)
+            await absent(provider)
+            await absent(other)
+            assert await found(provider) == await passed(provider) == await found(provider, user_id="u") == []
+            assert (await provider.get_stats())["total_messages"] == 0
+
+    async def test_clear_beside_writers(self, store: Store) -> None:
+        """Clearing a user is complete beside writers who append to that user's conversations at the same time."""
+        provider, other = await store.open(), await store.open()
+        names = [f"c{n}" for n in range(20)]
+        for name in names:
+            done(await provider.store_messages(name, talk(1), user_id="u"))
+        writes: list[Any] = [provider.append_messages(name, talk(2, f"n{n}-")) for name in names for n in range(3)]
+        writes += [provider.update_metadata(name, {"x": 1}) for name in names]
+        cleared, *answers = await asyncio.gather(other.clear_user_conversations("u"), *writes, return_exceptions=True)
+        assert cleared == 20
+        for answer in answers:
+            assert not isinstance(answer, BaseException) or isinstance(answer, MemoryNotFoundError), repr(answer)
+        assert await passed(provider) == await found(provider, user_id="u") == []
+
+    async def test_clear_beside_other_users(self, store: Store) -> None:
+        """Clearing a user beside writers of others loses nothing of theirs."""
+        provider = await store.open()
+        for n in range(20):
+            done(await provider.store_messages(f"u{n}", talk(1), user_id="u"))
+            done(await provider.store_messages(f"v{n}", talk(1), user_id="v"))
+        answers = await asyncio.gather(
+            provider.clear_user_conversations("u"),
+            *(provider.append_messages(f"v{n}", talk(2)) for n in range(20)),
+            *(provider.store_messages(f"w{n}", talk(2), user_id="v") for n in range(20)),
+        )
+        assert answers[0] == 20
+        assert all(isinstance(answer, Success) for answer in answers[1:])
+        stats = await provider.get_stats("v")
+        assert (stats["user_conversations"], stats["user_messages"]) == (40, 80)
+
+    async def test_made_again_at_once(self, store: Store) -> None:
+        """When deletes and creations of one id run at once, each read sees one whole conversation or none."""
+        provider = await store.open()
+
+        async def make() -> None:
+            for n in range(10):
+                await provider.store_messages("c", talk(4, f"n{n}."), {"n": n}, user_id="u")
+
+        async def erase() -> None:
+            for _ in range(20):
+                await provider.delete_conversation("c")
+                await asyncio.sleep(0)
+
+        async def read() -> None:
+            for _ in range(20):
+                conversation = await provider.get_conversation("c")
+                if conversation is not None:
+                    n = conversation.metadata["n"]
+                    assert list(conversation.messages) == talk(4, f"n{n}.")
+                await asyncio.sleep(0)
+
+        await asyncio.gather(make(), erase(), read(), read())
+        await provider.delete_conversation("c")
+        await absent(provider)

@@ -1,0 +1,129 @@
+"""Import, and the digest that is equal everywhere."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from jaf_memory_core.backends.in_memory import InMemoryConfig, create_in_memory_provider
+from jaf_memory_core.codec import digest
+from jaf_memory_core.conversations import ConversationMemory
+from jaf_memory_core.errors import MemoryConflictError
+from jaf_memory_core.results import WriteResult
+from jaf_memory_testing.checks import Checks
+from jaf_memory_testing.expect import absent, done, refused, whole
+from jaf_memory_testing.hostile import VALUES
+from jaf_memory_testing.iteration import passed
+from jaf_memory_testing.samples import rich, said, talk
+from jaf_memory_testing.seeding import at
+from jaf_memory_testing.store import Store
+
+
+class TransferChecks(Checks):
+    """`import_conversation`, which copies and restores go by."""
+
+    async def test_import_makes(self, store: Store) -> None:
+        """It makes a missing conversation, with owner, metadata, messages and its own times and ttl."""
+        provider = await store.open(ttl=5)
+        source = ConversationMemory(
+            "c", "u", talk(3), {"x": 1}, created_at=at(0), updated_at=at(9), version=7, incarnation="other", ttl=600,
+            expires_at=at(10**9),
+        )  # fmt: skip
+        assert done(await provider.import_conversation(source)) == WriteResult(1, 3, 3)
+        conversation = await whole(provider)
+        assert list(conversation.messages) == talk(3)
+        assert conversation.user_id == "u"
+        assert conversation.metadata == {"x": 1, "user_id": "u"}
+        assert conversation.created_at == at(0)
+        assert conversation.ttl == 600
+        assert conversation.expires_at is not None
+        assert abs(conversation.expires_at - at(10**9)) < timedelta(milliseconds=2)
+        assert conversation.incarnation != "other"
+
+    async def test_import_without_times(self, store: Store) -> None:
+        """A conversation without times of its own is made now, and takes the provider's expiry."""
+        provider = await store.open(ttl=5)
+        done(await provider.import_conversation(ConversationMemory("c", messages=talk(1))))
+        conversation = await whole(provider)
+        assert conversation.created_at == conversation.updated_at
+        assert conversation.ttl == 5
+
+    async def test_imports_order(self, store: Store) -> None:
+        """Imported conversations are passed in the order of their own creation."""
+        provider = await store.open()
+        for n in (3, 1, 2):
+            done(await provider.import_conversation(ConversationMemory(f"c{n}", created_at=at(n))))
+        assert await passed(provider) == ["c1", "c2", "c3"]
+
+    async def test_import_twice(self, store: Store) -> None:
+        """Importing the same conversation again adds nothing, and writes nothing."""
+        provider = await store.open()
+        source = ConversationMemory("c", "u", talk(3), {"x": 1}, created_at=at(0))
+        done(await provider.import_conversation(source))
+        before = await whole(provider)
+        assert done(await provider.import_conversation(source)) == WriteResult(1, 3, 0)
+        assert await whole(provider) == before
+
+    async def test_import_goes_on(self, store: Store) -> None:
+        """Importing a longer state adds what is missing; other content under a held id is a conflict."""
+        provider = await store.open()
+        done(await provider.import_conversation(ConversationMemory("c", messages=talk(2))))
+        assert done(await provider.import_conversation(ConversationMemory("c", messages=talk(5)))).added == 3
+        other = ConversationMemory("c", messages=[said("other", message_id="m1")])
+        refused(await provider.import_conversation(other), MemoryConflictError)
+        assert list((await whole(provider)).messages) == talk(5)
+
+    async def test_import_long(self, store: Store) -> None:
+        """A conversation longer than an append may be is imported whole."""
+        provider = await store.open(max_append_messages=10)
+        source = ConversationMemory("c", "u", talk(35), {"x": 1}, created_at=at(0))
+        result = done(await provider.import_conversation(source))
+        assert result.message_count == 35
+        assert list((await whole(provider)).messages) == talk(35)
+        assert (await whole(provider)).created_at == at(0)
+
+    async def test_same_digest_everywhere(self, store: Store) -> None:
+        """A conversation has one digest: here, in memory, and here again after both copies."""
+        provider = await store.open()
+        other = create_in_memory_provider(InMemoryConfig(max_messages=None))
+        values = {name: value for name, value in VALUES.items() if name not in ("wide", "4000-digits")}
+        messages = [*rich(), *(said("x", message_id=name, value=value) for name, value in values.items())]
+        done(await provider.store_messages("c", messages, {**values, "\0": "\ud800"}, user_id="u"))
+        there = digest(await whole(provider))
+        done(await other.import_conversation(await whole(provider)))
+        assert digest(await whole(other)) == there
+        await provider.delete_conversation("c")
+        await absent(provider)
+        done(await provider.import_conversation(await whole(other)))
+        assert digest(await whole(provider)) == there
+        await other.close()
+
+    @pytest.mark.parametrize("change", ["order", "content", "type", "owner", "metadata", "field"])
+    async def test_digest_sees_every_change(self, store: Store, change: str) -> None:
+        """Another owner, metadata, order, content, or type of a number is another digest."""
+        provider = await store.open()
+        one, two = said("a", message_id="a", value=1), said("b", message_id="b")
+        changes: dict[str, tuple[Any, Any, str]] = {
+            "order": ([two, one], {"x": 1}, "u"),
+            "content": ([one, said("B", message_id="b")], {"x": 1}, "u"),
+            "type": ([said("a", message_id="a", value=1.0), two], {"x": 1}, "u"),
+            "owner": ([one, two], {"x": 1}, "v"),
+            "metadata": ([one, two], {"x": True}, "u"),
+            "field": ([one, said("b", message_id="b", name="n")], {"x": 1}, "u"),
+        }
+        digests = set()
+        for key, (messages, metadata, user_id) in {"c": ([one, two], {"x": 1}, "u"), "d": changes[change]}.items():
+            done(await provider.store_messages(key, messages, metadata, user_id=user_id))
+            digests.add(digest(await whole(provider, key)))
+        assert len(digests) == 2
+
+    async def test_digest_is_of_content_only(self, store: Store) -> None:
+        """Id, times, version, expiry and the order of keys do not count."""
+        provider = await store.open()
+        done(await provider.store_messages("c", [said("x", message_id="m", value={"a": 1, "b": 2})], {"x": 1, "y": 2}))
+        done(await provider.store_messages("d", []))
+        await provider.set_expiry("d", 600)
+        done(await provider.append_messages("d", [said("x", message_id="m", value={"b": 2, "a": 1})], {"y": 2, "x": 1}))
+        assert digest(await whole(provider, "c")) == digest(await whole(provider, "d"))

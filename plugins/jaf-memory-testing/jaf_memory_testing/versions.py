@@ -1,0 +1,222 @@
+"""What a write answers; versions, incarnations and times; optimistic locking."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from jaf_memory_core.errors import MemoryConflictError, MemoryInvalidInputError, MemoryNotFoundError
+from jaf_memory_core.results import Failure, Success, WriteResult
+from jaf_memory_testing.checks import Checks
+from jaf_memory_testing.expect import absent, done, refused, whole
+from jaf_memory_testing.samples import ids, said, talk
+from jaf_memory_testing.store import Store
+
+SKEW = timedelta(minutes=5)
+"""By how much the clock of a server may differ from ours."""
+
+
+class VersionChecks(Checks):
+    """Versions, `expected_version`, `create`, and what a write answers."""
+
+    async def test_write_result(self, store: Store) -> None:
+        """`Success.data` tells the version, how many messages there are, and how many were added."""
+        provider = await store.open()
+        assert done(await provider.store_messages("c", talk(3))) == WriteResult(1, 3, 3)
+        assert done(await provider.append_messages("c", talk(2, start=2))) == WriteResult(2, 4, 1)
+        assert done(await provider.append_messages("c", talk(4))) == WriteResult(2, 4, 0)
+        assert done(await provider.store_messages("c", talk(1))) == WriteResult(3, 1, 1)
+        assert done(await provider.store_messages("c", [])) == WriteResult(4, 0, 0)
+
+    async def test_results_are_frozen(self, store: Store) -> None:
+        """`Success`, `Failure` and `WriteResult` cannot be changed."""
+        provider = await store.open()
+        success = await provider.store_messages("c", talk(1))
+        failure = await provider.append_messages("missing", talk(1))
+        assert isinstance(success, Success)
+        assert isinstance(failure, Failure)
+        for thing, field in ((success, "data"), (success.data, "version"), (failure, "error")):
+            with pytest.raises(AttributeError):
+                setattr(thing, field, None)
+
+    async def test_each_write_is_one_version(self, store: Store) -> None:
+        """The version grows by one with each write, of whatever kind, and is shown."""
+        provider = await store.open()
+        assert done(await provider.store_messages("c", talk(3))).version == 1
+        assert done(await provider.append_messages("c", talk(3, "n"))).version == 2
+        assert await provider.update_metadata("c", {"a": 1}) == 3
+        assert await provider.set_expiry("c", 600) == 4
+        assert await provider.truncate_conversation_after("c", "n1") == 2
+        assert (await whole(provider)).version == 5
+        assert done(await provider.store_messages("c", talk(1))).version == 6
+        assert (await whole(provider)).version == 6
+
+    async def test_all_held_writes_nothing(self, store: Store) -> None:
+        """An append all of whose messages are held writes nothing: not metadata, version, time or expiry."""
+        provider = await store.open(ttl=600)
+        done(await provider.store_messages("c", talk(3), {"a": 1}))
+        before = await whole(provider)
+        assert done(await provider.append_messages("c", talk(2), {"a": 2})).added == 0
+        assert await whole(provider) == before
+
+    async def test_empty_append_writes_nothing(self, store: Store) -> None:
+        """An append of nothing writes nothing; with metadata or a first owner it writes these."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(1)))
+        before = await whole(provider)
+        done(await provider.append_messages("c", []))
+        assert await whole(provider) == before
+        assert done(await provider.append_messages("c", [], {"a": 1})) == WriteResult(2, 1, 0)
+        assert done(await provider.append_messages("c", [], user_id="u")) == WriteResult(3, 1, 0)
+        assert (await whole(provider)).metadata == {"a": 1, "user_id": "u"}
+
+    async def test_created_at_stays(self, store: Store) -> None:
+        """Every write keeps `created_at` and the incarnation, and moves `updated_at` on."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(1)))
+        before = await whole(provider)
+        for write in (
+            lambda: provider.append_messages("c", talk(1, "n")),
+            lambda: provider.update_metadata("c", {"a": 1}),
+            lambda: provider.truncate_conversation_after("c", "n0"),
+            lambda: provider.store_messages("c", talk(2)),
+        ):
+            await asyncio.sleep(0.002)
+            await write()
+            after = await whole(provider)
+            assert after.created_at == before.created_at
+            assert after.incarnation == before.incarnation
+            assert after.updated_at is not None
+            assert before.updated_at is not None
+            assert after.updated_at > before.updated_at
+            before = after
+
+    async def test_times_are_utc_and_the_stores(self, store: Store) -> None:
+        """`created_at` and `updated_at` are aware, in UTC, and the time of the write."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(1)))
+        conversation = await whole(provider)
+        for moment in (conversation.created_at, conversation.updated_at):
+            assert moment is not None
+            assert moment.utcoffset() == timedelta(0)
+            assert abs(datetime.now(UTC) - moment) < SKEW
+        assert conversation.created_at == conversation.updated_at
+
+    async def test_another_incarnation(self, store: Store) -> None:
+        """A conversation that is made again under an old id is another one, and begins at version 1."""
+        provider = await store.open()
+        found = set()
+        for _ in range(4):
+            assert done(await provider.store_messages("c", talk(1))).version == 1
+            found.add((await whole(provider)).incarnation)
+            assert await provider.delete_conversation("c") is True
+        assert len(found) == 4
+        assert "" not in found
+
+    async def test_expected_version_that_stands(self, store: Store) -> None:
+        """With the version at which the conversation stands, writes go through."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(1)))
+        assert done(await provider.append_messages("c", talk(1, "n"), expected_version=1)).version == 2
+        assert done(await provider.store_messages("c", talk(3), expected_version=2)).version == 3
+
+    @pytest.mark.parametrize("version", [0, 1, 3, 2**70])
+    async def test_expected_version_that_does_not_stand(self, store: Store, version: int) -> None:
+        """With any other version, writes are a `MemoryConflictError` that tells both, and nothing is applied."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(1)))
+        done(await provider.append_messages("c", talk(1, "n")))
+        before = await whole(provider)
+        for write in (provider.store_messages, provider.append_messages):
+            error = refused(
+                await write("c", talk(2, "o"), {"a": 1}, user_id="u", expected_version=version), MemoryConflictError
+            )
+            assert (error.expected_version, error.actual_version) == (version, 2)
+        assert await whole(provider) == before
+
+    async def test_expected_version_zero(self, store: Store) -> None:
+        """`expected_version=0` means that the conversation does not exist."""
+        provider = await store.open()
+        assert done(await provider.store_messages("c", talk(1), expected_version=0)).version == 1
+        refused(await provider.store_messages("c", talk(2), expected_version=0), MemoryConflictError)
+        done(await provider.append_messages("d", talk(1), expected_version=0, create=True))
+        assert list((await whole(provider)).messages) == talk(1)
+
+    async def test_expected_version_of_missing(self, store: Store) -> None:
+        """A version above 0 is a conflict for a missing conversation, which stays missing."""
+        provider = await store.open()
+        error = refused(await provider.store_messages("c", talk(1), expected_version=3), MemoryConflictError)
+        assert error.actual_version == 0
+        refused(await provider.append_messages("c", talk(1), expected_version=3, create=True), MemoryConflictError)
+        refused(await provider.append_messages("c", talk(1), expected_version=3), MemoryNotFoundError)
+        await absent(provider)
+
+    async def test_idempotence_is_looked_at_first(self, store: Store) -> None:
+        """An append all of whose messages are held succeeds at any expected version: it may be a retry."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(1)))
+        batch = talk(2, "n")
+        done(await provider.append_messages("c", batch, expected_version=1))
+        assert done(await provider.append_messages("c", batch, expected_version=1)) == WriteResult(2, 3, 0)
+        batch.append(said("new", message_id="new"))
+        refused(await provider.append_messages("c", batch, expected_version=1), MemoryConflictError)
+        assert len((await whole(provider)).messages) == 3
+
+    @pytest.mark.parametrize("version", [-1, 1.0, True, "1"])
+    async def test_no_version(self, store: Store, version: Any) -> None:
+        """What is no whole number from 0 is no version."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(1)))
+        for write in (provider.store_messages, provider.append_messages):
+            refused(await write("c", talk(1, "n"), expected_version=version), MemoryInvalidInputError)
+
+    async def test_create(self, store: Store) -> None:
+        """An append with `create=True` makes a missing conversation, and appends to one that is there."""
+        provider = await store.open()
+        first = await provider.append_messages("c", talk(2), {"a": 1}, user_id="u", create=True)
+        assert done(first) == WriteResult(1, 2, 2)
+        assert done(await provider.append_messages("c", talk(3), create=True)) == WriteResult(2, 3, 1)
+        conversation = await whole(provider)
+        assert list(conversation.messages) == talk(3)
+        assert conversation.metadata == {"a": 1, "user_id": "u"}
+
+    async def test_twice_in_one_store(self, store: Store) -> None:
+        """Two equal messages within one store are one; one id with two contents is a conflict."""
+        provider = await store.open()
+        one, two = talk(2)
+        assert done(await provider.store_messages("c", [one, two, one])) == WriteResult(1, 2, 2)
+        other = said("other", message_id="m0")
+        refused(await provider.store_messages("c", [one, other]), MemoryConflictError)
+        assert list((await whole(provider)).messages) == [one, two]
+
+    async def test_only_one_of_many_creates(self, store: Store) -> None:
+        """Of many tasks that store with `expected_version=0` at once, exactly one succeeds."""
+        provider = await store.open()
+        answers = await asyncio.gather(
+            *(provider.store_messages("c", talk(1, f"w{n}-"), expected_version=0) for n in range(16))
+        )
+        winners = [n for n, answer in enumerate(answers) if isinstance(answer, Success)]
+        assert len(winners) == 1
+        assert ids((await whole(provider)).messages) == [f"w{winners[0]}-0"]
+
+    async def test_only_one_of_many_at_a_version(self, store: Store) -> None:
+        """Of many tasks that append at the same version at once, exactly one succeeds."""
+        provider = await store.open()
+        done(await provider.store_messages("c", []))
+        answers = await asyncio.gather(
+            *(provider.append_messages("c", talk(1, f"w{n}-"), expected_version=1) for n in range(16))
+        )
+        assert sum(isinstance(answer, Success) for answer in answers) == 1
+        assert len((await whole(provider)).messages) == 1
+
+    async def test_many_create_one(self, store: Store) -> None:
+        """Of many tasks that append with `create=True` at once, all succeed, on one conversation."""
+        provider = await store.open()
+        answers = await asyncio.gather(
+            *(provider.append_messages("c", talk(2, f"w{n}-"), create=True) for n in range(16))
+        )
+        assert sorted(done(answer).version for answer in answers) == list(range(1, 17))
+        assert len((await whole(provider)).messages) == 32

@@ -1,0 +1,167 @@
+"""Parts of a conversation: pages of messages, what stands before one, and cutting off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jaf_memory_core.errors import MemoryInvalidInputError, MemoryNotFoundError
+from jaf_memory_core.results import WriteResult
+from jaf_memory_testing.checks import Checks
+from jaf_memory_testing.expect import absent, done, whole
+from jaf_memory_testing.samples import ids, said, talk
+from jaf_memory_testing.store import Store
+
+
+class PageChecks(Checks):
+    """`get_messages`, backwards by position."""
+
+    async def test_last_page(self, store: Store) -> None:
+        """Without `before` it gives the last messages, oldest first, and the way to those before."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(10)))
+        page = await provider.get_messages("c", limit=4)
+        assert list(page) == talk(4, start=6)
+        assert page.before == 6
+
+    async def test_default_page(self, store: Store) -> None:
+        """It gives 50 when nothing is said."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(60)))
+        page = await provider.get_messages("c")
+        assert list(page) == talk(50, start=10)
+        assert page.before == 10
+
+    @pytest.mark.parametrize("size", [1, 3, 10, 11])
+    async def test_all_pages(self, store: Store, size: int) -> None:
+        """The pages together are the conversation, and the first one says that nothing is older."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(10)))
+        page = await provider.get_messages("c", limit=size)
+        messages = list(page)
+        while page.before is not None:
+            page = await provider.get_messages("c", before=page.before, limit=size)
+            assert 0 < len(page) <= size
+            assert len(messages) < 10, "the pages do not end"
+            messages = [*page, *messages]
+        assert messages == talk(10)
+
+    async def test_pages_stand_still(self, store: Store) -> None:
+        """Appends between two pages neither repeat nor skip a message."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(10)))
+        first = await provider.get_messages("c", limit=4)
+        done(await provider.append_messages("c", talk(3, "n")))
+        assert list(await provider.get_messages("c", before=first.before, limit=4)) == talk(4, start=2)
+
+    async def test_any_position(self, store: Store) -> None:
+        """`before` is a position: 0 gives nothing, one beyond the end gives the last page."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(5)))
+        for before in range(8):
+            page = await provider.get_messages("c", before=before, limit=2)
+            end = min(before, 5)
+            assert list(page) == talk(5)[max(0, end - 2) : end]
+            assert page.before == (max(0, end - 2) or None)
+
+    async def test_no_messages_asked(self, store: Store) -> None:
+        """`limit=0` gives none."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(5)))
+        assert list(await provider.get_messages("c", limit=0)) == []
+
+    async def test_page_of_missing(self, store: Store) -> None:
+        """A missing conversation raises `MemoryNotFoundError`; an empty one gives an empty page."""
+        provider = await store.open()
+        with pytest.raises(MemoryNotFoundError):
+            await provider.get_messages("c")
+        done(await provider.store_messages("c", []))
+        page = await provider.get_messages("c")
+        assert list(page) == []
+        assert page.before is None
+
+    @pytest.mark.parametrize("number", [-1, 1.0, True, "1"])
+    async def test_no_number_of_messages(self, store: Store, number: Any) -> None:
+        """What is no whole number from 0 is neither a limit nor a position."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(5)))
+        with pytest.raises(MemoryInvalidInputError):
+            await provider.get_messages("c", limit=number)
+        with pytest.raises(MemoryInvalidInputError):
+            await provider.get_messages("c", before=number)
+        with pytest.raises(MemoryInvalidInputError):
+            await provider.get_recent_messages("c", limit=number)
+
+
+class CutChecks(Checks):
+    """`get_conversation_until_message` and `truncate_conversation_after`."""
+
+    async def test_until(self, store: Store) -> None:
+        """It gives the conversation up to, without, that message, and writes nothing."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(5), {"a": 1}, user_id="u"))
+        before = await whole(provider)
+        for n in range(5):
+            part = await provider.get_conversation_until_message("c", f"m{n}")
+            assert part is not None
+            assert list(part.messages) == talk(n)
+            assert (part.user_id, part.metadata, part.version) == ("u", before.metadata, 1)
+        assert await whole(provider) == before
+
+    async def test_until_missing(self, store: Store) -> None:
+        """It gives `None` if there is no such message, or no such conversation."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(2)))
+        done(await provider.store_messages("d", [said("x", message_id="other")]))
+        for key, message_id in (("c", "m2"), ("c", "other"), ("c", "M0"), ("c", "m"), ("missing", "m0")):
+            assert await provider.get_conversation_until_message(key, message_id) is None
+
+    async def test_truncate(self, store: Store) -> None:
+        """It removes that message and all after it, and tells how many."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(6), {"a": 1}, user_id="u"))
+        assert await provider.truncate_conversation_after("c", "m4") == 2
+        assert await provider.truncate_conversation_after("c", "m1") == 3
+        conversation = await whole(provider)
+        assert list(conversation.messages) == talk(1)
+        assert conversation.metadata == {"a": 1, "user_id": "u"}
+        assert conversation.version == 3
+
+    async def test_truncate_all(self, store: Store) -> None:
+        """Truncated at its first message, a conversation stands without messages."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(3)))
+        assert await provider.truncate_conversation_after("c", "m0") == 3
+        conversation = await whole(provider)
+        assert conversation.messages == ()
+        assert conversation.message_count == 0
+        assert await provider.get_recent_messages("c") == []
+
+    async def test_truncate_at_nothing(self, store: Store) -> None:
+        """Without such a message it removes none, and writes nothing."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(3)))
+        before = await whole(provider)
+        for message_id in ("m3", "M1", "m", "*"):
+            assert await provider.truncate_conversation_after("c", message_id) == 0
+        assert await whole(provider) == before
+
+    async def test_truncate_missing(self, store: Store) -> None:
+        """A missing conversation raises `MemoryNotFoundError`, and stays missing."""
+        provider = await store.open()
+        with pytest.raises(MemoryNotFoundError):
+            await provider.truncate_conversation_after("c", "m0")
+        await absent(provider)
+
+    async def test_truncated_comes_again(self, store: Store) -> None:
+        """What was cut off is held no longer: the same ids may come again, with other content, too."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(4)))
+        await provider.truncate_conversation_after("c", "m2")
+        assert done(await provider.append_messages("c", [said("other", message_id="m3"), *talk(3)])) == WriteResult(
+            3, 4, 2
+        )
+        conversation = await whole(provider)
+        assert ids(conversation.messages) == ["m0", "m1", "m3", "m2"]
+        assert conversation.messages[2].content == "other"

@@ -1,0 +1,207 @@
+"""What a caller gives is checked before any I/O."""
+
+import asyncio
+
+import pytest
+from jaf_memory_testing.hostile import REFUSED_IDS
+from jaf_memory_testing.samples import ids, nested, said, talk
+
+from jaf_memory_core import (
+    BackendProvider,
+    ConversationMemory,
+    Failure,
+    MemoryConflictError,
+    MemoryInvalidInputError,
+    MemoryQuery,
+    Message,
+    Processor,
+    ProviderConfig,
+    codec,
+    validation,
+)
+from jaf_memory_core.backend import Backend
+from jaf_memory_core.processors import Chain
+
+NO_CHAIN = Chain(())
+
+
+class Untouchable(Backend):
+    """A store that must not be asked."""
+
+    async def _refuse(self, *_arguments, **_keywords):
+        raise AssertionError("the store was asked, though the input is wrong")
+
+    open = read = write = delete = scan = _refuse
+
+
+def provider(**settings):
+    """A provider whose store must not be asked."""
+    return BackendProvider(Untouchable(), ProviderConfig(**settings))
+
+
+class TestBeforeAnyIO:
+    """Nothing that is refused has reached the store."""
+
+    @pytest.mark.parametrize(
+        ("settings", "messages", "metadata", "options"),
+        [
+            ({}, "text", None, {}),
+            ({}, [{"role": "user"}], None, {}),
+            ({}, [said("x", value=nested(150))], None, {}),
+            ({}, [said("x", value=10**4000)], None, {}),
+            ({}, [said("a", message_id="m"), said("b", message_id="m")], None, {}),
+            ({}, talk(1), {"x": float("nan")}, {}),
+            ({}, talk(1), {"x": nested(5000)}, {}),
+            ({}, talk(1), "text", {}),
+            ({}, talk(1), {"user_id": "u"}, {"user_id": "v"}),
+            ({}, talk(1), {"user_id": 5}, {}),
+            ({}, talk(1), None, {"user_id": ""}),
+            ({}, talk(1), None, {"expected_version": -1}),
+            ({"max_message_bytes": 100}, [said("x" * 100)], None, {}),
+            ({"max_call_bytes": 100}, talk(3), None, {}),
+            ({"max_metadata_bytes": 10}, talk(1), {"x": "y" * 10}, {}),
+            ({"max_nesting": 3}, [said("x", value=nested(4))], None, {}),
+            ({"max_integer_digits": 5}, talk(1), {"x": [123456]}, {}),
+        ],
+    )
+    def test_writes(self, settings, messages, metadata, options):
+        """A write that is refused is a `Failure`, and asks the store for nothing."""
+        for method in (provider(**settings).store_messages, provider(**settings).append_messages):
+            result = asyncio.run(method("c", messages, metadata, **options))
+            assert isinstance(result, Failure)
+            assert isinstance(result.error, MemoryInvalidInputError | MemoryConflictError)
+            assert result.error.provider == "custom"
+
+    def test_number_of_appended_messages(self):
+        """An append of too many messages is refused."""
+        result = asyncio.run(provider(max_append_messages=2).append_messages("c", talk(3)))
+        assert isinstance(result.error, MemoryInvalidInputError)
+        assert "allowed are 2" in str(result.error)
+
+    @pytest.mark.parametrize("name", list(REFUSED_IDS))
+    def test_ids(self, name):
+        """What is no id reaches no store, by any method."""
+        key = REFUSED_IDS[name]
+        refusing = provider()
+        for call in (
+            lambda: refusing.get_conversation(key),
+            lambda: refusing.get_recent_messages(key),
+            lambda: refusing.get_messages(key),
+            lambda: refusing.get_conversation_until_message("c", key),
+            lambda: refusing.truncate_conversation_after("c", key),
+            lambda: refusing.truncate_conversation_after(key, "m"),
+            lambda: refusing.update_metadata(key, {}),
+            lambda: refusing.set_expiry(key, 60),
+            lambda: refusing.delete_conversation(key),
+            lambda: refusing.clear_user_conversations(key),
+        ):
+            with pytest.raises(MemoryInvalidInputError):
+                asyncio.run(call())
+        for write in (refusing.store_messages, refusing.append_messages):
+            assert isinstance(asyncio.run(write(key, talk(1))).error, MemoryInvalidInputError)
+
+    @pytest.mark.parametrize("ttl", [0, -1, True, "60", float("nan"), float("inf"), 10**10])
+    def test_ttl(self, ttl):
+        """What is no time to live reaches no store."""
+        with pytest.raises(MemoryInvalidInputError, match="ttl must be seconds above 0"):
+            asyncio.run(provider().set_expiry("c", ttl))
+
+    @pytest.mark.parametrize("number", [-1, 1.5, True, None, "1"])
+    def test_limits(self, number):
+        """What is no whole number from 0 reaches no store."""
+        with pytest.raises(MemoryInvalidInputError, match="whole number from 0"):
+            asyncio.run(provider().get_recent_messages("c", limit=number))
+
+    def test_queries(self):
+        """What is no query reaches no store; a query that asks for none needs none."""
+        with pytest.raises(MemoryInvalidInputError, match="MemoryQuery"):
+            asyncio.run(provider().find_conversations({"user_id": "u"}))
+        assert asyncio.run(provider().find_conversations(MemoryQuery(limit=0))) == []
+
+
+class TestBatch:
+    """Messages of one call."""
+
+    def test_keeps_order(self):
+        """Messages keep their order, and each has its body."""
+        batch = validation.batch(talk(3), ProviderConfig(), NO_CHAIN)
+        assert batch.messages == tuple(talk(3))
+        assert list(map(codec.decode_message, batch.bodies)) == talk(3)
+        assert batch.dropped == 0
+
+    def test_equal_ids_are_one(self):
+        """Equal messages are one, in the place of the first."""
+        one, two = talk(2)
+        assert validation.batch([one, two, one], ProviderConfig(), NO_CHAIN).messages == (one, two)
+
+    def test_cut_to_the_cap(self):
+        """A batch beyond the cap is cut to its newest, after equal ones were joined."""
+        batch = validation.batch([*talk(4), *talk(4)], ProviderConfig(max_messages=3), NO_CHAIN)
+        assert ids(batch.messages) == ["m1", "m2", "m3"]
+        assert batch.dropped == 1
+
+    def test_callers_list_is_left_alone(self):
+        """The list that was given is not changed."""
+        given = talk(3)
+        validation.batch(given, ProviderConfig(max_messages=1), NO_CHAIN)
+        assert given == talk(3)
+
+    def test_processed_before_it_is_measured(self):
+        """Limits hold for what is stored, not for what was given."""
+
+        class Doubling(Processor):
+            def outgoing(self, message):
+                return Message(**{**message.dict(), "content": message.content * 2})
+
+        with pytest.raises(MemoryInvalidInputError, match="bytes"):
+            validation.batch([said("x" * 80)], ProviderConfig(max_message_bytes=200), Chain([Doubling()]))
+
+
+class TestLabels:
+    """Metadata, and the owner in it."""
+
+    def test_owner_is_taken_out(self):
+        """The owner is no part of what is stored as metadata."""
+        assert validation.labels({"a": 1, "user_id": "u"}, None, ProviderConfig(), NO_CHAIN) == ({"a": 1}, "u")
+        assert validation.labels(None, "u", ProviderConfig(), NO_CHAIN) == ({}, "u")
+        assert validation.labels({}, None, ProviderConfig(), NO_CHAIN) == ({}, None)
+
+    def test_nobody(self):
+        """`None` as owner in metadata names nobody."""
+        assert validation.labels({"user_id": None}, None, ProviderConfig(), NO_CHAIN).user_id is None
+        assert validation.labels({"user_id": None}, "u", ProviderConfig(), NO_CHAIN).user_id == "u"
+
+    def test_scope_is_the_owner(self):
+        """Through a view, its user is the owner, and no other can be named."""
+        assert validation.labels(None, None, ProviderConfig(), NO_CHAIN, scope="u").user_id == "u"
+        for metadata, owner in (({"user_id": "v"}, None), (None, "v")):
+            with pytest.raises(MemoryInvalidInputError, match="two different owners"):
+                validation.labels(metadata, owner, ProviderConfig(), NO_CHAIN, scope="u")
+
+    def test_limits_count_the_containers(self):
+        """Nesting counts containers within a value, whether the last is empty or not."""
+        config = ProviderConfig(max_nesting=2)
+        for value in ([], {}, [[]], [{}], {"a": [1]}, [[1]]):
+            validation.check_shape([value], "x", config)
+        for value in ([[[]]], [{"a": []}], {"a": [[1]]}):
+            with pytest.raises(MemoryInvalidInputError, match="more than 2 deep"):
+                validation.check_shape([value], "x", config)
+
+
+def test_errors_quote_nothing():
+    """No refusal quotes what was given."""
+    config = ProviderConfig(max_message_bytes=200, max_metadata_bytes=20)
+    for call in (
+        lambda: validation.batch([said("SENTINEL" * 50)], config, NO_CHAIN),
+        lambda: validation.batch(["SENTINEL"], config, NO_CHAIN),
+        lambda: validation.batch([said("SENTINEL", message_id="m"), said("x", message_id="m")], config, NO_CHAIN),
+        lambda: validation.labels({"SENTINEL": "SENTINEL" * 5}, None, config, NO_CHAIN),
+        lambda: validation.labels({"SENTINEL": object()}, None, config, NO_CHAIN),
+        lambda: validation.checked_id("SENTINEL\0", "conversation_id"),
+        lambda: validation.checked_count("SENTINEL", "limit"),
+        lambda: ConversationMemory("c", metadata={"a": {"SENTINEL"}}),
+        lambda: Message(role="user", content="SENTINEL", name=5),
+    ):
+        with pytest.raises((MemoryInvalidInputError, MemoryConflictError)) as caught:
+            call()
+        assert "SENTINEL" not in str(caught.value)
