@@ -45,7 +45,8 @@ def wheels(session: nox.Session) -> None:
     """Run what needs no server on built wheels, as a user installs them; paths after -- run others."""
     session.install(*group("test"))
     install_wheels(session)
-    run_tests(session, "wheels", *() if session.posargs else ("tests", "plugins/jaf-memory-sqlite"))
+    ours = ("tests", "plugins/jaf-memory-cli", "plugins/jaf-memory-sqlite")
+    run_tests(session, "wheels", *() if session.posargs else ours)
 
 
 @nox.session

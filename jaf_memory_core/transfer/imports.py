@@ -1,8 +1,12 @@
-"""Putting conversations into a provider, many at once where it offers that."""
+"""Conversations into a provider, in batches that travel together where it takes many at once.
+
+A batch is large enough to be quick, and small enough for bounded memory.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -13,13 +17,117 @@ from jaf_memory_core.messages import Message
 from jaf_memory_core.protocol import MemoryProvider
 from jaf_memory_core.results import Failure, Result, Success, WriteResult
 from jaf_memory_core.rules import other_content
-from jaf_memory_core.transfer.batches import MOST
 from jaf_memory_core.transfer.reports import Imported
+
+Step = Callable[[ConversationMemory], None]
+"""Called with each conversation, to show progress."""
+
+MOST = 1_024
+"""Conversations in one batch."""
+
+BYTES = 8 << 20
+"""Bytes of messages, about, in one batch, unless one conversation has more."""
+
+FRAME = 100
+"""Bytes that a message is larger than its text, about."""
+
+
+async def import_conversations(
+    provider: MemoryProvider,
+    conversations: Iterable[ConversationMemory],
+    *,
+    report: Imported | None = None,
+    on_step: Step | None = None,
+) -> Imported:
+    """Put conversations into a provider. Messages that it holds are not added again.
+
+    Args:
+        provider: any provider. Without `import_conversation` its six documented methods have to do, and times and
+            expiry are not kept. With `import_conversations`, up to 1,024 conversations or 8 MB of messages
+            travel together.
+        conversations: from `read_lines`, for one.
+        report: filled as the work goes on, batch by batch, so that it tells how far it came even if an error ends it.
+        on_step: called with each conversation, once its batch is done.
+
+    Returns:
+        the report; what the provider refused stands in it, and is not raised.
+
+    Raises:
+        LineError: from `read_lines`; run the import again once the line is mended.
+        MemoryConnectionError: the store could not be reached; run the import again later.
+    """
+    report = report if report is not None else Imported()
+    async with (
+        aclosing(one_by_one(conversations)) as source,
+        aclosing(in_batches(source, at_once(provider))) as batches,
+    ):
+        async for batch in batches:
+            await import_batch(provider, batch, report)
+            tell(on_step, batch)
+    return report
 
 
 def at_once(provider: MemoryProvider) -> int:
     """How many conversations it takes together."""
     return MOST if callable(getattr(provider, "import_conversations", None)) else 1
+
+
+class Batch:
+    """Conversations that are collected."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.conversations: list[ConversationMemory] = []
+        self._room = BYTES
+
+    def add(self, conversation: ConversationMemory) -> bool:
+        """Take one more; whether that is enough."""
+        self.conversations.append(conversation)
+        self._room -= _weight(conversation)
+        return self._room <= 0 or len(self.conversations) >= self._most
+
+
+def _weight(conversation: ConversationMemory) -> int:
+    weight = 0
+    for message in conversation.messages:
+        text = message.content
+        if type(text) is str and not (message.further or message.tool_calls or message.attachments):
+            weight += FRAME + len(text)
+        else:
+            weight += len(codec.encode(message))
+    return weight
+
+
+async def in_batches(
+    conversations: AsyncIterator[ConversationMemory], most: int
+) -> AsyncGenerator[list[ConversationMemory], None]:
+    """Collect conversations; an error of their source is raised once those before it were passed on."""
+    batch = Batch(most)
+    problem: Exception | None = None
+    try:
+        async for conversation in conversations:
+            if batch.add(conversation):
+                yield batch.conversations
+                batch = Batch(most)
+    except Exception as error:  # noqa: BLE001  (it is raised as it is, a little later)
+        problem = error
+    if batch.conversations:
+        yield batch.conversations
+    if problem is not None:
+        raise problem
+
+
+async def one_by_one(conversations: Iterable[ConversationMemory]) -> AsyncGenerator[ConversationMemory, None]:
+    """A source that never waits, as one that may."""
+    for conversation in conversations:
+        yield conversation
+
+
+def tell(on_step: Step | None, batch: Sequence[ConversationMemory]) -> None:
+    """Call with each conversation of a batch that is done."""
+    if on_step:
+        for conversation in batch:
+            on_step(conversation)
 
 
 async def import_batch(provider: MemoryProvider, batch: Sequence[ConversationMemory], report: Imported) -> None:

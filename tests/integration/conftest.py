@@ -1,124 +1,17 @@
-"""`jaf-memory` as a user runs it: a process of its own, variables, files."""
+"""A provider with the six documented methods and nothing else, for who has to do with it."""
 
 import importlib.util
-import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
-DATA = HERE.parents[2] / "shared" / "data" / "airline-conversations.jsonl"
-SAMPLES = ("six", "unreachable", "sleepy", "torn", "tidy")
-
-LOOKS = ("COLUMNS", "FORCE_COLOR", "GITHUB_ACTIONS", "NO_COLOR", "PY_COLORS", "TTY_")
-"""Beginnings of variables that change how output looks."""
-
-
-class Program:
-    """Runs `jaf-memory` in a folder, with no variable of this package's but those that are given."""
-
-    def __init__(self, folder, **variables):
-        self.folder = folder
-        self.command = [
-            self.installed() or sys.executable,
-            *([] if self.installed() else ["-m", "jaf_memory_cli"]),
-        ]
-        kept = {name: text for name, text in os.environ.items() if not name.startswith(("JAF_", *LOOKS))}
-        self.environ = {**kept, **variables}
-
-    @staticmethod
-    def installed():
-        """Return the script that pip made, if it did."""
-        return shutil.which("jaf-memory", path=str(Path(sys.executable).parent))
-
-    def given(self, **variables):
-        """Return the same program with more variables."""
-        again = Program(self.folder)
-        again.environ = {**self.environ, **{name: str(text) for name, text in variables.items()}}
-        return again
-
-    def start(self, *arguments, **options):
-        """Start it, and leave it running."""
-        command = [*self.command, *map(str, arguments)]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "encoding": "utf-8"}
-        return subprocess.Popen(command, cwd=self.folder, env=self.environ, **{**pipes, **options})
-
-    def run(self, *arguments, status=0, text=""):
-        """Run it to its end, which must have that status, and return what it wrote."""
-        with self.start(*arguments, stdin=subprocess.PIPE) as process:
-            out, err = process.communicate(text, timeout=300)
-        assert process.returncode == status, f"ended with {process.returncode}\n{out}\n{err}"
-        assert "Traceback" not in err, err
-        return Ran(out, err)
-
-
-class Ran:
-    """What a run wrote."""
-
-    def __init__(self, out, err):
-        self.out = out
-        self.err = err
-
-    @property
-    def document(self):
-        """The one JSON document of the output."""
-        return json.loads(self.out)
-
-    @property
-    def lines(self):
-        """The JSON documents of the output, one a line."""
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-@pytest.fixture(scope="session")
-def airline():
-    """The file of 100 conversations with 2,658 messages."""
-    assert DATA.is_file(), f"the test needs the conversations in {DATA}; shared/ belongs beside the repository"
-    return DATA
-
-
-@pytest.fixture(scope="session")
-def samples(tmp_path_factory):
-    """A folder with the distribution of the providers in sample_providers.py, as pip would install it."""
-    folder = tmp_path_factory.mktemp("samples")
-    shutil.copy(HERE / "sample_providers.py", folder)
-    info = folder / "sample_providers-1.5.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sample-providers\nVersion: 1.5\n")
-    entries = [f"{name} = sample_providers:{name}" for name in SAMPLES]
-    (info / "entry_points.txt").write_text("\n".join(["[jaf.memory.providers]", *entries, "broken = sample_missing"]))
-    return folder
+SAMPLES = Path(__file__).parents[2] / "plugins" / "jaf-memory-cli" / "tests" / "sample_providers.py"
 
 
 @pytest.fixture
 def six(tmp_path):
     """A provider with the six documented methods, over a file."""
-    spec = importlib.util.spec_from_file_location("sample_providers", HERE / "sample_providers.py")
+    spec = importlib.util.spec_from_file_location("sample_providers", SAMPLES)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.SixProvider(module.SixConfig(path=tmp_path / "six.json"))
-
-
-@pytest.fixture
-def program(tmp_path):
-    """`jaf-memory` on an empty SQLite file."""
-    return Program(tmp_path, JAF_MEMORY_TYPE="sqlite", JAF_SQLITE_PATH=str(tmp_path / "store.db"))
-
-
-@pytest.fixture
-def sampled(program, samples):
-    """`jaf-memory` with the sample providers installed."""
-    return program.given(PYTHONPATH=samples)
-
-
-@pytest.fixture(scope="session")
-def filled(tmp_path_factory, airline):
-    """`jaf-memory` on a SQLite file with the 100 conversations; nobody may write to it."""
-    folder = tmp_path_factory.mktemp("filled")
-    program = Program(folder, JAF_MEMORY_TYPE="sqlite", JAF_SQLITE_PATH=str(folder / "store.db"))
-    program.run("import", airline)
-    return program

@@ -1,4 +1,4 @@
-"""A fresh environment with the core's wheel and the distributions of distributions/, built and installed for real.
+"""A fresh environment with core, command line and the distributions of distributions/, built and installed for real.
 
 Nothing is downloaded: what the core depends on is linked from the environment that runs the tests, one by one, so
 that whatever else is installed there stays out.
@@ -44,7 +44,7 @@ include = ["{module}.py"]
 
 
 class House:
-    """An environment of its own, with nothing in it but the core and the distributions."""
+    """An environment of its own, with nothing in it but the core, the command line and the distributions."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -121,12 +121,12 @@ def project(folder, name, *, module=None, version="1.0", providers=None, plugins
 
 @pytest.fixture(scope="session")
 def house(tmp_path_factory):
-    """The environment with the core and all the distributions of distributions.toml."""
+    """The environment with the core, the command line without its libraries, and all of distributions.toml."""
     folder = tmp_path_factory.mktemp("house")
     table = tomllib.loads((SOURCES / "distributions.toml").read_text(encoding="utf-8"))
     projects = [project(folder / "projects", name, **entry) for name, entry in table.items()]
     made = House(folder)
-    made.install(*build(folder / "wheels", ROOT, *projects))
+    made.install(*build(folder / "wheels", ROOT, ROOT / "plugins" / "jaf-memory-cli", *projects))
     made.link_dependencies("jaf-memory-core")
     return made
 

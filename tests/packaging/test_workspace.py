@@ -45,8 +45,17 @@ def top_folders(names, depth=0):
 
 
 def test_there_are_distributions():
-    """The core, the SQLite plugin and the example are found, so that the tests below test something."""
-    assert {"jaf-memory-core", "jaf-memory-sqlite", "jaf-memory-files"} <= set(PROJECTS)
+    """The core, plugins of each kind and the example are found, so that the tests below test something."""
+    kinds = {"jaf-memory-sqlite", "jaf-memory-cli", "jaf-memory-testing"}
+    assert {"jaf-memory-core", "jaf-memory-files", *kinds} <= set(PROJECTS)
+
+
+def test_an_extra_brings_the_distribution_of_its_name():
+    """Each extra of the core is a distribution of this repository: `cli` is jaf-memory-cli, in this very version."""
+    extras = PROJECTS["jaf-memory-core"][1]["optional-dependencies"]
+    assert extras == {name: [f"jaf-memory-{name}=={VERSION}"] for name in extras}
+    assert {f"jaf-memory-{name}" for name in extras} <= set(PROJECTS)
+    assert {"cli", "testing"} <= set(extras)
 
 
 @each_distribution

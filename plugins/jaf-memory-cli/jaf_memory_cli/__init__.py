@@ -1,11 +1,11 @@
-"""The command line, `jaf-memory`. It needs the extra `cli`, typer and rich; importing this module does not."""
+"""The command line, `jaf-memory`. It needs typer and rich; importing this module does not."""
 
 from __future__ import annotations
 
 import sys
 from importlib.util import find_spec
 
-INSTALL = 'pip install "jaf-memory-core[cli]"'
+INSTALL = "pip install typer rich"
 
 
 def main() -> int:

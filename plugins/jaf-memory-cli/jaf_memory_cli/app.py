@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from jaf_memory_cli import checking, erasing, looking, moving, upkeeping
-from jaf_memory_cli.exits import command
+from jaf_memory_cli import conversations, diagnosis, erasure, migration, transfer
+from jaf_memory_cli.errors import command
 from jaf_memory_cli.stores import Choice
 
 app = typer.Typer(
@@ -26,28 +26,28 @@ Work = Callable[..., Coroutine[Any, Any, "int | None"]]
 
 PANELS: dict[str, dict[str, Work]] = {
     "Look": {
-        "list": looking.list_conversations,
-        "show": looking.show,
-        "stats": looking.stats,
+        "list": conversations.list_conversations,
+        "show": conversations.show,
+        "stats": conversations.stats,
     },
     "Check": {
-        "doctor": checking.doctor,
-        "info": checking.info,
-        "providers": checking.providers,
+        "doctor": diagnosis.doctor,
+        "info": diagnosis.info,
+        "providers": diagnosis.providers,
     },
     "Move": {
-        "import": moving.import_file,
-        "export": moving.export_file,
-        "copy": moving.copy_store,
+        "import": transfer.import_file,
+        "export": transfer.export_file,
+        "copy": transfer.copy_store,
     },
     "Erase": {
-        "delete": erasing.delete,
-        "forget-user": erasing.forget_user,
-        "purge": erasing.purge,
+        "delete": erasure.delete,
+        "forget-user": erasure.forget_user,
+        "purge": erasure.purge,
     },
     "Set up": {
-        "schema": upkeeping.schema,
-        "adopt": upkeeping.adopt,
+        "schema": migration.schema,
+        "adopt": migration.adopt,
     },
 }
 

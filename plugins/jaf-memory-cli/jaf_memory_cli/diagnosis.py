@@ -1,18 +1,167 @@
-"""What `doctor` finds out: settings, plugins, connection; what is wrong, and what to do about it."""
+"""`providers`, `info`, `doctor`: what is installed, what is set, and whether it works."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from jaf_memory_cli.stores import Store
+import typer
+from rich.text import Text
+
+from jaf_memory_cli.errors import FAILED, OK
+from jaf_memory_cli.options import Json
+from jaf_memory_cli.output import BAD, GOOD, WARN, Output, count, heading, marked, pairs, safe, table, text_or_dash
+from jaf_memory_cli.probe import Probe, probe
+from jaf_memory_cli.stores import Store, chosen
 from jaf_memory_core.errors import MemoryConfigurationError
-from jaf_memory_core.factory import test_memory_provider_connection
+from jaf_memory_core.factory import get_memory_provider_info, test_memory_provider_connection
 from jaf_memory_core.hooks import ProviderSpec
-from jaf_memory_core.registry import KINDS, find, installed
+from jaf_memory_core.registry import KINDS, OURS, Installed, find, installed
 from jaf_memory_core.settings import CoreSettings
 from jaf_memory_core.settings.environment import Setting, UnknownVariable, describe, doctor_notes, unknown_variables
+
+
+async def providers(context: typer.Context, *, as_json: Json = False) -> None:
+    """List the installed providers, each tried.
+
+    Each is loaded in a process of its own: a broken one breaks nothing.
+    """
+    output, store = Output(as_json=as_json), chosen(context)
+    found = installed()
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        probes = list(pool.map(probe, [one.name for one in found]))
+    selected = _selected(store)
+    missing = {
+        name: f'pip install "jaf-memory-core[{name}]"' for name in OURS if name not in {one.name for one in found}
+    }
+    if as_json:
+        output.document(
+            {
+                "providers": [_described(one, tried, selected) for one, tried in zip(found, probes, strict=True)],
+                "not_installed": [{"name": name, "install": command} for name, command in missing.items()],
+            }
+        )
+        return
+    rows = [_row(one, tried, selected) for one, tried in zip(found, probes, strict=True)]
+    output.show(table(("", {}), ("Provider", {}), ("Distribution", {}), ("", {"overflow": "fold"}), rows=rows))
+    if missing:
+        output.show(Text(""))
+    for name, command in missing.items():
+        output.console.print(
+            Text.assemble(f"{name} is not installed: ", (command, "cyan"), style="dim"), soft_wrap=True
+        )
+
+
+def _selected(store: Store) -> str:
+    try:
+        return store.name
+    except MemoryConfigurationError:
+        return ""
+
+
+def _described(one: Installed, tried: Probe, selected: str) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "distribution": one.distribution,
+        "version": one.version,
+        "ok": tried.ok,
+        "summary": tried.summary or None,
+        "error": tried.error,
+        "selected": one.name == selected,
+    }
+
+
+def _row(one: Installed, tried: Probe, selected: str) -> Sequence[Text]:
+    chosen_one = one.name == selected
+    told = Text(safe(tried.summary if tried.ok else _reason(tried)), style="" if tried.ok else "red")
+    if chosen_one:
+        told.append("  ← selected", style="cyan")
+    return (
+        GOOD if tried.ok else BAD,
+        Text(safe(one.name), style="bold" if chosen_one else ""),
+        Text(f"{one.distribution} {one.version}", style="dim"),
+        told,
+    )
+
+
+def _reason(tried: Probe) -> str:
+    """Why a plugin does not load; who it is stands in the row already."""
+    error = tried.error or "nobody knows why"
+    return error.partition(" does not load: ")[2] or error
+
+
+async def info(context: typer.Context, *, as_json: Json = False) -> None:
+    """Tell which store is set, without connecting."""
+    output, store = Output(as_json=as_json), chosen(context)
+    found = get_memory_provider_info(store.environ)
+    if as_json:
+        output.document(found)
+        return
+    rows = [("persistence", text_or_dash(found["persistence"]))]
+    rows += [("plugin", Text(f"{one['name']}  {one['distribution']} {one['version']}")) for one in found["plugins"]]
+    output.show(heading(found["type"], found["summary"], f"{found['distribution']} {found['version']}"), Text(""))
+    output.show(pairs(*rows), Text(""))
+    output.show(pairs(*[(name, text_or_dash(value)) for name, value in found["settings"].items()]))
+
+
+async def doctor(context: typer.Context, *, as_json: Json = False) -> int:
+    """Check settings, plugin and connection.
+
+    Says what is wrong, and what to do; the exit status is 1 then.
+    """
+    output, store = Output(as_json=as_json, warnings=False), chosen(context)  # its own words are better
+    found = await diagnose(store)
+    if as_json:
+        output.document(found.document())
+    else:
+        _show_diagnosis(output, found, store)
+    return OK if found.healthy else FAILED
+
+
+def _show_diagnosis(output: Output, found: Diagnosis, store: Store) -> None:
+    output.show(heading(found.provider or "jaf-memory", *filter(None, (found.distribution,))))
+    if found.persistence:
+        output.show(Text(safe(found.persistence), style="dim"))
+    if found.settings:
+        columns = (
+            ("Setting", {"overflow": "fold"}),
+            ("Value", {"overflow": "fold"}),
+            ("From", {"overflow": "fold", "style": "dim"}),
+        )
+        output.show(Text(""), table(*columns, rows=[_setting(row, store.origins) for row in found.settings]))
+    lines = [(BAD, _told(what, advice)) for what, advice in found.problems]
+    lines += [(WARN, _told(text)) for text in found.warnings]
+    if found.health.get("healthy"):
+        latency = f"  {float(found.health.get('latency_ms') or 0):.1f} ms"
+        lines.insert(0, (GOOD, Text.assemble(safe(found.health["message"]), (latency, "dim"))))
+    output.show(Text(""), marked(lines), Text(""), _verdict(found))
+
+
+def _setting(row: Setting, origins: Mapping[str, str]) -> Sequence[Text]:
+    default = row.source == "default"
+    style = "dim" if default else ""
+    origin = "default" if default else origins.get(row.source, "environment")
+    if not default and row.source != row.variable:
+        origin += f" ({row.source})"
+    value = text_or_dash(row.value_shown)
+    return Text(row.variable, style=style), value if not default else Text(value.plain, style="dim"), Text(safe(origin))
+
+
+def _told(text: str, advice: str = "") -> Text:
+    told = Text(safe(text))
+    if advice:
+        told.append(f"\n{safe(advice)}", style="dim")
+    return told
+
+
+def _verdict(found: Diagnosis) -> Text:
+    if not found.healthy:
+        return Text("not healthy", style="bold red")
+    if found.warnings:
+        return Text(f"healthy, with {count(len(found.warnings), 'warning')}", style="bold yellow")
+    return Text("healthy", style="bold green")
 
 
 @dataclass

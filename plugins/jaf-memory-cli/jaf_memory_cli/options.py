@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from jaf_memory_cli.exits import USAGE, Stop
+from jaf_memory_cli.errors import USAGE, Stop
 
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Write JSON, for programs.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", metavar="", help="Do not ask.")]

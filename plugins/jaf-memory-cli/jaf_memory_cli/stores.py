@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import typer
 
-from jaf_memory_cli.exits import USAGE, Stop
+from jaf_memory_cli.errors import USAGE, Stop
 from jaf_memory_cli.output import Output
 from jaf_memory_core.factory import create_memory_provider_from_env
 from jaf_memory_core.hooks import ProviderSpec

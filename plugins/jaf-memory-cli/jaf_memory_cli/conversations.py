@@ -12,9 +12,8 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from jaf_memory_cli.options import Id, Json, User, moment
-from jaf_memory_cli.output import Output, safe
-from jaf_memory_cli.rendering import count, heading, number, pairs, size, table, text_or_dash
-from jaf_memory_cli.rendering import moment as shown_moment
+from jaf_memory_cli.output import Output, count, heading, number, pairs, safe, size, table, text_or_dash
+from jaf_memory_cli.output import moment as shown_moment
 from jaf_memory_cli.stores import chosen, warn_if_empty_at_start
 from jaf_memory_cli.transcript import header, transcript
 from jaf_memory_core.codec import digest

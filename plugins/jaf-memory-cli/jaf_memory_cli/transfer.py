@@ -7,17 +7,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
-from jaf_memory_cli import summary
-from jaf_memory_cli.exits import FAILED, OK, USAGE, Stop
+from jaf_memory_cli.errors import FAILED, OK, USAGE, Stop
 from jaf_memory_cli.files import STANDARD, Counted, reading, writing
 from jaf_memory_cli.options import Json, User
-from jaf_memory_cli.output import Output
+from jaf_memory_cli.output import Output, count
 from jaf_memory_cli.progress import progress, wanted
-from jaf_memory_cli.rendering import count
 from jaf_memory_cli.stores import choose, chosen, warn_if_empty_at_start
 from jaf_memory_core.conversations import ConversationMemory, MemoryQuery
 from jaf_memory_core.errors import MemoryError
@@ -51,7 +50,7 @@ async def import_file(
                     on_error=(lambda error: bad.add(str(error.line), _reason(error))) if keep_going else None,
                 )
                 await import_conversations(provider, lines, report=report)
-    summary.imported(output, report, bad, store.name)
+    _tell_of_import(output, report, bad, store.name)
     warn_if_empty_at_start(output, store)
     return FAILED if report.refused or bad else OK
 
@@ -136,7 +135,7 @@ async def copy_store(
             with progress(output, "verifying", total) as advance:
                 await compare(old, new, query=query, report=report, on_step=lambda _one: advance(1))
     way = f"{source.name} to {target.name}, in {time.monotonic() - started:.1f} s"
-    summary.copied(output, report, way, target.name, verified=verify)
+    _tell_of_copy(output, report, way, target.name, verified=verify)
     return FAILED if report.refused or report.differing else OK
 
 
@@ -152,5 +151,90 @@ def _telling(output: Output, done: str, report: Imported) -> Iterator[None]:
     try:
         yield
     except (MemoryError, asyncio.CancelledError):
-        output.note(f"{summary.counted(report)} {done} before that; run the same command again to go on")
+        output.note(f"{_counted(report)} {done} before that; run the same command again to go on")
         raise
+
+
+def _tell_of_import(output: Output, report: Imported, bad: Problems, store: str) -> None:
+    """Tell of an import.
+
+    Args:
+        output: the command's.
+        report: what was done.
+        bad: lines that were passed over, by number.
+        store: the provider's name.
+    """
+    lines = [{"line": int(number), "reason": reason} for number, reason in bad]
+    document = {**_described(report), "bad_lines": bad.count, "bad_lines_first": lines}
+    output.done(document, f"imported {_counted(report)}")
+    _remark(output, report, store)
+    output.problems(bad, "bad lines, passed over")
+    output.problems(report.refused, "refused")
+
+
+def _tell_of_copy(output: Output, report: Copied, way: str, store: str, *, verified: bool) -> None:
+    """Tell of a copy.
+
+    Args:
+        output: the command's.
+        report: what was done.
+        way: from where to where, and how long it took.
+        store: the name of the provider that it went to.
+        verified: whether the digests were compared.
+    """
+    document = {
+        **_described(report),
+        "already_copied": report.unchanged,
+        "verified": report.verified if verified else None,
+        "differing": report.differing.count,
+        "differing_first": _pairs(report.differing),
+    }
+    output.done(document, f"copied {_counted(report)}, {way}")
+    if output.as_json:
+        return
+    if report.unchanged:
+        output.show(Text(f"  {count(report.unchanged, 'conversation')} had been copied before", style="dim"))
+    if verified:
+        output.show(Text.assemble(("✓ ", "green"), f"verified: {count(report.verified, 'digest')} equal"))
+    _remark(output, report, store)
+    output.problems(report.refused, "conflicts, left as they are")
+    differing = Problems()
+    for key, reason in report.differing:
+        if key not in report.refused:
+            differing.add(key, reason)
+    output.problems(differing, "different in the destination")
+
+
+def _counted(report: Imported) -> str:
+    """`100 conversations (2,658 messages added, 12 there already)`."""
+    there = f", {report.messages_held:,} there already" if report.messages_held else ""
+    return f"{count(report.conversations, 'conversation')} ({count(report.messages_added, 'message')} added{there})"
+
+
+def _remark(output: Output, report: Imported, store: str) -> None:
+    if report.expired:
+        output.note(f"{count(report.expired, 'conversation')} had expired, and stayed behind")
+    if report.messages_trimmed:
+        output.note(
+            f"{count(report.messages_trimmed, 'message')} left out: the store {store!r} is set to keep fewer of each "
+            "conversation (max_messages)"
+        )
+    if not report.times_kept:
+        output.note(f"the provider {store!r} cannot keep when conversations were made, nor when they expire")
+
+
+def _described(report: Imported) -> dict[str, Any]:
+    return {
+        "conversations": report.conversations,
+        "messages_added": report.messages_added,
+        "messages_already_there": report.messages_held,
+        "messages_left_out": report.messages_trimmed,
+        "expired": report.expired,
+        "times_kept": report.times_kept,
+        "refused": report.refused.count,
+        "refused_first": _pairs(report.refused),
+    }
+
+
+def _pairs(problems: Problems) -> list[dict[str, str]]:
+    return [{"conversation_id": key, "reason": reason} for key, reason in problems]

@@ -8,10 +8,9 @@ from typing import Annotated
 
 import typer
 
-from jaf_memory_cli.exits import FAILED, USAGE, Stop
+from jaf_memory_cli.errors import FAILED, USAGE, Stop
 from jaf_memory_cli.options import Id, Json, Yes
-from jaf_memory_cli.output import Output, safe
-from jaf_memory_cli.rendering import count
+from jaf_memory_cli.output import Output, count, safe
 from jaf_memory_cli.stores import chosen
 from jaf_memory_core.errors import MemoryNotFoundError
 from jaf_memory_core.transfer import require

@@ -18,7 +18,7 @@ from jaf_memory_core import (
 from jaf_memory_core.backends.in_memory import InMemoryBackend
 from jaf_memory_core.records import Write
 from jaf_memory_core.transfer import copy, import_conversations
-from jaf_memory_core.transfer.batches import in_batches, one_by_one
+from jaf_memory_core.transfer.imports import in_batches, one_by_one
 
 
 def writes(count):

@@ -9,12 +9,11 @@ from typing import Annotated, Any, TypeVar, cast
 
 import typer
 
-from jaf_memory_cli.erasing import confirm
-from jaf_memory_cli.exits import FAILED, OK
+from jaf_memory_cli.erasure import confirm
+from jaf_memory_cli.errors import FAILED, OK
 from jaf_memory_cli.options import Json, Yes
-from jaf_memory_cli.output import Output
+from jaf_memory_cli.output import Output, count
 from jaf_memory_cli.progress import progress
-from jaf_memory_cli.rendering import count
 from jaf_memory_cli.stores import Store, chosen
 from jaf_memory_core import registry
 from jaf_memory_core.errors import MemoryConfigurationError
