@@ -186,11 +186,11 @@ class TestProvider:
                 waits = True
 
                 async def append(self, write):
-                    await asyncio.sleep(0.01)
+                    await asyncio.sleep(0.04)
                     return await super().append(write)
 
             backend = Slow(None, times=0)
-            results = await BackendProvider(backend, ProviderConfig(operation_timeout=0.5)).import_conversations(
+            results = await BackendProvider(backend, ProviderConfig(operation_timeout=2)).import_conversations(
                 talks(60)
             )
             assert all(isinstance(result, Success) for result in results)
