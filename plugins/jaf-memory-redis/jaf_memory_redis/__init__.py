@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaf_memory_core.hooks import ProviderSpec, hookimpl
 from jaf_memory_core.provider import BackendProvider, opened
 from jaf_memory_redis.backend import RedisBackend
-from jaf_memory_redis.handing import wire_of, wire_of_client
+from jaf_memory_redis.clients import topology_of, topology_of_client
 from jaf_memory_redis.settings import RedisConfig
 
 __all__ = ["RedisBackend", "RedisConfig", "create_redis_provider", "jaf_memory_provider"]
@@ -17,8 +17,8 @@ def create_backend(config: RedisConfig, client: object | None = None) -> RedisBa
     Raises:
         MemoryConfigurationError: the client is none of `redis.asyncio`.
     """
-    wire, arguments = wire_of(config) if client is None else wire_of_client(client, config)
-    return RedisBackend(config, wire, arguments)
+    topology, arguments = topology_of(config) if client is None else topology_of_client(client, config)
+    return RedisBackend(config, topology, arguments)
 
 
 async def create_redis_provider(config: RedisConfig, client: object | None = None) -> BackendProvider:

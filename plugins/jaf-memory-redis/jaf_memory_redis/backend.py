@@ -19,17 +19,19 @@ from jaf_memory_core.errors import (
 from jaf_memory_core.maintenance import Adopted
 from jaf_memory_core.records import Amend, Fork, Page, Ping, Record, Revise, Stamp, Stats, Tail, Truncate, Write
 from jaf_memory_core.results import WriteResult
-from jaf_memory_redis import deciding, headers, health, scripts
-from jaf_memory_redis.adoption import Adoption
-from jaf_memory_redis.bulk import Bulk
-from jaf_memory_redis.finding import Finder
-from jaf_memory_redis.indexes import STEP, ClusterIndexes, Indexes
-from jaf_memory_redis.keys import Keys, Owners
-from jaf_memory_redis.performing import TRIES, Performer
-from jaf_memory_redis.reading import Reader
-from jaf_memory_redis.refusals import DRIVER_ERRORS, translate
+from jaf_memory_redis import health, layout, scripts
+from jaf_memory_redis.errors import DRIVER_ERRORS, translate
+from jaf_memory_redis.indexes import ClusterIndexes, Indexes
+from jaf_memory_redis.layout import Keys, Owners
+from jaf_memory_redis.operations import writes
+from jaf_memory_redis.operations.adoption import Adoption
+from jaf_memory_redis.operations.bulk import Bulk
+from jaf_memory_redis.operations.erasure import Eraser
+from jaf_memory_redis.operations.queries import Finder
+from jaf_memory_redis.operations.reads import Reader
+from jaf_memory_redis.operations.writes import TRIES, Writer
+from jaf_memory_redis.pool import Topology
 from jaf_memory_redis.settings import RedisConfig
-from jaf_memory_redis.wires import Wire
 
 
 class RedisBackend(Backend):
@@ -37,7 +39,7 @@ class RedisBackend(Backend):
 
     Args:
         config: names, policies and time limits.
-        wire: the way to the server or servers.
+        topology: the way to the server or servers.
         arguments: what the connections are made with; for `health_check` alone.
     """
 
@@ -45,34 +47,35 @@ class RedisBackend(Backend):
     loop_bound: ClassVar[bool] = True
     driver_errors: ClassVar[tuple[type[Exception], ...]] = DRIVER_ERRORS
 
-    def __init__(self, config: RedisConfig, wire: Wire, arguments: Mapping[str, Any]) -> None:
+    def __init__(self, config: RedisConfig, topology: Topology, arguments: Mapping[str, Any]) -> None:
         self.config = config
-        self.wire = wire
+        self.topology = topology
         self.keys = Keys(config.key_prefix)
         self._arguments = arguments
         self._owners = Owners()
-        self._indexes = Indexes(self.keys, wire) if wire.single else ClusterIndexes(self.keys, wire)
-        self._reader = Reader(self.keys, wire, self._owners.learn)
+        self._indexes = Indexes(self.keys, topology) if topology.single else ClusterIndexes(self.keys, topology)
+        self._reader = Reader(self.keys, topology, self._owners.learn)
         self._finder = Finder(self._reader, self._indexes)
-        self._performer = Performer(config, self.keys, wire, self._owners)
-        self._bulk = Bulk(self.keys, wire, self._write, piped=wire.single and not config.min_replicas)
+        self._writer = Writer(config, self.keys, topology, self._owners)
+        self._eraser = Eraser(self._indexes, self._writer)
+        self._bulk = Bulk(self.keys, topology, self._write, piped=topology.single and not config.min_replicas)
 
     # Connections.
 
     async def open(self) -> None:
         """Connect."""
-        await self.wire.open()
+        await self.topology.open()
 
     async def close(self) -> None:
         """Let all connections go."""
-        await self.wire.close()
+        await self.topology.close()
 
     def abandon(self) -> None:
         """Forget the connections of a loop that is gone."""
-        self.wire.abandon()
+        self.topology.abandon()
 
     def translate(self, error: Exception, operation: str) -> MemoryError:
-        """Turn an error of server, line or driver into ours."""
+        """Turn an error of server, connection or driver into ours."""
         return translate(error, operation)
 
     def now(self) -> datetime:
@@ -96,19 +99,19 @@ class RedisBackend(Backend):
         return await self._bulk.append_many(writes)
 
     async def _write(self, write: Write) -> WriteResult:
-        request = deciding.request_of(write)
+        request = writes.request_of(write)
         if self.config.min_replicas:
             request["confirm"] = True
-        if write.create and not self.wire.single:
+        if write.create and not self.topology.single:
             request["probe"] = True
-        messages = headers.messages_of(write.messages, write.bodies)
+        messages = layout.messages_of(write.messages, write.bodies)
         for _ in range(TRIES):
-            reply = await self._performer.perform(scripts.WRITE, request, messages, owner=write.user_id)
+            reply = await self._writer.perform(scripts.WRITE, request, messages, owner=write.user_id)
             status = reply[0]
             if status == b"expired":
-                await self._bury(write.conversation_id)
+                await self._eraser.bury(write.conversation_id)
             elif status == b"differs":
-                deciding.compare(write, reply[2])
+                writes.compare(write, reply[2])
                 request["alike"] = reply[1].decode()
             elif status == b"absent":
                 request.pop("probe")
@@ -117,9 +120,9 @@ class RedisBackend(Backend):
                 await self._indexes.refuse_older(write.conversation_id)
                 await self._indexes.announce(write.conversation_id, write.user_id, created)
             elif status == b"version":
-                raise deciding.version_conflict(write, reply[1])
+                raise writes.version_conflict(write, reply[1])
             else:
-                if not self.wire.single:
+                if not self.topology.single:
                     await self._indexes.settle(write.conversation_id, reply)
                 version, count, added = reply[5:]
                 return WriteResult(version, count, added)
@@ -128,19 +131,19 @@ class RedisBackend(Backend):
     async def write(self, record: Record, *, expected: Stamp | None) -> bool:
         """Put a whole record in the place of the one at `expected`, by one script."""
         key, new = record.conversation_id, record.user_id
-        request = headers.request_of(record) | {"expected": deciding.stamp_text(expected)}
-        messages = headers.messages_of(record.messages, map(codec.encode, record.messages))
+        request = layout.request_of(record) | {"expected": writes.stamp_text(expected)}
+        messages = layout.messages_of(record.messages, map(codec.encode, record.messages))
         await self._indexes.refuse_older(key)
         await self._indexes.announce(key, new, request["created"])
         old = self._owners.guess(key) or new
         for _ in range(TRIES):
             keys: tuple[bytes, ...] = self.keys.conversation(key)
-            if self.wire.single:
+            if self.topology.single:
                 request["guess"] = old
                 keys = self.keys.single(key, old or new)
                 if old is not None and new is not None and old != new:
                     keys += self.keys.owned(new)
-            reply = await self._performer.send(scripts.PUT, keys, request, messages)
+            reply = await self._writer.send(scripts.PUT, keys, request, messages)
             if reply[0] == b"owner":
                 old = reply[1].decode() or None
                 continue
@@ -148,7 +151,7 @@ class RedisBackend(Backend):
                 self._owners.learn(key, new)
                 await self._indexes.settle(key, reply)
                 return True
-            deciding.decided(key, reply)
+            writes.decided(key, reply)
             return False
         raise MemoryStorageError("the conversation never stood still", operation="write", retryable=True)
 
@@ -158,14 +161,14 @@ class RedisBackend(Backend):
             "id": amend.conversation_id,
             "scope": amend.scope,
             "user": amend.user_id,
-            "metadata": headers.pairs(amend.metadata),
-            "expected": deciding.stamp_text(amend.expected),
+            "metadata": layout.pairs(amend.metadata),
+            "expected": writes.stamp_text(amend.expected),
         }
         if amend.ttl is not UNSET:
             request.update(lease=True, ttl=None if amend.ttl is None else repr(float(amend.ttl)))
-        reply = await self._performer.perform(scripts.AMEND, request, owner=amend.user_id)
+        reply = await self._writer.perform(scripts.AMEND, request, owner=amend.user_id)
         if reply[0] == b"stamp":
-            raise deciding.state_conflict(amend, reply[1])
+            raise writes.state_conflict(amend, reply[1])
         await self._indexes.settle(amend.conversation_id, reply)
         version: int = reply[5]
         return version
@@ -173,7 +176,7 @@ class RedisBackend(Backend):
     async def truncate(self, truncate: Truncate) -> int:
         """Drop from the end, by one script."""
         request = {"id": truncate.conversation_id, "scope": truncate.scope, "message": truncate.message_id}
-        reply = await self._performer.perform(scripts.TRUNCATE, request, owner=truncate.scope)
+        reply = await self._writer.perform(scripts.TRUNCATE, request, owner=truncate.scope)
         await self._indexes.settle(truncate.conversation_id, reply)
         removed: int = reply[5]
         return removed
@@ -189,7 +192,7 @@ class RedisBackend(Backend):
             wanted = await self._reader.replacements(record, revise)
             if wanted is None:
                 return int(record.version)
-            reply = await self._performer.perform(scripts.REVISE, *wanted, owner=record.user_id)
+            reply = await self._writer.perform(scripts.REVISE, *wanted, owner=record.user_id)
             if reply[0] == b"ok":
                 await self._indexes.settle(revise.conversation_id, reply)
                 version: int = reply[5]
@@ -198,7 +201,7 @@ class RedisBackend(Backend):
 
     async def fork(self, fork: Fork) -> int:
         """Copy within the server, by one script; on a Cluster the two are in different slots, and the default does."""
-        if not self.wire.single:
+        if not self.topology.single:
             return await super().fork(fork)
         request = {
             "id": fork.new_id,
@@ -210,7 +213,7 @@ class RedisBackend(Backend):
         for _ in range(TRIES):
             owner = fork.scope or self._owners.guess(fork.conversation_id)
             try:
-                reply = await self._performer.perform(scripts.FORK, request, owner=owner, more=parent)
+                reply = await self._writer.perform(scripts.FORK, request, owner=owner, more=parent)
             except MemoryNotFoundError:
                 raise MemoryNotFoundError(fork.conversation_id) from None
             if reply[0] == b"ok":
@@ -220,64 +223,26 @@ class RedisBackend(Backend):
                 raise forks.taken(fork.new_id)
             if reply[0] == b"nowhere":
                 raise forks.no_such_message(fork)
-            await self._bury(fork.new_id)
+            await self._eraser.bury(fork.new_id)
         raise MemoryStorageError("the conversation never stood still", operation="fork", retryable=True)
 
     # Erasing.
 
     async def delete(self, conversation_id: str, *, expected: Stamp) -> bool:
         """Remove the conversation at `expected`."""
-        return await self._removed(conversation_id, expected=deciding.stamp_text(expected)) is not None
+        return await self._eraser.delete(conversation_id, expected)
 
     async def remove(self, conversation_id: str, *, scope: str | None = None) -> bool:
         """Remove the conversation, by one script."""
-        return bool(await self._removed(conversation_id, scope=scope))
-
-    async def _bury(self, conversation_id: str) -> bool:
-        """Remove the conversation if it has expired; whether it was this call that did."""
-        return await self._removed(conversation_id, expired=True) is not None
-
-    async def _removed(
-        self, conversation_id: str, *, scope: str | None = None, expected: str | None = None, expired: bool = False
-    ) -> int | None:
-        """1 if a live conversation was removed, 0 for an expired one, `None` if there was none like that."""
-        request = {"id": conversation_id, "scope": scope, "expected": expected, "expired": expired or None}
-        try:
-            reply = await self._performer.perform(scripts.REMOVE, request, owner=scope)
-        except MemoryNotFoundError:
-            return None
-        await self._indexes.gone(conversation_id, reply)
-        alive: int = reply[5]
-        return alive
+        return await self._eraser.remove(conversation_id, scope)
 
     async def forget_user(self, user_id: str) -> int:
         """Remove all that the user's indexes name, until they name nothing."""
-        removed = 0
-        async for entries in self._indexes.entries_of(user_id):
-            for created, conversation_id in entries:
-                alive = await self._removed(conversation_id, scope=user_id)
-                if alive is None:
-                    await self._indexes.sweep(conversation_id, user_id, created)
-                removed += alive or 0
-        return removed
+        return await self._eraser.forget_user(user_id)
 
     async def purge(self, limit: int, *, scope: str | None = None) -> int:
         """Remove what the index by expiry names."""
-        removed, offset = 0, 0
-        while removed < limit:
-            entries = await self._indexes.due(min(limit - removed, STEP), offset)
-            for conversation_id, owner, created in entries:
-                done = 0
-                if scope in (None, owner):
-                    # Redis itself may have dropped it already; or it was made again, or another process was faster.
-                    done = await self._bury(conversation_id) or await self._indexes.sweep(
-                        conversation_id, owner, created
-                    )
-                removed += done
-                offset += not done
-            if not entries:
-                break
-        return removed
+        return await self._eraser.purge(limit, scope)
 
     # Reading.
 
@@ -303,10 +268,10 @@ class RedisBackend(Backend):
 
     async def adopt(self, *, remove: bool = False) -> AsyncIterator[Adopted]:
         """Move in what jaf-py's own provider stored under the prefix; see `jaf_memory_core.maintenance.Adopts`."""
-        await self.wire.open()
-        async for step in Adoption(self.config, self.wire, self.keys, remove=remove).run():
+        await self.topology.open()
+        async for step in Adoption(self.config, self.topology, self.keys, remove=remove).run():
             yield step
 
     async def ping(self) -> Ping:
         """What the servers tell of themselves."""
-        return await health.ping(self.wire, self.config, self._arguments)
+        return await health.ping(self.topology, self.config, self._arguments)

@@ -7,9 +7,9 @@ from typing import Any
 
 from jaf_memory_core.records import Ping
 from jaf_memory_core.values import FrozenDict, FrozenList
-from jaf_memory_redis.refusals import ServerError
+from jaf_memory_redis.errors import ServerError
+from jaf_memory_redis.pool import Topology
 from jaf_memory_redis.settings import RedisConfig, is_local
-from jaf_memory_redis.wires import Wire
 
 LAG = 10
 """Seconds behind its master from which a replica is worth a warning."""
@@ -17,16 +17,16 @@ LAG = 10
 Info = Mapping[str, str]
 
 
-async def ping(wire: Wire, config: RedisConfig, arguments: Mapping[str, Any]) -> Ping:
+async def ping(topology: Topology, config: RedisConfig, arguments: Mapping[str, Any]) -> Ping:
     """Ask every server that takes writes how it is."""
     try:
-        infos = [_parsed(reply) for reply in await wire.everywhere("INFO")]
+        infos = [_parsed(reply) for reply in await topology.everywhere("INFO")]
     except ServerError as error:
         if error.code != "NOPERM":
             raise
         blind = "this user may not ask INFO: whether data can be lost is not known; grant +info"
-        return Ping("the server answers", (blind,), FrozenDict({"active_connections": wire.connections}))
-    settings = await _settings(wire)
+        return Ping("the server answers", (blind,), FrozenDict({"active_connections": topology.connections}))
+    settings = await _settings(topology)
     memory = sum(int(info.get("used_memory", 0)) for info in infos)
     clients = sum(int(info.get("connected_clients", 0)) for info in infos)
     first = infos[0]
@@ -44,7 +44,7 @@ async def ping(wire: Wire, config: RedisConfig, arguments: Mapping[str, Any]) ->
         "last_save_ok": all(_saves(info) for info in infos),
         "tls": any(name.startswith("ssl_") for name in arguments),
     }
-    metrics = {"active_connections": wire.connections, "memory_usage": memory, "connected_clients": clients}
+    metrics = {"active_connections": topology.connections, "memory_usage": memory, "connected_clients": clients}
     return Ping("the server answers", tuple(warnings), FrozenDict(metrics), FrozenDict(details))
 
 
@@ -53,12 +53,12 @@ def _parsed(text: bytes) -> Info:
     return {name: value for name, colon, value in lines if colon}
 
 
-async def _settings(wire: Wire) -> Info:
+async def _settings(topology: Topology) -> Info:
     """What the server lets us see of its configuration: managed ones refuse `CONFIG`."""
     found: dict[str, str] = {}
     for name in ("save", "appendfsync"):
         try:
-            reply = (await wire.everywhere("CONFIG", "GET", name))[0]
+            reply = (await topology.everywhere("CONFIG", "GET", name))[0]
         except ServerError:
             continue
         if reply:

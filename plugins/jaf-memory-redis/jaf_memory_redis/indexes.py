@@ -13,7 +13,7 @@ from typing import Any
 from jaf_memory_core.errors import MemoryConflictError
 from jaf_memory_core.records import Record
 from jaf_memory_redis import scripts
-from jaf_memory_redis.keys import (
+from jaf_memory_redis.layout import (
     Keys,
     creation_entry,
     expiry_entry,
@@ -23,8 +23,8 @@ from jaf_memory_redis.keys import (
     split_expiry,
     time_of,
 )
+from jaf_memory_redis.pool import Topology
 from jaf_memory_redis.scripts import Command, asked, call, command
-from jaf_memory_redis.wires import Wire
 
 STEP = 100
 """Entries that are looked at together."""
@@ -47,9 +47,9 @@ def older_data(conversation_id: str) -> MemoryConflictError:
 class Indexes:
     """The indexes of a single server."""
 
-    def __init__(self, keys: Keys, wire: Wire) -> None:
+    def __init__(self, keys: Keys, topology: Topology) -> None:
         self.keys = keys
-        self.wire = wire
+        self.topology = topology
 
     async def announce(self, conversation_id: str, owner: str | None, created: str) -> None:
         """Make the entries of a conversation that is about to be made."""
@@ -70,15 +70,15 @@ class Indexes:
         """Drop entries that point nowhere; 1 if it was this call that did."""
         request = {"id": conversation_id, "created": created, "owner": owner}
         keys = self.keys.single(conversation_id, owner)
-        (reply,) = await self.wire.run_all([asked(scripts.SWEEP, keys, request)])
+        (reply,) = await self.topology.run_all([asked(scripts.SWEEP, keys, request)])
         swept: int = reply[1]
         return swept
 
     async def due(self, limit: int, offset: int) -> list[tuple[str, str | None, str]]:
         """Id, owner and moment of creation of what should have expired by now."""
-        (clock,) = await self.wire.run_all([Command(self.keys.expiries, ("TIME",))])
+        (clock,) = await self.topology.run_all([Command(self.keys.expiries, ("TIME",))])
         now = score(server_time(clock))
-        (entries,) = await self.wire.run_all(
+        (entries,) = await self.topology.run_all(
             [command("ZRANGEBYSCORE", self.keys.expiries, "-inf", now, "LIMIT", offset, limit)]
         )
         return [split_expiry(entry) for entry in entries]
@@ -89,7 +89,7 @@ class Indexes:
         """Pages of (moment of creation, id), in that order."""
         index = self.keys.index(user_id)[1]
         while True:
-            (entries,) = await self.wire.run_all([command("ZRANGEBYLEX", index, lowest, highest, "LIMIT", 0, step)])
+            (entries,) = await self.topology.run_all([command("ZRANGEBYLEX", index, lowest, highest, "LIMIT", 0, step)])
             if entries:
                 yield [split_creation(entry) for entry in entries]
             if len(entries) < step:
@@ -113,7 +113,7 @@ class ClusterIndexes(Indexes):
     async def announce(self, conversation_id: str, owner: str | None, created: str) -> None:
         """Make the entries before the conversation."""
         at = score(time_of(created.encode()))
-        await self.wire.run_all(
+        await self.topology.run_all(
             [
                 one
                 for by_activity, by_creation in self._indexes(owner)
@@ -130,7 +130,7 @@ class ClusterIndexes(Indexes):
     async def refuse_older(self, conversation_id: str) -> None:
         """Refuse where jaf-py's own provider has a conversation, and we have none."""
         older, header = self.keys.older(conversation_id), self.keys.conversation(conversation_id)[0]
-        kind, ours = await self.wire.run_all([command("TYPE", older), command("EXISTS", header)])
+        kind, ours = await self.topology.run_all([command("TYPE", older), command("EXISTS", header)])
         if kind == b"string" and not ours:
             raise older_data(conversation_id)
 
@@ -147,23 +147,23 @@ class ClusterIndexes(Indexes):
             commands.append(command("ZADD", self.keys.expiries, score(time_of(expires.encode())), entry))
         else:
             commands.append(command("ZREM", self.keys.expiries, entry))
-        await self.wire.run_all(commands)
+        await self.topology.run_all(commands)
 
     async def gone(self, conversation_id: str, reply: list[Any]) -> None:
         """Drop the entries, unless the conversation was made again meanwhile."""
         owner, created, updated, _ = (part.decode() for part in reply[1:5])
         await self._drop(conversation_id, owner or None, created, score(time_of(updated.encode())), 0)
         older = self.keys.older(conversation_id)
-        (kind,) = await self.wire.run_all([command("TYPE", older)])
+        (kind,) = await self.topology.run_all([command("TYPE", older)])
         if kind == b"string":
-            await self.wire.run_all([command("UNLINK", older)])
+            await self.topology.run_all([command("UNLINK", older)])
 
     async def _drop(self, conversation_id: str, owner: str | None, created: str, highest: int, youth: int) -> None:
         commands = [command("ZREM", self.keys.expiries, expiry_entry(conversation_id, owner, created))]
         for by_activity, by_creation in self._indexes(owner):
             commands.append(command("ZREM", by_creation, creation_entry(created, conversation_id)))
             commands.append(call(scripts.DROP, (by_activity,), conversation_id, highest, youth))
-        await self.wire.run_all(commands)
+        await self.topology.run_all(commands)
 
     async def repair(self, record: Record, found: float) -> None:
         """Raise the score of an entry."""
@@ -173,14 +173,14 @@ class ClusterIndexes(Indexes):
                 command("ZADD", by_activity, "XX", "GT", at, record.conversation_id)
                 for by_activity, _ in self._indexes(record.user_id)
             ]
-            await self.wire.run_all(commands)
+            await self.topology.run_all(commands)
 
     async def sweep(self, conversation_id: str, owner: str | None, created: str) -> int:
         """Drop entries that point nowhere and are no longer young."""
         header = self.keys.conversation(conversation_id)[0]
         (found,), (clock,) = (
-            await self.wire.run_all([command("HMGET", header, "c", "o")]),
-            await self.wire.run_all([Command(header, ("TIME",))]),
+            await self.topology.run_all([command("HMGET", header, "c", "o")]),
+            await self.topology.run_all([Command(header, ("TIME",))]),
         )
         stands, user = (None if part is None else part.decode() for part in found)
         if stands == created and user == owner:
@@ -198,5 +198,5 @@ class ClusterIndexes(Indexes):
             commands.append(call(scripts.DROP, (self.keys.owned(owner)[0],), conversation_id, now, YOUTH))
         if stands is None:
             commands.append(call(scripts.DROP, (index[0],), conversation_id, now, YOUTH))
-        replies = await self.wire.run_all(commands)
+        replies = await self.topology.run_all(commands)
         return int(stands != created and replies[1])

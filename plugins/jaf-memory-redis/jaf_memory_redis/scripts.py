@@ -62,7 +62,7 @@ def call(script: Script, keys: Sequence[bytes], *arguments: Part) -> Command:
 
 
 def asked(script: Script, keys: Sequence[bytes], request: Mapping[str, Any], messages: Sequence[Part] = ()) -> Command:
-    """A script over one conversation, with what `opening.lua` takes.
+    """A script over one conversation, with what `prelude.lua` takes.
 
     Args:
         script: which.
@@ -117,15 +117,15 @@ def _load(*names: str) -> Script:
     return Script(names[-1], source, hashlib.sha1(source, usedforsecurity=False).hexdigest())
 
 
-WRITE = _load("opening", "write")
+WRITE = _load("prelude", "write")
 MAKE = _load("make")
-PUT = _load("opening", "put")
-AMEND = _load("opening", "amend")
-TRUNCATE = _load("opening", "truncate")
-REMOVE = _load("opening", "remove")
-SWEEP = _load("opening", "sweep")
-PAGE = _load("opening", "page")
-FORK = _load("opening", "fork")
-REVISE = _load("opening", "revise")
+PUT = _load("prelude", "put")
+AMEND = _load("prelude", "amend")
+TRUNCATE = _load("prelude", "truncate")
+REMOVE = _load("prelude", "remove")
+SWEEP = _load("prelude", "sweep")
+PAGE = _load("prelude", "page")
+FORK = _load("prelude", "fork")
+REVISE = _load("prelude", "revise")
 DROP = _load("drop")
 FORGET = _load("forget")

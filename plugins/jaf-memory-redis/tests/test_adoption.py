@@ -67,7 +67,7 @@ async def adopted(address, *, remove=False):
     """Run the step as the command line does; its outcomes and texts."""
     provider = await create_redis_provider(RedisConfig(**address))
     await provider.close()
-    backend = type(provider.backend)(provider.config, provider.backend.wire, {})
+    backend = type(provider.backend)(provider.config, provider.backend.topology, {})
     try:
         steps = [step async for step in backend.adopt(remove=remove)]
     finally:

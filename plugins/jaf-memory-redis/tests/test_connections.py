@@ -206,7 +206,7 @@ def test_many_tasks_share_a_connection(server, prefix):
             await asyncio.gather(*(provider.store_messages(f"c{n}", [Message("user", str(n))]) for n in range(1000)))
             found = await asyncio.gather(*(provider.get_conversation(f"c{n}") for n in range(1000)))
             assert [one.messages[0].content for one in found] == [str(n) for n in range(1000)]
-            assert provider.backend.wire.connections <= 3
+            assert provider.backend.topology.connections <= 3
 
     asyncio.run(main())
 

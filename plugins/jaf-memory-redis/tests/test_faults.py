@@ -142,7 +142,7 @@ def test_cancelled_in_the_middle(server, prefix):
                     task.cancel()
                 results = await asyncio.gather(*tasks, return_exceptions=True)
                 assert all(result is None for result in results[1::2])
-            assert provider.backend.wire.connections == 1
+            assert provider.backend.topology.connections == 1
 
     asyncio.run(main())
 
@@ -197,7 +197,7 @@ def test_no_more_connections(prefix):
                 *(provider.store_messages(f"c{n}", [Message("user", "a")]) for n in range(500))
             )
             assert all(isinstance(result, Success) for result in results)
-            assert provider.backend.wire.connections <= 3
+            assert provider.backend.topology.connections <= 3
 
     with redis_servers.single({"maxclients": 3}) as server:
         asyncio.run(main(server))

@@ -5,7 +5,7 @@ import json
 
 import pytest
 from jaf_memory_redis import RedisConfig, create_redis_provider
-from jaf_memory_redis.keys import Keys
+from jaf_memory_redis.layout import Keys
 
 from jaf_memory_core import MemoryQuery, MemoryStorageError, Message, Success
 

@@ -9,8 +9,8 @@ from jaf_memory_core import rules
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.records import Record, Stats
 from jaf_memory_redis.indexes import Indexes
-from jaf_memory_redis.keys import DIGITS, creation_entry, moment, score, time_of
-from jaf_memory_redis.reading import Reader
+from jaf_memory_redis.layout import DIGITS, creation_entry, moment, score, time_of
+from jaf_memory_redis.operations.reads import Reader
 from jaf_memory_redis.scripts import Command, command
 
 WHOLE = 25
@@ -34,7 +34,7 @@ class Finder:
     def __init__(self, reader: Reader, indexes: Indexes) -> None:
         self._reader = reader
         self._indexes = indexes
-        self._wire = indexes.wire
+        self._topology = indexes.topology
 
     # In order of creation.
 
@@ -73,7 +73,7 @@ class Finder:
         async for entries in self._indexes.created(user_id, step=HEADERS):
             headers = [self._indexes.keys.conversation(conversation_id)[0] for _, conversation_id in entries]
             commands = [command("HMGET", header, "c", "x", "o", "n", "s") for header in headers]
-            replies = await self._wire.run_all([*commands, Command(headers[0], ("TIME",))])
+            replies = await self._topology.run_all([*commands, Command(headers[0], ("TIME",))])
             now = moment(self._reader.heard(replies.pop())).encode()
             for (entry, _), (created, expires, owner, held, bytes_held) in zip(entries, replies, strict=True):
                 alive = created == entry.encode() and (expires is None or expires > now)
@@ -159,7 +159,7 @@ class Finder:
         index = self._indexes.keys.index(user_id)[0]
         offset = 0
         while True:
-            (flat,) = await self._wire.run_all(
+            (flat,) = await self._topology.run_all(
                 [command("ZREVRANGEBYSCORE", index, top, lowest, "WITHSCORES", "LIMIT", offset, step)]
             )
             page = [(flat[at].decode(), float(flat[at + 1])) for at in range(0, len(flat), 2)]
@@ -176,7 +176,7 @@ class Finder:
 
     async def _fewer_created(self, query: MemoryQuery, lowest: int | str, top: int | str) -> bool:
         by_activity, by_creation = self._indexes.keys.index(query.user_id)
-        created, active = await self._wire.run_all(
+        created, active = await self._topology.run_all(
             [
                 command("ZLEXCOUNT", by_creation, *_created_range(query)),
                 command("ZCOUNT", by_activity, lowest, top),
@@ -192,7 +192,7 @@ class Finder:
         lowest, highest = _created_range(query)
         async for entries in self._indexes.created(query.user_id, lowest, highest, HEADERS):
             ids = [conversation_id for _, conversation_id in entries]
-            (scores,) = await self._wire.run_all([command("ZMSCORE", by_activity, *ids)])
+            (scores,) = await self._topology.run_all([command("ZMSCORE", by_activity, *ids)])
             ranked += [(float(at), conversation_id) for at, conversation_id in zip(scores, ids, strict=True) if at]
         ranked.sort(reverse=True)
         for start in range(0, len(ranked), step):

@@ -31,7 +31,7 @@ class ServerError(Exception):
         super().__init__(self.code)
 
 
-class LineError(Exception):
+class TransportError(Exception):
     """A connection that was lost, or that could not be made.
 
     Attributes:
@@ -45,7 +45,7 @@ class LineError(Exception):
 
 DRIVER_ERRORS: tuple[type[Exception], ...] = (
     ServerError,
-    LineError,
+    TransportError,
     redis.exceptions.RedisError,
     # These two are no RedisErrors.
     redis.exceptions.RedisClusterException,
@@ -80,7 +80,7 @@ def translate(error: Exception, operation: str) -> MemoryError:
     """Turn one of `DRIVER_ERRORS` into ours; no text of the server's or the driver's is repeated."""
     if isinstance(error, ServerError):
         return _refusal(error, operation)
-    if isinstance(error, LineError):
+    if isinstance(error, TransportError):
         return MemoryConnectionError(str(error), outcome="unknown" if error.sent else "not_applied")
     if isinstance(error, redis.exceptions.AuthenticationError | redis.exceptions.NoPermissionError):
         return MemoryConnectionError("the server refused user name or password", retryable=False)
@@ -116,7 +116,9 @@ def unreachable(where: str, error: BaseException, *, tls: bool) -> Exception:
         if tls and isinstance(cause, FileNotFoundError | PermissionError):
             return MemoryConfigurationError("a file that the ssl_… settings name is missing, or may not be read")
         cause = cause.__cause__ or cause.__context__
-    return _refused_greeting(where, error) or LineError(f"{where} could not be reached ({_reason(error)})", sent=False)
+    return _refused_greeting(where, error) or TransportError(
+        f"{where} could not be reached ({_reason(error)})", sent=False
+    )
 
 
 def _refused_greeting(where: str, error: BaseException) -> MemoryError | None:

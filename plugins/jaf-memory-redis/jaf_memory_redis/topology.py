@@ -1,4 +1,4 @@
-"""The way to a Redis Cluster: each command goes to the master that has its slot."""
+"""Where the servers are: the master that Sentinel names, or the masters of a Cluster that have the slots."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import Any
 
 from redis.crc import key_slot
 
-from jaf_memory_redis.opening import Address, Door
-from jaf_memory_redis.refusals import LineError, ServerError
-from jaf_memory_redis.scripts import Command, Packed
-from jaf_memory_redis.wires import CROWDED, Keeper, Lines, checked, names_of
+from jaf_memory_redis.connection import Connection
+from jaf_memory_redis.connector import Address, Endpoint
+from jaf_memory_redis.errors import ServerError, TransportError
+from jaf_memory_redis.pool import CROWDED, Lifetime, Pool, checked, names_of
+from jaf_memory_redis.scripts import Command, Packed, pack
+
+_ROLE = pack(("ROLE",))
 
 SLOTS = 16_384
 
@@ -21,11 +24,63 @@ REDIRECTIONS = 6
 _LOST_ITS_SLOTS = {"MOVED", "CLUSTERDOWN", "READONLY", "MASTERDOWN"}
 
 
-class ClusterWire:
+class SentinelConnector:
+    """Connections to the master that the sentinels name at the moment.
+
+    Args:
+        connector: how the master is entered; its address is replaced.
+        sentinels: how each of the sentinels is entered.
+        service: the master's name.
+    """
+
+    def __init__(self, connector: Endpoint, sentinels: list[Endpoint], service: str) -> None:
+        self._connector = connector
+        self._sentinels = sentinels
+        self._service = service
+
+    async def open(self) -> Connection:
+        """A new connection to the master."""
+        problem: Exception | None = None
+        for sentinel in tuple(self._sentinels):
+            try:
+                address = await self._ask(sentinel)
+            except (TransportError, ServerError) as error:
+                problem = error
+                continue
+            if address is None:
+                continue
+            # The one that answered is asked first the next time.
+            self._sentinels.remove(sentinel)
+            self._sentinels.insert(0, sentinel)
+            connection = await self._connector.elsewhere(address).open()
+            try:
+                role = (await connection.send(_ROLE, 1))[0]
+            except BaseException:
+                connection.drop("it was not waited for")
+                raise
+            if isinstance(role, list) and role[0] == b"master":
+                return connection
+            connection.drop("it is no master")
+            problem = TransportError("the sentinels name a server that is no master (yet)", sent=False)
+        raise problem or TransportError("no sentinel knows a master of that service name", sent=False)
+
+    async def _ask(self, sentinel: Endpoint) -> Address | None:
+        connection = await sentinel.open()
+        try:
+            question = ("SENTINEL", "get-master-addr-by-name", self._service)
+            (answer,) = await connection.send(pack(question), 1)
+        finally:
+            connection.drop("it has answered")
+        if not isinstance(answer, list):
+            return None
+        return answer[0].decode(), int(answer[1])
+
+
+class Cluster:
     """The masters of a Cluster.
 
     Args:
-        door: how a node is entered; its address is replaced.
+        connector: how a node is entered; its address is replaced.
         seeds: nodes to ask first.
         most: connections to each node at most.
         crowded: operations on one connection beyond which another is used.
@@ -33,21 +88,21 @@ class ClusterWire:
 
     single = False
 
-    def __init__(self, door: Door, seeds: Sequence[Address], most: int, crowded: int = CROWDED) -> None:
-        self._door = door
+    def __init__(self, connector: Endpoint, seeds: Sequence[Address], most: int, crowded: int = CROWDED) -> None:
+        self._connector = connector
         self._seeds = list(seeds)
         self._most = most
         self._crowded = crowded
         self._masters: list[Address | None] = [None] * SLOTS
-        self._nodes: dict[Address, Lines] = {}
+        self._nodes: dict[Address, Pool] = {}
         self._stale = True
         self._lock: asyncio.Lock | None = None
-        self._keeper: Keeper | None = None
+        self._lifetime: Lifetime | None = None
 
     @property
     def connections(self) -> int:
         """How many are open, to all nodes."""
-        return sum(lines.connections for lines in self._nodes.values())
+        return sum(pool.connections for pool in self._nodes.values())
 
     async def open(self) -> None:
         """Find out who has which slots."""
@@ -55,25 +110,25 @@ class ClusterWire:
         self._nodes = {}
         self._stale = True
         await self._learn()
-        self._keeper = Keeper(self)
-        await self._keeper.start()
+        self._lifetime = Lifetime(self)
+        await self._lifetime.start()
 
     async def close(self) -> None:
         """Let all connections go."""
-        keeper, self._keeper = self._keeper, None
-        if keeper is not None:
-            await keeper.end()
+        lifetime, self._lifetime = self._lifetime, None
+        if lifetime is not None:
+            await lifetime.end()
 
     def abandon(self) -> None:
         """Forget all connections."""
-        self._keeper = None
+        self._lifetime = None
         self.drop("the event loop has ended")
 
     def drop(self, reason: str) -> None:
         """Let all connections go, without waiting for anything."""
         nodes, self._nodes = self._nodes, {}
-        for lines in nodes.values():
-            lines.drop(reason)
+        for pool in nodes.values():
+            pool.drop(reason)
 
     # Who has which slots.
 
@@ -83,11 +138,11 @@ class ClusterWire:
         async with self._lock:
             if not self._stale:
                 return
-            problem: Exception = LineError("no node of the cluster could be asked", sent=False)
+            problem: Exception = TransportError("no node of the cluster could be asked", sent=False)
             for address in dict.fromkeys((*self._nodes, *self._seeds)):
                 try:
                     (reply,) = await self._at(address).exchange([Command(b"", ("CLUSTER", "SLOTS"))])
-                except (LineError, ServerError) as error:
+                except (TransportError, ServerError) as error:
                     problem = error
                     continue
                 if isinstance(reply, ServerError):
@@ -96,7 +151,7 @@ class ClusterWire:
                 self._take(reply, address)
                 self._stale = False
                 return
-            if isinstance(problem, LineError):
+            if isinstance(problem, TransportError):
                 problem.sent = False  # of the operation itself
             raise problem
 
@@ -112,11 +167,11 @@ class ClusterWire:
         # A Cluster whose first nodes were replaced one by one is found again by those that it has now.
         self._seeds = list(dict.fromkeys((*serving, *self._seeds)))[: 2 * len(serving) + 10]
 
-    def _at(self, address: Address) -> Lines:
-        lines = self._nodes.get(address)
-        if lines is None:
-            lines = self._nodes[address] = Lines(self._door.elsewhere(address), self._most, self._crowded)
-        return lines
+    def _at(self, address: Address) -> Pool:
+        pool = self._nodes.get(address)
+        if pool is None:
+            pool = self._nodes[address] = Pool(self._connector.elsewhere(address), self._most, self._crowded)
+        return pool
 
     async def _place(self, command: Command) -> Address:
         if self._stale:
@@ -127,7 +182,7 @@ class ClusterWire:
             found = next((address for address in self._masters if address is not None), None)
         if found is None:
             self._stale = True
-            raise LineError("no node of the cluster has the slot at the moment", sent=False)
+            raise TransportError("no node of the cluster has the slot at the moment", sent=False)
         return found
 
     # Sending.
@@ -154,7 +209,7 @@ class ClusterWire:
             commands = [part for command in commands for part in (Command(b"", ("ASKING",)), command.whole())]
         try:
             replies = await self._at(address).exchange(commands)
-        except LineError:
+        except TransportError:
             self._stale = True
             raise
         if any(isinstance(reply, ServerError) and reply.code in _LOST_ITS_SLOTS for reply in replies):

@@ -1,4 +1,4 @@
-"""Where commands go: to one server over a few lines, or (`cluster.py`) to the node that has the slot."""
+"""Where commands go: to one server over a few connections, or (`topology.py`) to the node that has the slot."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from typing import Any, Protocol
 
 from jaf_memory_core.errors import MemoryError
-from jaf_memory_redis.line import Line
-from jaf_memory_redis.opening import Opener
-from jaf_memory_redis.refusals import LineError, ServerError
+from jaf_memory_redis.connection import Connection
+from jaf_memory_redis.connector import Connector
+from jaf_memory_redis.errors import ServerError, TransportError
 from jaf_memory_redis.scripts import Command, Packed
 
 CROWDED = 128
-"""Operations on one line beyond which another is used: what is spread over lines travels in smaller parts."""
+"""Operations on one connection beyond which another is used: what is spread travels in smaller parts."""
 
 CROWDED_BY_WAIT = 4
-"""The same where writes wait for replicas: behind a `WAIT` a line stands still."""
+"""The same where writes wait for replicas: behind a `WAIT` a connection stands still."""
 
 
-class Wire(Protocol):
+class Topology(Protocol):
     """What a backend sends commands through."""
 
     single: bool
@@ -65,54 +65,54 @@ def packed(commands: Sequence[Command]) -> bytes:
     return b"".join([command.packed() for command in commands])
 
 
-class Lines:
-    """The lines to one server.
+class Pool:
+    """The connections to one server.
 
     Args:
-        opener: makes them.
+        connector: makes them.
         most: how many there may be.
-        crowded: operations on one line beyond which another is used.
+        crowded: operations on one connection beyond which another is used.
     """
 
-    def __init__(self, opener: Opener, most: int, crowded: int) -> None:
-        self._opener = opener
+    def __init__(self, connector: Connector, most: int, crowded: int) -> None:
+        self._connector = connector
         self._most = most
         self._crowded = crowded
-        self._lines: list[Line] = []
+        self._connections: list[Connection] = []
         self._dropped: str | None = None
         self._lock = asyncio.Lock()
 
     @property
     def connections(self) -> int:
         """How many are open."""
-        return sum(line.lost is None for line in self._lines)
+        return sum(connection.lost is None for connection in self._connections)
 
-    def _least_busy(self) -> Line | None:
-        best: Line | None = None
-        for line in self._lines:
-            if line.lost is None and (best is None or line.load < best.load):
-                best = line
+    def _least_busy(self) -> Connection | None:
+        best: Connection | None = None
+        for connection in self._connections:
+            if connection.lost is None and (best is None or connection.load < best.load):
+                best = connection
         return best
 
-    def _free(self) -> Line | None:
+    def _free(self) -> Connection | None:
         """The first that is not crowded; where all are, the one with the least to do, unless another may be opened."""
-        for line in self._lines:
-            if line.load < self._crowded and line.lost is None:
-                return line
-        return self._least_busy() if len(self._lines) >= self._most else None
+        for connection in self._connections:
+            if connection.load < self._crowded and connection.lost is None:
+                return connection
+        return self._least_busy() if len(self._connections) >= self._most else None
 
-    async def line(self) -> Line:
-        """A line to send on."""
-        line = self._free()
-        while line is None:
+    async def connection(self) -> Connection:
+        """A connection to send on."""
+        connection = self._free()
+        while connection is None:
             async with self._lock:
-                line = self._free() or await self._another()
-        return line
+                connection = self._free() or await self._another()
+        return connection
 
-    async def _another(self) -> Line:
+    async def _another(self) -> Connection:
         try:
-            opened = await self._opener.open()
-        except (LineError, ServerError, MemoryError):
+            opened = await self._connector.open()
+        except (TransportError, ServerError, MemoryError):
             # The server may have as many connections as it wants.
             crowded = self._least_busy()
             if crowded is None:
@@ -121,20 +121,20 @@ class Lines:
         if self._dropped is not None:
             # While it was being opened the provider was closed: nobody would close this one.
             opened.drop(self._dropped)
-            raise LineError(self._dropped, sent=False)
-        self._lines = [*(one for one in self._lines if one.lost is None), opened]
+            raise TransportError(self._dropped, sent=False)
+        self._connections = [*(one for one in self._connections if one.lost is None), opened]
         return opened
 
     async def exchange(self, commands: Sequence[Command]) -> list[Any]:
-        """Send commands together over one line; their replies, errors among them.
+        """Send commands together over one connection; their replies, errors among them.
 
         Raises:
-            LineError: the line could not be opened, or was lost.
+            TransportError: the connection could not be opened, or was lost.
         """
-        line = self._free() or await self.line()
-        replies = await line.send(packed(commands), len(commands))
+        connection = self._free() or await self.connection()
+        replies = await connection.send(packed(commands), len(commands))
         if failed(replies) is not None:
-            await self._mend(line, commands, replies)
+            await self._mend(connection, commands, replies)
         return replies
 
     async def exchange_packed(self, packed: Packed) -> list[Any]:
@@ -143,40 +143,40 @@ class Lines:
         Raises:
             ServerError: one of them was.
         """
-        line = self._free() or await self.line()
-        replies = await line.send(packed.data, packed.replies)
+        connection = self._free() or await self.connection()
+        replies = await connection.send(packed.data, packed.replies)
         if failed(replies) is not None:
-            await self._mend(line, packed.commands(), replies)
+            await self._mend(connection, packed.commands(), replies)
         return checked(replies)
 
-    async def _mend(self, line: Line, commands: Sequence[Command], replies: list[Any]) -> None:
+    async def _mend(self, connection: Connection, commands: Sequence[Command], replies: list[Any]) -> None:
         """Send scripts whole that the server does not know; leave a server that is no master any more."""
         for index, reply in enumerate(replies):
             if not isinstance(reply, ServerError):
                 continue
-            if reply.code == "NOSCRIPT" and commands[index].script is not None and line.lost is None:
+            if reply.code == "NOSCRIPT" and commands[index].script is not None and connection.lost is None:
                 # What stands right behind a script (WAIT) was answered for nothing; it is asked again too.
                 again = [commands[index].whole(), *(one for one in commands[index + 1 :] if one.parts[0] == "WAIT")]
-                replies[index : index + len(again)] = await line.send(packed(again), len(again))
+                replies[index : index + len(again)] = await connection.send(packed(again), len(again))
             elif reply.code in {"READONLY", "MASTERDOWN"}:
                 self._let_go("the server is no master any more")
 
     def drop(self, reason: str) -> None:
-        """Let all lines go, for good."""
+        """Let all connections go, for good."""
         self._dropped = reason
         self._let_go(reason)
 
     def _let_go(self, reason: str) -> None:
-        lines, self._lines = self._lines, []
-        for line in lines:
-            line.drop(reason)
+        connections, self._connections = self._connections, []
+        for connection in connections:
+            connection.drop(reason)
 
 
-class Keeper:
+class Lifetime:
     """Lets connections go when their event loop ends: `asyncio.run` closes asynchronous generators that still stand."""
 
-    def __init__(self, lines: Lines | Any) -> None:
-        self._generator = self._stand(lines)
+    def __init__(self, pool: Pool | Any) -> None:
+        self._generator = self._stand(pool)
 
     async def start(self) -> None:
         """Stand from now on."""
@@ -187,65 +187,65 @@ class Keeper:
         await self._generator.aclose()
 
     @staticmethod
-    async def _stand(lines: Lines | Any) -> AsyncGenerator[None, None]:
+    async def _stand(pool: Pool | Any) -> AsyncGenerator[None, None]:
         try:
             yield
         finally:
-            lines.drop("the provider was closed, or its event loop has ended")
+            pool.drop("the provider was closed, or its event loop has ended")
             await asyncio.sleep(0)  # in which the transports close their sockets
 
 
-class SingleWire:
+class Standalone:
     """One server, or the master that Sentinel names."""
 
     single = True
 
-    def __init__(self, opener: Opener, most: int, crowded: int = CROWDED) -> None:
-        self._opener = opener
+    def __init__(self, connector: Connector, most: int, crowded: int = CROWDED) -> None:
+        self._connector = connector
         self._most = most
         self._crowded = crowded
-        self._lines: Lines | None = None
-        self._keeper: Keeper | None = None
+        self._pool: Pool | None = None
+        self._lifetime: Lifetime | None = None
 
     @property
     def connections(self) -> int:
         """How many are open."""
-        return self._lines.connections if self._lines else 0
+        return self._pool.connections if self._pool else 0
 
     async def open(self) -> None:
         """Connect once, so that wrong settings are told at the start."""
-        lines = Lines(self._opener, self._most, self._crowded)
-        await lines.line()
-        keeper = Keeper(lines)
-        await keeper.start()
-        self._lines, self._keeper = lines, keeper
+        pool = Pool(self._connector, self._most, self._crowded)
+        await pool.connection()
+        lifetime = Lifetime(pool)
+        await lifetime.start()
+        self._pool, self._lifetime = pool, lifetime
 
     async def close(self) -> None:
         """Let all connections go."""
-        keeper, self._keeper, self._lines = self._keeper, None, None
-        if keeper is not None:
-            await keeper.end()
+        lifetime, self._lifetime, self._pool = self._lifetime, None, None
+        if lifetime is not None:
+            await lifetime.end()
 
     def abandon(self) -> None:
         """Forget all connections."""
-        lines, self._lines, self._keeper = self._lines, None, None
-        if lines is not None:
-            lines.drop("the event loop has ended")
+        pool, self._pool, self._lifetime = self._pool, None, None
+        if pool is not None:
+            pool.drop("the event loop has ended")
 
     def run(self, command: Command, *behind: Command) -> Coroutine[Any, Any, list[Any]]:
         """Send one command, and others right behind it."""
-        assert self._lines is not None  # noqa: S101  (the guard opens first)
-        return self._lines.exchange((command, *behind))
+        assert self._pool is not None  # noqa: S101  (the guard opens first)
+        return self._pool.exchange((command, *behind))
 
     async def run_all(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands together."""
-        assert self._lines is not None  # noqa: S101  (the guard opens first)
-        return checked(await self._lines.exchange(commands)) if commands else []
+        assert self._pool is not None  # noqa: S101  (the guard opens first)
+        return checked(await self._pool.exchange(commands)) if commands else []
 
     def run_packed(self, packed: Packed) -> Coroutine[Any, Any, list[Any]]:
         """Send commands together that are bytes already."""
-        assert self._lines is not None  # noqa: S101  (the guard opens first)
-        return self._lines.exchange_packed(packed)
+        assert self._pool is not None  # noqa: S101  (the guard opens first)
+        return self._pool.exchange_packed(packed)
 
     async def everywhere(self, *parts: str) -> list[Any]:
         """One command for the server."""
@@ -253,16 +253,16 @@ class SingleWire:
 
     def names(self, pattern: bytes, kind: str) -> AsyncIterator[list[bytes]]:
         """Pages of the names of all keys of that type."""
-        assert self._lines is not None  # noqa: S101  (it was opened)
-        return names_of(self._lines, pattern, kind)
+        assert self._pool is not None  # noqa: S101  (it was opened)
+        return names_of(self._pool, pattern, kind)
 
 
-async def names_of(lines: Lines, pattern: bytes, kind: str) -> AsyncIterator[list[bytes]]:
+async def names_of(pool: Pool, pattern: bytes, kind: str) -> AsyncIterator[list[bytes]]:
     """Pages of the names that one server has."""
     cursor = b"0"
     while True:
         scan = Command(b"", ("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, "TYPE", kind))
-        ((cursor, names),) = checked(await lines.exchange([scan]))
+        ((cursor, names),) = checked(await pool.exchange([scan]))
         yield names
         if cursor == b"0":
             return

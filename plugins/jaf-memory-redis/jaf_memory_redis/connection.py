@@ -12,7 +12,7 @@ from typing import Any
 
 import hiredis
 
-from jaf_memory_redis.refusals import LineError, ServerError
+from jaf_memory_redis.errors import ServerError, TransportError
 
 TOGETHER = 16
 """Operations that are sent at once; the server begins with these while more are being prepared."""
@@ -29,12 +29,12 @@ class _Waiting:
         self.replies: list[Any] = []
 
 
-class Line(asyncio.Protocol):
+class Connection(asyncio.Protocol):
     """A connection whose handshake is done.
 
     Args:
         writer: kept, because it closes the transport when nothing refers to it.
-        patience: seconds without a byte after which a line that owes a reply is given up.
+        patience: seconds without a byte after which a connection that owes a reply is given up.
     """
 
     def __init__(self, writer: asyncio.StreamWriter, patience: float) -> None:
@@ -47,7 +47,7 @@ class Line(asyncio.Protocol):
         self._unsent: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
         self._heard = 0.0
-        self.lost: LineError | None = None
+        self.lost: TransportError | None = None
         self._transport.set_protocol(self)
 
     @property
@@ -62,10 +62,10 @@ class Line(asyncio.Protocol):
             a future of the replies, error replies among them as `ServerError`s.
 
         Raises:
-            LineError: the line is lost; nothing was sent.
+            TransportError: the connection is lost; nothing was sent.
         """
         if self.lost is not None:
-            raise LineError(str(self.lost), sent=False)
+            raise TransportError(str(self.lost), sent=False)
         future: asyncio.Future[list[Any]] = self._loop.create_future()
         if not self._waiting:
             self._heard = self._loop.time()
@@ -131,7 +131,7 @@ class Line(asyncio.Protocol):
         """Close without waiting for anything; whoever waits is told."""
         if self.lost is not None:
             return
-        self.lost = LineError(reason, sent=True)
+        self.lost = TransportError(reason, sent=True)
         if self._timer is not None:
             self._timer.cancel()
         if not self._loop.is_closed():
@@ -140,4 +140,4 @@ class Line(asyncio.Protocol):
         while self._waiting:
             future = self._waiting.popleft().future
             if not future.done():
-                future.set_exception(LineError(reason, sent=True))
+                future.set_exception(TransportError(reason, sent=True))

@@ -13,11 +13,12 @@ from jaf_memory_core.backend import PATIENCE
 from jaf_memory_core.errors import MemoryConnectionError, MemoryError
 from jaf_memory_core.records import Write
 from jaf_memory_core.results import WriteResult
-from jaf_memory_redis import deciding, headers, scripts
-from jaf_memory_redis.keys import Keys, moment
-from jaf_memory_redis.refusals import DRIVER_ERRORS, ServerError, translate
+from jaf_memory_redis import layout, scripts
+from jaf_memory_redis.errors import DRIVER_ERRORS, ServerError, translate
+from jaf_memory_redis.layout import Keys, moment
+from jaf_memory_redis.operations.writes import request_of
+from jaf_memory_redis.pool import Topology
 from jaf_memory_redis.scripts import Command, Part
-from jaf_memory_redis.wires import Wire
 
 ABREAST = 32
 """Appends that are under way at once where each needs a dialogue of its own."""
@@ -41,17 +42,17 @@ class Bulk:
 
     Args:
         keys: names of keys.
-        wire: the way to the servers.
+        topology: the way to the servers.
         append: does one, whatever it takes.
         piped: whether nearly every append is one script and nothing else: on a single server, unless replicas have to
             confirm it.
     """
 
     def __init__(
-        self, keys: Keys, wire: Wire, append: Callable[[Write], Awaitable[WriteResult]], *, piped: bool
+        self, keys: Keys, topology: Topology, append: Callable[[Write], Awaitable[WriteResult]], *, piped: bool
     ) -> None:
         self._keys = keys
-        self._wire = wire
+        self._topology = topology
         self._append = append
         self._piped = piped
 
@@ -114,7 +115,7 @@ class Bulk:
         return [reply for one in under_way for reply in one.result()]
 
     async def _sent(self, commands: list[Command]) -> list[Any]:
-        return await self._wire.run(commands[0], *commands[1:]) if commands else []
+        return await self._topology.run(commands[0], *commands[1:]) if commands else []
 
     async def _one(self, write: Write, problems: list[MemoryError]) -> Outcome:
         try:
@@ -124,8 +125,8 @@ class Bulk:
 
     def _appending(self, write: Write) -> Command:
         keys = self._keys.single(write.conversation_id, write.user_id)
-        request = deciding.request_of(write) | {"guess": write.user_id}
-        return scripts.asked(scripts.WRITE, keys, request, headers.messages_of(write.messages, write.bodies))
+        request = request_of(write) | {"guess": write.user_id}
+        return scripts.asked(scripts.WRITE, keys, request, layout.messages_of(write.messages, write.bodies))
 
     def _making(self, writes: Sequence[Write]) -> Command:
         keys = list(self._keys.everything)
@@ -143,7 +144,7 @@ def _described(write: Write) -> Iterator[Part]:
     if write.user_id is not None:
         fields += ("o", write.user_id)
     if write.metadata:
-        fields += headers.pairs(write.metadata)
+        fields += layout.pairs(write.metadata)
     yield from (count, len(fields), int(write.user_id is not None), write.conversation_id)
     yield moment(origin.created_at) if origin and origin.created_at else ""
     yield from write.bodies

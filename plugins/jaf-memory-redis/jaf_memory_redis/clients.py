@@ -1,4 +1,4 @@
-"""Ways to servers, made from settings or from a client that the application hands over."""
+"""Topologies, made from settings or from a client that the application hands over."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from redis.asyncio.connection import Connection, SSLConnection
 from redis.asyncio.sentinel import SentinelConnectionPool
 
 from jaf_memory_core.errors import MemoryConfigurationError
-from jaf_memory_redis.cluster import ClusterWire
-from jaf_memory_redis.opening import Door, Opener, SentinelDoor
+from jaf_memory_redis.connector import Connector, Endpoint
+from jaf_memory_redis.pool import CROWDED, CROWDED_BY_WAIT, Standalone, Topology
 from jaf_memory_redis.settings import RedisConfig, address
-from jaf_memory_redis.wires import CROWDED, CROWDED_BY_WAIT, SingleWire, Wire
+from jaf_memory_redis.topology import Cluster, SentinelConnector
 
 SENTINEL_PORT = 26_379
 
@@ -34,18 +34,18 @@ _TAKEN = (
 """What is taken of a client's settings, with all that begins with `ssl_`: not its retries, decoding and time limits."""
 
 
-def wire_of(config: RedisConfig) -> tuple[Wire, Mapping[str, Any]]:
+def topology_of(config: RedisConfig) -> tuple[Topology, Mapping[str, Any]]:
     """The way that the settings describe, and the connection arguments behind it; no I/O."""
     arguments = config.arguments()
-    door = _door(config, arguments, tls=config.tls)
+    connector = _endpoint(config, arguments, tls=config.tls)
     if config.sentinel_hosts:
-        return SingleWire(_sentinel_door(config, door), *_numbers(config)), door.arguments
+        return Standalone(_sentinel_connector(config, connector), *_numbers(config)), connector.arguments
     if config.cluster:
         places = [(arguments["host"], arguments["port"])]
         if config.url is None:
             places = [address(text, config.port) for text in config.host.split(",")]
-        return ClusterWire(door, places, *_numbers(config)), {**arguments, "host": places[0][0]}
-    return SingleWire(door, *_numbers(config)), arguments
+        return Cluster(connector, places, *_numbers(config)), {**arguments, "host": places[0][0]}
+    return Standalone(connector, *_numbers(config)), arguments
 
 
 def _numbers(config: RedisConfig) -> tuple[int, int]:
@@ -53,49 +53,51 @@ def _numbers(config: RedisConfig) -> tuple[int, int]:
     return config.max_connections, CROWDED_BY_WAIT if config.min_replicas else CROWDED
 
 
-def _door(config: RedisConfig, arguments: Mapping[str, Any], *, tls: bool) -> Door:
-    return Door(arguments, tls=tls, connect_timeout=config.connect_timeout, patience=config.socket_timeout)
+def _endpoint(config: RedisConfig, arguments: Mapping[str, Any], *, tls: bool) -> Endpoint:
+    return Endpoint(arguments, tls=tls, connect_timeout=config.connect_timeout, patience=config.socket_timeout)
 
 
-def _sentinel_door(config: RedisConfig, door: Door) -> SentinelDoor:
+def _sentinel_connector(config: RedisConfig, connector: Endpoint) -> SentinelConnector:
     password = config.sentinel_password.get_secret_value() if config.sentinel_password else None
     places = [address(text, SENTINEL_PORT) for text in config.sentinel_hosts]
     entered = {"username": config.sentinel_username, "password": password, "db": 0}
-    return SentinelDoor(door, [door.elsewhere(place, **entered) for place in places], config.sentinel_service_name)
+    return SentinelConnector(
+        connector, [connector.elsewhere(place, **entered) for place in places], config.sentinel_service_name
+    )
 
 
-def wire_of_client(client: object, config: RedisConfig) -> tuple[Wire, Mapping[str, Any]]:
+def topology_of_client(client: object, config: RedisConfig) -> tuple[Topology, Mapping[str, Any]]:
     """A way of our own, made with a copy of a client's settings; the client itself is never used, nor closed.
 
     Raises:
         MemoryConfigurationError: it is no client of `redis.asyncio`.
     """
     if isinstance(client, RedisCluster):
-        return _wire_of_cluster(client, config)
+        return _topology_of_cluster(client, config)
     if not isinstance(client, redis.asyncio.Redis):
         raise _unsuitable(client)
     pool = client.connection_pool
     given = pool.connection_kwargs
     arguments = _taken(given)
     tls = issubclass(pool.connection_class, SSLConnection)
-    door = _door(config, arguments, tls=tls)
-    opener: Opener = door
+    connector = _endpoint(config, arguments, tls=tls)
+    found: Connector = connector
     if isinstance(pool, SentinelConnectionPool):
         sentinels = [one.connection_pool.connection_kwargs for one in pool.sentinel_manager.sentinels]
-        doors = [_door(config, _taken(one), tls=False) for one in sentinels]
-        opener = SentinelDoor(door, doors, pool.service_name)
-    return SingleWire(opener, *_numbers(config)), arguments
+        connectors = [_endpoint(config, _taken(one), tls=False) for one in sentinels]
+        found = SentinelConnector(connector, connectors, pool.service_name)
+    return Standalone(found, *_numbers(config)), arguments
 
 
-def _wire_of_cluster(client: RedisCluster, config: RedisConfig) -> tuple[Wire, Mapping[str, Any]]:
+def _topology_of_cluster(client: RedisCluster, config: RedisConfig) -> tuple[Topology, Mapping[str, Any]]:
     if set("{}") & set(config.key_prefix):
         raise MemoryConfigurationError("on a Cluster key_prefix holds no braces: they decide where keys are kept")
     arguments = _taken(client.connection_kwargs)
     nodes = client.get_nodes() or list(client.nodes_manager.startup_nodes.values())
     places = [(node.host, int(node.port)) for node in nodes]
     tls = issubclass(client.connection_kwargs.get("connection_class", Connection), SSLConnection)
-    door = _door(config, arguments, tls=tls)
-    return ClusterWire(door, places, *_numbers(config)), {**arguments, "host": places[0][0]}
+    connector = _endpoint(config, arguments, tls=tls)
+    return Cluster(connector, places, *_numbers(config)), {**arguments, "host": places[0][0]}
 
 
 def _taken(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,13 +18,13 @@ from jaf_memory_core.messages import Message
 from jaf_memory_core.processors import Chain
 from jaf_memory_core.records import Record
 from jaf_memory_core.transfer.jsonlines import derived_id
-from jaf_memory_redis import headers, scripts
+from jaf_memory_redis import layout, scripts
 from jaf_memory_redis.indexes import ClusterIndexes, Indexes
-from jaf_memory_redis.keys import Keys, server_time
-from jaf_memory_redis.reading import Reader
+from jaf_memory_redis.layout import Keys, server_time
+from jaf_memory_redis.operations.reads import Reader
+from jaf_memory_redis.pool import Topology
 from jaf_memory_redis.scripts import Command, asked, call, command
 from jaf_memory_redis.settings import RedisConfig
-from jaf_memory_redis.wires import Wire
 
 GONE = -2
 """What `PTTL` answers for a key that is not there."""
@@ -47,14 +47,14 @@ class Adoption:
         remove: whether a string is removed once its conversation is verified.
     """
 
-    def __init__(self, config: RedisConfig, wire: Wire, keys: Keys, *, remove: bool) -> None:
+    def __init__(self, config: RedisConfig, topology: Topology, keys: Keys, *, remove: bool) -> None:
         # Nothing is cut away while moving.
         self._config = config.model_copy(update={"max_messages": None})
-        self._wire = wire
+        self._topology = topology
         self._keys = keys
         self._remove = remove
-        self._indexes = Indexes(keys, wire) if wire.single else ClusterIndexes(keys, wire)
-        self._reader = Reader(keys, wire, lambda _id, _owner: None)
+        self._indexes = Indexes(keys, topology) if topology.single else ClusterIndexes(keys, topology)
+        self._reader = Reader(keys, topology, lambda _id, _owner: None)
 
     async def run(self) -> AsyncIterator[Adopted]:
         """A step for each conversation, between two notes."""
@@ -80,10 +80,10 @@ class Adoption:
     def _strings(self) -> AsyncIterator[list[bytes]]:
         # An index of ours is never a string, so that every string is somebody else's.
         pattern = b"".join(b"\\" + bytes([one]) if one in b"*?[]\\^-" else bytes([one]) for one in self._keys.prefix)
-        return self._wire.names(pattern + b"*", "string")
+        return self._topology.names(pattern + b"*", "string")
 
     async def _step(self, name: bytes) -> Adopted | None:
-        clock, text, left = await self._wire.run_all(
+        clock, text, left = await self._topology.run_all(
             [Command(name, ("TIME",)), command("GET", name), command("PTTL", name)]
         )
         if text is None or left == GONE:
@@ -98,20 +98,20 @@ class Adoption:
         if outcome == "refused":
             return Adopted("refused", shown, "another conversation of that id, or an older state of it, stands here")
         if self._remove:
-            await self._wire.run_all([call(scripts.FORGET, (name,), text)])
+            await self._topology.run_all([call(scripts.FORGET, (name,), text)])
         return Adopted("held" if outcome == "held" else "moved", record.conversation_id)
 
     async def _move(self, record: Record) -> str:
         standing = await self._reader.read(record.conversation_id)
         if standing is not None:
             return "held" if standing.incarnation == record.incarnation else "refused"
-        request = {**headers.request_of(record), "adopting": True}
+        request = {**layout.request_of(record), "adopting": True}
         await self._indexes.announce(record.conversation_id, record.user_id, request["created"])
         keys: tuple[bytes, ...] = self._keys.conversation(record.conversation_id)
-        if self._wire.single:
+        if self._topology.single:
             keys = self._keys.single(record.conversation_id, record.user_id)
-        messages = headers.messages_of(record.messages, map(codec.encode, record.messages))
-        (reply,) = await self._wire.run_all([asked(scripts.PUT, keys, request, messages)])
+        messages = layout.messages_of(record.messages, map(codec.encode, record.messages))
+        (reply,) = await self._topology.run_all([asked(scripts.PUT, keys, request, messages)])
         if reply[0] != b"ok":
             return await self._move(record)
         await self._indexes.settle(record.conversation_id, reply)

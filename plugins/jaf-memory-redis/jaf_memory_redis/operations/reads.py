@@ -10,10 +10,10 @@ from typing import Any
 
 from jaf_memory_core import codec, forks
 from jaf_memory_core.records import Page, Record, Revise, Tail
-from jaf_memory_redis import headers, scripts
-from jaf_memory_redis.keys import Keys, moment, server_time
+from jaf_memory_redis import layout, scripts
+from jaf_memory_redis.layout import Keys, moment, server_time
+from jaf_memory_redis.pool import Topology
 from jaf_memory_redis.scripts import Command, Form, Part, asked, command
-from jaf_memory_redis.wires import Wire
 
 LARGEST = 1 << 53
 """Lua's numbers are exact up to here; no count of ours comes near it."""
@@ -42,9 +42,9 @@ class Reader:
         learn: told who owns a conversation that was read.
     """
 
-    def __init__(self, keys: Keys, wire: Wire, learn: Callable[[str, str | None], None]) -> None:
+    def __init__(self, keys: Keys, topology: Topology, learn: Callable[[str, str | None], None]) -> None:
         self._keys = keys
-        self._wire = wire
+        self._topology = topology
         self._learn = learn
         self._ahead = timedelta()
 
@@ -74,17 +74,17 @@ class Reader:
                 commands.append(command("LRANGE", bodies, 0, -1))
                 # Every write changes the stamp: if it still stands, header and messages are of one moment.
                 commands.append(command("HMGET", header, "inc", "v"))
-        replies = await self._wire.run_all([*commands, Command(commands[0].slot_key, ("TIME",))])
+        replies = await self._topology.run_all([*commands, Command(commands[0].slot_key, ("TIME",))])
         self.heard(replies.pop())
         if not with_messages:
-            return [self._known(headers.record_of(flat)) for flat in replies]
+            return [self._known(layout.record_of(flat)) for flat in replies]
         records = []
         for at, conversation_id in enumerate(ids):
             flat, bodies, stamp = replies[3 * at : 3 * at + 3]
-            if headers.stamp_of(flat) != stamp:
+            if layout.stamp_of(flat) != stamp:
                 records.append(await self._read_by_script(conversation_id))
             else:
-                records.append(self._known(headers.record_of(flat, bodies)))
+                records.append(self._known(layout.record_of(flat, bodies)))
         return records
 
     def _known(self, record: Record | None) -> Record | None:
@@ -94,14 +94,16 @@ class Reader:
 
     async def _read_by_script(self, conversation_id: str) -> Record | None:
         page = await self._page(conversation_id, {"id": conversation_id})
-        return None if page is None else self._known(headers.record_of(page[1], page[2]))
+        return None if page is None else self._known(layout.record_of(page[1], page[2]))
 
     async def _page(self, conversation_id: str, request: Mapping[str, Any]) -> list[Any] | None:
-        (reply,) = await self._wire.run_all([asked(scripts.PAGE, self._keys.conversation(conversation_id), request)])
+        (reply,) = await self._topology.run_all(
+            [asked(scripts.PAGE, self._keys.conversation(conversation_id), request)]
+        )
         if reply is None:
             return None
         if reply[0] == b"format":
-            headers.check_format(reply[1])
+            layout.check_format(reply[1])
         self.heard(reply[0])
         page: list[Any] = reply
         return page
@@ -119,9 +121,9 @@ class Reader:
         concerned = list(dict.fromkeys((*revise.ids, *(message.message_id for message in revise.messages))))
         if not concerned:
             return None
-        (scores,) = await self._wire.run_all([command("ZMSCORE", ids, *concerned)])
+        (scores,) = await self._topology.run_all([command("ZMSCORE", ids, *concerned)])
         places = {key: int(at) for key, at in zip(concerned, scores, strict=True) if at is not None}
-        found = await self._wire.run_all(
+        found = await self._topology.run_all(
             [command("LINDEX", bodies, at - record.first_position) for at in places.values()]
         )
         # What is gone by now is told by the script, because the state is another one.
@@ -135,7 +137,7 @@ class Reader:
             "positions": [places[revise.ids[index]] for index in wanted],
         }
         messages = [revise.messages[index] for index in wanted]
-        return request, headers.messages_of(messages, (revise.bodies[index] for index in wanted))
+        return request, layout.messages_of(messages, (revise.bodies[index] for index in wanted))
 
     async def tail(self, tail: Tail) -> Page | None:
         """The last messages, or the last before a position, with the header of that moment."""
@@ -143,7 +145,7 @@ class Reader:
         if tail.before is None and limit:
             start = self._keys.start(tail.conversation_id)
             packed = _tail_form(len(start), limit).of(start)
-            fields, found, stamp, clock = await self._wire.run_packed(packed)
+            fields, found, stamp, clock = await self._topology.run_packed(packed)
             if fields[1:3] == stamp:
                 return self._page_of(tail, fields, found, clock)
         before = None if tail.before is None else min(tail.before, LARGEST)
@@ -154,7 +156,7 @@ class Reader:
         stored, _, _, expires, owner, first, count = fields
         if stored is None:
             return None
-        headers.check_format(stored)
+        layout.check_format(stored)
         if expires is not None and expires <= moment(self.heard(clock)).encode():
             return None
         user = None if owner is None else owner.decode()

@@ -1,0 +1,112 @@
+"""How a connection is made: redis-py does the handshake, and finds out nothing of what is said afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from redis.asyncio import connection as driver
+from redis.exceptions import RedisError
+
+from jaf_memory_redis.connection import Connection
+from jaf_memory_redis.errors import ServerError, TransportError, unreachable
+from jaf_memory_redis.scripts import pack
+
+Address = tuple[str, int]
+_PING = pack(("PING",))
+
+
+class _HandOver(driver.AbstractConnection):
+    """A connection of redis-py that gives its streams away once it is logged in."""
+
+    def hand_over(self, patience: float) -> Connection:
+        writer = self._writer
+        assert writer is not None  # noqa: S101  (it has connected)
+        self._reader = self._writer = None
+        return Connection(writer, patience)
+
+    def give_up(self) -> None:
+        self._close()  # type: ignore[no-untyped-call]
+
+
+class _Plain(_HandOver, driver.Connection):
+    pass
+
+
+class _Tls(_HandOver, driver.SSLConnection):
+    pass
+
+
+class _Unix(_HandOver, driver.UnixDomainSocketConnection):
+    pass
+
+
+class Connector(Protocol):
+    """Makes connections to one server, wherever it is at the moment."""
+
+    async def open(self) -> Connection:
+        """A new connection, logged in.
+
+        Raises:
+            TransportError: the server cannot be reached; nothing was sent.
+            MemoryError: it refuses us for good.
+        """
+
+
+class Endpoint:
+    """Connections to one address.
+
+    Args:
+        arguments: redis-py's connection arguments: `host` and `port` or `path`, credentials, `db`, `ssl_…`.
+        tls: whether they are encrypted.
+        connect_timeout: seconds for connection and handshake.
+        patience: seconds without a byte after which a reply is no longer waited for.
+    """
+
+    def __init__(self, arguments: Mapping[str, Any], *, tls: bool, connect_timeout: float, patience: float) -> None:
+        self._kind = _Unix if "path" in arguments else _Tls if tls else _Plain
+        self.arguments = dict(arguments)
+        self._connect_timeout = connect_timeout
+        self.patience = patience
+
+    def elsewhere(self, address: Address, **changed: Any) -> Endpoint:
+        """The same for another address."""
+        arguments = {**self.arguments, "host": address[0], "port": address[1], **changed}
+        arguments.pop("path", None)
+        return Endpoint(
+            arguments,
+            tls=self._kind is _Tls,
+            connect_timeout=self._connect_timeout,
+            patience=self.patience,
+        )
+
+    async def open(self) -> Connection:
+        """A new connection, logged in."""
+        # RESP2, so that replies have one form on every server; no decoding; and no retry, which is the guard's.
+        entering = self._kind(
+            **self.arguments,
+            protocol=2,
+            socket_timeout=self._connect_timeout,
+            socket_connect_timeout=self._connect_timeout,
+        )
+        try:
+            await entering.connect()  # type: ignore[no-untyped-call]
+        except (TimeoutError, RedisError, OSError) as error:
+            entering.give_up()
+            raise unreachable("the server", error, tls=self._kind is _Tls) from None
+        except BaseException:
+            entering.give_up()
+            raise
+        connection = entering.hand_over(self.patience)
+        try:
+            # A server that wants a password tells everything else in other words than to this.
+            (pong,) = await connection.send(_PING, 1)
+        except TransportError as error:
+            raise TransportError(str(error), sent=False) from None
+        except BaseException:
+            connection.drop("it was not waited for")
+            raise
+        if isinstance(pong, ServerError) and pong.code != "NOPERM":
+            connection.drop("the server refused")
+            raise pong
+        return connection

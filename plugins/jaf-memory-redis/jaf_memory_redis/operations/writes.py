@@ -1,0 +1,190 @@
+"""Writes: what is asked of the scripts, how they are run, and what their answers mean.
+
+A script gets the right keys, and as many replicas behind it as were asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaf_memory_core import codec, rules
+from jaf_memory_core.errors import (
+    MemoryConflictError,
+    MemoryConnectionError,
+    MemoryNotFoundError,
+    MemoryStorageError,
+)
+from jaf_memory_core.records import Amend, Stamp, Write
+from jaf_memory_redis import layout, scripts
+from jaf_memory_redis.errors import ServerError
+from jaf_memory_redis.indexes import older_data
+from jaf_memory_redis.layout import Keys, Owners, moment
+from jaf_memory_redis.operations.reads import LARGEST
+from jaf_memory_redis.pool import Topology
+from jaf_memory_redis.scripts import Command, Part, Script, asked
+from jaf_memory_redis.settings import RedisConfig
+
+TRIES = 100
+"""How often a request is sent again because what stands there changed in between."""
+
+
+class Writer:
+    """Runs scripts.
+
+    Args:
+        config: how many replicas a write waits for.
+        owners: whose keys a script is given at first.
+    """
+
+    def __init__(self, config: RedisConfig, keys: Keys, topology: Topology, owners: Owners) -> None:
+        self._config = config
+        self._keys = keys
+        self._topology = topology
+        self._owners = owners
+        self._behind: tuple[Command, ...] = ()
+        if config.min_replicas:
+            wait = ("WAIT", config.min_replicas, int(config.min_replicas_timeout * 1000))
+            self._behind = (Command(b"", wait),)
+
+    async def send(
+        self, script: Script, keys: Sequence[bytes], request: Mapping[str, Any], messages: Sequence[Part] = ()
+    ) -> list[Any]:
+        """Run a script on these keys; its reply.
+
+        Raises:
+            MemoryConnectionError: it has written, and too few replicas have that.
+        """
+        replies = await self._topology.run(asked(script, keys, request, messages), *self._behind)
+        if isinstance(replies[0], ServerError):
+            raise replies[0]
+        reply: list[Any] = replies[0]
+        if self._behind and reply[0] in {b"ok", b"same"}:
+            self._confirmed(replies[1])
+        return reply
+
+    def _confirmed(self, replicas: Any) -> None:
+        if not isinstance(replicas, int):
+            raise replicas
+        if replicas < self._config.min_replicas:
+            raise MemoryConnectionError(
+                f"the write stands on the server, but {replicas} of {self._config.min_replicas} replicas have it",
+                outcome="unknown",
+            )
+
+    async def perform(
+        self,
+        script: Script,
+        request: dict[str, Any],
+        messages: Sequence[Part] = (),
+        *,
+        owner: str | None = None,
+        more: tuple[bytes, ...] = (),
+    ) -> list[Any]:
+        """Run a script, with the keys of the owner whom it names, and `more` behind them; its reply.
+
+        Raises:
+            MemoryNotFoundError, MemoryConflictError, MemoryStorageError: what the script decided.
+        """
+        conversation_id = request["id"]
+        owner = owner or self._owners.guess(conversation_id)
+        for _ in range(TRIES):
+            keys: tuple[bytes, ...]
+            if self._topology.single:
+                request["guess"] = owner
+                keys = (*self._keys.single(conversation_id, owner), *more)
+            else:
+                keys = self._keys.conversation(conversation_id)
+            reply = await self.send(script, keys, request, messages)
+            status = reply[0]
+            if status == b"owner":
+                owner = reply[1].decode() or None
+                self._owners.learn(conversation_id, owner)
+            elif status in {b"ok", b"same"}:
+                self._owners.learn(conversation_id, reply[1].decode() or None)
+                if script is scripts.REMOVE:
+                    self._owners.learn(conversation_id, None)
+                return reply
+            else:
+                return decided(conversation_id, reply)
+        raise MemoryStorageError("the conversation never stood still", operation=script.name, retryable=True)
+
+
+def request_of(write: Write) -> dict[str, Any]:
+    """What `write.lua` takes of a store or an append."""
+    origin = write.origin
+    ttl = origin.ttl if origin else write.ttl
+    return {
+        "id": write.conversation_id,
+        "replace": write.replace or None,
+        "create": write.create or None,
+        "user": write.user_id,
+        "scope": write.scope,
+        "expected": None if write.expected_version is None else min(write.expected_version, LARGEST),
+        "cap": None if write.max_messages is None else min(write.max_messages, LARGEST),
+        "dropped": write.dropped > 0 or None,
+        "incarnation": write.incarnation if write.create else None,
+        "ttl": repr(float(ttl)) if ttl is not None and write.create else None,
+        "created": moment(origin.created_at) if origin and origin.created_at else None,
+        "expires": moment(origin.expires_at) if origin and origin.expires_at else None,
+        "metadata": layout.pairs(write.metadata) or None,
+    }
+
+
+def decided(conversation_id: str, reply: list[Any]) -> list[Any]:
+    """Raise what a script decided; a status that its caller handles comes back.
+
+    Raises:
+        MemoryNotFoundError: there is no such conversation (for this user).
+        MemoryConflictError: it is somebody else's, or jaf-py's own provider has it.
+        MemoryStorageError: a newer version wrote it.
+    """
+    status = reply[0]
+    if status == b"missing":
+        raise MemoryNotFoundError(conversation_id)
+    if status == b"foreign":
+        raise rules.other_owner(conversation_id)
+    if status == b"legacy":
+        raise older_data(conversation_id)
+    if status == b"format":
+        layout.check_format(reply[1])
+    return reply
+
+
+def compare(write: Write, differing: list[Any]) -> None:
+    """Refuse other contents under held ids; the same content may have other bytes.
+
+    Args:
+        write: the request.
+        differing: index in the batch and stored body, in turn.
+
+    Raises:
+        MemoryConflictError: one of the contents differs.
+    """
+    for index, body in zip(differing[::2], differing[1::2], strict=True):
+        if not codec.same_body(body, write.bodies[index]):
+            raise rules.other_content(write.conversation_id, write.messages[index].message_id)
+
+
+def version_conflict(write: Write, actual: int) -> MemoryConflictError:
+    """The conflict of versions."""
+    return MemoryConflictError(
+        f"conversation {write.conversation_id!r} is at version {actual}, not at {write.expected_version}; "
+        "read it again, and decide anew",
+        expected_version=write.expected_version,
+        actual_version=actual,
+    )
+
+
+def state_conflict(amend: Amend, actual: int) -> MemoryConflictError:
+    """The conflict of states."""
+    return MemoryConflictError(
+        f"conversation {amend.conversation_id!r} has changed meanwhile; read it again, and decide anew",
+        expected_version=amend.expected.version if amend.expected else None,
+        actual_version=actual,
+    )
+
+
+def stamp_text(stamp: Stamp | None) -> str | None:
+    """A stamp as the scripts compare it."""
+    return None if stamp is None else f"{stamp.incarnation}:{stamp.version}"
