@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import asyncpg
-from jaf_memory_postgres import queries
 from jaf_memory_postgres.names import Names
+from jaf_memory_postgres.operations import queries
 
 from benchmarks.backends.postgres import Bare, Ours
 from benchmarks.figures import Figure
@@ -50,7 +50,7 @@ async def _log(one: Any, line: asyncpg.Connection, key: str, name: str, order: d
 
 async def _statement(line: asyncpg.Connection, rounds: int) -> Figure:
     names = Names("public", "conversations")
-    select, values = queries.found(MemoryQuery(user_id="u7", limit=10, include_messages=False), names) or ("", [])
+    select, values = queries.found(MemoryQuery(user_id="u7", limit=10, include_messages=False), names.sql) or ("", [])
     by_key = names.fill("SELECT * FROM {header} WHERE conversation_id = $1")
     works = {
         "statement": lambda _number: line.fetch(select, *values),

@@ -12,7 +12,7 @@ from jaf_memory_core.errors import MemoryConfigurationError
 from jaf_memory_core.hooks import ProviderSpec, hookimpl
 from jaf_memory_core.provider import BackendProvider, opened
 from jaf_memory_postgres.backend import PostgresBackend
-from jaf_memory_postgres.clients import is_pool, unusable
+from jaf_memory_postgres.connection.clients import is_pool, unusable
 from jaf_memory_postgres.settings import PostgresConfig
 
 __all__ = ["PostgresBackend", "PostgresConfig", "create_postgres_provider"]

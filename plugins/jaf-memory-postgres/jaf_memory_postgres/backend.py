@@ -18,23 +18,19 @@ from jaf_memory_core.errors import MemoryConnectionError, MemoryError, MemorySto
 from jaf_memory_core.maintenance import Adopted
 from jaf_memory_core.records import Amend, Fork, Page, Ping, Record, Revise, Stamp, Stats, Tail, Truncate, Write
 from jaf_memory_core.results import WriteResult
-from jaf_memory_postgres import adopting, faults, health, layout
-from jaf_memory_postgres.branching import Brancher
-from jaf_memory_postgres.bulk import Bulk
-from jaf_memory_postgres.clients import OneLine, PooledLines, is_pool
-from jaf_memory_postgres.connecting import Connector
-from jaf_memory_postgres.connections import Connection, Lines, OwnLines
-from jaf_memory_postgres.fast import Fast
+from jaf_memory_postgres import adoption, errors, health, migrations
+from jaf_memory_postgres.connection.clients import ApplicationConnection, ApplicationPool, is_pool
+from jaf_memory_postgres.connection.connector import Connector
+from jaf_memory_postgres.connection.pool import Connection, OwnPool, Pool
+from jaf_memory_postgres.connection.transaction import BeatenError, transaction
 from jaf_memory_postgres.names import Names
-from jaf_memory_postgres.reading import Reader
+from jaf_memory_postgres.operations.bulk import Bulk
+from jaf_memory_postgres.operations.erasure import STEP
+from jaf_memory_postgres.operations.reads import Reader
+from jaf_memory_postgres.operations.writes import Fast, Writer
 from jaf_memory_postgres.settings import PostgresConfig
-from jaf_memory_postgres.statements import Statements
-from jaf_memory_postgres.writing import BeatenError, transaction
 
 T = TypeVar("T")
-
-STEP = 500
-"""Conversations that one transaction deletes."""
 
 
 class PostgresBackend(Backend):
@@ -47,47 +43,48 @@ class PostgresBackend(Backend):
 
     name: ClassVar[str] = "postgres"
     loop_bound: ClassVar[bool] = True
-    driver_errors: ClassVar[tuple[type[Exception], ...]] = faults.DRIVER_ERRORS
+    driver_errors: ClassVar[tuple[type[Exception], ...]] = errors.DRIVER_ERRORS
 
     def __init__(self, config: PostgresConfig | None = None, client: Any = None) -> None:
         self._config = config or PostgresConfig()
         self._names = Names(self._config.schema_name, self._config.table_name)
-        self._sql = Statements(self._names)
-        self._reader = Reader(self._sql, self._names)
+        self._sql = self._names.sql
+        self._reader = Reader(self._sql)
         self._fast = Fast(self._sql)
         self._bulk = Bulk(self._names)
         self._client = client
         self._client_loop = asyncio.get_running_loop() if client is not None else None
-        self._lines: Lines | None = None
-        self._opening: Lines | None = None
+        self._pool: Pool | None = None
+        self._opening: Pool | None = None
         self._long = self._config.operation_timeout / 2
         self._clock = (datetime.now(UTC), time.perf_counter())
         self._connect = Connector(
             self._config.address, pooler=self._config.pooler, patience=self._config.operation_timeout
         )
 
-    # Lines.
+    # Pool.
 
     async def open(self) -> None:
         """Connect, and make or upgrade the tables where that is needed."""
-        lines = self._opening = self._new_lines()
+        pool = self._opening = self._new_pool()
         try:
             # The guard's own deadline ends the wait for this, not this.
             with Deadline(self._config.operation_timeout):
-                found = await self._on(
-                    lines, lambda line: layout.prepare(line, self._names, migrate=self._config.auto_migrate)
-                )
+                found = await self._on(pool, self._prepared)
                 self._set_clock(found.now)
-                if isinstance(lines, OwnLines):
-                    await lines.fill()
+                if isinstance(pool, OwnPool):
+                    await pool.fill()
         except BaseException:
-            lines.abandon()
+            pool.abandon()
             raise
-        self._lines, self._opening = lines, None
+        self._pool, self._opening = pool, None
 
-    def _new_lines(self) -> Lines:
+    def _prepared(self, connection: Connection) -> Awaitable[migrations.Found]:
+        return migrations.prepare(connection, self._names, migrate=self._config.auto_migrate)
+
+    def _new_pool(self) -> Pool:
         if self._client is None:
-            return OwnLines(
+            return OwnPool(
                 self._connect,
                 smallest=self._config.pool_min_size,
                 largest=self._config.most_connections,
@@ -99,49 +96,49 @@ class PostgresBackend(Backend):
                 "the application's connection belongs to another event loop; create a provider on this one",
                 retryable=False,
             )
-        return PooledLines(self._client) if is_pool(self._client) else OneLine(self._client)
+        return ApplicationPool(self._client) if is_pool(self._client) else ApplicationConnection(self._client)
 
     async def close(self) -> None:
         """Close our own connections; the application's stay open."""
-        lines, self._lines = self._lines, None
-        if lines is not None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
             try:
-                await lines.close()
+                await pool.close()
             except BaseException:
-                lines.abandon()
+                pool.abandon()
                 raise
 
     def abandon(self) -> None:
         """Forget our own connections, those of an opening that is under way too."""
-        for lines in (self._lines, self._opening):
-            if lines is not None:
-                lines.abandon()
-        self._lines = self._opening = None
+        for pool in (self._pool, self._opening):
+            if pool is not None:
+                pool.abandon()
+        self._pool = self._opening = None
 
     def run(self, work: Callable[[Connection], Awaitable[T]]) -> Awaitable[T]:
-        """Run statements on a line of their own; one on which anything but an answer came back is ended."""
-        if self._lines is None:
+        """Run statements on a connection of their own; one on which anything but an answer came back is ended."""
+        if self._pool is None:
             raise MemoryConnectionError("the provider is not open", retryable=False)
-        return self._on(self._lines, work)
+        return self._on(self._pool, work)
 
-    async def _on(self, lines: Lines, work: Callable[[Connection], Awaitable[T]]) -> T:
-        line = await lines.acquire()
+    async def _on(self, pool: Pool, work: Callable[[Connection], Awaitable[T]]) -> T:
+        pooled = await pool.acquire()
         began = time.monotonic()
         try:
-            answer = await work(line.connection)
+            answer = await work(pooled.connection)
         except (asyncpg.PostgresError, MemoryError, BeatenError) as error:
-            useless = isinstance(error, asyncpg.PostgresError) and faults.ends_line(error)
+            useless = isinstance(error, asyncpg.PostgresError) and errors.ends_connection(error)
             if useless:
-                lines.drop_idle()
-            await (lines.release(line) if line.is_sound and not useless else lines.discard(line))
+                pool.drop_idle()
+            await (pool.release(pooled) if pooled.is_sound and not useless else pool.discard(pooled))
             raise
         except BaseException as error:
             if not isinstance(error, asyncio.CancelledError) or time.monotonic() - began > self._long:
-                # The server, or the line to it, is gone, and the idle ones with it; a cancelled task says nothing.
-                lines.drop_idle()
-            await lines.discard(line)
-            if isinstance(error, AttributeError) and line.ended:
-                # The driver trips over itself where `close` ends a line between two of its steps.
+                # The server, or the way to it, is gone, and the idle ones with it; a cancelled task says nothing.
+                pool.drop_idle()
+            await pool.discard(pooled)
+            if isinstance(error, AttributeError) and pooled.ended:
+                # The driver trips over itself where `close` ends a connection between two of its steps.
                 text = "the provider was closed meanwhile"
                 raise MemoryConnectionError(text, retryable=False, outcome="unknown") from error
             if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
@@ -149,20 +146,23 @@ class PostgresBackend(Backend):
                 text = "a value is outside of what PostgreSQL can hold"
                 raise MemoryStorageError(text, operation="encode") from None
             raise
-        await lines.release(line)
+        await pool.release(pooled)
         return answer
 
-    async def _locked(self, work: Callable[[Brancher], Awaitable[T]]) -> T:
+    async def _locked(self, work: Callable[[Writer], Awaitable[T]]) -> T:
         """Run a transaction; again if somebody else made the conversation in the middle of it."""
         while True:
             try:
-                return await self.run(lambda line: transaction(line, lambda: work(Brancher(line, self._sql))))
+                return await self.run(self._in_transaction(work))
             except BeatenError:
                 continue
 
+    def _in_transaction(self, work: Callable[[Writer], Awaitable[T]]) -> Callable[[Connection], Awaitable[T]]:
+        return lambda connection: transaction(connection, lambda: work(Writer(connection, self._sql)))
+
     def translate(self, error: Exception, operation: str) -> MemoryError:
         """In our words."""
-        return faults.translated(error, operation)
+        return errors.translated(error, operation)
 
     def now(self) -> datetime:
         """The server's time, as of its last word on it and what has passed since."""
@@ -176,7 +176,7 @@ class PostgresBackend(Backend):
 
     async def read(self, conversation_id: str) -> Record | None:
         """The whole record, in one statement."""
-        found = await self.run(lambda line: self._reader.read(line, conversation_id))
+        found = await self.run(lambda connection: self._reader.read(connection, conversation_id))
         if found is None:
             return None
         self._set_clock(found.now)
@@ -200,12 +200,12 @@ class PostgresBackend(Backend):
 
     async def store(self, write: Write) -> WriteResult:
         """Create in one statement, or replace under the lock."""
-        made = await self.run(lambda line: self._fast.create(line, write))
+        made = await self.run(lambda connection: self._fast.create(connection, write))
         return made if made is not None else await self._locked(lambda writer: writer.write(write))
 
     async def append(self, write: Write) -> WriteResult:
         """Add in one statement; where a rule has to decide, under the lock."""
-        result = await self.run(lambda line: self._fast.append(line, write))
+        result = await self.run(lambda connection: self._fast.append(connection, write))
         return result if result is not None else await self._locked(lambda writer: writer.write(write))
 
     async def append_many(self, writes: Sequence[Write]) -> Sequence[WriteResult | MemoryError | None]:
@@ -237,14 +237,17 @@ class PostgresBackend(Backend):
 
     async def forget_user(self, user_id: str) -> int:
         """Delete in steps; what is made meanwhile belongs to the next call."""
-        last = await self.run(lambda line: line.fetchval(self._sql.last_id, user_id))
+        last = await self._value("last_id", user_id)
         live = 0
         while True:
             step = await self._locked(lambda writer: writer.remove_of_user(user_id, last, STEP))
             live += step[1]
             # Fewer than asked for may also mean that somebody else deletes the same, who may yet fail to finish.
-            if step[0] < STEP and not await self.run(lambda line: line.fetchval(self._sql.any_left, user_id, last)):
+            if step[0] < STEP and not await self._value("any_left", user_id, last):
                 return live
+
+    async def _value(self, name: str, *values: Any) -> Any:
+        return await self.run(lambda connection: connection.fetchval(self._sql[name], *values))
 
     async def purge(self, limit: int, *, scope: str | None = None) -> int:
         """Delete what has expired and is not being written to."""
@@ -254,43 +257,47 @@ class PostgresBackend(Backend):
 
     async def tail(self, tail: Tail) -> Page | None:
         """A page of messages, in one statement."""
-        return await self.run(lambda line: self._reader.tail(line, tail))
+        return await self.run(lambda connection: self._reader.tail(connection, tail))
 
     async def find(self, query: MemoryQuery) -> Sequence[Record]:
         """Conversations that match, in one statement."""
-        return await self.run(lambda line: self._reader.find(line, query))
+        return await self.run(lambda connection: self._reader.find(connection, query))
 
     async def stats(self, user_id: str | None) -> Stats:
         """Counts over the headers, in one statement."""
-        return await self.run(lambda line: self._reader.stats(line, user_id))
+        return await self.run(lambda connection: self._reader.stats(connection, user_id))
 
     async def ping(self) -> Ping:
         """What the server says of itself."""
-        count = self._lines.count if self._lines is not None else 0
-        return await self.run(lambda line: health.ping(line, self._names, self._sql, self._config.address, count))
+        count = self._pool.count if self._pool is not None else 0
+        address = self._config.address
+        return await self.run(lambda connection: health.ping(connection, self._names, address, count))
 
     # Upkeep, on a connection of its own.
 
     async def schema(self) -> str:
         """The definitions, as an administrator runs them with psql."""
-        return layout.script(self._names, self._config.address.user)
+        return migrations.script(self._names, self._config.address.user)
 
     async def apply_schema(self) -> Sequence[str]:
         """Make or upgrade the tables; what was applied."""
-        return await self.apart(lambda line: transaction(line, lambda: layout.apply(line, self._names)))
+        return await self.apart(self._migrated)
+
+    def _migrated(self, connection: Connection) -> Awaitable[list[str]]:
+        return transaction(connection, lambda: migrations.apply(connection, self._names))
 
     async def adopt(self, *, remove: bool = False) -> AsyncIterator[Adopted]:
         """Move the conversations of an older table of that name into ours."""
-        steps = adopting.adopt(self.apart, self._names, self._sql, self._config, remove=remove)
+        steps = adoption.adopt(self.apart, self._names, self._config, remove=remove)
         async with aclosing(steps):
             async for step in steps:
                 yield step
 
     async def apart(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Run statements on a connection that is made for them, within the deadline."""
-        lines = self._new_lines()
+        pool = self._new_pool()
         try:
             with Deadline(self._config.operation_timeout):
-                return await self._on(lines, work)
+                return await self._on(pool, work)
         finally:
-            await lines.close()
+            await pool.close()

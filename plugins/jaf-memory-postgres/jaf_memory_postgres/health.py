@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 from jaf_memory_core.records import Ping
+from jaf_memory_core.statements import quoted
 from jaf_memory_core.values import FrozenDict
-from jaf_memory_postgres.address import Address
-from jaf_memory_postgres.connections import Connection
-from jaf_memory_postgres.names import Names, quoted
+from jaf_memory_postgres.connection.address import Address
+from jaf_memory_postgres.connection.pool import Connection
+from jaf_memory_postgres.names import Names
 from jaf_memory_postgres.settings import unverified
-from jaf_memory_postgres.statements import Statements
 
 CROWDED = 0.9
 """Share of the server's connections from which on it is worth a word."""
 
 
-async def ping(connection: Connection, names: Names, sql: Statements, address: Address, count: int) -> Ping:
+async def ping(connection: Connection, names: Names, address: Address, count: int) -> Ping:
     """Ask the server, in one statement.
 
     Args:
         connection: any.
         names: our relations, whose size is told.
-        sql: the statements.
         address: how the line is secured.
         count: connections of this provider.
     """
     tables = [quoted(names.schema, names.plain(suffix)) for suffix in ("header", "message")]
-    row = await connection.fetchrow(sql.health, *tables)
+    row = await connection.fetchrow(names.sql["health"], *tables)
     role = "standby" if row["standby"] else "primary"
     commit = row["synchronous_commit"]
     warnings = []

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
+
+from jaf_memory_core import statements
 
 LONGEST = 63
 """Bytes of an identifier; the server cuts what is longer, and so makes two names one."""
@@ -30,11 +31,6 @@ def checked_name(name: str) -> str:
     return name
 
 
-def quoted(*names: str) -> str:
-    """An identifier as it stands in SQL, qualified if there are several names."""
-    return ".".join('"' + name.replace('"', '""') + '"' for name in names)
-
-
 def derived(table: str, suffix: str) -> str:
     """A further name for a table name: cut where it is too long, with a digest of the whole."""
     name = f"{table}__{suffix}"
@@ -44,7 +40,6 @@ def derived(table: str, suffix: str) -> str:
     return table.encode()[: LONGEST - len(tail)].decode(errors="ignore") + tail
 
 
-PLACE = re.compile(r"\{([a-z_:]+)\}")
 RELATIONS = ("header", "message", "layout", "adoption", "before", "shown", "labels")
 INDEXES = ("before", "user_id", "created_at", "updated_at", "expires_at", "metadata", "message_id")
 
@@ -65,7 +60,12 @@ class Names(NamedTuple):
 
     def fill(self, template: str) -> str:
         """SQL with the names in it: `{view}`, `{schema}`, `{header}`, `{message}`, … are replaced, quoted."""
-        return _filled(self, template)
+        return statements.fill(template, _places(self))
+
+    @property
+    def sql(self) -> Mapping[str, str]:
+        """The statements of `statements.sql`, with the names in them."""
+        return _loaded(self)
 
     @property
     def lock(self) -> int:
@@ -74,16 +74,13 @@ class Names(NamedTuple):
         return int.from_bytes(digest[:8], "big", signed=True)
 
 
-@lru_cache(maxsize=512)
-def _filled(names: Names, template: str) -> str:
-    known = _places(names)
-    # In one pass, because a name may itself hold what looks like a place for one.
-    return PLACE.sub(lambda place: known[place[1]], template)
-
-
 @lru_cache(maxsize=64)
-def _places(names: Names) -> Mapping[str, str]:
+def _loaded(names: Names) -> Mapping[str, str]:
+    return statements.load("jaf_memory_postgres", "statements.sql", **_places(names))
+
+
+def _places(names: Names) -> Mapping[str, str | Sequence[str]]:
     """What stands in a template → what it is replaced by."""
-    known = {"view": quoted(names.schema, names.table), "schema": quoted(names.schema)}
-    known |= {suffix: quoted(names.schema, names.plain(suffix)) for suffix in RELATIONS}
-    return known | {f"index:{suffix}": quoted(names.plain(suffix)) for suffix in INDEXES}
+    places: dict[str, str | Sequence[str]] = {"view": (names.schema, names.table), "schema": names.schema}
+    places |= {suffix: (names.schema, names.plain(suffix)) for suffix in RELATIONS}
+    return places | {f"index:{suffix}": names.plain(suffix) for suffix in INDEXES}

@@ -16,9 +16,12 @@ from jaf_memory_core.values import EMPTY, FrozenDict, freeze
 _stored = msgspec.json.Decoder(dict[str, list[str]])
 _any = msgspec.json.Decoder()
 
+MOST = (1 << 62) - 1
+"""Stands for "all" where the server counts in 64 bits."""
+
 
 def header(row: Sequence[Any], messages: tuple[Message, ...] = ()) -> Record:
-    """A record from a row that begins with `statements.COLUMNS`."""
+    """A record from a row that begins with the statement `columns`."""
     return Record(
         conversation_id=row[0],
         incarnation=row[1],

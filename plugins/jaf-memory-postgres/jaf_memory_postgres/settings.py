@@ -9,9 +9,9 @@ from typing import ClassVar
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
 from jaf_memory_core.settings import ProviderConfig
-from jaf_memory_postgres.address import Address, Parsed, parse, resolved, secured
+from jaf_memory_postgres.connection.address import Address, Parsed, parse, resolved, secured
+from jaf_memory_postgres.connection.tls import Mode, Tls, combined
 from jaf_memory_postgres.names import checked_name
-from jaf_memory_postgres.tls import Mode, Tls, combined
 
 SINGLE = ("host", "port", "database", "username", "password")
 

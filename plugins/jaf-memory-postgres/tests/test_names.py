@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from jaf_memory_postgres.names import INDEXES, RELATIONS, Names, derived, quoted
+from jaf_memory_postgres.names import INDEXES, RELATIONS, Names, derived
+
+from jaf_memory_core.statements import quoted
 
 tables = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=63).filter(
     lambda name: len(name.encode()) <= 63

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
-from jaf_memory_postgres import PostgresConfig, create_postgres_provider, queries
+from jaf_memory_postgres import PostgresConfig, create_postgres_provider
 from jaf_memory_postgres.names import Names
-from jaf_memory_postgres.statements import Statements
+from jaf_memory_postgres.operations import queries
 
 from jaf_memory_core import MemoryQuery
 
@@ -104,44 +104,44 @@ def test_find_uses_an_index(postgres, large, name, include):
         query = MemoryQuery(
             **{field: getattr(query, field) for field in query.__struct_fields__} | {"include_messages": False}
         )
-    sql, values = queries.found(query, large)
+    sql, values = queries.found(query, large.sql)
     assert not scans(asyncio.run(explained(postgres, sql, values)))
 
 
 @pytest.mark.parametrize("name", [name for name in SEARCHES if not name.startswith("next")])
 def test_scan_uses_an_index(postgres, large, name):
     """No page of `iter_conversations` reads all conversations."""
-    sql, values = queries.scanned(SEARCHES[name], (at(100), "c100") if name != "until" else None, 200, large)
+    sql, values = queries.scanned(SEARCHES[name], (at(100), "c100") if name != "until" else None, 200, large.sql)
     assert not scans(asyncio.run(explained(postgres, sql, values)))
 
 
 def statements(names):
     """Every other statement of the provider, with values for it."""
-    sql = Statements(names)
+    sql = names.sql
     arrays = [["m"], ["{}"]]
     return {
-        "read": (sql.read, ["c7"]),
-        "tail": (sql.tail, ["c7", None, 20, None]),
-        "page": (sql.tail, ["c7", 4, 20, "u7"]),
-        "short": (sql.short_tail, ["c7", None, 20, None]),
-        "append": (sql.append, ["c7", None, "u7", None, None, 2, *arrays]),
-        "append_few": (sql.append_few[1], ["c7", None, "u7", None, None, 4, "m", "{}", "n", "{}"]),
-        "append_capped": (sql.append_capped, ["c7", None, "u7", None, None, 2, *arrays, 3, False]),
-        "create": (sql.create, ["n", "u", "i", "{}", *arrays, 2, False, None, None, None]),
-        "lock": (sql.lock, ["c7"]),
-        "held": (sql.held, [7, ["m1"]]),
-        "cut": (sql.cut, [7, 0, 3]),
-        "update_header": (sql.update_header, [7, 2, START, "u", None, None, None, 0, 5, False, 0]),
-        "position": (sql.position, [7, "m1", 0]),
-        "delete_messages": (sql.delete_messages, [[7, 8]]),
-        "delete_headers": (sql.delete_headers, [[7, 8]]),
-        "last_id": (sql.last_id, ["u7"]),
-        "any_left": (sql.any_left, ["u7", 1 << 40]),
-        "lock_of_user": (sql.lock_of_user, ["u7", 1 << 40, 500]),
-        "lock_expired": (sql.lock_expired, [None, 1000]),
-        "stats of a user": (sql.stats + " AND header.user_id = $1", ["u7"]),
-        "whole": (names.fill(queries.WHOLE), [["c7", "c8"]]),
-        "stamps": (names.fill(queries.STAMPS), [["c7", "c8"]]),
+        "read": (sql["read"], ["c7"]),
+        "tail": (sql["tail"], ["c7", None, 20, None]),
+        "page": (sql["tail"], ["c7", 4, 20, "u7"]),
+        "short": (sql["short_tail"], ["c7", None, 20, None]),
+        "append": (sql["append"], ["c7", None, "u7", None, None, 2, *arrays]),
+        "append_few": (sql["append_2"], ["c7", None, "u7", None, None, 4, "m", "{}", "n", "{}"]),
+        "append_capped": (sql["append_capped"], ["c7", None, "u7", None, None, 2, *arrays, 3, False]),
+        "create": (sql["create"], ["n", "u", "i", "{}", *arrays, 2, False, None, None, None]),
+        "lock": (sql["lock"], ["c7"]),
+        "held": (sql["held"], [7, ["m1"]]),
+        "cut": (sql["cut"], [7, 0, 3]),
+        "update_header": (sql["update_header"], [7, 2, START, "u", None, None, None, 0, 5, False, 0]),
+        "position": (sql["position"], [7, "m1", 0]),
+        "delete_messages": (sql["delete_messages"], [[7, 8]]),
+        "delete_headers": (sql["delete_headers"], [[7, 8]]),
+        "last_id": (sql["last_id"], ["u7"]),
+        "any_left": (sql["any_left"], ["u7", 1 << 40]),
+        "lock_of_user": (sql["lock_of_user"], ["u7", 1 << 40, 500]),
+        "lock_expired": (sql["lock_expired"], [None, 1000]),
+        "stats of a user": (sql["stats_of_user"], ["u7"]),
+        "whole": (sql["whole"], [["c7", "c8"]]),
+        "stamps": (sql["stamps"], [["c7", "c8"]]),
     }
 
 
@@ -161,7 +161,7 @@ def test_messages_come_in_the_order_of_their_index(postgres, large, name):
 
 def test_newest_of_a_user_have_one_plan(postgres, large):
     """The server keeps one plan for the newest of a user, and does not plan at each call."""
-    sql, values = queries.found(SEARCHES["newest of a user"], large)
+    sql, values = queries.found(SEARCHES["newest of a user"], large.sql)
 
     async def main():
         connection = await asyncpg.connect(postgres.url())

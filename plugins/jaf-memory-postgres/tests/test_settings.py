@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from jaf_memory_postgres import PostgresConfig
-from jaf_memory_postgres.address import parse
+from jaf_memory_postgres.connection.address import parse
 from pydantic import ValidationError
 
 from jaf_memory_core.errors import MemoryConfigurationError

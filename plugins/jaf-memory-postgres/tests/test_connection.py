@@ -7,8 +7,8 @@ import time
 
 import asyncpg
 import pytest
-from jaf_memory_postgres import PostgresBackend, PostgresConfig, create_postgres_provider, faults, queries
-from jaf_memory_postgres.statements import LARGE
+from jaf_memory_postgres import PostgresBackend, PostgresConfig, create_postgres_provider, errors
+from jaf_memory_postgres.names import Names
 from jaf_memory_testing.deadlines import GRACE, Stopwatch
 
 from jaf_memory_core import BackendProvider, MemoryQuery, Message
@@ -273,7 +273,9 @@ def test_one_round_trip(postgres, table, monkeypatch):
 
 def test_a_large_conversation(postgres, table, monkeypatch):
     """A conversation that is too large for one value comes as rows, and is the same."""
-    monkeypatch.setattr(queries, "BODIES", queries.BODIES.replace(str(LARGE), "10"))
+    statements = Names("public", table).sql
+    small = {name: text.replace(statements["large"], "10") for name, text in statements.items()}
+    monkeypatch.setattr(Names, "sql", small)
 
     async def main():
         config = PostgresConfig(connection_string=postgres.url(), table_name=table)
@@ -281,15 +283,10 @@ def test_a_large_conversation(postgres, table, monkeypatch):
             messages = [Message("user", str(n), message_id=f"m{n}") for n in range(50)]
             await provider.store_messages("c", messages)
             await provider.store_messages("d", [])
-            sql = provider.backend._sql
-            monkeypatch.setattr(sql, "short_tail", sql.short_tail.replace(str(LARGE), "10"))
             assert await provider.get_recent_messages("c", 7) == messages[-7:]
             assert list(await provider.get_messages("c", before=20, limit=5)) == messages[15:20]
             found = await provider.find_conversations(MemoryQuery())
             assert {one.conversation_id: len(one.messages) for one in found} == {"c": 50, "d": 0}
-            monkeypatch.setattr(
-                provider.backend._reader, "_whole", provider.backend._reader._whole.replace(str(LARGE), "10")
-            )
             assert [len(one.messages) async for one in provider.iter_conversations()] == [50, 0]
 
     asyncio.run(main())
@@ -298,7 +295,7 @@ def test_a_large_conversation(postgres, table, monkeypatch):
 def test_a_pooler_without_a_server_is_no_lost_answer():
     """What PgBouncer refuses because it has no server was sent to none, and may be tried again."""
     error = asyncpg.ConnectionDoesNotExistError("connection was closed: server login has been failing, try again later")
-    problem = faults.translated(error, "store_messages")
+    problem = errors.translated(error, "store_messages")
     assert (problem.retryable, problem.outcome) == (True, "not_applied")
 
 
@@ -306,8 +303,8 @@ def test_errors_quote_nothing():
     """A server's error is told by its class and code, not by its words, which may quote what was sent."""
     error = asyncpg.DataError("invalid input: zqsecret")
     error.sqlstate = "22000"
-    assert "zqsecret" not in str(faults.translated(error, "store_messages"))
-    assert "22000" in str(faults.translated(error, "store_messages"))
+    assert "zqsecret" not in str(errors.translated(error, "store_messages"))
+    assert "22000" in str(errors.translated(error, "store_messages"))
 
 
 def test_a_cancelled_opening_leaves_nothing(postgres, table):

@@ -9,34 +9,10 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from jaf_memory_core.errors import MemoryConfigurationError
-from jaf_memory_postgres.connections import Connection
-from jaf_memory_postgres.names import Names, quoted
-
-BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
-"""Whatever the server's defaults are: a later statement has to see what was committed while an earlier one waited."""
-
-_LOOK = """
-SELECT
-    (SELECT array_agg(relation.relname::text) FROM pg_class AS relation
-        WHERE relation.relnamespace = schema.oid AND relation.relname = ANY($2::text[])) AS ours,
-    (SELECT relation.relkind::text FROM pg_class AS relation
-        WHERE relation.relnamespace = schema.oid AND relation.relname = $3) AS standing,
-    (SELECT jsonb_object_agg(attribute.attname, format_type(attribute.atttypid, attribute.atttypmod))::text
-        FROM pg_attribute AS attribute JOIN pg_class AS relation ON relation.oid = attribute.attrelid
-        WHERE relation.relnamespace = schema.oid AND relation.relname = $3
-            AND attribute.attnum > 0 AND NOT attribute.attisdropped) AS columns,
-    schema.oid IS NOT NULL AS has_schema,
-    current_setting('server_encoding') AS encoding,
-    current_user::text AS role,
-    clock_timestamp() AS now
-FROM (SELECT 1) AS always LEFT JOIN pg_namespace AS schema ON schema.nspname = $1"""
-
-_LEDGER = """
-CREATE TABLE {layout} (
-    version    integer PRIMARY KEY,
-    name       text NOT NULL,
-    applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
-)"""
+from jaf_memory_core.statements import quoted
+from jaf_memory_postgres.connection.pool import Connection
+from jaf_memory_postgres.connection.transaction import BEGIN, transaction
+from jaf_memory_postgres.names import Names
 
 
 class Migration(NamedTuple):
@@ -78,7 +54,7 @@ class Found(NamedTuple):
 
 def migrations() -> tuple[Migration, ...]:
     """All numbered files, in order."""
-    folder = resources.files("jaf_memory_postgres") / "schema"
+    folder = resources.files("jaf_memory_postgres.migrations")
     files = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
     found = []
     for file in files:
@@ -90,13 +66,13 @@ def migrations() -> tuple[Migration, ...]:
 async def look(connection: Connection, names: Names) -> Found:
     """What stands there; at most three statements, none of which changes or locks anything."""
     ours = {suffix: names.plain(suffix) for suffix in ("layout", "adoption")}
-    row = await connection.fetchrow(_LOOK, names.schema, list(ours.values()), names.table)
+    row = await connection.fetchrow(names.sql["look"], names.schema, list(ours.values()), names.table)
     present = row["ours"] or ()
     version, adopting = 0, False
     if ours["layout"] in present:
-        version = await connection.fetchval(names.fill("SELECT coalesce(max(version), 0) FROM {layout}"))
+        version = await connection.fetchval(names.sql["ledger_version"])
     if ours["adoption"] in present:
-        adopting = await connection.fetchval(names.fill("SELECT NOT coalesce(bool_and(done), true) FROM {adoption}"))
+        adopting = await connection.fetchval(names.sql["adoption_unfinished"])
     return Found(
         version,
         row["standing"],
@@ -161,14 +137,7 @@ async def prepare(connection: Connection, names: Names, *, migrate: bool) -> Fou
             f"the tables of {names.table!r} have layout {found.version} of {migrations()[-1].version}, and "
             "auto_migrate is off; run `jaf-memory schema --apply`"
         )
-    await connection.execute(BEGIN)
-    try:
-        await apply(connection, names)
-    except (asyncpg.PostgresError, MemoryConfigurationError):
-        if not connection.is_closed():
-            await connection.execute("ROLLBACK")
-        raise
-    await connection.execute("COMMIT")
+    await transaction(connection, lambda: apply(connection, names))
     return found
 
 
@@ -201,14 +170,12 @@ async def apply(connection: Connection, names: Names) -> list[str]:
 
 async def _make(connection: Connection, names: Names, due: list[Migration], found: Found) -> None:
     if not found.has_schema:
-        await connection.execute(names.fill("CREATE SCHEMA {schema}"))
+        await connection.execute(names.sql["create_schema"])
     if found.version == 0:
-        await connection.execute(names.fill(_LEDGER))
+        await connection.execute(names.sql["create_ledger"])
     for migration in due:
         await connection.execute(names.fill(migration.template))
-        await connection.execute(
-            names.fill("INSERT INTO {layout} (version, name) VALUES ($1, $2)"), migration.version, migration.name
-        )
+        await connection.execute(names.sql["ledger_entry"], migration.version, migration.name)
 
 
 def script(names: Names, role: str) -> str:
@@ -223,12 +190,12 @@ def script(names: Names, role: str) -> str:
         f"SELECT pg_advisory_xact_lock({names.lock})",
         # Every database has `public`, and even IF NOT EXISTS wants the right to make one.
         *([names.fill("CREATE SCHEMA IF NOT EXISTS {schema}")] if names.schema != "public" else []),
-        names.fill(_LEDGER).strip(),
+        names.sql["create_ledger"],
     ]
     for migration in migrations():
         parts.append(names.fill(migration.template).strip().removesuffix(";"))
-        values = f"({migration.version}, '{migration.name}')"
-        parts.append(names.fill("INSERT INTO {layout} (version, name) VALUES ") + values)
+        entry = names.sql["ledger_entry"].replace("$1", str(migration.version))
+        parts.append(entry.replace("$2", f"'{migration.name}'"))
     parts += [grant + f" TO {quoted(role)}" for grant in map(names.fill, GRANTS)]
     return ";\n\n".join([*parts, "COMMIT"]) + ";\n"
 

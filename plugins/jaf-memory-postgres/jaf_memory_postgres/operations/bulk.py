@@ -11,26 +11,10 @@ from jaf_memory_core import codec
 from jaf_memory_core.errors import MemoryConnectionError, MemoryStorageError
 from jaf_memory_core.records import Write
 from jaf_memory_core.results import WriteResult
-from jaf_memory_postgres import faults, rows
-from jaf_memory_postgres.connections import Connection
+from jaf_memory_postgres import errors, rows
+from jaf_memory_postgres.connection.pool import Connection
+from jaf_memory_postgres.connection.transaction import transaction
 from jaf_memory_postgres.names import Names
-from jaf_memory_postgres.writing import transaction
-
-MAKE = """
-WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now)
-INSERT INTO {header} (conversation_id, user_id, incarnation, version, metadata, first_position, message_count, size,
-    trimmed, ttl, expires_at, created_at, updated_at)
-SELECT new.conversation_id, new.user_id, new.incarnation, 1, new.metadata::jsonb, 0, new.message_count, new.size,
-    new.trimmed, new.ttl, coalesce(new.expires_at, now + make_interval(secs => new.ttl)),
-    coalesce(new.created_at, now), now
-FROM clock, unnest(
-    $1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::boolean[], $8::double precision[],
-    $9::timestamptz[], $10::timestamptz[]
-) AS new(conversation_id, user_id, incarnation, metadata, message_count, size, trimmed, ttl, expires_at, created_at)
-ORDER BY new.conversation_id COLLATE "C"
-ON CONFLICT (conversation_id) DO NOTHING
-RETURNING conversation_id, id"""
-"""Conversations that are not there yet. In one order: who makes the same ones waits, and two never wait in a circle."""
 
 COLUMNS = ("conversation", "position", "message_id", "body")
 
@@ -46,7 +30,7 @@ class Bulk:
 
     def __init__(self, names: Names) -> None:
         self._names = names
-        self._make = names.fill(MAKE)
+        self._make = names.sql["create_many"]
 
     async def make(self, run: Run, writes: Sequence[Write]) -> dict[int, WriteResult]:
         """Make those that are not there yet, all or none of them.
@@ -63,7 +47,7 @@ class Bulk:
         if len(new) <= 1:
             return {}
         try:
-            made = await run(lambda line: transaction(line, lambda: self._copy(line, new)))
+            made = await run(lambda connection: transaction(connection, lambda: self._copy(connection, new)))
         except (asyncpg.PostgresError, MemoryStorageError) as error:
             if isinstance(error, asyncpg.PostgresError) and _of_the_line(error):
                 raise
@@ -74,11 +58,11 @@ class Bulk:
             if key in made
         }
 
-    async def _copy(self, line: Connection, new: dict[str, tuple[int, Write]]) -> dict[str, int]:
-        found = await line.fetch(self._make, *_columns([write for _, write in new.values()]))
+    async def _copy(self, connection: Connection, new: dict[str, tuple[int, Write]]) -> dict[str, int]:
+        found = await connection.fetch(self._make, *_columns([write for _, write in new.values()]))
         made = {row[0]: row[1] for row in found}
         if made:
-            await line.copy_records_to_table(
+            await connection.copy_records_to_table(
                 self._names.plain("message"),
                 schema_name=self._names.schema,
                 columns=COLUMNS,
@@ -119,4 +103,4 @@ def _messages(made: Sequence[tuple[int, Write]]) -> Iterator[tuple[int, int, str
 
 
 def _of_the_line(error: asyncpg.PostgresError) -> bool:
-    return isinstance(faults.translated(error, "append_many"), MemoryConnectionError)
+    return isinstance(errors.translated(error, "append_many"), MemoryConnectionError)

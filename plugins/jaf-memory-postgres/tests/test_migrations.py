@@ -8,13 +8,14 @@ import json
 import asyncpg
 import pytest
 from jaf_memory_postgres import PostgresBackend, PostgresConfig, create_postgres_provider
-from jaf_memory_postgres.names import derived, quoted
+from jaf_memory_postgres.names import derived
 from services import postgres_faults as faults
 from services import postgres_servers as servers
 
 from jaf_memory_core import MemoryQuery, Message
 from jaf_memory_core.errors import MemoryConfigurationError, MemoryStorageError
 from jaf_memory_core.results import Failure
+from jaf_memory_core.statements import quoted
 
 
 def config_of(server, table, **settings):

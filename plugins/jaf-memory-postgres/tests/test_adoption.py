@@ -6,7 +6,7 @@ import asyncio
 import json
 
 import pytest
-from jaf_memory_postgres import PostgresBackend, PostgresConfig, adopting, create_postgres_provider
+from jaf_memory_postgres import PostgresBackend, PostgresConfig, adoption, create_postgres_provider
 
 from jaf_memory_core import MemoryQuery
 from jaf_memory_core.errors import MemoryConfigurationError, MemoryStorageError
@@ -137,7 +137,7 @@ def test_what_reads_back_otherwise_stops_it(postgres, table, monkeypatch):
     postgres.sql(filled(table, JAF_PY, 3))
     config = PostgresConfig(connection_string=postgres.url(), table_name=table)
     digests = iter(range(100))
-    monkeypatch.setattr(adopting, "_digest", lambda _record: next(digests))
+    monkeypatch.setattr(adoption, "_digest", lambda _record: next(digests))
     with pytest.raises(MemoryStorageError, match="reads back otherwise"):
         asyncio.run(adopted(config))
     assert postgres.sql(f"SELECT count(*) FROM {table}") == "0"

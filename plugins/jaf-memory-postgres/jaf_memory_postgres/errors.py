@@ -39,7 +39,7 @@ def state(error: BaseException) -> str:
     return found if isinstance(found, str) else ""
 
 
-def ends_line(error: asyncpg.PostgresError) -> bool:
+def ends_connection(error: asyncpg.PostgresError) -> bool:
     """Whether a connection is of no use after this answer: it is going, or leads to a server that cannot write."""
     code = state(error)
     return code == READ_ONLY or code in _GOING or code.startswith("08")

@@ -21,27 +21,17 @@ from jaf_memory_core.processors import Chain
 from jaf_memory_core.records import Record, new_incarnation
 from jaf_memory_core.settings import ProviderConfig
 from jaf_memory_core.transfer.jsonlines import derived_id
-from jaf_memory_postgres import layout
-from jaf_memory_postgres.connections import Connection
+from jaf_memory_postgres import migrations
+from jaf_memory_postgres.connection.pool import Connection
+from jaf_memory_postgres.connection.transaction import transaction
 from jaf_memory_postgres.names import Names
-from jaf_memory_postgres.reading import Reader
-from jaf_memory_postgres.statements import Statements
-from jaf_memory_postgres.writing import Writer, transaction
+from jaf_memory_postgres.operations.reads import Reader
+from jaf_memory_postgres.operations.writes import Writer
 
 STEP = 50
 """Conversations that one transaction moves."""
 
 Apart = Callable[[Callable[[Connection], Awaitable[Any]]], Awaitable[Any]]
-
-_PROGRESS = """
-CREATE TABLE {adoption} (
-    source  text NOT NULL,
-    total   bigint NOT NULL,
-    last    text,
-    moved   bigint NOT NULL DEFAULT 0,
-    refused bigint NOT NULL DEFAULT 0,
-    done    boolean NOT NULL DEFAULT false
-)"""
 
 
 class Progress(NamedTuple):
@@ -60,13 +50,12 @@ class Adoption:
 
     Args:
         names: our names.
-        sql: the statements.
         config: limits for what is moved in.
     """
 
-    def __init__(self, names: Names, sql: Statements, config: ProviderConfig) -> None:
+    def __init__(self, names: Names, config: ProviderConfig) -> None:
         self._names = names
-        self._sql = sql
+        self._sql = names.sql
         # A cap would leave out what the older table holds.
         self._config = config.model_copy(update={"max_messages": None})
         self._aside = names.plain("before")
@@ -78,10 +67,10 @@ class Adoption:
         if progress is not None:
             removed = progress.done and not await self._stands(connection, self._aside)
             return None if removed else progress
-        found = await layout.look(connection, self._names)
+        found = await migrations.look(connection, self._names)
         if found.version or found.standing is None:
             return None
-        older = layout.is_older(json.loads(found.columns or "{}")) if found.standing in ("r", "p") else None
+        older = migrations.is_older(json.loads(found.columns or "{}")) if found.standing in ("r", "p") else None
         if older is None:
             raise MemoryConfigurationError(
                 f"what stands under {self._names.table!r} is in no layout that jaf-memory knows; nothing was changed",
@@ -92,51 +81,34 @@ class Adoption:
                 f"{self._aside!r}, under which the older table would be kept, stands already; rename that one",
                 provider="postgres",
             )
-        await connection.execute(self._fill("ALTER TABLE {view} RENAME TO {name}"))
-        await layout.apply(connection, self._names)
-        await connection.execute(self._fill(_PROGRESS))
-        # A role that does not own the tables looks at it when it starts.
-        await connection.execute(self._fill("GRANT SELECT (done) ON {adoption} TO PUBLIC"))
-        total = await connection.fetchval(self._fill("SELECT count(*) FROM {before}"))
-        await connection.execute(self._fill("INSERT INTO {adoption} (source, total) VALUES ($1, $2)"), older, total)
+        await connection.execute(self._sql["set_aside"])
+        await migrations.apply(connection, self._names)
+        await connection.execute(self._sql["create_adoption"])
+        await connection.execute(self._sql["grant_adoption"])
+        await connection.execute(self._sql["insert_adoption"], older)
         return await self._progress(connection)
 
-    def _fill(self, template: str) -> str:
-        return self._names.fill(template.replace("{name}", "{index:before}"))
-
     async def _stands(self, connection: Connection, relation: str) -> bool:
-        query = (
-            "SELECT count(*) > 0 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace "
-            "WHERE nspname = $1 AND relname = $2"
-        )
-        stands: bool = await connection.fetchval(query, self._names.schema, relation)
+        stands: bool = await connection.fetchval(self._sql["adoption_stands"], self._names.schema, relation)
         return stands
 
     async def _progress(self, connection: Connection) -> Progress | None:
         if not await self._stands(connection, self._names.plain("adoption")):
             return None
-        query = "SELECT source, total, last, moved, refused, done FROM {adoption} FOR UPDATE"
-        row = await connection.fetchrow(self._fill(query))
-        return Progress(*row)
+        return Progress(*await connection.fetchrow(self._sql["adoption_progress"]))
 
     async def step(self, connection: Connection) -> tuple[Progress, list[Adopted]]:
         """Move the next few."""
         progress = await self._progress(connection)
         assert progress is not None  # noqa: S101  (`begin` made it)
-        times = ", created_at, updated_at" if progress.source == "documented" else ""
-        query = self._fill(
-            f"SELECT conversation_id, user_id, messages::text, metadata::text{times} FROM {{before}} "  # noqa: S608
-            "WHERE $1::text IS NULL OR conversation_id > $1 ORDER BY conversation_id LIMIT $2"
-        )
-        listed = await connection.fetch(query, progress.last, STEP)
+        older = self._sql["older_documented" if progress.source == "documented" else "older_jaf_py"]
+        listed = await connection.fetch(older, progress.last, STEP)
         now = await connection.fetchval("SELECT clock_timestamp()")
         steps = [await self._one(connection, row, now, progress.total) for row in listed]
         refused = sum(step.outcome == "refused" for step in steps)
-        update = (
-            "UPDATE {adoption} SET last = coalesce($1, last), moved = moved + $2, refused = refused + $3, done = $4"
-        )
         last = listed[-1]["conversation_id"] if listed else None
-        await connection.execute(self._fill(update), last, len(listed) - refused, refused, len(listed) < STEP)
+        done = len(listed) < STEP
+        await connection.execute(self._sql["advance_adoption"], last, len(listed) - refused, refused, done)
         after = await self._progress(connection)
         assert after is not None  # noqa: S101  (it stands)
         return after, steps
@@ -149,7 +121,7 @@ class Adoption:
             return Adopted("refused", key, str(error), total)
         if not await Writer(connection, self._sql).put(record, None):
             return Adopted("refused", key, "a conversation of that id stands in the new tables already", total)
-        found = await Reader(self._sql, self._names).read(connection, key)
+        found = await Reader(self._sql).read(connection, key)
         if found is None or _digest(found.record) != _digest(record):
             # Raised, so that all of this transaction is undone.
             raise MemoryStorageError(f"conversation {key!r} reads back otherwise than it was moved", operation="adopt")
@@ -184,7 +156,7 @@ class Adoption:
 
     async def drop(self, connection: Connection) -> None:
         """Remove the older table."""
-        await connection.execute(self._fill("DROP TABLE IF EXISTS {before}"))
+        await connection.execute(self._sql["drop_before"])
 
     @property
     def aside(self) -> str:
@@ -218,15 +190,12 @@ def _digest(record: Record) -> str:
     )
 
 
-async def adopt(
-    apart: Apart, names: Names, sql: Statements, config: ProviderConfig, *, remove: bool
-) -> AsyncGenerator[Adopted, None]:
+async def adopt(apart: Apart, names: Names, config: ProviderConfig, *, remove: bool) -> AsyncGenerator[Adopted, None]:
     """Move everything, in steps.
 
     Args:
         apart: runs work on a connection that is made for it.
         names: our names.
-        sql: the statements.
         config: limits for what is moved in.
         remove: drop the older table in the end, if nothing was refused.
 
@@ -234,14 +203,14 @@ async def adopt(
         MemoryConfigurationError: what stands there is in no known layout, or its later name is taken.
         MemoryStorageError: a conversation reads back otherwise than it was moved; its step was undone.
     """
-    adoption = Adoption(names, sql, config)
-    progress = await apart(lambda line: transaction(line, lambda: adoption.begin(line)))
+    adoption = Adoption(names, config)
+    progress = await apart(lambda connection: transaction(connection, lambda: adoption.begin(connection)))
     if progress is None:
         yield Adopted("note", text=f"no older table stands under {names.table!r}; there is nothing to move")
         return
     yield Adopted("note", text=_beginning(progress, names, adoption.aside), total=progress.total)
     while not progress.done:
-        progress, steps = await apart(lambda line: transaction(line, lambda: adoption.step(line)))
+        progress, steps = await apart(lambda connection: transaction(connection, lambda: adoption.step(connection)))
         for step in steps:
             yield step
     if remove and not progress.refused:

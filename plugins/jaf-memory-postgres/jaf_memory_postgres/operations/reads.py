@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from functools import partial
@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 from jaf_memory_core import Message, codec, rules
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.records import Page, Record, Stats, Tail
-from jaf_memory_postgres import queries, rows
-from jaf_memory_postgres.connections import Connection
-from jaf_memory_postgres.names import Names
-from jaf_memory_postgres.statements import MOST, SHORT_PAGE, Statements
+from jaf_memory_postgres import rows
+from jaf_memory_postgres.connection.pool import Connection
+from jaf_memory_postgres.operations import queries
+
+SHORT_PAGE = 50
+"""Messages up to which a page comes in one row."""
 
 PAGE = 200
 """Headers that a scan reads at once."""
@@ -39,15 +41,12 @@ class Found(NamedTuple):
 class Reader:
     """The reads over one table name."""
 
-    def __init__(self, sql: Statements, names: Names) -> None:
+    def __init__(self, sql: Mapping[str, str]) -> None:
         self._sql = sql
-        self._names = names
-        self._whole = names.fill(queries.WHOLE)
-        self._stamps = names.fill(queries.STAMPS)
 
     async def read(self, connection: Connection, conversation_id: str) -> Found | None:
         """A whole conversation, expired or not."""
-        listed = await connection.fetch(self._sql.read, conversation_id)
+        listed = await connection.fetch(self._sql["read"], conversation_id)
         if not listed:
             return None
         head = listed[0][0]
@@ -66,16 +65,16 @@ class Reader:
 
     async def tail(self, connection: Connection, tail: Tail) -> Page | None:
         """The last messages, or the last before a position."""
-        before = None if tail.before is None else min(tail.before, MOST)
-        limit = min(tail.limit, MOST)
+        before = None if tail.before is None else min(tail.before, rows.MOST)
+        limit = min(tail.limit, rows.MOST)
         asked = (tail.conversation_id, before, limit, tail.scope)
         if limit <= SHORT_PAGE:
-            row = await connection.fetchrow(self._sql.short_tail, *asked)
+            row = await connection.fetchrow(self._sql["short_tail"], *asked)
             if row is None:
                 return None
             if row[2] is not None:
                 return _page(row[0], row[1], codec.decode_joined(row[2]), before, limit)
-        listed = await connection.fetch(self._sql.tail, *asked)
+        listed = await connection.fetch(self._sql["tail"], *asked)
         if not listed:
             return None
         oldest, count = listed[0][0]
@@ -83,7 +82,7 @@ class Reader:
 
     async def find(self, connection: Connection, query: MemoryQuery) -> list[Record]:
         """Live conversations that match, the newest first."""
-        asked = queries.found(query, self._names)
+        asked = queries.found(query, self._sql)
         if asked is None:
             return []
         listed = await connection.fetch(asked[0], *asked[1])
@@ -100,7 +99,7 @@ class Reader:
         """
         above = rules.creation_cursor(query)
         while True:
-            asked = queries.scanned(query, above, PAGE, self._names)
+            asked = queries.scanned(query, above, PAGE, self._sql)
             if asked is None:
                 return
             page = await run(partial(_fetched, statement=asked[0], values=asked[1]))
@@ -129,7 +128,7 @@ class Reader:
 
     async def _renewed(self, run: Run, records: dict[str, Record]) -> dict[str, Record]:
         """What is left of these, read again where it was changed."""
-        found = await run(partial(_fetched, statement=self._stamps, values=[list(records)]))
+        found = await run(partial(_fetched, statement=self._sql["stamps"], values=[list(records)]))
         stamps = {row[0]: (row[1], row[2]) for row in found}
         kept = {key: record for key, record in records.items() if record.stamp == stamps.get(key)}
         changed = [key for key in stamps if key in records and key not in kept]
@@ -137,15 +136,15 @@ class Reader:
 
     async def _of_ids(self, connection: Connection, *, ids: list[str]) -> dict[str, Record]:
         """Whole conversations by their ids."""
-        listed = await connection.fetch(self._whole, ids)
+        listed = await connection.fetch(self._sql["whole"], ids)
         return {record.conversation_id: record for record in await self._records(connection, listed)}
 
     async def stats(self, connection: Connection, user_id: str | None) -> Stats:
         """Counts over live conversations."""
         if user_id is None:
-            row = await connection.fetchrow(self._sql.stats)
+            row = await connection.fetchrow(self._sql["stats"])
         else:
-            row = await connection.fetchrow(self._sql.stats + " AND header.user_id = $1", user_id)
+            row = await connection.fetchrow(self._sql["stats_of_user"], user_id)
         return Stats(row[0], row[1], row[2], row[3], row[4])
 
 

@@ -1,4 +1,4 @@
-"""Lines that the application hands over: its pool, or its one connection."""
+"""Pool that the application hands over: its pool, or its one connection."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import asyncpg
 
 from jaf_memory_core.errors import MemoryConnectionError
-from jaf_memory_postgres import faults
-from jaf_memory_postgres.connections import Line, Lines
+from jaf_memory_postgres import errors
+from jaf_memory_postgres.connection.pool import Pool, Pooled
 
 
-class PooledLines(Lines):
+class ApplicationPool(Pool):
     """The application's pool: used, never closed."""
 
     def __init__(self, pool: Any) -> None:
@@ -20,31 +20,31 @@ class PooledLines(Lines):
 
     @property
     def count(self) -> int:
-        """How many lines are open."""
+        """How many connections are open."""
         size: int = self._pool.get_size()
         return size
 
-    async def acquire(self) -> Line:
-        """A line of the pool."""
+    async def acquire(self) -> Pooled:
+        """A connection of the pool."""
         if self._pool.is_closing():
             raise MemoryConnectionError("the application's pool is closed; create a new one", retryable=False)
         try:
-            return Line(await self._pool.acquire())
-        except faults.DRIVER_ERRORS as error:
-            raise faults.unreached(error, "the application's pool") from error
+            return Pooled(await self._pool.acquire())
+        except errors.DRIVER_ERRORS as error:
+            raise errors.unreached(error, "the application's pool") from error
 
-    async def release(self, line: Line) -> None:
+    async def release(self, pooled: Pooled) -> None:
         """Back to the pool, which resets it."""
         try:
-            await self._pool.release(line.connection)
-        except faults.DRIVER_ERRORS:
-            # The operation has its answer; the pool opens another line.
+            await self._pool.release(pooled.connection)
+        except errors.DRIVER_ERRORS:
+            # The operation has its answer; the pool opens another connection.
             return
 
-    async def discard(self, line: Line) -> None:
-        """End the line; the pool opens another."""
-        line.connection.terminate()
-        await self._pool.release(line.connection)
+    async def discard(self, pooled: Pooled) -> None:
+        """End the connection; the pool opens another."""
+        pooled.connection.terminate()
+        await self._pool.release(pooled.connection)
 
     def drop_idle(self) -> None:
         """Nothing: the pool is the application's."""
@@ -56,11 +56,11 @@ class PooledLines(Lines):
         """Nothing: the pool is the application's."""
 
 
-class OneLine(Lines):
+class ApplicationConnection(Pool):
     """The application's connection: one operation at a time, never ended, never used inside its own transaction."""
 
     def __init__(self, connection: Any) -> None:
-        self._line = Line(connection)
+        self._line = Pooled(connection)
         self._lock = asyncio.Lock()
         self._tidying: asyncio.Task[None] | None = None
 
@@ -69,7 +69,7 @@ class OneLine(Lines):
         """One, unless it is closed."""
         return 0 if self._line.connection.is_closed() else 1
 
-    async def acquire(self) -> Line:
+    async def acquire(self) -> Pooled:
         """The connection, when nobody of ours uses it."""
         await self._lock.acquire()
         problem = unusable(self._line.connection)
@@ -78,19 +78,19 @@ class OneLine(Lines):
             raise MemoryConnectionError(problem, retryable=False)
         return self._line
 
-    async def release(self, line: Line) -> None:  # noqa: ARG002  (there is one)
+    async def release(self, pooled: Pooled) -> None:  # noqa: ARG002  (there is one)
         """Let the next operation have it."""
         self._lock.release()
 
-    async def discard(self, line: Line) -> None:
+    async def discard(self, pooled: Pooled) -> None:
         """Leave it open, and undo what an operation began, while nobody else may use it."""
-        self._tidying = asyncio.get_running_loop().create_task(self._tidied(line))
+        self._tidying = asyncio.get_running_loop().create_task(self._tidied(pooled))
 
-    async def _tidied(self, line: Line) -> None:
+    async def _tidied(self, pooled: Pooled) -> None:
         try:
-            if not line.connection.is_closed() and line.connection.is_in_transaction():
-                await line.connection.execute("ROLLBACK")
-        except faults.DRIVER_ERRORS:
+            if not pooled.connection.is_closed() and pooled.connection.is_in_transaction():
+                await pooled.connection.execute("ROLLBACK")
+        except errors.DRIVER_ERRORS:
             # It is of no use any more; the next operation finds that, and says so.
             return
         finally:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote
 
-from jaf_memory_postgres.tls import Tls
+from jaf_memory_postgres.connection.tls import Tls
 
 SCHEMES = ("postgresql", "postgres")
 PORT = 5432

@@ -8,8 +8,8 @@ from typing import Any
 import asyncpg
 
 from jaf_memory_core.errors import MemoryConfigurationError, MemoryConnectionError
-from jaf_memory_postgres import faults
-from jaf_memory_postgres.address import Address
+from jaf_memory_postgres import errors
+from jaf_memory_postgres.connection.address import Address
 
 REFUSES_THIS_LINE = (asyncpg.InvalidAuthorizationSpecificationError, ConnectionError, ssl.SSLError)
 """What a server answers that wants TLS, or has none; with `allow` and `prefer` the other way is tried then."""
@@ -62,9 +62,9 @@ class Connector:
         for context in choices:
             try:
                 return await self._line(host, port, context)
-            except faults.DRIVER_ERRORS as error:
+            except errors.DRIVER_ERRORS as error:
                 if context is choices[-1] or not isinstance(error, REFUSES_THIS_LINE):
-                    raise faults.unreached(error, place) from error
+                    raise errors.unreached(error, place) from error
         raise AssertionError("there is always a choice")
 
     async def _line(self, host: str, port: int, context: ssl.SSLContext | None) -> asyncpg.Connection[Any]:

@@ -9,8 +9,6 @@ from jaf_memory_core import rules
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.values import identifier
 from jaf_memory_postgres import rows
-from jaf_memory_postgres.names import Names
-from jaf_memory_postgres.statements import BODIES, COLUMNS, LIVE, MOST
 
 SHORT = 1_000
 """Limits up to which each has a statement of its own."""
@@ -103,7 +101,7 @@ def _add_owner(search: Search, owner: Any) -> None:
         search.impossible = True
 
 
-def found(query: MemoryQuery, names: Names) -> tuple[str, list[Any]] | None:
+def found(query: MemoryQuery, sql: Mapping[str, str]) -> tuple[str, list[Any]] | None:
     """Live conversations that match, newest `updated_at` first.
 
     Returns:
@@ -113,22 +111,19 @@ def found(query: MemoryQuery, names: Names) -> tuple[str, list[Any]] | None:
     search = filters(query, OWNED_UNSEEN if short and _is_by_owner(query) else OWNED)
     if search.impossible:
         return None
-    search.require(LIVE)
+    search.require(sql["live"])
     below = rules.activity_cursor(query)
     if below is not None:
         moment, key = search.bound(below[0]), search.bound(below[1])
         search.require(f"(header.updated_at, header.conversation_id) < ({moment}, {key})")
-    columns = f"{COLUMNS}, {BODIES}" if query.include_messages else COLUMNS
-    sql = (
-        f"SELECT {columns} FROM {{header}} AS header WHERE {search.where} "  # noqa: S608  (pieces of ours)
-        "ORDER BY header.updated_at DESC, header.conversation_id DESC"
-    )
+    asked = sql["find_whole" if query.include_messages else "find"]
+    asked += f" {search.where} {sql['newest_first']}"
     if query.limit is not None:
         # Where the number stands in the statement, the server keeps one plan for it; else it plans at each call.
-        sql += f" LIMIT {query.limit if short else search.bound(min(query.limit, MOST))}"
+        asked += f" LIMIT {query.limit if short else search.bound(min(query.limit, rows.MOST))}"
     if query.offset:
-        sql += f" OFFSET {search.bound(min(query.offset, MOST))}"
-    return names.fill(sql), search.values
+        asked += f" OFFSET {search.bound(min(query.offset, rows.MOST))}"
+    return asked, search.values
 
 
 def _is_by_owner(query: MemoryQuery) -> bool:
@@ -139,7 +134,7 @@ def _is_by_owner(query: MemoryQuery) -> bool:
 
 
 def scanned(
-    query: MemoryQuery, above: tuple[Any, str] | None, limit: int, names: Names
+    query: MemoryQuery, above: tuple[Any, str] | None, limit: int, sql: Mapping[str, str]
 ) -> tuple[str, list[Any]] | None:
     """A page of conversations that match, expired ones too, oldest first; each with its size, without messages.
 
@@ -152,18 +147,4 @@ def scanned(
     if above is not None:
         moment, key = search.bound(above[0]), search.bound(above[1])
         search.require(f"(header.created_at, header.conversation_id) > ({moment}, {key})")
-    sql = (
-        f"SELECT {COLUMNS}, header.size FROM {{header}} AS header WHERE {search.where} "  # noqa: S608
-        f"ORDER BY header.created_at, header.conversation_id LIMIT {limit}"
-    )
-    return names.fill(sql), search.values
-
-
-WHOLE = f"""
-SELECT {COLUMNS}, {BODIES}
-FROM {{header}} AS header WHERE header.conversation_id = ANY($1::text[])"""  # noqa: S608  (columns of ours)
-"""Conversations with their messages, by their ids."""
-
-STAMPS = """
-SELECT header.conversation_id, header.incarnation, header.version
-FROM {header} AS header WHERE header.conversation_id = ANY($1::text[])"""
+    return f"{sql['scan']} {search.where} {sql['oldest_first']} LIMIT {limit}", search.values

@@ -1,0 +1,92 @@
+"""Erasing, under the header's lock: one conversation, those of a user, those that have expired."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import NamedTuple
+
+from jaf_memory_core import rules
+from jaf_memory_core.records import Record, Stamp
+from jaf_memory_postgres import rows
+from jaf_memory_postgres.connection.pool import Connection
+
+STEP = 500
+"""Conversations of a user that one transaction deletes."""
+
+
+class Locked(NamedTuple):
+    """A conversation under its lock.
+
+    Attributes:
+        key: id of its header row, or `None` where none stands.
+        header: its header, expired or not, or `None`.
+        now: the server's time, taken behind the lock.
+    """
+
+    key: int | None
+    header: Record | None
+    now: datetime
+
+    @property
+    def live(self) -> Record | None:
+        """The header, or `None` if it has expired."""
+        return rules.live(self.header, self.now)
+
+
+class Eraser:
+    """The removals of one transaction.
+
+    Args:
+        connection: in a transaction.
+        sql: the statements.
+    """
+
+    def __init__(self, connection: Connection, sql: Mapping[str, str]) -> None:
+        self._connection = connection
+        self._sql = sql
+
+    async def lock(self, conversation_id: str) -> Locked:
+        """Take the header's lock, or find that there is none."""
+        row = await self._connection.fetchrow(self._sql["lock"], conversation_id)
+        if row["id"] is None:
+            return Locked(None, None, row["now"])
+        return Locked(row["id"], rows.header(row), row["now"])
+
+    async def remove(self, conversation_id: str, scope: str | None) -> bool:
+        """Delete a conversation; whether it was there."""
+        locked = await self.lock(conversation_id)
+        if locked.key is None or locked.header is None or scope not in (None, locked.header.user_id):
+            return False
+        await self.erase([locked.key])
+        return locked.live is not None
+
+    async def remove_at(self, conversation_id: str, expected: Stamp) -> bool:
+        """Delete the conversation that stands at `expected`."""
+        locked = await self.lock(conversation_id)
+        if locked.key is None or locked.header is None or locked.header.stamp != expected:
+            return False
+        await self.erase([locked.key])
+        return True
+
+    async def remove_of_user(self, user_id: str, last: int, limit: int) -> tuple[int, int]:
+        """Delete up to `limit` conversations of a user, up to that header row: how many, and how many were live."""
+        found = await self._connection.fetch(self._sql["lock_of_user"], user_id, last, limit)
+        await self.erase([row[0] for row in found])
+        return len(found), sum(row[1] for row in found)
+
+    async def purge(self, limit: int, scope: str | None) -> int:
+        """Delete up to `limit` expired conversations that nobody is writing to."""
+        found = await self._connection.fetch(self._sql["lock_expired"], scope, limit)
+        await self.erase([row[0] for row in found])
+        return len(found)
+
+    async def erase(self, keys: list[int]) -> None:
+        """Remove conversations whose headers are locked: messages first, in statements that see all of them."""
+        if keys:
+            await self._connection.execute(self._sql["delete_messages"], keys)
+            await self._connection.execute(self._sql["delete_headers"], keys)
+
+    async def _cut(self, key: int, first: int, end: int) -> int:
+        removed: int = await self._connection.fetchval(self._sql["cut"], key, first, end)
+        return removed

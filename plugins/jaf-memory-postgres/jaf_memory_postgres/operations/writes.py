@@ -1,0 +1,261 @@
+"""Writes: in one statement where no rule has anything to decide, else as a transaction.
+
+A transaction takes the header's lock first, lets `rules` decide under it, and changes then what was decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import asyncpg
+from msgspec.structs import replace
+
+from jaf_memory_core import codec, forks, rules
+from jaf_memory_core.errors import MemoryNotFoundError
+from jaf_memory_core.records import Amend, Fork, Record, Revise, Stamp, Truncate, Write
+from jaf_memory_core.results import WriteResult
+from jaf_memory_postgres import rows
+from jaf_memory_postgres.connection.pool import Connection
+from jaf_memory_postgres.connection.transaction import BeatenError
+from jaf_memory_postgres.operations.erasure import Eraser, Locked
+
+FEW = 4
+"""Messages up to which an append has a statement of its own for their number, as a turn has."""
+
+
+class Fast:
+    """Creating and appending in one statement, one round trip.
+
+    Both answer `None`, and have changed nothing, where the rules have to be asked under the lock.
+    """
+
+    def __init__(self, sql: Mapping[str, str]) -> None:
+        self._sql = sql
+        self._few = tuple(sql[f"append_{count}"] for count in range(1, FEW + 1))
+
+    async def append(self, connection: Connection, write: Write) -> WriteResult | None:
+        """Add to a conversation that stands; where none does and `create` says so, make it."""
+        if write.origin is not None:  # an import: most of its conversations are not there yet
+            made = await self.create(connection, write)
+            if made:
+                return made
+        if write.messages:
+            sql, arguments = self._adding(write)
+            try:
+                row = await connection.fetchrow(sql, *arguments)
+            except asyncpg.UniqueViolationError:  # a message is held
+                row = None
+            if row is not None:
+                return WriteResult(row[0], row[1], len(write.messages))
+        if write.create and write.origin is None:
+            return await self.create(connection, write)
+        return None
+
+    def _adding(self, write: Write) -> tuple[str, list[Any]]:
+        patch = rows.stored(write.metadata) if write.metadata else None
+        version = None if write.expected_version is None else min(write.expected_version, rows.MOST)
+        size = codec.size(write.bodies)
+        arguments: list[Any] = [write.conversation_id, write.scope, write.user_id, version, patch, size]
+        if write.max_messages is not None:
+            arguments += [*_arrays(write), write.max_messages, write.dropped > 0]
+            return self._sql["append_capped"], arguments
+        count = len(write.messages)
+        if count > FEW:
+            arguments += _arrays(write)
+            return self._sql["append"], arguments
+        for message, body in zip(write.messages, write.bodies, strict=True):
+            arguments += (message.message_id, body.decode())
+        return self._few[count - 1], arguments
+
+    async def create(self, connection: Connection, write: Write) -> WriteResult | None:
+        """Make a conversation that does not stand."""
+        if write.expected_version:
+            return None
+        created, expires, ttl = None, None, write.ttl
+        if write.origin is not None:
+            created, expires, ttl = write.origin.created_at, write.origin.expires_at, write.origin.ttl
+        row = await connection.fetchrow(
+            self._sql["create"],
+            *(write.conversation_id, write.user_id, write.incarnation, rows.stored(write.metadata)),
+            *(*_arrays(write), codec.size(write.bodies), write.dropped > 0, ttl, expires, created),
+        )
+        return WriteResult(row[0], row[1], len(write.messages)) if row is not None else None
+
+
+def _arrays(write: Write) -> list[list[str]]:
+    """Ids and bodies of the messages."""
+    return [[message.message_id for message in write.messages], [body.decode() for body in write.bodies]]
+
+
+class Writer(Eraser):
+    """The changes of one transaction."""
+
+    async def write(self, write: Write) -> WriteResult:
+        """A store or an append, as `rules.plan_write` decides."""
+        locked = await self.lock(write.conversation_id)
+        standing = locked.live
+        ids = [message.message_id for message in write.messages]
+        held = await self._held(locked, ids) if standing is not None and not write.replace else {}
+        plan = rules.plan_write(standing, write, held, locked.now)
+        if not plan.changed:
+            return plan.result
+        fresh = (
+            [write.messages[index].message_id for index in plan.fresh],
+            [write.bodies[index] for index in plan.fresh],
+        )
+        added = codec.size(fresh[1])
+        if standing is None or locked.key is None:
+            key = await self._made(locked, plan.header, added)
+            await self._insert(key, 0, *fresh)
+            return plan.result
+        # A replaced conversation counts from 0 again: all of it goes before any of it comes.
+        kept = (
+            (0, 0) if write.replace else (plan.header.first_position, standing.first_position + standing.message_count)
+        )
+        removed = await self._cut(locked.key, *kept)
+        await self._update(
+            locked.key, plan.header, rows.stored(write.metadata) if write.metadata else None, added - removed
+        )
+        await self._unlabel(locked.key, standing, plan.header)
+        await self._insert(locked.key, plan.header.first_position + plan.header.message_count - len(plan.fresh), *fresh)
+        return plan.result
+
+    async def _held(self, locked: Locked, ids: Sequence[str]) -> dict[str, bytes]:
+        found = await self._connection.fetch(self._sql["held"], locked.key, ids)
+        return {row[0]: row[1].encode() for row in found}
+
+    async def _made(self, locked: Locked, header: Record, size: int) -> int:
+        if locked.key is not None:  # expired
+            await self.erase([locked.key])
+        key = await self._connection.fetchval(
+            self._sql["insert_header"],
+            *(header.conversation_id, header.incarnation, header.version, header.created_at, header.updated_at),
+            *(header.user_id, rows.stored(header.metadata), header.expires_at, header.ttl),
+            *(header.first_position, header.trimmed, header.message_count, size),
+        )
+        if key is None:
+            raise BeatenError
+        made: int = key
+        return made
+
+    async def _insert(self, key: int, first: int, ids: Sequence[str], bodies: Sequence[bytes]) -> None:
+        if ids:
+            texts = [body.decode() for body in bodies]
+            await self._connection.execute(self._sql["insert_messages"], key, first, ids, texts)
+
+    async def _update(self, key: int, header: Record, patch: str | None, growth: int) -> None:
+        await self._connection.execute(
+            self._sql["update_header"],
+            *(key, header.version, header.updated_at, header.user_id, patch, header.expires_at, header.ttl),
+            *(header.first_position, header.message_count, header.trimmed, growth),
+        )
+
+    async def _unlabel(self, key: int, before: Record, after: Record) -> None:
+        """Write metadata from which something goes: a patch could only add."""
+        if before.metadata.keys() - after.metadata.keys():
+            await self._connection.execute(self._sql["set_metadata"], key, rows.stored(after.metadata))
+
+    async def put(self, record: Record, expected: Stamp | None) -> bool:
+        """A whole record in the place of the one at `expected`."""
+        locked = await self.lock(record.conversation_id)
+        if (locked.header.stamp if locked.header else None) != expected:
+            return False
+        bodies = [codec.encode(message) for message in record.messages]
+        size = codec.size(bodies)
+        if locked.key is None:
+            key = await self._made(locked, record, size)
+        else:
+            # In its row: whoever waits for its lock finds it there, and not nothing.
+            key = locked.key
+            await self._connection.execute(self._sql["delete_messages"], [key])
+            await self._connection.execute(
+                self._sql["replace_header"],
+                *(key, record.incarnation, record.version, record.created_at, record.updated_at, record.user_id),
+                *(rows.stored(record.metadata), record.expires_at, record.ttl, record.first_position),
+                *(record.trimmed, record.message_count, size),
+            )
+        await self._insert(key, record.first_position, [message.message_id for message in record.messages], bodies)
+        return True
+
+    async def truncate(self, truncate: Truncate) -> int:
+        """Remove that message and all after it; how many."""
+        locked = await self.lock(truncate.conversation_id)
+        standing = locked.live
+        if standing is None or locked.key is None or truncate.scope not in (None, standing.user_id):
+            raise MemoryNotFoundError(truncate.conversation_id)
+        first = standing.first_position
+        position = await self._connection.fetchval(self._sql["position"], locked.key, truncate.message_id, first)
+        if position is None:
+            return 0
+        metadata = rules.unsummarised(standing.metadata, position)
+        after = replace(rules.touched(standing, locked.now), message_count=position - first, metadata=metadata)
+        removed = await self._cut(locked.key, first, position)
+        await self._update(locked.key, after, None, -removed)
+        await self._unlabel(locked.key, standing, after)
+        return standing.message_count - after.message_count
+
+    async def amend(self, amend: Amend) -> int:
+        """Change metadata, ownership or expiry; the new version."""
+        locked = await self.lock(amend.conversation_id)
+        after = rules.amended(locked.live, amend, locked.now)
+        assert locked.key is not None  # noqa: S101  (`rules.amended` raises for a missing one)
+        await self._update(locked.key, after, rows.stored(amend.metadata) if amend.metadata else None, 0)
+        return after.version
+
+    async def fork(self, fork: Fork) -> int:
+        """Copy a conversation to a new id; how many messages the copy holds. No body crosses the line."""
+        # The locks are taken in the order of ids, so that two who fork into each other's never wait in a circle.
+        locks = {one: await self.lock(one) for one in sorted({fork.conversation_id, fork.new_id})}
+        parent, child = locks[fork.conversation_id], locks[fork.new_id]
+        source = _seen(parent, fork.scope)
+        if source is None or parent.key is None:
+            raise MemoryNotFoundError(fork.conversation_id)
+        if child.live is not None:
+            raise forks.taken(fork.new_id)
+        end = await self._end(parent.key, source, fork)
+        count = end - source.first_position
+        header = replace(forks.fork_header(source, fork, parent.now), message_count=count)
+        key = await self._made(child, header, 0)
+        await self._connection.execute(self._sql["copy_messages"], key, parent.key, source.first_position, end)
+        return count
+
+    async def _end(self, key: int, source: Record, fork: Fork) -> int:
+        if fork.until_message_id is None:
+            return source.first_position + source.message_count
+        first = source.first_position
+        end: int | None = await self._connection.fetchval(self._sql["position"], key, fork.until_message_id, first)
+        if end is None:
+            raise forks.no_such_message(fork)
+        return end
+
+    async def revise(self, revise: Revise) -> int:
+        """Put messages into the places of others; the version."""
+        locked = await self.lock(revise.conversation_id)
+        standing = _seen(locked, revise.scope)
+        if standing is None or locked.key is None:
+            raise MemoryNotFoundError(revise.conversation_id)
+        concerned = {*revise.ids, *(message.message_id for message in revise.messages)}
+        held = await self._held(locked, sorted(concerned))
+        indexes = forks.replacements(revise, held, revise.conversation_id)
+        if not indexes:
+            return standing.version
+        # All of the old rows go before any of the new ones comes: they may have exchanged their ids.
+        taken = await self._connection.fetch(self._sql["take"], locked.key, [revise.ids[index] for index in indexes])
+        places = {row[0]: row[1] for row in taken}
+        await self._connection.execute(
+            self._sql["place"],
+            locked.key,
+            [places[revise.ids[index]] for index in indexes],
+            [revise.messages[index].message_id for index in indexes],
+            [revise.bodies[index].decode() for index in indexes],
+        )
+        growth = sum(len(revise.bodies[index]) - len(held[revise.ids[index]]) for index in indexes)
+        after = replace(rules.touched(standing, locked.now), metadata=rules.unsummarised(standing.metadata))
+        await self._update(locked.key, after, None, growth)
+        await self._unlabel(locked.key, standing, after)
+        return after.version
+
+
+def _seen(locked: Locked, scope: str | None) -> Record | None:
+    return rules.seen(locked.header, locked.now, scope)

@@ -1,0 +1,414 @@
+-- What the provider sends. A header is a row of {header}, a message a row of {message}; fragments that several
+-- statements share come first.
+
+-- name: live
+(header.expires_at IS NULL OR header.expires_at > clock_timestamp())
+
+-- name: columns
+-- A header, in the order of `rows.header`.
+header.conversation_id, header.incarnation, header.version, header.created_at, header.updated_at, header.user_id,
+header.metadata, header.expires_at, header.ttl, header.first_position, header.trimmed, header.message_count
+
+-- name: large
+-- Bytes of a conversation above which no value holds several of its messages: it would meet limits of the server.
+134217728
+
+-- name: all_messages
+-- The limit changes nothing, but without one the server takes few messages for granted, and sorts all of them.
+SELECT message.position, message.body FROM {message} AS message
+WHERE message.conversation = header.id AND message.position >= header.first_position
+ORDER BY message.position LIMIT header.message_count
+
+-- name: bodies
+CASE WHEN header.size <= {large} THEN ARRAY(SELECT listed.body FROM ({all_messages}) AS listed) END
+
+-- Reading.
+
+-- name: read
+-- A row for each message, or one for none; the first has the header, with the time behind it. One value that holds
+-- 1,000 of them costs the server more than twice as much, and each value of each row as much as the message does.
+SELECT CASE WHEN listed.position > header.first_position THEN NULL ELSE ROW({columns}, clock_timestamp()) END,
+    listed.body
+FROM {header} AS header LEFT JOIN LATERAL ({all_messages}) AS listed ON true
+WHERE header.conversation_id = $1
+
+-- name: page_end
+least($2::bigint, header.first_position + header.message_count)
+
+-- name: page
+-- A hidden limit makes the server expect a part of the messages, and so go through the index, whatever the number is.
+SELECT message.position, message.body FROM {message} AS message
+WHERE message.conversation = header.id AND message.position >= header.first_position AND message.position < {page_end}
+ORDER BY message.position DESC LIMIT (SELECT $3::bigint)
+
+-- name: seen
+header.conversation_id = $1 AND {live} AND ($4::text IS NULL OR header.user_id = $4)
+
+-- name: tail
+-- A row for each message, the newest first, or one for none; the first has where the conversation begins, and how many
+-- messages it has.
+SELECT CASE WHEN listed.position < {page_end} - 1 THEN NULL ELSE ROW(header.first_position, header.message_count) END,
+    listed.body
+FROM {header} AS header LEFT JOIN LATERAL ({page}) AS listed ON true
+WHERE {seen}
+
+-- name: short_tail
+-- The same for a short page: its messages as one text, in their order, or null for a large conversation.
+SELECT header.first_position, header.message_count, CASE WHEN header.size <= {large} THEN (
+    SELECT coalesce(string_agg(listed.body, ','), '') FROM ({page}) AS listed
+) END
+FROM {header} AS header
+WHERE {seen}
+
+-- name: find
+-- Its conditions, order and limit are put behind it.
+SELECT {columns} FROM {header} AS header WHERE
+
+-- name: find_whole
+SELECT {columns}, {bodies} AS bodies FROM {header} AS header WHERE
+
+-- name: newest_first
+ORDER BY header.updated_at DESC, header.conversation_id DESC
+
+-- name: scan
+SELECT {columns}, header.size FROM {header} AS header WHERE
+
+-- name: oldest_first
+ORDER BY header.created_at, header.conversation_id
+
+-- name: whole
+-- Conversations with their messages, by their ids.
+SELECT {columns}, {bodies} AS bodies FROM {header} AS header WHERE header.conversation_id = ANY($1::text[])
+
+-- name: stamps
+SELECT header.conversation_id, header.incarnation, header.version
+FROM {header} AS header WHERE header.conversation_id = ANY($1::text[])
+
+-- name: stats
+SELECT count(*), coalesce(sum(header.message_count), 0)::bigint, coalesce(sum(header.size), 0)::bigint,
+    min(header.created_at), max(header.created_at)
+FROM {header} AS header WHERE {live}
+
+-- name: stats_of_user
+{stats} AND header.user_id = $1
+
+-- Appending and creating, in one statement each.
+
+-- name: touched
+version = header.version + 1,
+updated_at = greatest(header.updated_at, clock_timestamp()),
+expires_at = CASE WHEN header.ttl IS NULL THEN header.expires_at
+    ELSE clock_timestamp() + make_interval(secs => header.ttl) END,
+user_id = coalesce(header.user_id, $3),
+metadata = CASE WHEN $5::jsonb IS NULL THEN header.metadata ELSE header.metadata || $5 END
+
+-- name: admitted
+header.conversation_id = $1 AND {live}
+    AND ($2::text IS NULL OR header.user_id = $2)
+    AND ($3::text IS NULL OR header.user_id IS NULL OR header.user_id = $3)
+    AND ($4::bigint IS NULL OR header.version = $4)
+
+-- name: added
+-- The batch stands behind it.
+INSERT INTO {message} (conversation, position, message_id, body)
+SELECT changed.id, changed.fresh_from + batch.place - 1, batch.message_id, batch.body FROM changed,
+
+-- name: arrays
+unnest($7::text[], $8::text[]) WITH ORDINALITY AS batch(message_id, body, place)
+
+-- name: append
+-- The header's row lock, then the messages. Nothing comes back where a rule has to decide; error 23505 says that one of
+-- the messages is held. Either way nothing was changed.
+WITH changed AS (
+    UPDATE {header} AS header SET {touched},
+        message_count = header.message_count + cardinality($7::text[]), size = header.size + $6
+    WHERE {admitted}
+    RETURNING header.id, header.version, header.message_count,
+        header.first_position + header.message_count - cardinality($7::text[]) AS fresh_from
+), added AS ({added} {arrays})
+SELECT version, message_count FROM changed
+
+-- name: append_1
+-- An append of so few messages as a turn has, each bound by itself: arrays cost the driver and the server more.
+WITH changed AS (
+    UPDATE {header} AS header SET {touched}, message_count = header.message_count + 1, size = header.size + $6
+    WHERE {admitted}
+    RETURNING header.id, header.version, header.message_count,
+        header.first_position + header.message_count - 1 AS fresh_from
+), added AS ({added} (VALUES (1, $7::text, $8::text)) AS batch(place, message_id, body))
+SELECT version, message_count FROM changed
+
+-- name: append_2
+WITH changed AS (
+    UPDATE {header} AS header SET {touched}, message_count = header.message_count + 2, size = header.size + $6
+    WHERE {admitted}
+    RETURNING header.id, header.version, header.message_count,
+        header.first_position + header.message_count - 2 AS fresh_from
+), added AS ({added} (
+    VALUES (1, $7::text, $8::text), (2, $9::text, $10::text)
+) AS batch(place, message_id, body))
+SELECT version, message_count FROM changed
+
+-- name: append_3
+WITH changed AS (
+    UPDATE {header} AS header SET {touched}, message_count = header.message_count + 3, size = header.size + $6
+    WHERE {admitted}
+    RETURNING header.id, header.version, header.message_count,
+        header.first_position + header.message_count - 3 AS fresh_from
+), added AS ({added} (
+    VALUES (1, $7::text, $8::text), (2, $9::text, $10::text), (3, $11::text, $12::text)
+) AS batch(place, message_id, body))
+SELECT version, message_count FROM changed
+
+-- name: append_4
+WITH changed AS (
+    UPDATE {header} AS header SET {touched}, message_count = header.message_count + 4, size = header.size + $6
+    WHERE {admitted}
+    RETURNING header.id, header.version, header.message_count,
+        header.first_position + header.message_count - 4 AS fresh_from
+), added AS ({added} (
+    VALUES (1, $7::text, $8::text), (2, $9::text, $10::text), (3, $11::text, $12::text), (4, $13::text, $14::text)
+) AS batch(place, message_id, body))
+SELECT version, message_count FROM changed
+
+-- name: append_capped
+-- The same with the oldest removed. It goes ahead only if nobody wrote between its snapshot and its lock (`seen`),
+-- because its other parts see that snapshot.
+WITH seen AS (
+    SELECT header.id, header.version, header.first_position, header.message_count,
+        greatest(0, header.message_count + cardinality($7::text[]) - $9::bigint) AS cut
+    FROM {header} AS header WHERE header.conversation_id = $1
+), cut AS (
+    SELECT coalesce(sum(octet_length(message.body)), 0) AS size
+    FROM seen, {message} AS message
+    WHERE message.conversation = seen.id AND message.position < seen.first_position + seen.cut
+), changed AS (
+    UPDATE {header} AS header SET {touched},
+        message_count = header.message_count + cardinality($7::text[]) - (SELECT cut FROM seen),
+        first_position = header.first_position + (SELECT cut FROM seen),
+        trimmed = header.trimmed OR $10 OR (SELECT cut FROM seen) > 0,
+        size = header.size + $6 - (SELECT size FROM cut)
+    WHERE {admitted} AND header.version = (SELECT version FROM seen) AND header.id = (SELECT id FROM seen)
+    RETURNING header.id, header.version, header.message_count, header.first_position,
+        header.first_position + header.message_count - cardinality($7::text[]) AS fresh_from
+), gone AS (
+    DELETE FROM {message} AS message USING changed
+    WHERE message.conversation = changed.id AND message.position < changed.first_position
+), added AS ({added} {arrays})
+SELECT version, message_count FROM changed
+
+-- name: create
+-- A conversation that is not there yet; nothing comes back, and nothing was changed, if one is.
+WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
+changed AS (
+    INSERT INTO {header} (conversation_id, user_id, incarnation, version, metadata, first_position, message_count, size,
+        trimmed, ttl, expires_at, created_at, updated_at)
+    SELECT $1::text, $2::text, $3::text, 1, $4::jsonb, 0, cardinality($5::text[]), $7::bigint, $8::boolean,
+        $9::double precision, coalesce($10::timestamptz, now + make_interval(secs => $9)),
+        coalesce($11::timestamptz, now), now
+    FROM clock
+    ON CONFLICT (conversation_id) DO NOTHING
+    RETURNING id, version, message_count
+), added AS (
+    INSERT INTO {message} (conversation, position, message_id, body)
+    SELECT changed.id, batch.ordinality - 1, batch.message_id, batch.body
+    FROM changed, unnest($5::text[], $6::text[]) WITH ORDINALITY AS batch(message_id, body, ordinality)
+)
+SELECT version, message_count FROM changed
+
+-- name: create_many
+-- Conversations that are not there yet. In one order: who makes the same ones waits, and two never wait in a circle.
+WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now)
+INSERT INTO {header} (conversation_id, user_id, incarnation, version, metadata, first_position, message_count, size,
+    trimmed, ttl, expires_at, created_at, updated_at)
+SELECT new.conversation_id, new.user_id, new.incarnation, 1, new.metadata::jsonb, 0, new.message_count, new.size,
+    new.trimmed, new.ttl, coalesce(new.expires_at, now + make_interval(secs => new.ttl)),
+    coalesce(new.created_at, now), now
+FROM clock, unnest(
+    $1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::boolean[], $8::double precision[],
+    $9::timestamptz[], $10::timestamptz[]
+) AS new(conversation_id, user_id, incarnation, metadata, message_count, size, trimmed, ttl, expires_at, created_at)
+ORDER BY new.conversation_id COLLATE "C"
+ON CONFLICT (conversation_id) DO NOTHING
+RETURNING conversation_id, id
+
+-- Under the header's lock.
+
+-- name: lock
+-- The header under its lock, or nulls; the time is taken behind the lock.
+WITH header AS MATERIALIZED (
+    SELECT header.* FROM {header} AS header WHERE header.conversation_id = $1 FOR UPDATE
+)
+SELECT {columns}, header.id, clock_timestamp() AS now
+FROM (SELECT 1) AS always LEFT JOIN header ON true
+
+-- name: held
+SELECT message_id, body FROM {message} WHERE conversation = $1 AND message_id = ANY($2::text[])
+
+-- name: position
+SELECT position FROM {message} WHERE conversation = $1 AND message_id = $2 AND position >= $3
+
+-- name: insert_messages
+INSERT INTO {message} (conversation, position, message_id, body)
+SELECT $1, $2 + batch.ordinality - 1, batch.message_id, batch.body
+FROM unnest($3::text[], $4::text[]) WITH ORDINALITY AS batch(message_id, body, ordinality)
+
+-- name: insert_header
+INSERT INTO {header} (conversation_id, incarnation, version, created_at, updated_at, user_id, metadata, expires_at, ttl,
+    first_position, trimmed, message_count, size)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+ON CONFLICT (conversation_id) DO NOTHING
+RETURNING id
+
+-- name: update_header
+UPDATE {header} SET version = $2, updated_at = $3, user_id = $4,
+    metadata = CASE WHEN $5::jsonb IS NULL THEN metadata ELSE metadata || $5 END,
+    expires_at = $6, ttl = $7, first_position = $8, message_count = $9, trimmed = $10, size = size + $11
+WHERE id = $1
+
+-- name: replace_header
+UPDATE {header} SET incarnation = $2, version = $3, created_at = $4, updated_at = $5, user_id = $6, metadata = $7,
+    expires_at = $8, ttl = $9, first_position = $10, trimmed = $11, message_count = $12, size = $13
+WHERE id = $1
+
+-- name: set_metadata
+UPDATE {header} SET metadata = $2 WHERE id = $1
+
+-- name: copy_messages
+-- The copy's header knows the size only now; nobody has seen it yet.
+WITH copied AS (
+    INSERT INTO {message} (conversation, position, message_id, body)
+    SELECT $1, position, message_id, body FROM {message}
+    WHERE conversation = $2 AND position >= $3 AND position < $4
+    RETURNING octet_length(body) AS size
+)
+UPDATE {header} SET size = (SELECT coalesce(sum(size), 0) FROM copied) WHERE id = $1
+
+-- name: take
+DELETE FROM {message} WHERE conversation = $1 AND message_id = ANY($2::text[]) RETURNING message_id, position
+
+-- name: place
+INSERT INTO {message} (conversation, position, message_id, body)
+SELECT $1, placed.* FROM unnest($2::bigint[], $3::text[], $4::text[]) AS placed
+
+-- Erasing. Many locks are taken in one order: two who do the same wait for each other, and never in a circle.
+
+-- name: cut
+-- Keeps what stands from $2 to below $3; how many bytes went.
+WITH gone AS (
+    DELETE FROM {message} WHERE conversation = $1 AND (position < $2 OR position >= $3) RETURNING body
+)
+SELECT coalesce(sum(octet_length(body)), 0) FROM gone
+
+-- name: delete_messages
+DELETE FROM {message} WHERE conversation = ANY($1::bigint[])
+
+-- name: delete_headers
+DELETE FROM {header} WHERE id = ANY($1::bigint[])
+
+-- name: last_id
+SELECT coalesce(max(id), 0) FROM {header} WHERE user_id = $1
+
+-- name: any_left
+SELECT EXISTS (SELECT FROM {header} WHERE user_id = $1 AND id <= $2)
+
+-- name: lock_of_user
+SELECT header.id, {live} AS live FROM {header} AS header
+WHERE header.user_id = $1 AND header.id <= $2 ORDER BY header.id LIMIT $3 FOR UPDATE
+
+-- name: lock_expired
+SELECT header.id FROM {header} AS header
+WHERE header.expires_at <= clock_timestamp() AND ($1::text IS NULL OR header.user_id = $1)
+ORDER BY header.expires_at LIMIT $2 FOR UPDATE SKIP LOCKED
+
+-- Health.
+
+-- name: health
+SELECT current_setting('server_version') AS version, pg_is_in_recovery() AS standby,
+    current_setting('synchronous_commit') AS synchronous_commit, current_setting('fsync') AS fsync,
+    current_setting('full_page_writes') AS full_page_writes, current_setting('max_connections')::integer AS most,
+    (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS connections,
+    (SELECT count(*) FROM pg_stat_activity
+        WHERE backend_type = 'client backend' AND datname = current_database()) AS connections_here,
+    (SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()) AS tls,
+    pg_total_relation_size(to_regclass($1)) + pg_total_relation_size(to_regclass($2)) AS size
+
+-- The layout.
+
+-- name: look
+SELECT
+    (SELECT array_agg(relation.relname::text) FROM pg_class AS relation
+        WHERE relation.relnamespace = schema.oid AND relation.relname = ANY($2::text[])) AS ours,
+    (SELECT relation.relkind::text FROM pg_class AS relation
+        WHERE relation.relnamespace = schema.oid AND relation.relname = $3) AS standing,
+    (SELECT jsonb_object_agg(attribute.attname, format_type(attribute.atttypid, attribute.atttypmod))::text
+        FROM pg_attribute AS attribute JOIN pg_class AS relation ON relation.oid = attribute.attrelid
+        WHERE relation.relnamespace = schema.oid AND relation.relname = $3
+            AND attribute.attnum > 0 AND NOT attribute.attisdropped) AS columns,
+    schema.oid IS NOT NULL AS has_schema,
+    current_setting('server_encoding') AS encoding,
+    current_user::text AS role,
+    clock_timestamp() AS now
+FROM (SELECT 1) AS always LEFT JOIN pg_namespace AS schema ON schema.nspname = $1
+
+-- name: create_schema
+CREATE SCHEMA {schema}
+
+-- name: create_ledger
+CREATE TABLE {layout} (
+    version    integer PRIMARY KEY,
+    name       text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
+)
+
+-- name: ledger_version
+SELECT coalesce(max(version), 0) FROM {layout}
+
+-- name: ledger_entry
+INSERT INTO {layout} (version, name) VALUES ($1, $2)
+
+-- Adoption of an older table.
+
+-- name: adoption_unfinished
+SELECT NOT coalesce(bool_and(done), true) FROM {adoption}
+
+-- name: set_aside
+ALTER TABLE {view} RENAME TO {index:before}
+
+-- name: create_adoption
+CREATE TABLE {adoption} (
+    source  text NOT NULL,
+    total   bigint NOT NULL,
+    last    text,
+    moved   bigint NOT NULL DEFAULT 0,
+    refused bigint NOT NULL DEFAULT 0,
+    done    boolean NOT NULL DEFAULT false
+)
+
+-- name: grant_adoption
+-- A role that does not own the tables looks at it when it starts.
+GRANT SELECT (done) ON {adoption} TO PUBLIC
+
+-- name: insert_adoption
+INSERT INTO {adoption} (source, total) SELECT $1, count(*) FROM {before}
+
+-- name: adoption_progress
+SELECT source, total, last, moved, refused, done FROM {adoption} FOR UPDATE
+
+-- name: adoption_stands
+SELECT count(*) > 0 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE nspname = $1 AND relname = $2
+
+-- name: older_documented
+SELECT conversation_id, user_id, messages::text, metadata::text, created_at, updated_at FROM {before}
+WHERE $1::text IS NULL OR conversation_id > $1 ORDER BY conversation_id LIMIT $2
+
+-- name: older_jaf_py
+SELECT conversation_id, user_id, messages::text, metadata::text FROM {before}
+WHERE $1::text IS NULL OR conversation_id > $1 ORDER BY conversation_id LIMIT $2
+
+-- name: advance_adoption
+UPDATE {adoption} SET last = coalesce($1, last), moved = moved + $2, refused = refused + $3, done = $4
+
+-- name: drop_before
+DROP TABLE IF EXISTS {before}
