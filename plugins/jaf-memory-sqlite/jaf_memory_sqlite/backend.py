@@ -18,16 +18,16 @@ from jaf_memory_core.errors import MemoryConnectionError, MemoryError
 from jaf_memory_core.provider import BackendProvider, opened
 from jaf_memory_core.records import Amend, Fork, Page, Ping, Record, Revise, Stamp, Stats, Tail, Truncate, Write
 from jaf_memory_core.results import WriteResult
-from jaf_memory_sqlite import branching, bulk, health, migration, reading, writing
-from jaf_memory_sqlite.jobs import Call, Erases
-from jaf_memory_sqlite.nearby import Nearby
-from jaf_memory_sqlite.opening import Opener
-from jaf_memory_sqlite.problems import closed, explained
-from jaf_memory_sqlite.reader import Reader
-from jaf_memory_sqlite.reading import LITTLE, NotHereError
+from jaf_memory_sqlite import health, migrations
+from jaf_memory_sqlite.connection import Connector
+from jaf_memory_sqlite.connection.reader import InlineReads, Reader
+from jaf_memory_sqlite.connection.worker import Call, Erases, Worker
+from jaf_memory_sqlite.connection.writer import Writer
+from jaf_memory_sqlite.errors import NeedsThreadError, closed, translated
+from jaf_memory_sqlite.operations import erasure, queries, reads, writes
+from jaf_memory_sqlite.operations.reads import INLINE_BYTES
+from jaf_memory_sqlite.operations.writes import append_many
 from jaf_memory_sqlite.settings import SqliteConfig
-from jaf_memory_sqlite.worker import Worker
-from jaf_memory_sqlite.writer import Writer
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ class SqliteBackend(Backend):
         self._writer: Writer | None = None
         self._reader: Reader | None = None
         self._searcher: Reader | None = None
-        self._nearby = Nearby(())
+        self._inline_reads = InlineReads(())
         self._open = False
         self._closed = False
 
@@ -70,12 +70,12 @@ class SqliteBackend(Backend):
                 raise closed()
             if self._writer is None:
                 if not self.config.in_memory:
-                    self._reader = Reader("jaf-memory-sqlite reader", Opener(self.config, reading=True))
-                    self._searcher = Reader("jaf-memory-sqlite searcher", Opener(self.config, reading=True))
+                    self._reader = Reader("jaf-memory-sqlite reader", Connector(self.config, reading=True))
+                    self._searcher = Reader("jaf-memory-sqlite searcher", Connector(self.config, reading=True))
                 readers = [worker for worker in (self._reader, self._searcher) if worker is not None]
-                self._writer = Writer("jaf-memory-sqlite writer", Opener(self.config), readers)
+                self._writer = Writer("jaf-memory-sqlite writer", Connector(self.config), readers)
                 near = [worker for worker in (self._writer, self._reader) if worker is not None]
-                self._nearby = Nearby(near)
+                self._inline_reads = InlineReads(near)
                 # For a backend that nobody closes: its threads must not outlive it.
                 weakref.finalize(self, _stop, self._workers(), os.getpid())
             return self._workers()
@@ -102,31 +102,31 @@ class SqliteBackend(Backend):
 
     def translate(self, error: Exception, operation: str) -> MemoryError:
         """SQLite's error, and what to do about it."""
-        return explained(error, operation)
+        return translated(error, operation)
 
     async def schema(self) -> str:
         """The definitions of tables and indexes."""
-        return migration.definitions()
+        return migrations.definitions()
 
     async def apply_schema(self) -> Sequence[str]:
         """Make or upgrade the file, as opening it does; what was applied."""
         await self.open()
-        return [f"schema {version}" for worker in self._workers() for version in worker.opener.applied]
+        return [f"schema {version}" for worker in self._workers() for version in worker.connector.applied]
 
     # How things are done.
 
-    async def _write(self, call: Call[T], *, little: Call[T] | None = None, erases: Erases = None) -> T:
+    async def _write(self, call: Call[T], *, inline: Call[T] | None = None, erases: Erases = None) -> T:
         if self._writer is None:
             raise closed()
-        return await self._writer.do(call, little=little, erases=erases)
+        return await self._writer.do(call, inline=inline, erases=erases)
 
-    async def _read(self, little: Call[T], any_size: Call[T]) -> T:
-        """Read at once if it is little, else in the reader's thread."""
+    async def _read(self, inline: Call[T], any_size: Call[T]) -> T:
+        """Read at once if it is inline, else in the reader's thread."""
         if self._reader is None:
             return self._at_once(any_size)
         try:
-            return self._nearby.read(little)
-        except NotHereError:
+            return self._inline_reads.read(inline)
+        except NeedsThreadError:
             return await self._reader.submit(any_size)
 
     async def _search(self, call: Call[T]) -> T:
@@ -148,28 +148,28 @@ class SqliteBackend(Backend):
         return await self._record(conversation_id, with_messages=True)
 
     async def _record(self, conversation_id: str, *, with_messages: bool) -> Record | None:
-        read = partial(reading.conversation, conversation_id=conversation_id, with_messages=with_messages)
-        return await self._read(partial(read, most=LITTLE), read)
+        read = partial(reads.conversation, conversation_id=conversation_id, with_messages=with_messages)
+        return await self._read(partial(read, most=INLINE_BYTES), read)
 
     async def write(self, record: Record, *, expected: Stamp | None) -> bool:
         """Put the record in the place of the one at `expected`."""
-        return await self._write(lambda db: writing.put(db, record, expected))
+        return await self._write(lambda db: writes.put(db, record, expected))
 
     async def delete(self, conversation_id: str, *, expected: Stamp) -> bool:
         """Remove the conversation at `expected`."""
-        return await self._write(lambda db: writing.delete(db, conversation_id, expected), erases="whole")
+        return await self._write(lambda db: erasure.delete(db, conversation_id, expected), erases="whole")
 
     async def scan(self, query: MemoryQuery) -> AsyncIterator[Record]:
         """Records in order of creation; each is read when it is its turn."""
         above = rules.creation_cursor(query)
         while True:
-            keys = await self._search(partial(reading.keys, query=query, above=above))
+            keys = await self._search(partial(queries.keys, query=query, above=above))
             for key in keys:
                 record = await self._record(key[1], with_messages=query.include_messages)
                 # Made again under the same id: it did not stand throughout, and its turn is later.
                 if record is not None and rules.creation_key(record) == key:
                     yield record
-            if len(keys) < reading.STRETCH:
+            if len(keys) < queries.STRETCH:
                 return
             above = keys[-1]
             await asyncio.sleep(0)  # short reads do not wait for anything, and others want their turn in the loop
@@ -182,13 +182,13 @@ class SqliteBackend(Backend):
 
     async def append(self, write: Write) -> WriteResult:
         """Add what is new; costs the new messages, however long the conversation is."""
-        call = partial(writing.write, request=write, clock=self.now)
-        return await self._write(call, little=partial(call, most=LITTLE) if writing.is_little(write) else None)
+        call = partial(writes.write, request=write, clock=self.now)
+        return await self._write(call, inline=partial(call, most=INLINE_BYTES) if writes.is_small(write) else None)
 
     async def append_many(self, writes: Sequence[Write]) -> Sequence[WriteResult | MemoryError | None]:
         """In one transaction; each in one of its own where that fails."""
         try:
-            return await self._write(lambda db: bulk.append_many(db, writes, self.now))
+            return await self._write(lambda db: append_many(db, writes, self.now))
         except (MemoryError, sqlite3.Error) as error:
             problem = error if isinstance(error, MemoryError) else self.translate(error, "append_many")
             if isinstance(problem, MemoryConnectionError) or problem.outcome == "unknown":
@@ -198,7 +198,7 @@ class SqliteBackend(Backend):
     async def tail(self, tail: Tail) -> Page | None:
         """A page; costs the page."""
         now = self.now()
-        return await self._read(lambda db: reading.little_tail(db, tail, now), lambda db: reading.tail(db, tail, now))
+        return await self._read(lambda db: reads.small_tail(db, tail, now), lambda db: reads.tail(db, tail, now))
 
     async def header(self, conversation_id: str, *, scope: str | None = None) -> Record | None:
         """A live header; costs the header."""
@@ -207,41 +207,41 @@ class SqliteBackend(Backend):
     async def find(self, query: MemoryQuery) -> Sequence[Record]:
         """The newest that match; an index leads to a user's, to a time's, to a trace's."""
         now = self.now()
-        return await self._search(lambda db: reading.find(db, query, now))
+        return await self._search(lambda db: queries.find(db, query, now))
 
     async def truncate(self, truncate: Truncate) -> int:
         """Drop from the end."""
-        return await self._write(lambda db: writing.truncate(db, truncate, self.now), erases="some")
+        return await self._write(lambda db: erasure.truncate(db, truncate, self.now), erases="some")
 
     async def amend(self, amend: Amend) -> int:
         """Change the header."""
-        call = partial(writing.amend, request=amend, clock=self.now)
-        return await self._write(call, little=call)
+        call = partial(writes.amend, request=amend, clock=self.now)
+        return await self._write(call, inline=call)
 
     async def revise(self, revise: Revise) -> int:
         """Put messages into the rows of others."""
-        return await self._write(lambda db: branching.revise(db, revise, self.now), erases="some")
+        return await self._write(lambda db: writes.revise(db, revise, self.now), erases="some")
 
     async def fork(self, fork: Fork) -> int:
         """Copy rows within the file."""
-        return await self._write(lambda db: branching.fork(db, fork, self.now))
+        return await self._write(lambda db: writes.fork(db, fork, self.now))
 
     async def remove(self, conversation_id: str, *, scope: str | None = None) -> bool:
         """Delete; nothing is left in the file, nor in its log."""
-        return await self._write(lambda db: writing.remove(db, conversation_id, scope, self.now), erases="whole")
+        return await self._write(lambda db: erasure.remove(db, conversation_id, scope, self.now), erases="whole")
 
     async def forget_user(self, user_id: str) -> int:
         """Delete all of the user's in one transaction; nothing is left in the file, nor in its log."""
-        return await self._write(lambda db: writing.forget_user(db, user_id, self.now), erases="whole")
+        return await self._write(lambda db: erasure.forget_user(db, user_id, self.now), erases="whole")
 
     async def stats(self, user_id: str | None) -> Stats:
         """Counts over the headers."""
         now = self.now()
-        return await self._search(lambda db: reading.stats(db, user_id, now))
+        return await self._search(lambda db: queries.stats(db, user_id, now))
 
     async def purge(self, limit: int, *, scope: str | None = None) -> int:
         """Delete what has expired; an index leads to it."""
-        return await self._write(lambda db: writing.purge(db, limit, scope, self.now), erases="some")
+        return await self._write(lambda db: erasure.purge(db, limit, scope, self.now), erases="some")
 
     async def ping(self) -> Ping:
         """Take the write lock, and look at the file."""
@@ -249,7 +249,7 @@ class SqliteBackend(Backend):
         if writer is None:
             raise closed()
         connections = sum(worker.db is not None for worker in self._workers())
-        return await self._write(lambda db: health.ping(db, self.config, writer.opener.path, connections))
+        return await self._write(lambda db: health.ping(db, self.config, writer.connector.path, connections))
 
 
 def _nothing(_: sqlite3.Connection) -> None:

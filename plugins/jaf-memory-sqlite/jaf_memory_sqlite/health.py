@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jaf_memory_core.records import Ping
 from jaf_memory_core.values import FrozenDict
-from jaf_memory_sqlite import statements as sql
+from jaf_memory_sqlite.rows import SQL
 from jaf_memory_sqlite.settings import MEMORY, SqliteConfig
 
 NETWORK = frozenset({"9p", "afs", "ceph", "cifs", "fuse.sshfs", "glusterfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"})
@@ -24,7 +24,7 @@ LEVELS = {"FULL": "every commit is on the disk", "NORMAL": "a power failure can 
 
 def ping(db: sqlite3.Connection, config: SqliteConfig, path: str, connections: int) -> Ping:
     """Look at the file, with the connection that writes, inside a transaction: so it is known to be writable."""
-    db.execute(sql.WRITE_NOTHING)
+    db.execute(SQL["write_nothing"])
     pages, free, page_size, mode, schema = (
         db.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("page_count", "freelist_count", "page_size", "journal_mode", "user_version")

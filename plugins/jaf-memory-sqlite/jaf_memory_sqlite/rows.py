@@ -1,4 +1,4 @@
-"""A row of `conversation` and a `Record`, one made from the other."""
+"""The statements, and what their rows hold: a row of `conversation` and a `Record`, one made from the other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from typing import Any, NamedTuple
 
 from jaf_memory_core import codec
 from jaf_memory_core.records import Record
+from jaf_memory_core.statements import load
 from jaf_memory_core.values import EMPTY, FrozenDict
+
+SQL = load(__package__, "statements.sql")
+"""Every statement, by its name."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -68,7 +72,7 @@ def moment(micros: int) -> datetime:
 
 
 def kept(row: tuple[Any, ...]) -> Kept:
-    """Read a row of `statements.HEADER`, with the metadata behind it or without."""
+    """Read a row of the statement `header`, with the metadata behind it or without."""
     key, conversation_id, user_id, incarnation, version, created, updated, expires = row[:8]
     ttl, first_position, message_count, trimmed, size, largest, second = row[8:15]
     record = Record(
@@ -90,7 +94,7 @@ def kept(row: tuple[Any, ...]) -> Kept:
 
 
 def columns(record: Record, size: int, largest: int) -> tuple[Any, ...]:
-    """Values for `statements.CREATE`."""
+    """Values for the statement `create`."""
     return (
         record.conversation_id,
         record.user_id,
@@ -121,3 +125,8 @@ def labels(metadata: FrozenDict) -> tuple[str | None, str]:
         return None, "{}"
     trace = codec.canonical(metadata["trace_id"]) if "trace_id" in metadata else None
     return trace, codec.encode(metadata).decode()
+
+
+def held(count: int) -> str:
+    """Look for so many message ids in a conversation."""
+    return SQL["held"].replace("(?)", f"({', '.join('?' * count)})")

@@ -5,7 +5,8 @@ import functools
 import sqlite3
 
 import pytest
-from jaf_memory_sqlite import SqliteBackend, SqliteConfig, create_sqlite_provider, pace
+from jaf_memory_sqlite import SqliteBackend, SqliteConfig, create_sqlite_provider
+from jaf_memory_sqlite.connection import writer
 from jaf_memory_testing import ProviderConformance, Target
 
 from jaf_memory_core import BackendProvider
@@ -101,7 +102,7 @@ class TestInTheCallersThread(TestFile):
     @pytest.fixture(autouse=True)
     def here(self, monkeypatch):
         """As if every commit were quick."""
-        monkeypatch.setattr(pace, "QUICK", 60)
+        monkeypatch.setattr(writer, "QUICK", 60)
 
 
 class TestInTheThread(TestFile):
@@ -110,4 +111,4 @@ class TestInTheThread(TestFile):
     @pytest.fixture(autouse=True)
     def elsewhere(self, monkeypatch):
         """As if no commit were quick."""
-        monkeypatch.setattr(pace, "QUICK", -60)
+        monkeypatch.setattr(writer, "QUICK", -60)

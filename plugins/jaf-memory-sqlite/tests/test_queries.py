@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
-from jaf_memory_sqlite import nearby, pace, queries, reading, writing
-from jaf_memory_sqlite import statements as sql
+from jaf_memory_sqlite.connection import reader
+from jaf_memory_sqlite.operations import queries, reads, writes
+from jaf_memory_sqlite.rows import SQL, held
 from jaf_memory_testing.expect import done, refused, whole
 from jaf_memory_testing.samples import ids, talk
 
@@ -85,18 +86,18 @@ def test_a_scan_goes_by_an_index(use, query):
 @pytest.mark.parametrize(
     ("text", "values"),
     [
-        (sql.TAIL, (1, 1, 1, 1, 1, 1, "c")),
-        (sql.BODIES, (1, 2)),
-        (sql.BYTES, (1, 2)),
-        (sql.DROP, (1, 2)),
-        (sql.held(2), (1, "a", "b")),
-        (sql.ROW_OF_MESSAGE, (1, "a")),
-        (sql.HEADER, ("c",)),
-        (sql.COUNT_OF_USER, ("u", 1)),
-        (sql.ERASE_USER, ("u",)),
-        (sql.PURGE, (1, 1)),
-        (sql.PURGE_OF_USER, ("u", 1, 1)),
-        (sql.STATS_OF_USER, (1, "u")),
+        (SQL["tail"], (1, 1, 1, 1, 1, 1, "c")),
+        (SQL["bodies"], (1, 2)),
+        (SQL["bytes"], (1, 2)),
+        (SQL["drop"], (1, 2)),
+        (held(2), (1, "a", "b")),
+        (SQL["row_of_message"], (1, "a")),
+        (SQL["header"], ("c",)),
+        (SQL["count_of_user"], ("u", 1)),
+        (SQL["erase_user"], ("u",)),
+        (SQL["purge"], (1, 1)),
+        (SQL["purge_of_user"], ("u", 1, 1)),
+        (SQL["stats_of_user"], (1, "u")),
     ],
 )
 def test_no_statement_reads_a_whole_table(use, text, values):
@@ -163,7 +164,8 @@ def test_trace_ids(use):
 
 def test_without_messages_no_message_is_read(use, monkeypatch):
     """`include_messages=False` never touches the messages' rows."""
-    monkeypatch.setattr(reading, "_bodies", None)
+    for module in (reads, queries):
+        monkeypatch.setattr(module, "bodies_of", None)
 
     async def work(provider):
         for n in range(3):
@@ -181,21 +183,21 @@ def test_without_messages_no_message_is_read(use, monkeypatch):
 def threads(monkeypatch):
     """In which threads messages were read."""
     seen = []
-    for name in ("conversation", "tail", "little_tail"):
-        original = getattr(reading, name)
+    for name in ("conversation", "tail", "small_tail"):
+        original = getattr(reads, name)
 
         def spy(*arguments, original=original, **options):
             answer = original(*arguments, **options)
             seen.append(threading.current_thread().name.removeprefix("jaf-memory-sqlite "))
             return answer
 
-        monkeypatch.setattr(reading, name, spy)
+        monkeypatch.setattr(reads, name, spy)
     return seen
 
 
-def test_little_is_read_at_once(use, threads, monkeypatch):
+def test_what_is_small_is_read_at_once(use, threads, monkeypatch):
     """Little is read in the caller's thread, also at the end of a long conversation; much is not."""
-    monkeypatch.setattr(pace, "SLOW", 60)  # reads are slow on a busy machine, too
+    monkeypatch.setattr(reader, "SLOW", 60)  # reads are slow on a busy machine, too
 
     async def work(provider):
         done(await provider.store_messages("small", talk(20)))
@@ -222,24 +224,23 @@ def test_a_slow_disk_is_left_to_the_thread(use, threads, monkeypatch):
     """After two slow reads reads go to the thread for a while, so that a slow disk does not hold up the loop."""
     now = 0.0
     clock = SimpleNamespace(monotonic=lambda: now)  # a busy machine is slow, too
-    for module in (nearby, pace):
-        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(reader, "time", clock)
 
     async def work(provider):
         nonlocal now
         done(await provider.store_messages("c", talk(2)))
-        original, seconds = reading.little_tail, [0.02, 0, 0.02, 0.02, 0]
+        original, seconds = reads.small_tail, [0.02, 0, 0.02, 0.02, 0]
 
         def sleepy(*arguments):
             nonlocal now
             now += seconds.pop(0)
             return original(*arguments)
 
-        monkeypatch.setattr(reading, "little_tail", sleepy)
+        monkeypatch.setattr(reads, "small_tail", sleepy)
         for _ in range(6):
             assert len(await provider.get_recent_messages("c")) == 2
         assert threads == [*["MainThread"] * 4, "reader", "reader"]
-        now += pace.PAUSE
+        now += reader.PAUSE
         assert len(await provider.get_recent_messages("c")) == 2
         assert threads[6:] == ["MainThread"]
 
@@ -265,7 +266,7 @@ def test_pages_meet(use):
 
 def test_positions_end(use, monkeypatch):
     """A conversation that has used up all positions refuses more, and never runs into the next one's rows."""
-    monkeypatch.setattr(writing, "BEYOND", 5)
+    monkeypatch.setattr(writes, "BEYOND", 5)
 
     async def work(provider):
         done(await provider.store_messages("c", talk(3)))

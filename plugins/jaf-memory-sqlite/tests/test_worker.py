@@ -15,11 +15,10 @@ from jaf_memory_sqlite import (
     SqliteBackend,
     SqliteConfig,
     create_sqlite_provider,
-    pace,
-    waiting,
-    writer,
-    writing,
+    locks,
 )
+from jaf_memory_sqlite.connection import writer
+from jaf_memory_sqlite.operations import writes
 from jaf_memory_testing.deadlines import GRACE, Stopwatch
 from jaf_memory_testing.expect import done, refused, whole
 from jaf_memory_testing.samples import ids, talk
@@ -54,13 +53,13 @@ def commits(monkeypatch):
 @pytest.fixture
 def here(monkeypatch):
     """The disk is taken for a quick one: small writes are done in the caller's thread."""
-    monkeypatch.setattr(pace, "QUICK", 60)
+    monkeypatch.setattr(writer, "QUICK", 60)
 
 
 @pytest.fixture(params=["here", "in the thread"])
 def place(request, monkeypatch):
     """Where small writes are done."""
-    monkeypatch.setattr(pace, "QUICK", 60 if request.param == "here" else -60)
+    monkeypatch.setattr(writer, "QUICK", 60 if request.param == "here" else -60)
 
 
 def held(provider):
@@ -146,19 +145,19 @@ def test_a_refusal_is_ones_own(use):
 def threads(monkeypatch):
     """In which threads writes were done."""
     seen = []
-    original = writing.write
+    original = writes.write
 
     def write(*arguments, **options):
         seen.append(threading.current_thread().name.removeprefix("jaf-memory-sqlite "))
         return original(*arguments, **options)
 
-    monkeypatch.setattr(writing, "write", write)
+    monkeypatch.setattr(writes, "write", write)
     return seen
 
 
 def test_a_slow_disk_is_the_threads(use, threads, monkeypatch):
     """Where no commit is quick, all writes are done in the writer's thread."""
-    monkeypatch.setattr(pace, "QUICK", -60)
+    monkeypatch.setattr(writer, "QUICK", -60)
 
     async def work(provider):
         for n in range(3):
@@ -171,7 +170,7 @@ def test_a_slow_disk_is_the_threads(use, threads, monkeypatch):
 @pytest.mark.parametrize(
     ("seconds", "expected"),
     [
-        ([1, 1, 0, *[0.005] * (pace.RECENT + 2)], "www" + "M" * pace.RECENT + "ww"),
+        ([1, 1, 0, *[0.005] * (writer.RECENT + 2)], "www" + "M" * writer.RECENT + "ww"),
         ([0, 1, 0.005, 1, 1, 1, 0, 0], "wMMMMwwM"),
     ],
     ids=["none of the recent ones quick", "two slow ones in a row"],
@@ -179,8 +178,8 @@ def test_a_slow_disk_is_the_threads(use, threads, monkeypatch):
 def test_where_writes_are_done(use, threads, monkeypatch, seconds, expected):
     """A quick commit brings the next ones to the caller's thread, until the disk turns out to be slow after all."""
     left = iter(seconds)
-    original = pace.CommitPace.learn
-    monkeypatch.setattr(pace.CommitPace, "learn", lambda self, _, jobs: original(self, next(left), jobs))
+    original = writer.CommitLatency.learn
+    monkeypatch.setattr(writer.CommitLatency, "learn", lambda self, _, jobs: original(self, next(left), jobs))
 
     async def work(provider):
         for n in range(len(seconds)):
@@ -249,7 +248,7 @@ def test_much_is_the_threads(use, threads):
 
     async def work(provider):
         done(await provider.store_messages("wide", [Message("user", "x" * 300_000)]))
-        done(await provider.store_messages("long", talk(writing.FEW + 1)))
+        done(await provider.store_messages("long", talk(writes.INLINE_MESSAGES + 1)))
         done(await provider.append_messages("long", talk(1, "n")))
         assert threads == ["writer", "writer", "MainThread"]
         threads.clear()
@@ -280,7 +279,7 @@ def test_a_reader_never_sees_what_is_not_committed(use, monkeypatch):
 
     async def work(provider):
         done(await provider.store_messages("c", talk(1)))
-        original, seen = writing.write, []
+        original, seen = writes.write, []
 
         def write(*arguments, **options):
             result = original(*arguments, **options)
@@ -293,7 +292,7 @@ def test_a_reader_never_sees_what_is_not_committed(use, monkeypatch):
             other.join()
             return result
 
-        monkeypatch.setattr(writing, "write", write)
+        monkeypatch.setattr(writes, "write", write)
         for n in (1, 2):
             done(await provider.append_messages("c", talk(1, start=n)))
         assert seen == [1, 2]
@@ -483,7 +482,7 @@ def test_a_lock_that_is_held(path, use):
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             write = asyncio.ensure_future(provider.append_messages("c", talk(1, start=1)))
-            await asyncio.sleep(waiting.PATIENCE + 0.2)  # longer than the worker itself tries
+            await asyncio.sleep(locks.PATIENCE + 0.2)  # longer than the worker itself tries
             assert not write.done()
             assert len(await provider.get_recent_messages("c")) == 1
             other.execute("ROLLBACK")
@@ -550,7 +549,7 @@ def test_a_loop_that_ends_in_between(path):
     async def work():
         done(await provider.append_messages("c", talk(1, start=1)))
         assert ids((await whole(provider)).messages) == ["m0", "m1"]
-        assert list(provider.backend._writer._outboxes) == [asyncio.get_running_loop()]
+        assert list(provider.backend._writer._waiting) == [asyncio.get_running_loop()]
         await provider.close()
 
     asyncio.run(work())
@@ -564,7 +563,7 @@ def test_interrupted_from_the_keyboard(path, monkeypatch):
     provider = loop.run_until_complete(create_sqlite_provider(SqliteConfig(path=path)))
     loop.run_until_complete(provider.store_messages("c", talk(1)))
     writes = [loop.create_task(provider.append_messages("c", talk(1, start=n), create=True)) for n in (1, 2)]
-    original, interrupts = writing.write, iter([None, KeyboardInterrupt])
+    original, interrupts = writes.write, iter([None, KeyboardInterrupt])
 
     def write(*arguments, **options):
         result = original(*arguments, **options)
@@ -572,7 +571,7 @@ def test_interrupted_from_the_keyboard(path, monkeypatch):
             raise interrupt
         return result
 
-    monkeypatch.setattr(writing, "write", write)
+    monkeypatch.setattr(writes, "write", write)
     with pytest.raises(KeyboardInterrupt):
         loop.run_until_complete(asyncio.gather(*writes))
     with pytest.raises(MemoryConnectionError) as caught:
@@ -591,10 +590,11 @@ def test_a_fork_in_between(path, python):
         """
         import asyncio, os, sys, warnings
         from jaf_memory_core import MemoryConnectionError, Message
-        from jaf_memory_sqlite import SqliteConfig, create_sqlite_provider, pace
+        from jaf_memory_sqlite import SqliteConfig, create_sqlite_provider
+        from jaf_memory_sqlite.connection import writer
 
         warnings.simplefilter("ignore")
-        pace.QUICK = 60
+        writer.QUICK = 60
 
         async def main():
             provider = await create_sqlite_provider(SqliteConfig(path=sys.argv[1]))

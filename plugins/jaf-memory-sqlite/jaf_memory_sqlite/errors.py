@@ -25,6 +25,10 @@ _ADVICE: dict[str, tuple[str, Outcome]] = {
 }
 
 
+class NeedsThreadError(Exception):
+    """What was asked is too much for an event loop's own thread."""
+
+
 def is_busy(error: BaseException) -> bool:
     """Whether another connection holds a lock; nothing was done, and it may work in a moment."""
     return isinstance(error, sqlite3.OperationalError) and str(error).startswith(BUSY)
@@ -41,7 +45,7 @@ def closed() -> MemoryConnectionError:
     return MemoryConnectionError("the database is closed; create a new provider", retryable=False)
 
 
-def explained(error: Exception, operation: str) -> MemoryError:
+def translated(error: Exception, operation: str) -> MemoryError:
     """SQLite's error as ours; one that only a bug of ours can cause is raised as it is."""
     text = str(error)
     if is_busy(error):

@@ -1,4 +1,4 @@
-"""`Worker`: a thread that has a connection to itself, and does jobs on it for any number of event loops.
+"""A thread with a connection to itself, which does jobs on it for any number of event loops.
 
 A job is whole: whoever asked for it may be cancelled at any moment, and it is either not begun or carried through.
 """
@@ -12,21 +12,92 @@ import queue
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
-from jaf_memory_sqlite.jobs import Call, Job, by_loop, fail, settle
-from jaf_memory_sqlite.opening import Opener
-from jaf_memory_sqlite.problems import closed, leaves_doubt
+from jaf_memory_sqlite.connection import Connector
+from jaf_memory_sqlite.errors import closed, leaves_doubt
 from jaf_memory_sqlite.settings import MEMORY
 
 logger = logging.getLogger("jaf_memory_sqlite")
 
 T = TypeVar("T")
+Call = Callable[[sqlite3.Connection], T]
+Erases = Literal["some", "whole"] | None
 
 TOGETHER = 1_000
 """At most so many jobs are taken at once, so that the first does not wait for the last of a great many."""
+
+
+class Job(Generic[T]):
+    """One call that somebody waits for.
+
+    Attributes:
+        call: what is to be done.
+        inline: the same, if it may be done in the caller's thread; raises `NeedsThreadError` when it turns out to be
+            too much for that.
+        erases: whether it removes "some" of a conversation, or "whole" ones.
+        loop: where somebody waits.
+        future: what is waited for, once the job is a thread's.
+        begun: whether somebody has taken it up, or nobody is to.
+        result, failure: what came of it.
+    """
+
+    __slots__ = ("begun", "call", "erases", "failure", "future", "inline", "loop", "result")
+
+    def __init__(self, call: Call[T], *, inline: Call[T] | None = None, erases: Erases = None) -> None:
+        self.call = call
+        self.inline = inline
+        self.erases = erases
+        self.loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[T] | None = None
+        self.begun = False
+        self.result: T | None = None
+        self.failure: Exception | None = None
+
+    def awaited(self) -> asyncio.Future[T]:
+        """Wait for a thread; to be called in the job's loop."""
+        self.future = self.loop.create_future()
+        return self.future
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody still waits for a thread."""
+        return self.future is not None and not self.future.cancelled()
+
+    def forsake(self) -> None:
+        """Nobody waits any more, and who has not begun it yet need not; to be called in the job's loop."""
+        self.begun = True
+        if self.future is not None:
+            self.future.cancel()
+
+    def outcome(self) -> T:
+        """What came of it."""
+        if self.failure is not None:
+            raise self.failure
+        return self.result  # type: ignore[return-value]  # it was carried out
+
+    def settle(self) -> None:
+        """Hand over the outcome; to be called in the job's loop."""
+        if self.future is None or self.future.done():
+            return
+        if self.failure is not None:
+            self.future.set_exception(self.failure)
+        else:
+            self.future.set_result(self.result)  # type: ignore[arg-type]  # it was carried out
+
+
+def fail(jobs: Iterable[Job[Any]], error: Exception) -> None:
+    """Give all of them this outcome."""
+    for job in jobs:
+        job.failure = error
+
+
+def settle(jobs: Iterable[Job[Any]]) -> None:
+    """Hand over outcomes, in the loop of all these jobs."""
+    for job in jobs:
+        job.settle()
 
 
 class Worker:
@@ -36,11 +107,11 @@ class Worker:
 
     Args:
         name: the thread's.
-        opener: makes the connection, in the thread. What it raises is the outcome of the jobs that wait.
+        connector: makes the connection, in the thread. What it raises is the outcome of the jobs that wait.
     """
 
-    def __init__(self, name: str, opener: Opener) -> None:
-        self.opener = opener
+    def __init__(self, name: str, connector: Connector) -> None:
+        self.connector = connector
         self.lock = threading.Lock()
         """Held by whoever uses the connection."""
         self.db: sqlite3.Connection | None = None
@@ -108,7 +179,7 @@ class Worker:
 
     def renew(self) -> None:
         """Make a new connection before the next job; memory has only the one."""
-        self._stale = self.opener.path != MEMORY
+        self._stale = self.connector.path != MEMORY
 
     def doubt(self, error: Exception) -> None:
         """Renew the connection after an error that may have come from it."""
@@ -171,13 +242,13 @@ class Worker:
 
     def _connected(self) -> sqlite3.Connection:
         db = self.db
-        if db is not None and not self._stale and not self.opener.leads_elsewhere():
+        if db is not None and not self._stale and not self.connector.leads_elsewhere():
             return db
         if self.usable:
             logger.warning("the database's file was removed or replaced while it was open; opening what is there now")
             self.renew()
         self._disconnect()
-        self.db = self.opener.connect()
+        self.db = self.connector.connect()
         self._stale = False
         return self.db
 
@@ -189,7 +260,10 @@ class Worker:
 
     def answer(self, jobs: Iterable[Job[Any]]) -> None:
         """Hand over outcomes: one wake-up a loop."""
-        for loop, done in by_loop(jobs).items():
+        by_loop: dict[asyncio.AbstractEventLoop, list[Job[Any]]] = {}
+        for job in jobs:
+            by_loop.setdefault(job.loop, []).append(job)
+        for loop, done in by_loop.items():
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(settle, done)
 

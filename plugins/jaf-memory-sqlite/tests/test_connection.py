@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from jaf_memory_sqlite import SqliteBackend, SqliteConfig, create_sqlite_provider, opening
+from jaf_memory_sqlite import SqliteBackend, SqliteConfig, connection, create_sqlite_provider
 from jaf_memory_testing.expect import done
 from jaf_memory_testing.expect import refused as was_refused
 
@@ -247,13 +247,13 @@ def test_without_a_log(path, monkeypatch):
             return super().execute(statement.replace("journal_mode = WAL", "journal_mode = DELETE"), *values)
 
     connect = sqlite3.connect
-    monkeypatch.setattr(opening.sqlite3, "connect", lambda *a, **k: connect(*a, **k, factory=Unable))
+    monkeypatch.setattr(connection.sqlite3, "connect", lambda *a, **k: connect(*a, **k, factory=Unable))
     assert "local disk" in str(refused(path, MemoryStorageError))
 
 
 def test_old_sqlite(path, monkeypatch):
     """A Python with an SQLite that is too old is told so."""
-    monkeypatch.setattr(opening.sqlite3, "sqlite_version_info", (3, 22, 0))
+    monkeypatch.setattr(connection.sqlite3, "sqlite_version_info", (3, 22, 0))
     assert "3.24.0 is needed" in str(refused(path, MemoryConfigurationError))
 
 

@@ -1,4 +1,4 @@
-"""Opening the file: connections for the two workers, and what is wrong with a file that does not open."""
+"""How the file is reached: connections for the workers, and what is wrong with a file that does not open."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 from jaf_memory_core.errors import MemoryConfigurationError, MemoryStorageError
-from jaf_memory_sqlite import migration
-from jaf_memory_sqlite import statements as sql
-from jaf_memory_sqlite.problems import CANNOT_OPEN, DAMAGED, READ_ONLY
+from jaf_memory_sqlite import migrations
+from jaf_memory_sqlite.errors import CANNOT_OPEN, DAMAGED, READ_ONLY
+from jaf_memory_sqlite.locks import wait_for_lock
+from jaf_memory_sqlite.rows import SQL
 from jaf_memory_sqlite.settings import MEMORY, SqliteConfig
-from jaf_memory_sqlite.waiting import patiently
 
 OLDEST = (3, 24, 0)
 """The first SQLite that understands every statement of ours."""
@@ -34,12 +34,12 @@ No more than half of the deadline, so that there is time to say why.
 """
 
 
-class Opener:
+class Connector:
     """Makes connections to one file, and can tell whether the last one still leads to what the path names.
 
     Args:
         config: says which file, and how durable.
-        reading: whether the connections only read; another opener has made the file then.
+        reading: whether the connections only read; another connector has made the file then.
     """
 
     def __init__(self, config: SqliteConfig, *, reading: bool = False) -> None:
@@ -64,7 +64,7 @@ class Opener:
             needed = ".".join(map(str, OLDEST))
             raise MemoryConfigurationError(f"Python was built with SQLite {sqlite3.sqlite_version}; {needed} is needed")
         try:
-            db = patiently(self._connected, patience=self._patience)
+            db = wait_for_lock(self._connected, patience=self._patience)
         except sqlite3.DatabaseError as error:
             self._explain(error)
             raise
@@ -108,8 +108,8 @@ class Opener:
         if self._reading:
             db.execute("PRAGMA query_only = ON")
             return
-        migration.refuse_foreign(db, self.path)
-        migration.refuse_newer(migration.version_of(db), self.path)
+        migrations.refuse_foreign(db, self.path)
+        migrations.refuse_newer(migrations.version_of(db), self.path)
         (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal" and self.path != MEMORY:
             raise MemoryStorageError(
@@ -120,8 +120,8 @@ class Opener:
         db.execute("PRAGMA foreign_keys = ON")
         # What is deleted is overwritten, so that erased texts are in no free page.
         db.execute("PRAGMA secure_delete = ON")
-        self.applied += migration.migrate(db, self.path)
-        db.execute(sql.WRITE_NOTHING)
+        self.applied += migrations.migrate(db, self.path)
+        db.execute(SQL["write_nothing"])
 
     def _explain(self, error: sqlite3.DatabaseError) -> None:
         """Raise what is wrong with the path, where that can be told; otherwise the error speaks for itself."""

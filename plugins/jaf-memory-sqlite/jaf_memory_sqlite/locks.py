@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from jaf_memory_sqlite.problems import is_busy
+from jaf_memory_sqlite.errors import is_busy
 
 T = TypeVar("T")
 
@@ -18,7 +18,7 @@ PATIENCE = 1.0
 SHORTEST, LONGEST = 0.0001, 0.01
 
 
-def patiently(
+def wait_for_lock(
     attempt: Callable[[], T], *, go_on: Callable[[], bool] = lambda: True, patience: float = PATIENCE
 ) -> T | None:
     """Call until no lock is in the way; `None` as soon as there is no need to `go_on`; `patience` in seconds.

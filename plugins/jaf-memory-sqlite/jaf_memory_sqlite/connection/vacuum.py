@@ -29,7 +29,7 @@ SELDOM = 60.0
 """Seconds between two such rewrites, at least."""
 
 
-class Erasure:
+class Vacuum:
     """Remembers what is owed, for one writer."""
 
     def __init__(self, path: str) -> None:

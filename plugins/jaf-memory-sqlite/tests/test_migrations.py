@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from jaf_memory_sqlite import SqliteBackend, SqliteConfig, create_sqlite_provider, migration
+from jaf_memory_sqlite import SqliteBackend, SqliteConfig, create_sqlite_provider, migrations
 from jaf_memory_testing.expect import done, refused
 from jaf_memory_testing.samples import talk
 
@@ -24,7 +24,7 @@ def stored(path):
     """A database as schema 1 had it."""
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.executescript(STORED.read_text(encoding="utf-8"))
-        db.execute(f"PRAGMA application_id = {migration.APPLICATION}")
+        db.execute(f"PRAGMA application_id = {migrations.APPLICATION}")
         db.execute("PRAGMA user_version = 1")
     return path
 
@@ -65,7 +65,7 @@ def test_new_files_have_the_stored_form(stored, tmp_path, use):
     new = tmp_path / "new.db"
     use(lambda provider: provider.get_stats(), path=new)
     assert tables(new) == tables(stored)
-    assert migration.CURRENT == 1
+    assert migrations.CURRENT == 1
 
 
 def test_definitions(path, tmp_path):
@@ -114,13 +114,13 @@ def test_upgraded_while_open(path, use):
 @pytest.fixture
 def second(monkeypatch):
     """A second version, which adds a column."""
-    first = migration.script
+    first = migrations.script
     text = (
         "ALTER TABLE conversation ADD COLUMN\n  mood TEXT; -- ; not here\nCREATE INDEX moods\nON conversation (mood);\n"
     )
     scripts = {2: text}
-    monkeypatch.setattr(migration, "script", lambda version: scripts.get(version) or first(version))
-    monkeypatch.setattr(migration, "CURRENT", 2)
+    monkeypatch.setattr(migrations, "script", lambda version: scripts.get(version) or first(version))
+    monkeypatch.setattr(migrations, "CURRENT", 2)
     return scripts
 
 

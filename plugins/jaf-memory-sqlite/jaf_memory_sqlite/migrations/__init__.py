@@ -1,4 +1,4 @@
-"""How a file gets its tables: numbered scripts in `schema/`, each of which leads from one version to the next."""
+"""How a file gets its tables: numbered scripts beside this module, each of which leads from one version to the next."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 
 from jaf_memory_core.errors import MemoryStorageError
-from jaf_memory_sqlite.waiting import patiently
+from jaf_memory_sqlite.locks import wait_for_lock
 
 CURRENT = 1
 """The version that this code reads and writes; `PRAGMA user_version` of a file says which it has."""
@@ -18,7 +18,7 @@ APPLICATION = 0x4A41464D
 
 def script(version: int) -> str:
     """The SQL that leads to a version from the one before."""
-    return (files(__package__) / "schema" / f"{version:04}.sql").read_text(encoding="utf-8")
+    return (files(__package__) / f"{version:04}.sql").read_text(encoding="utf-8")
 
 
 def version_of(db: sqlite3.Connection) -> int:
@@ -74,7 +74,7 @@ def migrate(db: sqlite3.Connection, path: str) -> list[int]:
     refuse_newer(version_of(db), path)
     if version_of(db) == CURRENT:
         return []
-    patiently(lambda: db.execute("BEGIN IMMEDIATE"))
+    wait_for_lock(lambda: db.execute("BEGIN IMMEDIATE"))
     try:
         found = version_of(db)
         refuse_newer(found, path)

@@ -1,0 +1,116 @@
+"""What is read of one conversation, each in one snapshot."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from jaf_memory_core import codec, rules
+from jaf_memory_core.records import Page, Record, Tail
+from jaf_memory_sqlite.errors import NeedsThreadError
+from jaf_memory_sqlite.rows import BEYOND, SQL, Kept, held, kept, micros
+
+ANY = math.inf
+"""Bytes without a limit."""
+
+ASKED = 512
+"""Message ids that one statement looks for; older SQLites take no more than 999 parameters."""
+
+INLINE_BYTES = 256 << 10
+"""Bytes of messages that a read in an event loop's own thread may bring."""
+
+
+@contextmanager
+def snapshot(db: sqlite3.Connection) -> Iterator[None]:
+    """Let several statements see the same state."""
+    db.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if db.in_transaction:  # some errors end the transaction by themselves
+            db.execute("COMMIT")
+
+
+def conversation(
+    db: sqlite3.Connection, conversation_id: str, most: float = ANY, *, with_messages: bool = True
+) -> Record | None:
+    """The whole record.
+
+    Raises:
+        NeedsThreadError: its messages have more than `most` bytes.
+    """
+    with snapshot(db):
+        row = db.execute(SQL["header_with_metadata"], (conversation_id,)).fetchone()
+        if row is None:
+            return None
+        found = kept(row)
+        if not with_messages:
+            return found.record
+        if found.size > most:
+            raise NeedsThreadError
+        bodies = bodies_of(db, found, found.record.first_position, found.end)
+    return replace(found.record, messages=codec.decode_messages(bodies))
+
+
+def tail(db: sqlite3.Connection, asked: Tail, now: datetime) -> Page | None:
+    """A page of messages, of any size; costs the page."""
+    with snapshot(db):
+        row = db.execute(SQL["header"], (asked.conversation_id,)).fetchone()
+        found = kept(row) if row else None
+        if found is None or rules.seen(found.record, now, asked.scope) is None:
+            return None
+        first, end = rules.bounds(found.record, asked)
+        bodies = bodies_of(db, found, first, end)
+    return Page(codec.decode_messages(bodies), first, more=first > found.record.first_position)
+
+
+def small_tail(db: sqlite3.Connection, asked: Tail, now: datetime) -> Page | None:
+    """The same for a small page, in one statement.
+
+    Raises:
+        NeedsThreadError: the page might have more than `INLINE_BYTES` bytes.
+    """
+    limit = min(asked.limit, BEYOND)
+    before = BEYOND if asked.before is None else min(asked.before, BEYOND)
+    row = db.execute(
+        SQL["tail"], (INLINE_BYTES, limit, INLINE_BYTES, before, limit, before, asked.conversation_id)
+    ).fetchone()
+    if row is None:
+        return None
+    owner, expires, oldest, count, bodies = row
+    if asked.scope not in (None, owner) or (expires is not None and expires <= micros(now)):
+        return None
+    end = max(oldest, min(oldest + count, before))  # as `rules.bounds` has it
+    first = max(oldest, end - limit)
+    if bodies is None and end > first:
+        raise NeedsThreadError
+    return Page(codec.decode_joined(bodies) if bodies else (), first, more=first > oldest)
+
+
+def bodies_of(db: sqlite3.Connection, found: Kept, first: int, end: int) -> list[bytes]:
+    """Bodies at the positions from `first`, below `end`."""
+    rows = db.execute(SQL["bodies"], (found.row_of(first), found.row_of(end))).fetchall()
+    return [body for (body,) in rows]
+
+
+def look_up(db: sqlite3.Connection, conversation_id: str, *, with_metadata: bool = False) -> Kept | None:
+    """The header that stands, expired or not, or `None`."""
+    text = SQL["header_with_metadata"] if with_metadata else SQL["header"]
+    row = db.execute(text, (conversation_id,)).fetchone()
+    return kept(row) if row else None
+
+
+def held_bodies(db: sqlite3.Connection, live: Kept, wanted: Sequence[str]) -> dict[str, bytes]:
+    """Bodies of those of the wanted messages that a conversation holds, by id."""
+    found: dict[str, bytes] = {}
+    for start in range(0, len(wanted), ASKED):
+        ids = list(wanted[start : start + ASKED])
+        # Few different statements, so that they stay prepared: the last id fills up to a power of two.
+        count = 1 << (len(ids) - 1).bit_length()
+        found.update(db.execute(held(count), (live.key, *ids, *ids[-1:] * (count - len(ids)))).fetchall())
+    return found

@@ -1,0 +1,134 @@
+-- Every statement on conversations and messages; `migrations/` has the tables.
+--
+-- The same text each time, so that each connection prepares it once. Bodies are TEXT for whoever opens the file with a
+-- tool, and bytes to us, hence the casts, which copy nothing.
+
+-- name: columns
+id, conversation_id, user_id, incarnation, version, created_at, updated_at, expires_at, ttl,
+first_position, message_count, trimmed, size, largest, updated_second
+
+-- name: live
+(expires_at IS NULL OR expires_at > ?)
+
+-- Headers, read. `rows.kept` reads them.
+
+-- name: headers
+SELECT {columns}, metadata FROM conversation
+
+-- name: keys
+SELECT created_at, conversation_id FROM conversation
+
+-- name: header
+SELECT {columns} FROM conversation WHERE conversation_id = ?
+
+-- name: header_with_metadata
+{headers} WHERE conversation_id = ?
+
+-- name: stats
+SELECT count(*), sum(message_count), sum(size), min(created_at), max(created_at) FROM conversation WHERE {live}
+
+-- name: stats_of_user
+{stats} AND user_id = ?
+
+-- name: count_of_user
+SELECT count(*) FROM conversation WHERE user_id = ? AND {live}
+
+-- Headers, written in parts: a column that a statement names costs a change of each of its indexes, though it stays equal.
+
+-- name: new_header
+INTO conversation (
+    conversation_id, user_id, incarnation, version, created_at, updated_at, updated_second, expires_at, ttl,
+    first_position, message_count, trimmed, size, largest, trace_id, metadata
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: create
+INSERT {new_header}
+
+-- name: create_missing
+INSERT OR IGNORE {new_header}
+
+-- name: touch
+UPDATE conversation
+SET version = ?, updated_at = ?, first_position = ?, message_count = ?, trimmed = ?, size = ?, largest = ?
+WHERE id = ?
+
+-- name: move
+UPDATE conversation SET updated_second = ? WHERE id = ?
+
+-- name: renew
+UPDATE conversation SET expires_at = ?, ttl = ? WHERE id = ?
+
+-- name: own
+UPDATE conversation SET user_id = ? WHERE id = ?
+
+-- name: label
+UPDATE conversation SET trace_id = ?, metadata = ? WHERE id = ?
+
+-- name: write_nothing
+-- Fails where nothing can be written; BEGIN IMMEDIATE does not, on a file without the right to write.
+DELETE FROM conversation WHERE 0
+
+-- Messages, read.
+
+-- name: bodies
+SELECT CAST(body AS BLOB) FROM message WHERE id >= ? AND id < ? ORDER BY id
+
+-- name: tail
+-- A small page in one row, its bodies with commas between them: cheaper than 20 rows, and a snapshot by itself.
+SELECT
+    user_id, expires_at, first_position, message_count,
+    CASE WHEN size <= ? OR largest * ? <= ? THEN (
+        SELECT CAST(group_concat(body) AS BLOB) FROM (
+            SELECT body FROM message
+            WHERE id >= (conversation.id << 32) + max(first_position, min(first_position + message_count, ?) - ?)
+              AND id < (conversation.id << 32) + min(first_position + message_count, ?)
+            ORDER BY id
+        )
+    ) END
+FROM conversation WHERE conversation_id = ?
+
+-- name: row_of_message
+-- INDEXED BY, here and below, because a planner without statistics may take the index's first column for the whole way.
+SELECT id FROM message INDEXED BY message_once WHERE conversation = ? AND message_id = ?
+
+-- name: held
+-- `rows.held` puts as many places into the brackets as it has ids.
+SELECT message_id, CAST(body AS BLOB) FROM message INDEXED BY message_once
+WHERE conversation = ? AND message_id IN (?)
+
+-- name: bytes
+SELECT ifnull(sum(length(CAST(body AS BLOB))), 0) FROM message WHERE id >= ? AND id < ?
+
+-- Messages, written.
+
+-- name: new_message
+INTO message (id, conversation, message_id, body) VALUES (?, ?, ?, CAST(? AS TEXT))
+
+-- name: add
+INSERT {new_message}
+
+-- name: add_unheld
+INSERT OR IGNORE {new_message}
+
+-- name: copy
+INSERT INTO message (id, conversation, message_id, body)
+SELECT id + ?, ?, message_id, body FROM message WHERE id >= ? AND id < ?
+
+-- name: drop
+DELETE FROM message WHERE id >= ? AND id < ?
+
+-- Erasing; the messages go with their conversation.
+
+-- name: erase
+DELETE FROM conversation WHERE id = ?
+
+-- name: erase_user
+DELETE FROM conversation WHERE user_id = ?
+
+-- name: purge
+DELETE FROM conversation WHERE id IN (SELECT id FROM conversation WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)
+
+-- name: purge_of_user
+DELETE FROM conversation WHERE id IN (
+    SELECT id FROM conversation INDEXED BY conversation_of_user WHERE user_id = ? AND expires_at <= ? LIMIT ?
+)
