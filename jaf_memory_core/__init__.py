@@ -9,11 +9,14 @@ from __future__ import annotations
 from jaf_memory_core.backends.in_memory import InMemoryConfig, create_in_memory_provider
 from jaf_memory_core.codec import digest
 from jaf_memory_core.conversations import (
+    CondensedConversation,
     ConversationMemory,
+    Lease,
     MemoryHealth,
     MemoryQuery,
     MemoryStats,
     MessagePage,
+    Summary,
 )
 from jaf_memory_core.errors import (
     MemoryConfigurationError,
@@ -31,7 +34,6 @@ from jaf_memory_core.factory import (
     test_memory_provider_connection,
 )
 from jaf_memory_core.guard import OperationEvent
-from jaf_memory_core.leases import Lease
 from jaf_memory_core.messages import Attachment, ContentPart, FunctionCall, Message, ToolCall
 from jaf_memory_core.processors import Processor
 from jaf_memory_core.protocol import ManagedMemoryProvider, MemoryProvider
@@ -39,7 +41,6 @@ from jaf_memory_core.provider import BackendProvider
 from jaf_memory_core.results import Failure, Result, Success, WriteResult
 from jaf_memory_core.session import MemoryConfig, MemorySession
 from jaf_memory_core.settings import ProviderConfig
-from jaf_memory_core.summaries import CondensedConversation, Summary
 from jaf_memory_core.sync import SyncMemoryProvider
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""JSON, written and read in one place: messages, metadata, whole records, digests.
+"""JSON, written and read in one place: messages, metadata, digests; whole records are in `documents`.
 
 msgspec is the fast path. What it refuses (lone surrogates) goes through the standard library's `json`, which
 keeps them; both write the same JSON otherwise.
@@ -15,7 +15,6 @@ import msgspec
 
 from jaf_memory_core.errors import MemoryStorageError
 from jaf_memory_core.messages import Message
-from jaf_memory_core.records import Record
 from jaf_memory_core.values import EMPTY, FrozenDict, freeze
 
 if TYPE_CHECKING:
@@ -25,7 +24,8 @@ FORMAT = 1
 """Version of the stored form. A store refuses data of a newer format than its code knows."""
 
 
-def _freeze_hook(_kind: type, value: Any) -> FrozenDict:
+def freeze_hook(_kind: type, value: Any) -> FrozenDict:
+    """Free JSON, where a decoder meets it."""
     frozen: FrozenDict = freeze(value, where="stored value")
     return frozen
 
@@ -33,8 +33,8 @@ def _freeze_hook(_kind: type, value: Any) -> FrozenDict:
 T = TypeVar("T")
 
 _encoder = msgspec.json.Encoder()
-_message = msgspec.json.Decoder(Message, dec_hook=_freeze_hook)
-_messages = msgspec.json.Decoder(tuple[Message, ...], dec_hook=_freeze_hook)
+_message = msgspec.json.Decoder(Message, dec_hook=freeze_hook)
+_messages = msgspec.json.Decoder(tuple[Message, ...], dec_hook=freeze_hook)
 _object = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -61,7 +61,7 @@ def decode_message(body: bytes | str) -> Message:
     try:
         return _message.decode(body)
     except msgspec.DecodeError:
-        return _slow(json.loads(body), Message)
+        return converted(json.loads(body), Message)
 
 
 def decode_messages(bodies: Iterable[bytes | str]) -> tuple[Message, ...]:
@@ -83,7 +83,7 @@ def decode_joined(bodies: bytes | str) -> tuple[Message, ...]:
     try:
         return _messages.decode(text)
     except msgspec.DecodeError:
-        return tuple(_slow(value, Message) for value in json.loads(text))
+        return tuple(converted(value, Message) for value in json.loads(text))
 
 
 def decode_object(text: bytes | str) -> FrozenDict:
@@ -92,19 +92,20 @@ def decode_object(text: bytes | str) -> FrozenDict:
         value = _object.decode(text)
     except msgspec.DecodeError:
         value = json.loads(text)
-    return _freeze_hook(dict, value)
+    return freeze_hook(dict, value)
 
 
-def _slow(value: Any, kind: type[T]) -> T:
-    return msgspec.convert(value, kind, dec_hook=_freeze_hook)
+def converted(value: Any, kind: type[T]) -> T:
+    """What a decoder makes of JSON, from JSON that was read already."""
+    return msgspec.convert(value, kind, dec_hook=freeze_hook)
 
 
 def same_body(one: bytes, other: bytes) -> bool:
     """Whether two encoded messages are equal in every value, however they were written."""
-    return one == other or canonical(_slow_object(one)) == canonical(_slow_object(other))
+    return one == other or canonical(_plain(one)) == canonical(_plain(other))
 
 
-def _slow_object(body: bytes) -> Any:
+def _plain(body: bytes) -> Any:
     return decode_message(body).dict()
 
 
@@ -134,47 +135,6 @@ def digest_of(conversation: ConversationMemory, messages: list[dict[str, Any]]) 
 def size(bodies: Iterable[bytes]) -> int:
     """Bytes of encoded messages, as `total_storage_size` counts them."""
     return sum(map(len, bodies))
-
-
-class _Document(msgspec.Struct):
-    format: int
-    record: msgspec.Raw = msgspec.Raw()
-
-
-_document = msgspec.json.Decoder(_Document)
-_record = msgspec.json.Decoder(Record, dec_hook=_freeze_hook)
-
-
-def encode_record(record: Record) -> bytes:
-    """A whole conversation as one JSON document, with its format version."""
-    return b'{"format":%d,"record":%b}' % (FORMAT, encode(record))
-
-
-def decode_record(text: bytes | str) -> Record:
-    """Read what `encode_record` wrote.
-
-    Raises:
-        MemoryStorageError: for a newer format than this code knows, or for something else than a record.
-    """
-    try:
-        return _decode_record(text)
-    except (ValueError, KeyError, TypeError):
-        # The decoder's own text could quote what is stored, so it is not chained.
-        raise MemoryStorageError(
-            "what is stored is not a conversation that jaf-memory wrote; restore it from a backup, or remove it",
-            operation="read",
-        ) from None
-
-
-def _decode_record(text: bytes | str) -> Record:
-    try:
-        document = _document.decode(text)
-        check_format(document.format)
-        return _record.decode(document.record)
-    except msgspec.DecodeError:
-        plain = json.loads(text)
-        check_format(plain["format"])
-        return _slow(plain["record"], Record)
 
 
 def check_format(found: object) -> None:

@@ -145,6 +145,49 @@ class MessagePage(tuple[Message, ...]):  # noqa: SLOT001  (`before` needs a `__d
         return tuple(self), self.before
 
 
+class Summary(msgspec.Struct, frozen=True):
+    """A text that covers a conversation's messages from the first to a certain one.
+
+    Attributes:
+        text: the summary.
+        message_id: the last message that it covers.
+        kept: system and developer messages among those that it covers, which stay as they are.
+    """
+
+    text: str
+    message_id: str
+    kept: tuple[Message, ...] = ()
+
+
+class CondensedConversation(msgspec.Struct, frozen=True):
+    """A conversation with its older messages left out where a summary covers them.
+
+    Attributes:
+        conversation: its `messages` are those that the summary does not cover; `message_count` counts all.
+        summary: what covers the others, or `None`, and then all messages are there.
+    """
+
+    conversation: ConversationMemory
+    summary: Summary | None = None
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """The right to run the next turn of a conversation, for a while.
+
+    Attributes:
+        conversation_id: of which conversation.
+        token: random; what tells the holder from others. Keep it to yourself.
+        number: grows with each holder of the conversation's lease. Hand it to other systems that the turn changes, so
+            that they can refuse a holder who came earlier (a fencing number).
+        expires_at: from this moment on others may have it; UTC.
+    """
+
+    conversation_id: str
+    token: str
+    number: int
+    expires_at: datetime
+
+
 class _UserStats(TypedDict, total=False):
     user_conversations: int
     user_messages: int

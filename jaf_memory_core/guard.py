@@ -9,16 +9,18 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import count
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from jaf_memory_core.backend import Backend
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.deadline import Deadline
 from jaf_memory_core.errors import MemoryConnectionError, MemoryError
 from jaf_memory_core.records import Record
+
+if TYPE_CHECKING:
+    from jaf_memory_core.backend import Backend
 
 logger = logging.getLogger("jaf_memory_core")
 
@@ -238,7 +240,7 @@ class _Attempt:
                 return await call()
             except self._guard.failures as error:
                 problem = self._problem(error)
-                # In Python 3.10 a time-out of the driver may swallow the deadline's cancellation.
+                # A driver may answer the deadline's cancellation with an error of its own.
                 if deadline.expired or not self._again(problem):
                     raise problem from problem.__cause__ if problem is error else error
                 self._last = problem

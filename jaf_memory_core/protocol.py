@@ -6,11 +6,17 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
-from jaf_memory_core.conversations import ConversationMemory, MemoryQuery, MemoryStats, MessagePage
-from jaf_memory_core.leases import Lease
+from jaf_memory_core.conversations import (
+    CondensedConversation,
+    ConversationMemory,
+    Lease,
+    MemoryQuery,
+    MemoryStats,
+    MessagePage,
+    Summary,
+)
 from jaf_memory_core.messages import Message
 from jaf_memory_core.results import Result
-from jaf_memory_core.summaries import CondensedConversation, Summary
 
 
 @runtime_checkable

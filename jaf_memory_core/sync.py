@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from jaf_memory_core.errors import MemoryConnectionError, MemoryInvalidInputError
-from jaf_memory_core.factory import create_memory_provider_from_env
 from jaf_memory_core.protocol import ManagedMemoryProvider, MemoryProvider
 
 T = TypeVar("T")
@@ -114,6 +113,9 @@ class SyncMemoryProvider:
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> SyncMemoryProvider:
         """Create and open the provider that the environment describes; see `create_memory_provider_from_env`."""
+        # Late: any provider can be made synchronous, also where nobody asks the environment.
+        from jaf_memory_core.factory import create_memory_provider_from_env
+
         loop = _Loop()
         try:
             provider = loop.run(lambda: create_memory_provider_from_env(environ))

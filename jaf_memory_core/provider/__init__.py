@@ -4,46 +4,28 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-from msgspec.structs import replace
-
-from jaf_memory_core import rules, validation
-from jaf_memory_core.backend import Backend
-from jaf_memory_core.conversations import (
-    ConversationMemory,
-    MemoryHealth,
-    MemoryQuery,
-    MemoryStats,
-    MessagePage,
-)
-from jaf_memory_core.errors import (
-    MemoryConfigurationError,
-    MemoryConnectionError,
-    MemoryError,
-    MemoryInvalidInputError,
-    MemoryNotFoundError,
-)
-from jaf_memory_core.guard import Guard, Observer
+from jaf_memory_core import validation
+from jaf_memory_core.conversations import MemoryHealth, MemoryStats
+from jaf_memory_core.errors import MemoryError, MemoryInvalidInputError
 from jaf_memory_core.messages import Message
-from jaf_memory_core.processors import Chain, Processor
-from jaf_memory_core.provider.forks import Continuing
-from jaf_memory_core.provider.imports import Importing
-from jaf_memory_core.records import Amend, Origin, Page, Record, Stats, Tail, Truncate, Write, new_incarnation
-from jaf_memory_core.results import Failure, Result, Success, WriteResult
-from jaf_memory_core.settings import ProviderConfig
-from jaf_memory_core.values import FrozenDict
-
-T = TypeVar("T")
+from jaf_memory_core.provider.forks import Forks
+from jaf_memory_core.provider.imports import Imports
+from jaf_memory_core.provider.leases import Leases
+from jaf_memory_core.provider.reads import Reads
+from jaf_memory_core.provider.regeneration import RegenerationPoints
+from jaf_memory_core.provider.summaries import Summaries
+from jaf_memory_core.records import Amend, Stats, Truncate, Write
+from jaf_memory_core.results import Result
 
 PURGE_STEP = 1_000
 """Expired conversations removed by one statement, so that each stays within the deadline."""
 
 
-class BackendProvider(Importing, Continuing):
+class BackendProvider(Reads, Imports, Forks, RegenerationPoints, Leases, Summaries):
     """Conversation memory over a backend: what applications hold.
 
     Args:
@@ -57,28 +39,9 @@ class BackendProvider(Importing, Continuing):
     `async with`, or call `close()`.
     """
 
-    def __init__(
-        self,
-        backend: Backend,
-        config: ProviderConfig | None = None,
-        *,
-        processors: Sequence[Processor] = (),
-        observers: Sequence[Observer] = (),
-    ) -> None:
-        self.backend = backend
-        self.config = config or ProviderConfig()
-        self._guard = Guard(backend, operation_timeout=self.config.operation_timeout, observers=observers)
-        self._chain = Chain(processors)
-        self._scope: str | None = None
-
     def __repr__(self) -> str:
         view = " for one user" if self._scope is not None else ""
         return f"<{type(self).__name__} over {self.name}{view}>"
-
-    @property
-    def name(self) -> str:
-        """The provider's name."""
-        return self.backend.name
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -187,61 +150,6 @@ class BackendProvider(Importing, Continuing):
 
         return await self._result("append_messages", write, self.backend.append, repeatable=not create)
 
-    def _write(
-        self,
-        conversation_id: str,
-        batch: validation.Batch,
-        metadata: Mapping[str, Any] | None,
-        user_id: str | None,
-        expected_version: int | None = None,
-        *,
-        replace: bool = False,
-        create: bool = False,
-        ttl: float | None = None,
-        origin: Origin | None = None,
-    ) -> Write:
-        labels = validation.labels(metadata, user_id, self.config, self._chain, scope=self._scope)
-        if expected_version is not None:
-            validation.checked_count(expected_version, "expected_version")
-        return Write(
-            conversation_id=validation.checked_id(conversation_id, "conversation_id"),
-            messages=batch.messages,
-            bodies=batch.bodies,
-            metadata=labels.metadata,
-            user_id=labels.user_id,
-            scope=self._scope,
-            replace=replace,
-            create=create,
-            expected_version=expected_version,
-            ttl=self.config.ttl if ttl is None else validation.checked_ttl(ttl),
-            max_messages=self.config.max_messages,
-            dropped=batch.dropped,
-            incarnation=new_incarnation() if create else "",
-            origin=origin,
-        )
-
-    async def _result(
-        self,
-        operation: str,
-        write: Callable[[], list[Write]],
-        send: Callable[[Write], Awaitable[WriteResult]],
-        *,
-        repeatable: bool | None = None,
-    ) -> Result:
-        try:
-            first, *further = write()
-            result = await self._guard.run(operation, partial(send, first), repeatable=repeatable)
-            for request in further:
-                added = result.added
-                result = await self._guard.run(operation, partial(send, request), repeatable=repeatable)
-                result = replace(result, added=added + result.added)
-            return Success(result)
-        except (MemoryConnectionError, MemoryConfigurationError):
-            raise
-        except MemoryError as error:
-            error.provider = error.provider or self.name
-            return Failure(error)
-
     async def update_metadata(self, conversation_id: str, patch: Mapping[str, Any]) -> int:
         """Merge `patch` into the metadata by top-level key; the new version.
 
@@ -308,116 +216,6 @@ class BackendProvider(Importing, Continuing):
             if step < PURGE_STEP:
                 return removed
 
-    # Reading.
-
-    async def get_conversation(self, conversation_id: str) -> ConversationMemory | None:
-        """The whole conversation, or `None`."""
-        record = await self._read("get_conversation", conversation_id)
-        return self._shown(record) if record else None
-
-    async def get_conversation_until_message(self, conversation_id: str, message_id: str) -> ConversationMemory | None:
-        """The conversation up to, without, that message; `None` if there is no such conversation or message."""
-        validation.checked_id(message_id, "message_id")
-        record = await self._read("get_conversation_until_message", conversation_id)
-        for index, message in enumerate(record.messages if record else ()):
-            if message.message_id == message_id and record is not None:
-                return self._shown(replace(record, messages=record.messages[:index], message_count=index))
-        return None
-
-    async def _read(self, operation: str, conversation_id: str) -> Record | None:
-        key = validation.checked_id(conversation_id, "conversation_id")
-        record = await self._guard.run(operation, lambda: self.backend.read(key))
-        return rules.seen(record, self.backend.now(), self._scope)
-
-    async def get_recent_messages(self, conversation_id: str, limit: int = 50) -> list[Message]:
-        """The last `limit` messages, oldest first.
-
-        Raises:
-            MemoryNotFoundError: there is no such conversation.
-        """
-        page = await self._page("get_recent_messages", conversation_id, None, limit)
-        return list(self._chain.incoming(page.messages))
-
-    async def get_messages(self, conversation_id: str, before: int | None = None, limit: int = 50) -> MessagePage:
-        """A page of at most `limit` messages, oldest first: the last ones, or the last before position `before`.
-
-        Positions count from 0 at the first message ever stored; a page's `before` leads to the page before it.
-
-        Raises:
-            MemoryNotFoundError: there is no such conversation.
-        """
-        if before is not None:
-            validation.checked_count(before, "before")
-        page = await self._page("get_messages", conversation_id, before, limit)
-        return MessagePage(self._chain.incoming(page.messages), before=page.first if page.more else None)
-
-    async def _page(self, operation: str, conversation_id: str, before: int | None, limit: int) -> Page:
-        key = validation.checked_id(conversation_id, "conversation_id")
-        tail = Tail(key, validation.checked_count(limit, "limit"), before, self._scope)
-        page = await self._guard.run(operation, lambda: self.backend.tail(tail))
-        if page is None:
-            raise MemoryNotFoundError(key, provider=self.name)
-        return page
-
-    async def find_conversations(self, query: MemoryQuery) -> list[ConversationMemory]:
-        """Conversations that pass every filter, newest `updated_at` first, ties by id descending."""
-        scoped = self._scoped(validation.checked_query(query))
-        if scoped is None or scoped.limit == 0:
-            self._guard.check()
-            return []
-        found = await self._guard.run("find_conversations", lambda: self.backend.find(scoped))
-        # A store that let another user's conversation through must not show it.
-        return [self._shown(_asked_for(record, scoped)) for record in found if rules.matches(record, scoped)]
-
-    async def iter_conversations(self, query: MemoryQuery | None = None) -> AsyncGenerator[ConversationMemory, None]:
-        """Conversations that pass every filter, in (`created_at`, id) order, in bounded memory.
-
-        Misses nothing that stood throughout. The deadline counts for each conversation.
-        """
-        scoped = self._scoped(validation.checked_query(query if query is not None else MemoryQuery()))
-        if scoped is None:
-            return
-        skip, left = scoped.offset, scoped.limit
-        async for record in self._guard.iterate("iter_conversations", replace(scoped, offset=0, limit=None)):
-            if left == 0:
-                return
-            if not rules.live(record, self.backend.now()) or not rules.matches(record, scoped):
-                continue
-            if skip:
-                skip -= 1
-                continue
-            left = None if left is None else left - 1
-            yield self._shown(_asked_for(record, scoped))
-
-    def _scoped(self, query: MemoryQuery) -> MemoryQuery | None:
-        if query.metadata is not None and self._chain:
-            query = replace(query, metadata=self._chain.outgoing_metadata(query.metadata))
-        if self._scope is None:
-            return query
-        return replace(query, user_id=self._scope) if query.user_id in (None, self._scope) else None
-
-    def _shown(self, record: Record) -> ConversationMemory:
-        if self._chain:
-            record = replace(
-                record,
-                messages=self._chain.incoming(record.messages),
-                metadata=FrozenDict(self._chain.incoming_metadata(dict(rules.applications(record.metadata)))),
-            )
-        shown: ConversationMemory = ConversationMemory.trusted(
-            conversation_id=record.conversation_id,
-            user_id=record.user_id,
-            messages=record.messages,
-            metadata=rules.shown_metadata(record),
-            created_at=record.created_at,
-            updated_at=record.updated_at,
-            expires_at=record.expires_at,
-            ttl=record.ttl,
-            version=record.version,
-            incarnation=record.incarnation,
-            message_count=record.message_count,
-        )
-        return shown
-
     # Telling.
 
     async def get_stats(self, user_id: str | None = None) -> MemoryStats:
@@ -460,11 +258,6 @@ class BackendProvider(Importing, Continuing):
         health["metrics"]["avg_response_time"] = self._guard.average_seconds * 1000
         health["latency_ms"] = (time.perf_counter() - started) * 1000
         return health
-
-
-def _asked_for(record: Record, query: MemoryQuery) -> Record:
-    # A scan may give more than was asked for.
-    return record if query.include_messages or not record.messages else replace(record, messages=())
 
 
 async def opened(provider: BackendProvider) -> BackendProvider:

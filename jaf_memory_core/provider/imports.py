@@ -1,17 +1,15 @@
-"""`Importing`: conversations with times of their own, one or many in a call, on every provider over a `Backend`."""
+"""`Imports`: conversations with times of their own, one or many in a call, on every provider over a `Backend`."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 from time import perf_counter
-from typing import Any
 
 from msgspec.structs import replace
 
 from jaf_memory_core import codec, validation
-from jaf_memory_core.backend import Backend
 from jaf_memory_core.conversations import ConversationMemory
 from jaf_memory_core.errors import (
     MemoryConfigurationError,
@@ -19,11 +17,9 @@ from jaf_memory_core.errors import (
     MemoryError,
     MemoryStorageError,
 )
-from jaf_memory_core.guard import Guard
-from jaf_memory_core.processors import Chain
+from jaf_memory_core.provider.base import ProviderBase
 from jaf_memory_core.records import Origin, Write
 from jaf_memory_core.results import Failure, Result, Success, WriteResult
-from jaf_memory_core.settings import ProviderConfig
 
 FEWEST, MOST = 32, 512
 """Conversations that one step of an import may hold: the first, and any."""
@@ -42,31 +38,10 @@ _Step = list[list[Write] | Failure]
 """For each conversation its writes, or why it is refused; one of several writes stands alone."""
 
 
-class Importing:
+class Imports(ProviderBase):
     """Appending conversations as they stand elsewhere, so that repeating it adds nothing."""
 
-    backend: Backend
-    config: ProviderConfig
-    _guard: Guard
-    _chain: Chain
     _step = FEWEST
-
-    def _write(
-        self,
-        conversation_id: str,
-        batch: validation.Batch,
-        metadata: Mapping[str, Any] | None,
-        user_id: str | None,
-        *,
-        create: bool = False,
-        origin: Origin | None = None,
-    ) -> Write:
-        raise NotImplementedError
-
-    async def _result(
-        self, operation: str, write: Callable[[], list[Write]], send: Callable[[Write], Awaitable[WriteResult]]
-    ) -> Result:
-        raise NotImplementedError
 
     async def import_conversation(self, conversation: ConversationMemory) -> Result:
         """Append a conversation's messages; where it is missing, make it, with its own `created_at` and expiry.
@@ -191,7 +166,3 @@ class Importing:
             self._step = min(MOST, self._step * 2)
         elif part > SLOW:
             self._step = max(1, self._step // 4)
-
-    def _failure(self, error: MemoryError) -> Failure:
-        error.provider = error.provider or self.backend.name
-        return Failure(error)

@@ -1,22 +1,25 @@
-"""`Summarising`: summaries that stand beside a conversation's messages, on every provider over a `Backend`."""
+"""`Summaries`: what stands, for the model, in the place of older messages, kept beside them."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec.structs import replace
 
-from jaf_memory_core import rules, summaries, validation
+from jaf_memory_core import codec, rules, validation
+from jaf_memory_core.conversations import CondensedConversation, Summary
 from jaf_memory_core.errors import MemoryConflictError, MemoryNotFoundError
 from jaf_memory_core.messages import Message
-from jaf_memory_core.provider.annotations import Annotating, jitter
+from jaf_memory_core.processors import Chain
+from jaf_memory_core.provider.base import ProviderBase, jitter
 from jaf_memory_core.records import Amend, Record, Tail, Truncate
-from jaf_memory_core.summaries import CondensedConversation, Summary
-from jaf_memory_core.values import FrozenDict
+from jaf_memory_core.rules import SUMMARY
+from jaf_memory_core.values import EMPTY, FrozenDict, thaw
 
 
-class Summarising(Annotating):
+class Summaries(ProviderBase):
     """Reading past what a summary covers, and keeping a summary that comes late from doing harm."""
 
     async def get_condensed_conversation(self, conversation_id: str) -> CondensedConversation | None:
@@ -35,7 +38,7 @@ class Summarising(Annotating):
             page = await self.backend.tail(tail)
             if page is not None:
                 conversation = self._shown(replace(header, messages=page.messages))
-                return CondensedConversation(conversation, summaries.loaded(header.metadata, self._chain))
+                return CondensedConversation(conversation, loaded(header.metadata, self._chain))
         record = rules.seen(await self.backend.read(key), self.backend.now(), self._scope)
         return CondensedConversation(self._shown(record)) if record else None
 
@@ -56,7 +59,7 @@ class Summarising(Annotating):
             MemoryInvalidInputError: the summary is larger than metadata may be.
         """
         key = validation.checked_id(conversation_id, "conversation_id")
-        self._check_size(summaries.stored_form(summary, 0, self._chain), "the summary")
+        self._check_size(stored_form(summary, 0, self._chain), "the summary")
         return await self._guard.run("store_summary", lambda: self._summarise(key, summary, incarnation))
 
     async def _summarise(self, key: str, summary: Summary, incarnation: str) -> bool:
@@ -68,7 +71,7 @@ class Summarising(Annotating):
             reach = await self._reach(header)
             if position is None or (reach is not None and position <= reach):
                 return False
-            value = summaries.stored_form(summary, position, self._chain)
+            value = stored_form(summary, position, self._chain)
             patch = FrozenDict({rules.SUMMARY: value})
             try:
                 await self.backend.amend(Amend(key, patch, scope=self._scope, expected=header.stamp))
@@ -79,7 +82,7 @@ class Summarising(Annotating):
 
     async def _reach(self, header: Record) -> int | None:
         """Position of the last message that the stored summary covers, or `None` without a summary that makes sense."""
-        position = summaries.stored_position(header.metadata)
+        position = stored_position(header.metadata)
         if not 0 <= position < header.first_position + header.message_count:
             return None
         if position < header.first_position:
@@ -117,3 +120,35 @@ class Summarising(Annotating):
 
 def _ids(messages: Sequence[Message]) -> list[str]:
     return [message.message_id for message in messages]
+
+
+def stored_form(summary: Summary, position: int, chain: Chain) -> FrozenDict:
+    """What the conversation's metadata keeps; all text passes the chain, as messages do."""
+    said = Message(role="system", content=summary.text, message_id=summary.message_id)
+    kept = [chain.outgoing(message).dict() for message in summary.kept]
+    return FrozenDict(
+        position=position,
+        message_id=summary.message_id,
+        message=_frozen(chain.outgoing(said).dict()),
+        kept=_frozen(kept),
+    )
+
+
+def _frozen(value: Any) -> Any:
+    return codec.decode_object(codec.encode({"value": value}))["value"]
+
+
+def stored_position(metadata: FrozenDict) -> int:
+    """Position of the last message that the stored summary covers; -1 without one."""
+    stored = metadata.get(SUMMARY)
+    return int(stored["position"]) if isinstance(stored, dict) else -1
+
+
+def loaded(metadata: FrozenDict, chain: Chain) -> Summary:
+    """The stored summary, which must be there."""
+    stored = metadata[SUMMARY]
+    said, *kept = chain.incoming(
+        (Message(**thaw(stored["message"])), *(Message(**thaw(message)) for message in stored.get("kept", EMPTY)))
+    )
+    text = said.content if isinstance(said.content, str) else ""
+    return Summary(text, stored["message_id"], tuple(kept))

@@ -13,13 +13,12 @@ import time
 from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar, cast
 
+from jaf_memory_core.conversations import CondensedConversation, Lease
 from jaf_memory_core.errors import MemoryConflictError, MemoryConnectionError, MemoryError, MemoryInvalidInputError
 from jaf_memory_core.errors import MemoryNotFoundError as NotFound
-from jaf_memory_core.leases import Lease
 from jaf_memory_core.messages import Message
 from jaf_memory_core.protocol import ManagedMemoryProvider, MemoryProvider
 from jaf_memory_core.results import Failure, WriteResult
-from jaf_memory_core.summaries import CondensedConversation
 from jaf_memory_core.validation import checked_id, checked_ttl
 
 logger = logging.getLogger("jaf_memory_core")

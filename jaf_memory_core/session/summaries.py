@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
+from jaf_memory_core.conversations import CondensedConversation, Summary
 from jaf_memory_core.errors import MemoryInvalidInputError, MemoryNotFoundError
 from jaf_memory_core.messages import Message
 from jaf_memory_core.session import views
 from jaf_memory_core.session.storage import Keeper
 from jaf_memory_core.session.views import Room
-from jaf_memory_core.summaries import CondensedConversation, Summary
 
 Summarize = Callable[[Sequence[Message]], str | Awaitable[str]]
 """The application's function: from older messages, an earlier summary first, to a text."""

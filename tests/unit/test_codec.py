@@ -13,7 +13,7 @@ from jaf_memory_testing.samples import rich, said, talk
 from jaf_memory_testing.seeding import at, kept
 from msgspec.structs import replace
 
-from jaf_memory_core import ConversationMemory, MemoryStorageError, Message, codec, digest
+from jaf_memory_core import ConversationMemory, MemoryStorageError, Message, codec, digest, documents
 from jaf_memory_core.records import Record
 from jaf_memory_core.values import FrozenDict, freeze
 
@@ -109,9 +109,9 @@ class TestRecords:
 
     def test_snapshot(self):
         """The stored form stays what it is: another one is another format."""
-        assert codec.encode_record(STORED) == SNAPSHOT
-        assert codec.decode_record(SNAPSHOT) == STORED
-        assert codec.decode_record(SNAPSHOT.decode()) == STORED
+        assert documents.encode_record(STORED) == SNAPSHOT
+        assert documents.decode_record(SNAPSHOT) == STORED
+        assert documents.decode_record(SNAPSHOT.decode()) == STORED
 
     def test_all_kinds_of_records(self):
         """Any record comes back equal, by the fast way and by the slower one."""
@@ -121,11 +121,11 @@ class TestRecords:
             kept("c", messages=[said("\ud800", message_id="m")], metadata={"\0": "\udfff", "empty": {}}),
             kept("c", metadata=dict(VALUES.items())),
         ):
-            assert codec.decode_record(codec.encode_record(record)) == record
+            assert documents.decode_record(documents.encode_record(record)) == record
 
     def test_unknown_fields(self):
         """A field that a later release adds within the format is passed over."""
-        assert codec.decode_record(SNAPSHOT.replace(b'"version":7', b'"version":7,"added_later":{"x":1}')) == STORED
+        assert documents.decode_record(SNAPSHOT.replace(b'"version":7', b'"version":7,"added_later":{"x":1}')) == STORED
 
     @pytest.mark.parametrize("ending", ["", "\\ud800"])
     def test_newer_format(self, ending):
@@ -134,7 +134,7 @@ class TestRecords:
             b'"content":"x', b'"content":"x' + ending.encode()
         )
         with pytest.raises(MemoryStorageError, match=r"format 2.*reads format 1; upgrade jaf-memory"):
-            codec.decode_record(newer)
+            documents.decode_record(newer)
 
     @pytest.mark.parametrize(
         "text",
@@ -158,7 +158,7 @@ class TestRecords:
     def test_something_else(self, text):
         """Anything else is refused as such, and its content is not quoted."""
         with pytest.raises(MemoryStorageError) as caught:
-            codec.decode_record(text)
+            documents.decode_record(text)
         assert caught.value.operation == "read"
         shown = "".join(traceback.format_exception(caught.value))
         assert "SENTINEL" not in shown.replace(repr(text), "")

@@ -381,8 +381,6 @@ class TestDeadline:
                     asyncio.get_running_loop().call_at(deadline.ends, task.cancel)
                     await asyncio.sleep(5)
 
-            if not hasattr(asyncio.Task, "uncancel"):
-                pytest.skip("Python 3.10 cannot tell the two apart")
             task = asyncio.ensure_future(work())
             with pytest.raises(asyncio.CancelledError):
                 await task

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from jaf_memory_core import MemoryQuery, ProviderConfig, rules
 from jaf_memory_core.backend import Backend
-from jaf_memory_core.codec import decode_record, encode_record
+from jaf_memory_core.documents import decode_record, encode_record
 from jaf_memory_core.hooks import ProviderSpec, hookimpl
 from jaf_memory_core.records import Record, Stamp
 from jaf_memory_files.folder import Folder

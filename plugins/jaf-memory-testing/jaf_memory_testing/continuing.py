@@ -13,11 +13,10 @@ from msgspec.structs import replace
 
 from jaf_memory_core import codec, rules
 from jaf_memory_core.backend import Backend
+from jaf_memory_core.conversations import Lease, Summary
 from jaf_memory_core.errors import MemoryConflictError, MemoryError, MemoryInvalidInputError, MemoryNotFoundError
-from jaf_memory_core.leases import Lease
 from jaf_memory_core.provider import BackendProvider
 from jaf_memory_core.records import Amend, Fork, Record, Revise, Stamp
-from jaf_memory_core.summaries import Summary
 from jaf_memory_testing.checks import Checks, needs
 from jaf_memory_testing.examples import examples
 from jaf_memory_testing.expect import absent, done, refused, whole

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from jaf_memory_core.conversations import ConversationMemory, MemoryQuery
-from jaf_memory_core.leases import Lease
+from jaf_memory_core.conversations import ConversationMemory, Lease, MemoryQuery, Summary
 from jaf_memory_core.provider import BackendProvider
-from jaf_memory_core.summaries import Summary
 from jaf_memory_testing.samples import said, talk
 from jaf_memory_testing.seeding import at
 

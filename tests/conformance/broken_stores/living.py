@@ -13,15 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from broken_stores.sound import Filed, Plain, Provider, Six, caught_by
-from jaf_memory_core import (
-    ConversationMemory,
-    MemoryStorageError,
-    Message,
-    Result,
-    WriteResult,
-    codec,
-    rules,
-)
+from jaf_memory_core import ConversationMemory, MemoryStorageError, Message, Result, WriteResult, documents, rules
 from jaf_memory_core.records import Amend, Record, Stamp, Truncate, Write
 from jaf_memory_core.values import FrozenDict
 
@@ -142,7 +134,7 @@ class UnlockedBetweenProcesses(Filed):
             return False
         time.sleep(0.005)  # the others look as well meanwhile, on one processor, too
         fresh = self.file.with_name(f"{os.getpid()}.fresh")
-        fresh.write_bytes(b"\n".join(map(codec.encode_record, [*records.values(), *([record] if record else [])])))
+        fresh.write_bytes(b"\n".join(map(documents.encode_record, [*records.values(), *([record] if record else [])])))
         fresh.replace(self.file)
         return True
 

@@ -27,7 +27,7 @@ from jaf_memory_core import (
     Result,
     Success,
     WriteResult,
-    codec,
+    documents,
     rules,
     validation,
 )
@@ -181,7 +181,7 @@ class Filed(Backend):
     def load(self) -> dict[str, Record]:
         """All records."""
         lines = self.file.read_bytes().splitlines() if self.file.exists() else []
-        return {record.conversation_id: record for record in map(codec.decode_record, lines)}
+        return {record.conversation_id: record for record in map(documents.decode_record, lines)}
 
     def swap(self, conversation_id: str, expected: Stamp | None, record: Record | None) -> bool:
         """Put a record in the place of another, or nothing."""
@@ -197,7 +197,7 @@ class Filed(Backend):
     def save(self, records: list[Record]) -> None:
         """Replace the file."""
         fresh = self.file.with_suffix(".fresh")
-        fresh.write_bytes(b"\n".join(map(codec.encode_record, records)))
+        fresh.write_bytes(b"\n".join(map(documents.encode_record, records)))
         fresh.replace(self.file)
 
     async def read(self, conversation_id: str) -> Record | None:

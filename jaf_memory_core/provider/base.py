@@ -1,0 +1,176 @@
+"""`ProviderBase`: what all parts of a provider share: requests made from arguments, answers made from records."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from jaf_memory_core import codec, rules, validation
+from jaf_memory_core.conversations import ConversationMemory
+from jaf_memory_core.errors import (
+    MemoryConfigurationError,
+    MemoryConflictError,
+    MemoryConnectionError,
+    MemoryError,
+    MemoryInvalidInputError,
+    MemoryNotFoundError,
+    MemoryStorageError,
+)
+from jaf_memory_core.guard import Guard, Observer
+from jaf_memory_core.processors import Chain, Processor
+from jaf_memory_core.records import Amend, Origin, Record, Write, new_incarnation
+from jaf_memory_core.results import Failure, Result, Success, WriteResult
+from jaf_memory_core.settings import ProviderConfig
+from jaf_memory_core.values import FrozenDict, freeze
+
+if TYPE_CHECKING:
+    from jaf_memory_core.backend import Backend
+
+Change = Callable[[Record, datetime], Mapping[str, Any] | None]
+"""From a header and the time to what is to be merged into its metadata; `None` to leave it."""
+
+
+class ProviderBase:
+    """A backend behind its guard, with the configuration and the processors; `for_user` narrows it to a scope."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        config: ProviderConfig | None = None,
+        *,
+        processors: Sequence[Processor] = (),
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self.backend = backend
+        self.config = config or ProviderConfig()
+        self._guard = Guard(backend, operation_timeout=self.config.operation_timeout, observers=observers)
+        self._chain = Chain(processors)
+        self._scope: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The provider's name."""
+        return self.backend.name
+
+    # Requests and answers.
+
+    def _write(
+        self,
+        conversation_id: str,
+        batch: validation.Batch,
+        metadata: Mapping[str, Any] | None,
+        user_id: str | None,
+        expected_version: int | None = None,
+        *,
+        replace: bool = False,
+        create: bool = False,
+        ttl: float | None = None,
+        origin: Origin | None = None,
+    ) -> Write:
+        labels = validation.labels(metadata, user_id, self.config, self._chain, scope=self._scope)
+        if expected_version is not None:
+            validation.checked_count(expected_version, "expected_version")
+        return Write(
+            conversation_id=validation.checked_id(conversation_id, "conversation_id"),
+            messages=batch.messages,
+            bodies=batch.bodies,
+            metadata=labels.metadata,
+            user_id=labels.user_id,
+            scope=self._scope,
+            replace=replace,
+            create=create,
+            expected_version=expected_version,
+            ttl=self.config.ttl if ttl is None else validation.checked_ttl(ttl),
+            max_messages=self.config.max_messages,
+            dropped=batch.dropped,
+            incarnation=new_incarnation() if create else "",
+            origin=origin,
+        )
+
+    async def _result(
+        self,
+        operation: str,
+        write: Callable[[], list[Write]],
+        send: Callable[[Write], Awaitable[WriteResult]],
+        *,
+        repeatable: bool | None = None,
+    ) -> Result:
+        try:
+            first, *further = write()
+            result = await self._guard.run(operation, partial(send, first), repeatable=repeatable)
+            for request in further:
+                added = result.added
+                result = await self._guard.run(operation, partial(send, request), repeatable=repeatable)
+                result = replace(result, added=added + result.added)
+            return Success(result)
+        except (MemoryConnectionError, MemoryConfigurationError):
+            raise
+        except MemoryError as error:
+            error.provider = error.provider or self.name
+            return Failure(error)
+
+    def _shown(self, record: Record) -> ConversationMemory:
+        if self._chain:
+            record = replace(
+                record,
+                messages=self._chain.incoming(record.messages),
+                metadata=FrozenDict(self._chain.incoming_metadata(dict(rules.applications(record.metadata)))),
+            )
+        shown: ConversationMemory = ConversationMemory.trusted(
+            conversation_id=record.conversation_id,
+            user_id=record.user_id,
+            messages=record.messages,
+            metadata=rules.shown_metadata(record),
+            created_at=record.created_at,
+            updated_at=record.updated_at,
+            expires_at=record.expires_at,
+            ttl=record.ttl,
+            version=record.version,
+            incarnation=record.incarnation,
+            message_count=record.message_count,
+        )
+        return shown
+
+    def _failure(self, error: MemoryError) -> Failure:
+        error.provider = error.provider or self.backend.name
+        return Failure(error)
+
+    # Changes of the metadata that nobody else's change can come between.
+
+    def _check_size(self, value: FrozenDict, what: str) -> None:
+        size, most = len(codec.encode(value)), self.config.max_metadata_bytes
+        if size > most:
+            raise MemoryInvalidInputError(f"{what} has {size} bytes, allowed are {most}")
+
+    async def _annotated(self, operation: str, conversation_id: str, change: Change) -> Record:
+        key = validation.checked_id(conversation_id, "conversation_id")
+        return await self._guard.run(operation, lambda: self._annotate(key, change))
+
+    async def _annotate(self, conversation_id: str, change: Change) -> Record:
+        """Merge into the metadata what `change` makes of the header, until nobody came between."""
+        for _ in range(1_000_000):
+            header = await self.backend.header(conversation_id, scope=self._scope)
+            if header is None:
+                raise MemoryNotFoundError(conversation_id)
+            patch = change(header, self.backend.now())
+            if patch is None:
+                return header
+            frozen: FrozenDict = freeze(patch, where="metadata")
+            self._check_size(frozen, "what is noted in the metadata")
+            amend = Amend(conversation_id, frozen, scope=self._scope, expected=header.stamp)
+            try:
+                return replace(header, version=await self.backend.amend(amend))
+            except MemoryConflictError:
+                await jitter()
+        raise MemoryStorageError("the conversation never stood still", operation="amend", retryable=True)
+
+
+async def jitter() -> None:
+    """Wait a little, each caller for another while."""
+    await asyncio.sleep(random.uniform(0, 0.01))  # noqa: S311  (so that those who met once do not meet again)

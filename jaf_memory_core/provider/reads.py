@@ -1,0 +1,109 @@
+"""`Reads`: one conversation, pages of its messages, and many conversations, on every provider over a `Backend`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from msgspec.structs import replace
+
+from jaf_memory_core import rules, validation
+from jaf_memory_core.conversations import ConversationMemory, MemoryQuery, MessagePage
+from jaf_memory_core.errors import MemoryNotFoundError
+from jaf_memory_core.messages import Message
+from jaf_memory_core.provider.base import ProviderBase
+from jaf_memory_core.records import Page, Record, Tail
+
+
+class Reads(ProviderBase):
+    """Reading never writes, and never renews an expiry."""
+
+    async def get_conversation(self, conversation_id: str) -> ConversationMemory | None:
+        """The whole conversation, or `None`."""
+        record = await self._read("get_conversation", conversation_id)
+        return self._shown(record) if record else None
+
+    async def get_conversation_until_message(self, conversation_id: str, message_id: str) -> ConversationMemory | None:
+        """The conversation up to, without, that message; `None` if there is no such conversation or message."""
+        validation.checked_id(message_id, "message_id")
+        record = await self._read("get_conversation_until_message", conversation_id)
+        for index, message in enumerate(record.messages if record else ()):
+            if message.message_id == message_id and record is not None:
+                return self._shown(replace(record, messages=record.messages[:index], message_count=index))
+        return None
+
+    async def _read(self, operation: str, conversation_id: str) -> Record | None:
+        key = validation.checked_id(conversation_id, "conversation_id")
+        record = await self._guard.run(operation, lambda: self.backend.read(key))
+        return rules.seen(record, self.backend.now(), self._scope)
+
+    async def get_recent_messages(self, conversation_id: str, limit: int = 50) -> list[Message]:
+        """The last `limit` messages, oldest first.
+
+        Raises:
+            MemoryNotFoundError: there is no such conversation.
+        """
+        page = await self._page("get_recent_messages", conversation_id, None, limit)
+        return list(self._chain.incoming(page.messages))
+
+    async def get_messages(self, conversation_id: str, before: int | None = None, limit: int = 50) -> MessagePage:
+        """A page of at most `limit` messages, oldest first: the last ones, or the last before position `before`.
+
+        Positions count from 0 at the first message ever stored; a page's `before` leads to the page before it.
+
+        Raises:
+            MemoryNotFoundError: there is no such conversation.
+        """
+        if before is not None:
+            validation.checked_count(before, "before")
+        page = await self._page("get_messages", conversation_id, before, limit)
+        return MessagePage(self._chain.incoming(page.messages), before=page.first if page.more else None)
+
+    async def _page(self, operation: str, conversation_id: str, before: int | None, limit: int) -> Page:
+        key = validation.checked_id(conversation_id, "conversation_id")
+        tail = Tail(key, validation.checked_count(limit, "limit"), before, self._scope)
+        page = await self._guard.run(operation, lambda: self.backend.tail(tail))
+        if page is None:
+            raise MemoryNotFoundError(key, provider=self.name)
+        return page
+
+    async def find_conversations(self, query: MemoryQuery) -> list[ConversationMemory]:
+        """Conversations that pass every filter, newest `updated_at` first, ties by id descending."""
+        scoped = self._scoped(validation.checked_query(query))
+        if scoped is None or scoped.limit == 0:
+            self._guard.check()
+            return []
+        found = await self._guard.run("find_conversations", lambda: self.backend.find(scoped))
+        # A store that let another user's conversation through must not show it.
+        return [self._shown(_asked_for(record, scoped)) for record in found if rules.matches(record, scoped)]
+
+    async def iter_conversations(self, query: MemoryQuery | None = None) -> AsyncGenerator[ConversationMemory, None]:
+        """Conversations that pass every filter, in (`created_at`, id) order, in bounded memory.
+
+        Misses nothing that stood throughout. The deadline counts for each conversation.
+        """
+        scoped = self._scoped(validation.checked_query(query if query is not None else MemoryQuery()))
+        if scoped is None:
+            return
+        skip, left = scoped.offset, scoped.limit
+        async for record in self._guard.iterate("iter_conversations", replace(scoped, offset=0, limit=None)):
+            if left == 0:
+                return
+            if not rules.live(record, self.backend.now()) or not rules.matches(record, scoped):
+                continue
+            if skip:
+                skip -= 1
+                continue
+            left = None if left is None else left - 1
+            yield self._shown(_asked_for(record, scoped))
+
+    def _scoped(self, query: MemoryQuery) -> MemoryQuery | None:
+        if query.metadata is not None and self._chain:
+            query = replace(query, metadata=self._chain.outgoing_metadata(query.metadata))
+        if self._scope is None:
+            return query
+        return replace(query, user_id=self._scope) if query.user_id in (None, self._scope) else None
+
+
+def _asked_for(record: Record, query: MemoryQuery) -> Record:
+    # A scan may give more than was asked for.
+    return record if query.include_messages or not record.messages else replace(record, messages=())
