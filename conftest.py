@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from hypothesis import HealthCheck, settings
-from jaf_memory_testing.examples import EXAMPLES
+from jaf_memory_testing.checks import EXAMPLES
 
 pytest_plugins = ["jaf_memory_testing.report"]
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from broken_stores import BROKEN, SOUND
 
-CHECKED = Path(__file__).parent / "broken_stores" / "checked.py"
+CHECKED = Path(__file__).parent / "broken_stores" / "suite.py"
 Outcomes = dict[tuple[str, str], str]
 
 

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jaf_memory_testing.hostile import VALUES
-from jaf_memory_testing.samples import rich, said, talk
-from jaf_memory_testing.seeding import at, kept
+from jaf_memory_testing.samples import at, kept, rich, said, talk
 from msgspec.structs import replace
 
 from jaf_memory_core import ConversationMemory, MemoryStorageError, Message, codec, digest, documents

@@ -7,8 +7,7 @@ import tracemalloc
 from itertools import pairwise
 
 import pytest
-from jaf_memory_testing.samples import ids, said, talk
-from jaf_memory_testing.seeding import kept
+from jaf_memory_testing.samples import ids, kept, said, talk
 
 from jaf_memory_core import InMemoryConfig, MemoryQuery, codec, create_in_memory_provider
 from jaf_memory_core.backends.in_memory import InMemoryBackend, jaf_memory_provider

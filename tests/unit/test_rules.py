@@ -3,8 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from jaf_memory_testing.samples import ids, said, talk
-from jaf_memory_testing.seeding import at, kept
+from jaf_memory_testing.samples import at, ids, kept, said, talk
 from msgspec.structs import replace
 
 from jaf_memory_core import MemoryConflictError, MemoryNotFoundError, MemoryQuery, WriteResult, codec, rules

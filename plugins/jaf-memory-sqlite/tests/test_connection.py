@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from jaf_memory_sqlite import SqliteBackend, SqliteConfig, connection, create_sqlite_provider
-from jaf_memory_testing.expect import done
-from jaf_memory_testing.expect import refused as was_refused
+from jaf_memory_testing.expectations import done
+from jaf_memory_testing.expectations import refused as was_refused
 
 from jaf_memory_core import (
     MemoryConfigurationError,

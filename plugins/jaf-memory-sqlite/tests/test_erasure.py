@@ -8,7 +8,7 @@ import time
 import pytest
 from jaf_memory_sqlite import SqliteConfig, create_sqlite_provider
 from jaf_memory_sqlite.connection import vacuum
-from jaf_memory_testing.expect import done
+from jaf_memory_testing.expectations import done
 from jaf_memory_testing.samples import talk
 
 from jaf_memory_core import Message

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from jaf_memory_sqlite import SqliteBackend, SqliteConfig, create_sqlite_provider, migrations
-from jaf_memory_testing.expect import done, refused
+from jaf_memory_testing.expectations import done, refused
 from jaf_memory_testing.samples import talk
 
 from jaf_memory_core import MemoryQuery, MemoryStorageError, Message, digest

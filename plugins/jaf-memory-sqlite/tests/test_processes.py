@@ -12,7 +12,7 @@ import time
 
 import pytest
 from jaf_memory_sqlite import SqliteConfig, create_sqlite_provider
-from jaf_memory_testing.expect import done, whole
+from jaf_memory_testing.expectations import done, whole
 from jaf_memory_testing.samples import talk
 
 APPENDING = """

@@ -10,7 +10,7 @@ import pytest
 from jaf_memory_sqlite.connection import reader
 from jaf_memory_sqlite.operations import queries, reads, writes
 from jaf_memory_sqlite.rows import SQL, held
-from jaf_memory_testing.expect import done, refused, whole
+from jaf_memory_testing.expectations import done, refused, whole
 from jaf_memory_testing.samples import ids, talk
 
 from jaf_memory_core import MemoryQuery, MemoryStorageError, Message

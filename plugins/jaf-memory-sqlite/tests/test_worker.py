@@ -20,7 +20,7 @@ from jaf_memory_sqlite import (
 from jaf_memory_sqlite.connection import writer
 from jaf_memory_sqlite.operations import writes
 from jaf_memory_testing.deadlines import GRACE, Stopwatch
-from jaf_memory_testing.expect import done, refused, whole
+from jaf_memory_testing.expectations import done, refused, whole
 from jaf_memory_testing.samples import ids, talk
 
 from jaf_memory_core import MemoryConflictError, MemoryConnectionError, MemoryNotFoundError, MemoryStorageError, Message

@@ -23,35 +23,30 @@ pytest.register_assert_rewrite(*(f"{__name__}.{file.stem}" for file in Path(__fi
 from jaf_memory_testing.append import AppendChecks
 from jaf_memory_testing.backend_forms import FormChecks
 from jaf_memory_testing.backend_methods import BackendChecks
-from jaf_memory_testing.basic import BasicChecks
+from jaf_memory_testing.basic import BasicChecks, IdentifierChecks
 from jaf_memory_testing.cancellation import CancellationChecks
-from jaf_memory_testing.caps import CapChecks
 from jaf_memory_testing.checks import Checks, needs
-from jaf_memory_testing.continuing import BranchChecks, LeaseChecks
 from jaf_memory_testing.deadlines import DeadlineChecks
 from jaf_memory_testing.differential import DifferentialChecks
-from jaf_memory_testing.errors import ErrorChecks
+from jaf_memory_testing.erasure import ErasureChecks, FinalChecks
+from jaf_memory_testing.errors import ErrorChecks, LimitChecks
 from jaf_memory_testing.expiry import ExpiryChecks, ReadChecks
-from jaf_memory_testing.four_methods import FourMethods
-from jaf_memory_testing.identifiers import IdentifierChecks
-from jaf_memory_testing.importing import ImportChecks
-from jaf_memory_testing.iteration import IterationChecks
+from jaf_memory_testing.forks import BranchChecks
+from jaf_memory_testing.imports import ImportChecks
+from jaf_memory_testing.iteration import IterationChecks, StatisticsChecks
 from jaf_memory_testing.labels import LabelChecks
+from jaf_memory_testing.leases import LeaseChecks
 from jaf_memory_testing.lifecycle import LifecycleChecks, LoopChecks
-from jaf_memory_testing.limits import LimitChecks
-from jaf_memory_testing.privacy import ErasureChecks, FinalChecks
+from jaf_memory_testing.pages import CapChecks, CutChecks, PageChecks
+from jaf_memory_testing.processes import ProcessChecks
 from jaf_memory_testing.query import QueryChecks, QueryPageChecks
 from jaf_memory_testing.query_times import TimeChecks
-from jaf_memory_testing.scoping import ScopeChecks
-from jaf_memory_testing.shared import ProcessChecks
+from jaf_memory_testing.scopes import ScopeChecks
 from jaf_memory_testing.state_machine import StateMachineChecks
-from jaf_memory_testing.statistics import StatisticsChecks
-from jaf_memory_testing.store import Store
-from jaf_memory_testing.target import FEATURES, Target
+from jaf_memory_testing.target import FEATURES, FourMethods, Store, Target
 from jaf_memory_testing.transfer import TransferChecks
 from jaf_memory_testing.values import ValueChecks
 from jaf_memory_testing.versions import VersionChecks
-from jaf_memory_testing.windows import CutChecks, PageChecks
 
 
 class SixMethodConformance(BasicChecks, AppendChecks, ValueChecks, IdentifierChecks):

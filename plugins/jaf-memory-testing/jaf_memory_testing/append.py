@@ -6,9 +6,9 @@ import asyncio
 
 from jaf_memory_core.errors import MemoryConflictError
 from jaf_memory_testing.checks import Checks
-from jaf_memory_testing.expect import done, refused, whole
+from jaf_memory_testing.expectations import done, refused, whole
 from jaf_memory_testing.samples import ids, said, talk
-from jaf_memory_testing.store import Store
+from jaf_memory_testing.target import Store
 
 
 class AppendChecks(Checks):

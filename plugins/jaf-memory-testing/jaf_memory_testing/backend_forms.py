@@ -15,15 +15,14 @@ from jaf_memory_core.backend import Backend
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import MemoryError
 from jaf_memory_core.messages import Message
-from jaf_memory_core.records import Amend, Fork, Record, Revise, Tail, Truncate, Write
+from jaf_memory_core.provider import BackendProvider
+from jaf_memory_core.records import Amend, Fork, Origin, Record, Revise, Tail, Truncate, Write
+from jaf_memory_core.results import WriteResult
 from jaf_memory_core.values import freeze
-from jaf_memory_testing.checks import Checks, needs
+from jaf_memory_testing.checks import Checks, examples, needs
 from jaf_memory_testing.differential import IDS, USERS, queries, stored
-from jaf_memory_testing.examples import examples
-from jaf_memory_testing.four_methods import FourMethods
-from jaf_memory_testing.samples import said
-from jaf_memory_testing.seeding import at
-from jaf_memory_testing.store import Store
+from jaf_memory_testing.samples import FAR, at, said
+from jaf_memory_testing.target import FourMethods, Store
 
 _Call = Callable[[Backend, str], Awaitable[Any]]
 
@@ -129,6 +128,28 @@ def writes(draw: st.DrawFn, scope: str | None) -> _Call:
     return lambda backend, key: backend.append(replace(draft, conversation_id=key))
 
 
+@st.composite
+def appends(draw: st.DrawFn) -> Write:
+    """An append, as an import or as an application makes it; its id is a digit."""
+    batch, cap = draw(messages()), draw(st.none() | st.integers(1, 4))
+    cut = max(0, len(batch) - cap) if cap else 0
+    times = Origin(at(draw(st.integers(0, 3))), draw(st.none() | st.just(FAR)), draw(st.none() | st.just(600.0)))
+    origin = draw(st.sampled_from((times, times, None)))
+    return Write(
+        conversation_id=draw(st.sampled_from("0011234")),
+        messages=tuple(batch[cut:]),
+        bodies=tuple(map(codec.encode, batch[cut:])),
+        metadata=draw(labels),
+        user_id=draw(maybe_user),
+        create=origin is not None or draw(st.booleans()),
+        expected_version=draw(st.sampled_from((None, None, None, 0, 1))),
+        ttl=draw(st.sampled_from((None, 600.0))),
+        max_messages=cap,
+        dropped=cut,
+        origin=origin,
+    )
+
+
 class FormChecks(Checks):
     """What a backend overrides for speed gives what the defaults over its four methods give."""
 
@@ -208,6 +229,30 @@ class FormChecks(Checks):
             left.append((purged, cleared, standing - expired, len(standing)))
         assert left[0] == left[1]
 
+    @needs("backend")
+    def test_same_appends(self, store: Store) -> None:
+        """`append_many` gives the same answers, and leaves the same records, as one `append` after the other."""
+        provider = store.run(store.open())
+
+        @examples(60)
+        @given(st.lists(st.lists(appends(), max_size=6), min_size=1, max_size=3))
+        def agree(calls: list[list[Write]]) -> None:
+            store.run(self._compare_appends(store, provider, calls))
+
+        agree()
+
+    async def _compare_appends(self, store: Store, provider: BackendProvider, calls: list[list[Write]]) -> None:
+        await store.empty(provider)
+        own, default = provider.backend, FourMethods(provider.backend)
+        for writes in calls:
+            assert await _answers(own, "own", writes) == await _answers(default, "default", writes)
+            for key in "01234":
+                ours, theirs = await own.read(f"own{key}"), await own.read(f"default{key}")
+                assert timeless(ours) == timeless(theirs)
+                created = [one.created_at for one in (ours, theirs) if one is not None]
+                if created and min(created) <= at(3):  # a time of an import's own
+                    assert created[0] == created[-1]
+
 
 async def _read(backend: Backend, tail: Tail) -> Any:
     header = await backend.header(tail.conversation_id, scope=tail.scope)
@@ -234,3 +279,20 @@ def timeless(record: Record | None) -> Any:
         updated_at=moment,
         expires_at=None if record.expires_at is None else moment,
     )
+
+
+async def _answers(backend: Backend, name: str, writes: list[Write]) -> list[Any]:
+    asked = [replace(write, conversation_id=f"{name}{write.conversation_id}") for write in writes]
+    answers: dict[int, Any] = {}
+    while waiting := [index for index in range(len(asked)) if index not in answers]:
+        some = await backend.append_many([asked[index] for index in waiting])
+        assert len(some) == len(waiting)
+        assert any(answer is not None for answer in some), "nothing was tried"
+        answers |= {index: answer for index, answer in zip(waiting, some, strict=True) if answer is not None}
+    return [_told(answers[index]) for index in range(len(asked))]
+
+
+def _told(answer: WriteResult | MemoryError) -> Any:
+    if isinstance(answer, WriteResult):
+        return answer
+    return type(answer), getattr(answer, "expected_version", None), getattr(answer, "actual_version", None)

@@ -11,9 +11,8 @@ from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.records import Ping, Stamp
 from jaf_memory_testing.checks import Checks, needs
 from jaf_memory_testing.hostile import VALUES
-from jaf_memory_testing.samples import rich, said, talk
-from jaf_memory_testing.seeding import at, kept
-from jaf_memory_testing.store import Store
+from jaf_memory_testing.samples import at, kept, rich, said, talk
+from jaf_memory_testing.target import Store
 
 FAR = 10**10
 """Seconds: an expiry that never comes."""

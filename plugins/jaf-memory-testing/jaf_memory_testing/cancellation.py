@@ -14,9 +14,9 @@ import pytest
 from jaf_memory_core.conversations import ConversationMemory
 from jaf_memory_core.provider import BackendProvider
 from jaf_memory_testing.checks import Checks
-from jaf_memory_testing.expect import done, whole
+from jaf_memory_testing.expectations import done, whole
 from jaf_memory_testing.samples import ids, talk
-from jaf_memory_testing.store import Store
+from jaf_memory_testing.target import Store
 
 STEPS = 12
 """Steps of the event loop after which operations are cancelled, from none on."""

@@ -1,16 +1,17 @@
-"""`Checks`: the base of all classes of checks."""
+"""`Checks`: the base of all classes of checks; how many examples the random ones take."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import pytest
+from hypothesis import HealthCheck, Phase, settings
 
-from jaf_memory_testing.store import Store
-from jaf_memory_testing.target import FEATURES, Target
+from jaf_memory_testing.target import FEATURES, Store, Target
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -75,3 +76,24 @@ def _on_loop(check: Callable[..., Any]) -> Callable[..., None]:
         store.run(check(self, store, **arguments))
 
     return run
+
+
+EXAMPLES = "JAF_TEST_EXAMPLES"
+SHRINK = "JAF_TEST_SHRINK"
+"""`0` shows the first failure that is found, without a search for the smallest."""
+
+
+def examples(number: int, *, steps: int = 50) -> settings:
+    """Settings for a random check: the same examples each time, unless the variable asks for so many new ones."""
+    asked = os.environ.get(EXAMPLES)
+    phases = [Phase.generate] if os.environ.get(SHRINK) == "0" else [Phase.generate, Phase.shrink]
+    return settings(
+        max_examples=int(asked) if asked else number,
+        stateful_step_count=steps,
+        derandomize=not asked,
+        database=None,
+        phases=phases,
+        deadline=None,
+        print_blob=True,
+        suppress_health_check=list(HealthCheck),
+    )

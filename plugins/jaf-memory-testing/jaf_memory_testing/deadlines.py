@@ -15,10 +15,10 @@ from jaf_memory_core.errors import MemoryConnectionError
 from jaf_memory_core.messages import Message
 from jaf_memory_core.provider import BackendProvider
 from jaf_memory_testing.checks import Checks, needs
-from jaf_memory_testing.expect import done, whole
+from jaf_memory_testing.expectations import done, whole
 from jaf_memory_testing.operations import OPERATIONS
 from jaf_memory_testing.samples import ids, talk
-from jaf_memory_testing.store import PATIENCE, Store
+from jaf_memory_testing.target import PATIENCE, Store
 
 GRACE = 0.25
 """Seconds after its deadline within which every call has ended."""

@@ -14,12 +14,11 @@ from jaf_memory_core.errors import MemoryInvalidInputError, MemoryNotFoundError
 from jaf_memory_core.provider import BackendProvider
 from jaf_memory_core.results import WriteResult
 from jaf_memory_testing.checks import Checks, needs
-from jaf_memory_testing.expect import absent, done, refused, whole
-from jaf_memory_testing.expiring import SHORT, let_expire, wait_until_absent
+from jaf_memory_testing.expectations import SHORT, absent, done, let_expire, refused, wait_until_absent, whole
 from jaf_memory_testing.iteration import passed
 from jaf_memory_testing.query import found
 from jaf_memory_testing.samples import ids, talk
-from jaf_memory_testing.store import Store
+from jaf_memory_testing.target import Store
 
 CLOSE = timedelta(milliseconds=2)
 """A server may keep milliseconds only."""

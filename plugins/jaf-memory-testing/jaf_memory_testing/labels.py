@@ -8,9 +8,9 @@ import pytest
 
 from jaf_memory_core.errors import MemoryConflictError, MemoryInvalidInputError, MemoryNotFoundError
 from jaf_memory_testing.checks import Checks
-from jaf_memory_testing.expect import absent, done, refused, same_values, whole
+from jaf_memory_testing.expectations import absent, done, refused, same_values, whole
 from jaf_memory_testing.samples import talk
-from jaf_memory_testing.store import Store
+from jaf_memory_testing.target import Store
 
 
 class LabelChecks(Checks):

@@ -7,8 +7,7 @@ from typing import Any
 
 from jaf_memory_core.conversations import ConversationMemory, Lease, MemoryQuery, Summary
 from jaf_memory_core.provider import BackendProvider
-from jaf_memory_testing.samples import said, talk
-from jaf_memory_testing.seeding import at
+from jaf_memory_testing.samples import at, said, talk
 
 
 async def _iterated(provider: BackendProvider) -> list[ConversationMemory]:

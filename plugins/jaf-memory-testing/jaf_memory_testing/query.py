@@ -12,11 +12,10 @@ from jaf_memory_core.conversations import ConversationMemory, MemoryQuery
 from jaf_memory_core.errors import MemoryInvalidInputError
 from jaf_memory_core.provider import BackendProvider
 from jaf_memory_testing.checks import Checks, needs
-from jaf_memory_testing.expect import done, whole
+from jaf_memory_testing.expectations import done, whole
 from jaf_memory_testing.hostile import IDS, VALUES
-from jaf_memory_testing.samples import said, talk
-from jaf_memory_testing.seeding import kept, put
-from jaf_memory_testing.store import Store
+from jaf_memory_testing.samples import kept, put, said, talk
+from jaf_memory_testing.target import Store
 
 
 async def found(provider: BackendProvider, query: MemoryQuery | None = None, **filters: Any) -> list[str]:

@@ -13,11 +13,10 @@ import pytest
 
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_testing.checks import Checks, needs
-from jaf_memory_testing.expect import done, whole
+from jaf_memory_testing.expectations import done, whole
 from jaf_memory_testing.query import found
-from jaf_memory_testing.samples import talk
-from jaf_memory_testing.seeding import at, kept, put
-from jaf_memory_testing.store import Store
+from jaf_memory_testing.samples import at, kept, put, talk
+from jaf_memory_testing.target import Store
 
 
 class TimeChecks(Checks):

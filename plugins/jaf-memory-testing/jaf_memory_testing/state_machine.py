@@ -15,13 +15,11 @@ from jaf_memory_core.errors import MemoryError
 from jaf_memory_core.messages import Message
 from jaf_memory_core.provider import BackendProvider
 from jaf_memory_core.results import Failure
-from jaf_memory_testing.checks import Checks
-from jaf_memory_testing.examples import examples
+from jaf_memory_testing.checks import Checks, examples
 from jaf_memory_testing.iteration import passed
 from jaf_memory_testing.query import found
-from jaf_memory_testing.samples import said
-from jaf_memory_testing.seeding import at
-from jaf_memory_testing.store import Store
+from jaf_memory_testing.samples import at, said
+from jaf_memory_testing.target import Store
 
 KEYS = ("a", "A")
 CAP = 2

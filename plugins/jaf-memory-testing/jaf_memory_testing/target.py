@@ -1,11 +1,20 @@
-"""`Target`: what the author of a provider tells the kit, and what the kit can do with a store by it."""
+"""`Target`: what the author of a provider tells the kit; `Store`: what a check works with; `FourMethods`."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime
+from typing import Any, TypeVar, cast
+
+from jaf_memory_core.backend import Backend
+from jaf_memory_core.conversations import MemoryQuery
+from jaf_memory_core.errors import MemoryError
+from jaf_memory_core.provider import BackendProvider
+from jaf_memory_core.records import Record, Stamp
 
 FEATURES: Mapping[str, str] = {
     "processes": "other processes see the same conversations",
@@ -53,3 +62,104 @@ class Target:
         if feature in {"stall", "outage", "dump"} and getattr(self, feature) is None:
             return f"the target has no `{feature}`"
         return None
+
+
+T = TypeVar("T")
+
+PATIENCE = float(os.environ.get("JAF_TEST_PATIENCE", "120"))
+"""Seconds after which a check that hangs is ended."""
+
+
+class Store:
+    """The target's store during one check, with an event loop of its own."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self._loop = asyncio.new_event_loop()
+        self._opened: list[BackendProvider] = []
+
+    async def open(self, **settings: Any) -> BackendProvider:
+        """Open one more provider on the store; it is closed when the check ends."""
+        provider = cast("BackendProvider", await self.target.open(**settings))
+        self._opened.append(provider)
+        return provider
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the check's loop."""
+        return self._loop.run_until_complete(self._patiently(work))
+
+    async def _patiently(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.ensure_future(work)
+        _, hanging = await asyncio.wait({task}, timeout=PATIENCE)
+        if hanging:
+            task.cancel()
+            await asyncio.wait({task}, timeout=PATIENCE)
+            raise AssertionError(f"the check hangs: it takes more than {PATIENCE:g} s")
+        return await task
+
+    def finish(self) -> None:
+        """Close every provider that the check opened, clean the store, and end the loop."""
+        try:
+            self._loop.run_until_complete(self._clear())
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        finally:
+            self._loop.close()
+
+    async def _clear(self) -> None:
+        for provider in reversed(self._opened):
+            if hasattr(provider, "close"):
+                await asyncio.wait_for(provider.close(), PATIENCE)
+        if self.target.clean is not None:
+            await self.target.clean()
+
+    async def empty(self, provider: BackendProvider) -> None:
+        """Remove every conversation, so that one check can try many cases."""
+        async for conversation in provider.iter_conversations():
+            await provider.delete_conversation(conversation.conversation_id)
+        await provider.purge_expired()
+
+
+class FourMethods(Backend):
+    """Hides what a backend overrides for speed, so that the defaults of `Backend` work over its four methods."""
+
+    def __init__(self, inner: Backend) -> None:
+        self.inner = inner
+        for attribute in ("name", "loop_bound", "waits", "driver_errors"):
+            setattr(self, attribute, getattr(inner, attribute))
+
+    async def read(self, conversation_id: str) -> Record | None:
+        """The inner backend's."""
+        return await self.inner.read(conversation_id)
+
+    async def write(self, record: Record, *, expected: Stamp | None) -> bool:
+        """The inner backend's."""
+        return await self.inner.write(record, expected=expected)
+
+    async def delete(self, conversation_id: str, *, expected: Stamp) -> bool:
+        """The inner backend's."""
+        return await self.inner.delete(conversation_id, expected=expected)
+
+    def scan(self, query: MemoryQuery) -> AsyncIterator[Record]:
+        """The inner backend's."""
+        return self.inner.scan(query)
+
+    async def open(self) -> None:
+        """The inner backend's."""
+        await self.inner.open()
+
+    async def close(self) -> None:
+        """The inner backend's."""
+        await self.inner.close()
+
+    def abandon(self) -> None:
+        """The inner backend's."""
+        self.inner.abandon()
+
+    def now(self) -> datetime:
+        """The inner backend's."""
+        return self.inner.now()
+
+    def translate(self, error: Exception, operation: str) -> MemoryError:
+        """The inner backend's."""
+        return self.inner.translate(error, operation)

@@ -13,12 +13,11 @@ from jaf_memory_core.conversations import ConversationMemory
 from jaf_memory_core.errors import MemoryConflictError
 from jaf_memory_core.results import WriteResult
 from jaf_memory_testing.checks import Checks
-from jaf_memory_testing.expect import absent, done, refused, whole
+from jaf_memory_testing.expectations import absent, done, refused, whole
 from jaf_memory_testing.hostile import VALUES
 from jaf_memory_testing.iteration import passed
-from jaf_memory_testing.samples import rich, said, talk
-from jaf_memory_testing.seeding import at
-from jaf_memory_testing.store import Store
+from jaf_memory_testing.samples import at, rich, said, talk
+from jaf_memory_testing.target import Store
 
 
 class TransferChecks(Checks):

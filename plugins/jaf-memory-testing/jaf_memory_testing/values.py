@@ -13,10 +13,10 @@ import pytest
 from jaf_memory_core.errors import MemoryInvalidInputError
 from jaf_memory_core.messages import Message
 from jaf_memory_testing.checks import Checks
-from jaf_memory_testing.expect import absent, done, refused, same_values, whole
+from jaf_memory_testing.expectations import absent, done, refused, same_values, whole
 from jaf_memory_testing.hostile import VALUES
 from jaf_memory_testing.samples import nested, said, talk
-from jaf_memory_testing.store import Store
+from jaf_memory_testing.target import Store
 
 every_value = pytest.mark.parametrize("name", list(VALUES))
 

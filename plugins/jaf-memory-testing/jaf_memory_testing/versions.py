@@ -11,9 +11,9 @@ import pytest
 from jaf_memory_core.errors import MemoryConflictError, MemoryInvalidInputError, MemoryNotFoundError
 from jaf_memory_core.results import Failure, Success, WriteResult
 from jaf_memory_testing.checks import Checks
-from jaf_memory_testing.expect import absent, done, refused, whole
+from jaf_memory_testing.expectations import absent, done, refused, whole
 from jaf_memory_testing.samples import ids, said, talk
-from jaf_memory_testing.store import Store
+from jaf_memory_testing.target import Store
 
 SKEW = timedelta(minutes=5)
 """By how much the clock of a server may differ from ours."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from broken_stores import appending, erasing, importing, living, reading, values, versions
+from broken_stores import appends, erasure, imports, lifecycle, reads, values, versions
 from broken_stores.sound import BROKEN, Filed, Plain, Provider, Six
 
 SOUND = (Plain, Provider, Filed, Six)
 
-__all__ = ["BROKEN", "SOUND", "appending", "erasing", "importing", "living", "reading", "values", "versions"]
+__all__ = ["BROKEN", "SOUND", "appends", "erasure", "imports", "lifecycle", "reads", "values", "versions"]

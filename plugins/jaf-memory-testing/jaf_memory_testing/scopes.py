@@ -11,14 +11,13 @@ from jaf_memory_core.conversations import ConversationMemory, MemoryQuery
 from jaf_memory_core.errors import MemoryConflictError, MemoryInvalidInputError, MemoryNotFoundError
 from jaf_memory_core.provider import BackendProvider
 from jaf_memory_testing.checks import Checks
-from jaf_memory_testing.expect import absent, done, refused, whole
-from jaf_memory_testing.expiring import let_expire
+from jaf_memory_testing.expectations import absent, done, let_expire, refused, whole
 from jaf_memory_testing.hostile import IDS
 from jaf_memory_testing.iteration import passed
 from jaf_memory_testing.operations import RAISING
 from jaf_memory_testing.query import found
 from jaf_memory_testing.samples import talk
-from jaf_memory_testing.store import Store
+from jaf_memory_testing.target import Store
 
 
 class ScopeChecks(Checks):
