@@ -1,16 +1,15 @@
 """`MemorySession`: what it shows, what it writes, what it never does."""
 
 import asyncio
-import json
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from chat_rules import problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaf_memory_testing.samples import ids, said, talk
+from sample_conversations import WITHOUT_REAL, real_conversations, sample_conversations
 
 from jaf_memory_core import (
     BackendProvider,
@@ -31,8 +30,6 @@ from jaf_memory_core import (
 from jaf_memory_core.backends.in_memory import InMemoryBackend
 from jaf_memory_core.errors import MemoryError as AnyMemoryError
 from jaf_memory_core.results import Failure
-
-DATA = Path(__file__).parents[3] / "shared" / "data" / "airline-conversations.jsonl"
 
 
 def store(**settings):
@@ -618,23 +615,26 @@ def test_leases_go_to_one_at_a_time():
     asyncio.run(use())
 
 
-# ---- real conversations --------------------------------------------------------------------------------------
+# ---- whole conversations -------------------------------------------------------------------------------------
 
 
-def test_real_conversations_turn_by_turn():
-    """100 real conversations, recorded message by message with a view of 10: every view valid, the store the input."""
+@pytest.mark.parametrize("source", [sample_conversations, real_conversations])
+def test_conversations_turn_by_turn(source):
+    """100 conversations, recorded message by message with a view of 10: every view valid, the store the input."""
+    conversations = source()
+    if not conversations:
+        pytest.skip(WITHOUT_REAL)
 
     async def use():
         provider = store(max_conversations=1000)
         count = 0
-        for line in DATA.read_text(encoding="utf-8").splitlines():
-            given = json.loads(line)
+        for line in conversations:
             messages = [
-                Message(**message, message_id=f"{given['conversation_id']}:{place}")
-                for place, message in enumerate(given["messages"])
+                Message(**message, message_id=f"{line['conversation_id']}:{place}")
+                for place, message in enumerate(line["messages"])
             ]
             config = MemoryConfig(provider=provider, max_messages=10)
-            arguments = {"conversation_id": given["conversation_id"], "user_id": given["user_id"]}
+            arguments = {"conversation_id": line["conversation_id"], "user_id": line["user_id"]}
             async with MemorySession(config, **arguments) as one:
                 for message in messages:
                     await one.record([message])
@@ -642,7 +642,7 @@ def test_real_conversations_turn_by_turn():
                     count += 1
                     assert problem(view) is None
                     assert len(view) <= 10
-            kept = await provider.get_conversation(given["conversation_id"])
+            kept = await provider.get_conversation(line["conversation_id"])
             assert list(kept.messages) == messages
         assert count > 1000
 

@@ -1,10 +1,8 @@
 """Long and real conversations through JAF's engine."""
 
 import asyncio
-import json
 import sqlite3
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from chat_rules import problem
@@ -13,19 +11,19 @@ from hypothesis import strategies as st
 from jaf_memory_bridges.jaf import MemoryConfig, create_memory_provider_from_env, jaf_provider
 from jaf_memory_bridges.jaf_messages import to_core, to_jaf
 from jaf_memory_testing.samples import talk
+from sample_conversations import WITHOUT_REAL, real_conversations, sample_conversations
 
 from jaf_memory_core import InMemoryConfig, Message, create_in_memory_provider
 
-DATA = Path(__file__).parents[4] / "shared" / "data" / "airline-conversations.jsonl"
 
-
-def real_conversations():
-    """The conversations of the data set, as JAF's `Message` can hold them."""
-    for line in DATA.read_text(encoding="utf-8").splitlines():
-        given_one = json.loads(line)
+def as_jaf_holds_them(conversations):
+    """Yield conversations as JAF's `Message` can hold them: without a tool's `name`, with texts for content."""
+    for given_one in conversations:
         messages = []
         for place, fields in enumerate(given_one["messages"]):
             kept = {name: value for name, value in fields.items() if name != "name"}
+            if isinstance(kept["content"], list):
+                kept["content"] = kept["content"][0]["text"]
             messages.append(Message(**kept, message_id=f"{given_one['conversation_id']}:{place}"))
         yield given_one["conversation_id"], given_one["user_id"], messages
 
@@ -49,13 +47,17 @@ def content_of(message):
     return fields
 
 
-def test_real_conversations_turn_by_turn(engine):
-    """100 real conversations, each turn a run with a view of 10: every view valid, the store equal to the input."""
+@pytest.mark.parametrize("source", [sample_conversations, real_conversations])
+def test_conversations_turn_by_turn(engine, source):
+    """100 conversations, each turn a run with a view of 10: every view valid, the store equal to the input."""
+    conversations = source()
+    if not conversations:
+        pytest.skip(WITHOUT_REAL)
 
     async def use():
         store = create_in_memory_provider(InMemoryConfig(max_messages=None))
         runs = 0
-        for conversation_id, user_id, messages in real_conversations():
+        for conversation_id, user_id, messages in as_jaf_holds_them(conversations):
             memory = jaf_provider(store, user_id)
             for turn in turns_of(messages):
                 *said, last = map(to_jaf, turn)

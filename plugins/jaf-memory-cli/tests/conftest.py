@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from sample_conversations import REAL, WITHOUT_REAL, lines, sample_conversations
 
 HERE = Path(__file__).parent
-DATA = HERE.parents[3] / "shared" / "data" / "airline-conversations.jsonl"
 SAMPLES = ("six", "unreachable", "sleepy", "torn", "tidy")
 
 LOOKS = ("COLUMNS", "FORCE_COLOR", "GITHUB_ACTIONS", "NO_COLOR", "PY_COLORS", "TTY_")
@@ -74,10 +74,21 @@ class Ran:
 
 
 @pytest.fixture(scope="session")
-def airline():
-    """The file of 100 conversations with 2,658 messages."""
-    assert DATA.is_file(), f"the test needs the conversations in {DATA}; shared/ belongs beside the repository"
-    return DATA
+def hundred(tmp_path_factory):
+    """The file of a hundred conversations that the repository makes."""
+    file = tmp_path_factory.mktemp("hundred") / "conversations.jsonl"
+    file.write_text(lines(sample_conversations()), encoding="utf-8")
+    return file
+
+
+@pytest.fixture(params=["made", "real"])
+def conversations_file(request):
+    """A file of conversations: the hundred of the repository, then those of real agents, where they are."""
+    if request.param == "made":
+        return request.getfixturevalue("hundred")
+    if not REAL.is_file():
+        pytest.skip(WITHOUT_REAL)
+    return REAL
 
 
 @pytest.fixture(scope="session")
@@ -106,9 +117,9 @@ def sampled(program, samples):
 
 
 @pytest.fixture(scope="session")
-def filled(tmp_path_factory, airline):
+def filled(tmp_path_factory, hundred):
     """`jaf-memory` on a SQLite file with the 100 conversations; nobody may write to it."""
     folder = tmp_path_factory.mktemp("filled")
     program = Program(folder, JAF_MEMORY_TYPE="sqlite", JAF_SQLITE_PATH=str(folder / "store.db"))
-    program.run("import", airline)
+    program.run("import", hundred)
     return program

@@ -12,11 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
+from sample_conversations import FIRST, FIRST_USER, sample_conversations
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-7]|9[0-7])[;m]")
 SECRET = "correct-horse-battery"
-FIRST = "airline:task-0:trial-0"
+MESSAGES = sum(len(one["messages"]) for one in sample_conversations())
 
 
 def jsonl(path):
@@ -55,13 +56,15 @@ def talk(key="talk", **fields):
 # The 100 conversations.
 
 
-def test_what_was_imported_is_exported(filled, airline, tmp_path):
+def test_what_was_imported_is_exported(program, conversations_file, tmp_path):
     """The 100 conversations, imported and exported, equal the input message by message, each with its digest."""
-    done = filled.run("export", tmp_path / "export.jsonl", "--json").document
-    assert (done["conversations"], done["messages"]) == (100, 2658)
-    assert bare(jsonl(tmp_path / "export.jsonl")) == bare(jsonl(airline))
+    given = jsonl(conversations_file)
+    program.run("import", conversations_file)
+    done = program.run("export", tmp_path / "export.jsonl", "--json").document
+    assert (done["conversations"], done["messages"]) == (100, sum(len(one["messages"]) for one in given))
+    assert bare(jsonl(tmp_path / "export.jsonl")) == bare(given)
     assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in digests(tmp_path / "export.jsonl").values())
-    assert filled.run("export").out == (tmp_path / "export.jsonl").read_text(encoding="utf-8")
+    assert program.run("export").out == (tmp_path / "export.jsonl").read_text(encoding="utf-8")
 
 
 def test_copies_are_equal_everywhere(filled, tmp_path):
@@ -69,25 +72,25 @@ def test_copies_are_equal_everywhere(filled, tmp_path):
     filled.run("export", tmp_path / "first.jsonl")
     other = tmp_path / "other.db"
     done = filled.run("copy", "--to", "sqlite", "--to-set", f"path={other}", "--verify", "--json").document
-    assert (done["conversations"], done["messages_added"], done["verified"]) == (100, 2658, 100)
+    assert (done["conversations"], done["messages_added"], done["verified"]) == (100, MESSAGES, 100)
     copied = filled.given(JAF_SQLITE_PATH=other)
     copied.run("export", tmp_path / "second.jsonl")
     # Byte by byte: the times, too.
     assert (tmp_path / "second.jsonl").read_bytes() == (tmp_path / "first.jsonl").read_bytes()
     third = filled.given(JAF_SQLITE_PATH=tmp_path / "third.db")
-    assert third.run("import", tmp_path / "second.jsonl", "--json").document["messages_added"] == 2658
+    assert third.run("import", tmp_path / "second.jsonl", "--json").document["messages_added"] == MESSAGES
     third.run("export", tmp_path / "third.jsonl")
     assert digests(tmp_path / "third.jsonl") == digests(tmp_path / "first.jsonl")
     done = third.run("copy", "--to", "memory", "--verify", "--json").document
     assert (done["conversations"], done["verified"], done["differing"]) == (100, 100, 0)
 
 
-def test_importing_twice_adds_nothing(program, airline):
+def test_importing_twice_adds_nothing(program, conversations_file):
     """A second import of the same file, here from standard input, adds nothing, and the export stays the same."""
-    program.run("import", airline)
+    messages = program.run("import", conversations_file, "--json").document["messages_added"]
     before = program.run("export").out
-    again = program.run("import", "-", "--json", text=airline.read_text(encoding="utf-8")).document
-    assert (again["conversations"], again["messages_added"], again["messages_already_there"]) == (100, 0, 2658)
+    again = program.run("import", "-", "--json", text=conversations_file.read_text(encoding="utf-8")).document
+    assert (again["conversations"], again["messages_added"], again["messages_already_there"]) == (100, 0, messages)
     assert program.run("export").out == before
 
 
@@ -168,10 +171,11 @@ def test_list_pages_through_everything(filled):
 
 def test_list_shows_a_table(filled):
     """`list` shows ids, owners, sizes and times under headings, and the command that shows what comes behind."""
-    shown = filled.run("list", "--user", "mia_li_3668", "--limit", "1").out
-    for part in ("Conversation", "User", "Messages", "Last written", "airline:task-0:trial-1", "mia_li_3668"):
+    second = "shop:order-001"
+    shown = filled.run("list", "--user", FIRST_USER, "--limit", "1").out
+    for part in ("Conversation", "User", "Messages", "Last written", second, FIRST_USER):
         assert part in shown
-    assert shown.splitlines()[-1] == "  jaf-memory list --user mia_li_3668 --limit 1 --after airline:task-0:trial-1"
+    assert shown.splitlines()[-1] == f"  jaf-memory list --user {FIRST_USER} --limit 1 --after {second}"
     assert not any(line.endswith(" ") for line in shown.splitlines())
 
 
@@ -204,13 +208,13 @@ def test_show_folds_and_unfolds(filled):
     """A transcript shows prompts, calls and results on a line each, and whole with `--full`."""
     folded, full = filled.run("show", FIRST).out, filled.run("show", FIRST, "--full").out
     assert folded.splitlines()[0] == FIRST
-    assert "mia_li_3668  " in folded
-    assert '→ get_user_details(user_id="mia_li_3668")' in folded
+    assert f"{FIRST_USER}  " in folded
+    assert f'→ get_user_details(user_id="{FIRST_USER}")' in folded
     assert re.search(r"← get_user_details \{.*…  \d+ bytes$", folded, re.MULTILINE)
-    assert len(re.findall("# Airline Agent Policy", folded)) == 1
-    assert "## Domain Basic\n" not in folded
-    assert "## Domain Basic\n" in full
-    assert '"user_id": "mia_li_3668"' in full
+    assert len(re.findall("# The shop's assistant", folded)) == 1
+    assert "## Returns\n" not in folded
+    assert "## Returns\n" in full
+    assert f'"user_id": "{FIRST_USER}"' in full
     assert len(full.splitlines()) > 2 * len(folded.splitlines())
 
 
@@ -252,10 +256,10 @@ def test_a_terminal_obeys_nothing_that_is_stored(program, tmp_path):
 def test_stats_count(filled):
     """`stats` counts conversations, messages and bytes, of all or of one user."""
     found = filled.run("stats", "--json").document
-    assert (found["total_conversations"], found["total_messages"], found["user_id"]) == (100, 2658, None)
-    mine = filled.run("stats", "--user", "mia_li_3668", "--json").document
+    assert (found["total_conversations"], found["total_messages"], found["user_id"]) == (100, MESSAGES, None)
+    mine = filled.run("stats", "--user", FIRST_USER, "--json").document
     assert mine["user_conversations"] == mine["total_conversations"] == 2
-    assert "2,658" in filled.run("stats").out
+    assert f"{MESSAGES:,}" in filled.run("stats").out
 
 
 # Exit statuses, and what stands beside them.
@@ -327,7 +331,7 @@ def test_a_reader_that_goes_is_no_error(filled):
         with filled.start(*command, stdout=writer) as process:
             os.close(writer)
             assert process.wait(300) == 141
-            assert process.stderr.read().replace("✓ exported 100 conversations, 2,658 messages\n", "") == ""
+            assert process.stderr.read().replace(f"✓ exported 100 conversations, {MESSAGES:,} messages\n", "") == ""
 
 
 def test_ctrl_c_ends_with_130(sampled):
@@ -350,7 +354,7 @@ EVERY = [
     ["copy", "--to", "sqlite", "--to-set", "path=copy.db", "--verify"],
     ["import", "export.jsonl"],
     ["delete", FIRST, "--yes"],
-    ["forget-user", "mia_li_3668", "--yes"],
+    ["forget-user", FIRST_USER, "--yes"],
     ["purge", "--yes"],
     ["--type", "tidy", "schema"],
     ["--type", "tidy", "schema", "--apply"],
