@@ -37,6 +37,7 @@ def test(session: nox.Session) -> None:
     """Run the whole suite on the checkout; arguments after -- go to pytest."""
     session.install(*group("test"))
     install_checkout(session)
+    session.install("--editable", f"{PLUGINS / 'jaf-memory-bridges'}[jaf]")
     run_tests(session, "checkout")
 
 
@@ -85,7 +86,9 @@ def bench(session: nox.Session) -> None:
     """Measure every store beside its bare driver and other libraries; after -- --help tells how much of it."""
     session.install(*group("bench"))
     install_checkout(session)
-    session.install(*group("peers"), success_codes=(0, 1))  # what cannot be installed is told in the table
+    # What cannot be installed is told in the table.
+    session.install("--editable", f"{PLUGINS / 'jaf-memory-bridges'}[jaf]", success_codes=(0, 1))
+    session.install(*group("peers"), success_codes=(0, 1))
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 

@@ -505,7 +505,7 @@ def test_10_provider_info(reader):
         assert (result["healthy"], third) == (False, f" {result['error']}")
 
 
-@pytest.mark.skipif(not is_installed("jaf-memory-bridges"), reason="needs jaf-memory-bridges")
+@pytest.mark.skipif(not is_installed("jaf-py"), reason="needs jaf-memory-bridges[jaf]")
 def test_11_engine(reader):
     """JAF's own engine keeps the run in the provider of the environment, with its owner, and goes on from it."""
     seen = []

@@ -9,7 +9,7 @@ from chat_rules import problem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jaf_memory_bridges.jaf import MemoryConfig, create_memory_provider_from_env, jaf_provider
-from jaf_memory_bridges.jaf_messages import to_core, to_jaf
+from jaf_memory_bridges.jaf.messages import to_core, to_jaf
 from jaf_memory_testing.samples import talk
 from sample_conversations import WITHOUT_REAL, real_conversations, sample_conversations
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jaf.core.types import Attachment, ContentRole, Message, MessageContentPart, ToolCall, ToolCallFunction
 from jaf.memory import types as jaf
 from jaf_memory_bridges.jaf import jaf_provider
-from jaf_memory_bridges.jaf_messages import to_core, to_jaf
+from jaf_memory_bridges.jaf.messages import to_core, to_jaf
 
 from jaf_memory_core import (
     BackendProvider,

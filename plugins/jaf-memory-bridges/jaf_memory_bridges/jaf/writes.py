@@ -8,9 +8,9 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaf_memory_bridges.jaf_history import BOUNDARY, INDEX, Loaded, News, identified, nameless, news
-from jaf_memory_bridges.jaf_messages import to_core
-from jaf_memory_bridges.jaf_outcomes import written
+from jaf_memory_bridges.jaf.history import BOUNDARY, INDEX, Loaded, News, identified, nameless, news
+from jaf_memory_bridges.jaf.messages import to_core
+from jaf_memory_bridges.jaf.results import written
 from jaf_memory_core import (
     Failure,
     ManagedMemoryProvider,

@@ -1,27 +1,16 @@
-"""JAF's own engine, jaf-py, on any jaf-memory provider.
-
-    provider = await create_memory_provider_from_env(user_id="user-123")
-    config = RunConfig(..., memory=MemoryConfig(provider=provider, max_messages=100), conversation_id="user-123:chat")
-
-The engine reads a conversation's owner from an *attribute* `user_id` of the context. A `dict` has none: give `user_id`
-here, or use the `RunState` of this module, or the conversation belongs to nobody, and `clear_user_conversations` does
-not find it. What else JAF's documentation imports from `jaf` for a run stands here, too, unchanged.
-"""
+"""jaf-py's `MemoryProvider` over one of ours, and how it is made."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
-from jaf import Agent, Message, RunConfig, run  # type: ignore[import-untyped]
-from jaf.memory import types as jaf  # type: ignore[import-untyped]
+from jaf.memory import types as jaf
 
-from jaf_memory_bridges.jaf_history import History
-from jaf_memory_bridges.jaf_messages import to_jaf
-from jaf_memory_bridges.jaf_outcomes import answered, failure
-from jaf_memory_bridges.jaf_states import RunState
-from jaf_memory_bridges.jaf_writing import Writer
+from jaf_memory_bridges.jaf.history import History
+from jaf_memory_bridges.jaf.messages import to_jaf
+from jaf_memory_bridges.jaf.results import answered, failure
+from jaf_memory_bridges.jaf.writes import Writer
 from jaf_memory_core import (
     ConversationMemory,
     ManagedMemoryProvider,
@@ -33,18 +22,6 @@ from jaf_memory_core import (
 )
 from jaf_memory_core import create_memory_provider_from_env as _create_from_env
 from jaf_memory_core.values import thaw
-
-__all__ = [
-    "Agent",
-    "JafProvider",
-    "MemoryConfig",
-    "Message",
-    "RunConfig",
-    "RunState",
-    "create_memory_provider_from_env",
-    "jaf_provider",
-    "run",
-]
 
 
 def jaf_provider(provider: MemoryProvider, user_id: str | None = None) -> JafProvider:
@@ -308,22 +285,3 @@ class JafProvider:
             "set_previous_response_id",
             lambda: self._writer.set_response(conversation_id, response, shift=shift),
         )
-
-
-@dataclass(frozen=True)
-class MemoryConfig(jaf.MemoryConfig):  # type: ignore[misc]
-    """jaf-py's `MemoryConfig`, with meaning for all its fields.
-
-    Attributes:
-        provider: a `JafProvider`, or any provider of ours, which is then bridged (with no owner).
-        auto_store: whether a run stores what it adds.
-        max_messages: how many messages a run loads at most, as a valid view; the store keeps them all.
-        ttl: seconds from its last write until a conversation expires.
-        compression_threshold: number of messages above which a run loads the first fifth and the newest only, with a
-            marker between; the store keeps them all.
-        store_on_completion: whether a completed run is stored.
-    """
-
-    def __post_init__(self) -> None:
-        bridge = self.provider if isinstance(self.provider, JafProvider) else jaf_provider(self.provider)
-        object.__setattr__(self, "provider", bridge.configured(self.ttl, self.compression_threshold))

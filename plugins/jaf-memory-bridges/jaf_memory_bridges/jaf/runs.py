@@ -1,11 +1,14 @@
-"""What a run of jaf-py's engine begins with: its `RunState`, for which less has to be said."""
+"""What a run of jaf-py's engine is given: its `RunState`, for which less has to be said, and its `MemoryConfig`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from jaf.core import types as jaf  # type: ignore[import-untyped]
+from jaf.core import types as jaf
+from jaf.memory import types as memory
+
+from jaf_memory_bridges.jaf.provider import JafProvider, jaf_provider
 
 
 class OwnedContext(dict[str, Any]):
@@ -41,3 +44,22 @@ class RunState(jaf.RunState):  # type: ignore[misc]
     def __post_init__(self) -> None:
         if isinstance(self.context, dict) and "user_id" in self.context and not hasattr(self.context, "user_id"):
             object.__setattr__(self, "context", OwnedContext(self.context))
+
+
+@dataclass(frozen=True)
+class MemoryConfig(memory.MemoryConfig):  # type: ignore[misc]
+    """jaf-py's `MemoryConfig`, with meaning for all its fields.
+
+    Attributes:
+        provider: a `JafProvider`, or any provider of ours, which is then bridged (with no owner).
+        auto_store: whether a run stores what it adds.
+        max_messages: how many messages a run loads at most, as a valid view; the store keeps them all.
+        ttl: seconds from its last write until a conversation expires.
+        compression_threshold: number of messages above which a run loads the first fifth and the newest only, with a
+            marker between; the store keeps them all.
+        store_on_completion: whether a completed run is stored.
+    """
+
+    def __post_init__(self) -> None:
+        bridge = self.provider if isinstance(self.provider, JafProvider) else jaf_provider(self.provider)
+        object.__setattr__(self, "provider", bridge.configured(self.ttl, self.compression_threshold))

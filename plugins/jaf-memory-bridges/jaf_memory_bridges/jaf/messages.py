@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from jaf.core.types import (  # type: ignore[import-untyped]
+from jaf.core.types import (
     Attachment,
     ContentRole,
     MessageContentPart,

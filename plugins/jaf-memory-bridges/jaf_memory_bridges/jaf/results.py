@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Any
 
-from jaf.memory import types as jaf  # type: ignore[import-untyped]
+from jaf.memory import types as jaf
 
 from jaf_memory_core import (
     Failure,

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, SupportsIndex
 
-from jaf.core.types import MessageContentPart  # type: ignore[import-untyped]
+from jaf.core.types import MessageContentPart
 
-from jaf_memory_bridges.jaf_messages import is_halted, to_core, to_jaf, usable_id
+from jaf_memory_bridges.jaf.messages import is_halted, to_core, to_jaf, usable_id
 from jaf_memory_core import ConversationMemory, Message
 from jaf_memory_core.session import views
 
