@@ -1,4 +1,4 @@
-"""What a backend may offer beside storage, for `jaf-memory schema` and `jaf-memory adopt`.
+"""What a backend may offer beside storage, for the command line: its schema, adoption, what it is made of.
 
 No base class is needed: a backend that has the methods offers them. They are called on a backend that was made but
 never opened, because a backend refuses to open over a store that still needs them, and outside the guard: each
@@ -9,6 +9,7 @@ connects by itself, keeps its own deadlines, and raises `MemoryError`s, or `driv
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 from msgspec import Struct
@@ -23,6 +24,22 @@ class HasSchema(Protocol):
 
     async def apply_schema(self) -> Sequence[str]:
         """Apply what is missing, all or nothing, however often it is called; what was applied, `()` for nothing."""
+
+
+@runtime_checkable
+class MayBeAbsent(Protocol):
+    """A store that opening makes where there is none, and that can tell so without making it."""
+
+    async def absent(self) -> str | None:
+        """Why there is nothing to read, as `there is no file /srv/chat.db`; `None` if the store stands."""
+
+
+@runtime_checkable
+class HasFiles(Protocol):
+    """A store on this machine's disk, whose files no export may replace."""
+
+    def files(self) -> Sequence[Path]:
+        """All that it may consist of, absolute, the main one first, whether or not they are there."""
 
 
 class Adopted(Struct, frozen=True):

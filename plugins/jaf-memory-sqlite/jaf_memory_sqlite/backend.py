@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from jaf_memory_core import rules
@@ -27,7 +28,7 @@ from jaf_memory_sqlite.errors import NeedsThreadError, closed, translated
 from jaf_memory_sqlite.operations import erasure, queries, reads, writes
 from jaf_memory_sqlite.operations.reads import INLINE_BYTES
 from jaf_memory_sqlite.operations.writes import append_many
-from jaf_memory_sqlite.settings import SqliteConfig
+from jaf_memory_sqlite.settings import GONE_WITH_PROCESS, SqliteConfig
 
 T = TypeVar("T")
 
@@ -82,6 +83,28 @@ class SqliteBackend(Backend):
 
     def _workers(self) -> list[Worker]:
         return [worker for worker in (self._writer, self._reader, self._searcher) if worker is not None]
+
+    # Without opening.
+
+    def files(self) -> Sequence[Path]:
+        """The database, and what SQLite keeps beside it; nothing for `:memory:`."""
+        if self.config.in_memory:
+            return ()
+        path = Connector(self.config).path
+        # SQLite follows a link, and keeps the others beside what it leads to.
+        return [Path(path), *(Path(os.path.realpath(path) + ending) for ending in ("", "-wal", "-shm", "-journal"))]
+
+    async def absent(self) -> str | None:
+        """Why there is no database, if so; none is made. What cannot be looked at is for `open` to explain."""
+        if self.config.in_memory:
+            return GONE_WITH_PROCESS
+        path = self.files()[0]
+        try:
+            return None if path.stat().st_size else f"{path} is empty, and no database yet"
+        except FileNotFoundError:
+            return f"there is no file {path}"
+        except OSError:
+            return None
 
     async def close(self) -> None:
         """Do what waits, write the log into the file if no other process has it open, and end the threads."""

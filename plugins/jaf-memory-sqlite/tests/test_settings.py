@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from jaf_memory_sqlite import SqliteConfig, create_sqlite_provider, health, jaf_memory_provider
+from jaf_memory_sqlite import SqliteBackend, SqliteConfig, create_sqlite_provider, health, jaf_memory_provider
 
 from jaf_memory_core import MemoryConfigurationError, Message
 from jaf_memory_core.settings import load
@@ -140,3 +140,24 @@ def test_file_systems(tmp_path, monkeypatch):
     monkeypatch.setattr(health.Path, "read_text", absent)
     assert health.file_system("/c.db") == ""
     assert health.size_of(str(tmp_path / "absent")) == 0
+
+
+def test_what_is_not_there_is_said_and_not_made(path, use):
+    """Without opening, the backend says that there is no file, or an empty one, makes none, and is content with one."""
+    backend = SqliteBackend(SqliteConfig(path=str(path)))
+    assert asyncio.run(backend.absent()) == f"there is no file {path}"
+    assert not path.exists()
+    path.touch()
+    assert asyncio.run(backend.absent()) == f"{path} is empty, and no database yet"
+    use(lambda provider: provider.health_check())
+    assert asyncio.run(backend.absent()) is None
+    assert "is in no file" in asyncio.run(SqliteBackend(SqliteConfig(path=":memory:")).absent())
+
+
+def test_files_are_known(tmp_path):
+    """The backend knows the files that the database consists of, beside what a link leads to as well."""
+    link = tmp_path / "link.db"
+    link.symlink_to(tmp_path / "real.db")
+    files = SqliteBackend(SqliteConfig(path=str(link))).files()
+    assert [file.name for file in files] == ["link.db", "real.db", "real.db-wal", "real.db-shm", "real.db-journal"]
+    assert SqliteBackend(SqliteConfig(path=":memory:")).files() == ()
