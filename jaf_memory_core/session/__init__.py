@@ -15,7 +15,8 @@ from jaf_memory_core.protocol import MemoryProvider
 from jaf_memory_core.results import WriteResult
 from jaf_memory_core.session import storage
 from jaf_memory_core.session import views as views
-from jaf_memory_core.session.summaries import Condenser, Summarize
+from jaf_memory_core.session.leases import SessionLease
+from jaf_memory_core.session.summaries import Summarize, SummarizedHistory
 from jaf_memory_core.values import Value
 
 
@@ -89,14 +90,14 @@ class MemorySession:
             raise MemoryInvalidInputError("max_tokens and count_tokens belong together; give both or neither")
         self.config = config
         self.conversation_id = conversation_id
-        self._keeper = storage.Keeper(config.provider, conversation_id, user_id, config.ttl)
+        self._stored = storage.StoredConversation(config.provider, conversation_id, user_id, config.ttl)
         self._room = views.Room(
             math.inf if config.max_messages is None else config.max_messages,
             math.inf if max_tokens is None else max_tokens,
             count_tokens,
         )
-        self._condenser = Condenser(self._keeper, self._room, config.compression_threshold, summarize)
-        self._holder = storage.Holder(self._keeper, lease, lease_wait) if lease is not None else None
+        self._history = SummarizedHistory(self._stored, self._room, config.compression_threshold, summarize)
+        self._lease = SessionLease(self._stored, lease, lease_wait) if lease is not None else None
         self._known: dict[str, Message] = {}
         self._unsaved: dict[str, Message] = {}
 
@@ -106,7 +107,7 @@ class MemorySession:
     @property
     def lacks(self) -> tuple[str, ...]:
         """What the provider does not offer of all that a session can use, in plain sentences."""
-        return self._keeper.lacks
+        return self._stored.lacks
 
     @property
     def unsaved(self) -> tuple[Message, ...]:
@@ -114,16 +115,16 @@ class MemorySession:
         return tuple(self._unsaved.values())
 
     async def __aenter__(self) -> Self:
-        self._keeper.tell_lacks()
-        if self._holder is not None:
-            await self._holder.enter()
+        self._stored.tell_lacks()
+        if self._lease is not None:
+            await self._lease.enter()
         return self
 
     async def __aexit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        if self._holder is not None:
-            await self._holder.leave()
+        if self._lease is not None:
+            await self._lease.leave()
 
     async def load(self) -> list[Message]:
         """What the model should see: a valid view within the limits, with what was recorded and not yet stored.
@@ -131,9 +132,9 @@ class MemorySession:
         Raises:
             MemoryConnectionError: the store could not be reached.
         """
-        found = await self._condenser.condensed()
+        found = await self._history.read()
         self._known = {message.message_id: message for message in found.messages}
-        return self._condenser.view(found, self.unsaved)
+        return self._history.view(found, self.unsaved)
 
     async def record(self, messages: Sequence[Message]) -> WriteResult | None:
         """Add what is new of these messages, in order: what was loaded or recorded before is known by its `message_id`.
@@ -151,7 +152,7 @@ class MemorySession:
         Raises:
             MemoryError: the store refused, could not be reached, or the lease was lost; see `append_messages`.
         """
-        for message in self._keeper.checked(messages):
+        for message in self._stored.checked(messages):
             known = self._known.get(message.message_id) or self._unsaved.get(message.message_id)
             if not views.is_made_up(message) and known != message:
                 self._unsaved[message.message_id] = message
@@ -165,13 +166,13 @@ class MemorySession:
         """
         if not self._unsaved:
             return None
-        if self._holder is not None:
-            await self._holder.confirm()
+        if self._lease is not None:
+            await self._lease.confirm()
         return await storage.finished(self._save(dict(self._unsaved)))
 
     async def _save(self, batch: dict[str, Message]) -> WriteResult:
         try:
-            result = await self._keeper.append(tuple(batch.values()))
+            result = await self._stored.append(tuple(batch.values()))
             self._known.update(batch)
         except MemoryConnectionError:
             batch = {}  # to be tried again: a message that did get there is not added twice

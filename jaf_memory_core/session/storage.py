@@ -1,4 +1,4 @@
-"""What a session does with its provider: reading, appending, the conversation's expiry, its lease.
+"""What a session does with its provider: reading, appending, the conversation's expiry.
 
 A provider with just the six documented methods will do; what it does not offer is said, not guessed.
 """
@@ -14,7 +14,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar, cast
 
 from jaf_memory_core.conversations import CondensedConversation, Lease
-from jaf_memory_core.errors import MemoryConflictError, MemoryConnectionError, MemoryError, MemoryInvalidInputError
+from jaf_memory_core.errors import MemoryInvalidInputError
 from jaf_memory_core.errors import MemoryNotFoundError as NotFound
 from jaf_memory_core.messages import Message
 from jaf_memory_core.protocol import ManagedMemoryProvider, MemoryProvider
@@ -53,7 +53,7 @@ async def finished(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-class Keeper:
+class StoredConversation:
     """One conversation in its provider."""
 
     def __init__(self, provider: MemoryProvider, conversation_id: str, user_id: str | None, ttl: float | None) -> None:
@@ -140,75 +140,3 @@ def _keywords(provider: MemoryProvider) -> frozenset[str]:
         return frozenset(inspect.signature(provider.append_messages).parameters)
     except (TypeError, ValueError):  # a callable that tells nothing about itself
         return frozenset()
-
-
-class Holder:
-    """Holds a conversation's lease while a session is open."""
-
-    def __init__(self, keeper: Keeper, seconds: float, wait: float) -> None:
-        if not keeper.offers("acquire_lease"):
-            raise MemoryInvalidInputError(f"{type(keeper.provider).__name__} has no {LACKING['acquire_lease']}")
-        self._keeper = keeper
-        self._seconds = checked_ttl(seconds) or 0.0
-        self._wait = wait
-        self._lease: Lease | None = None
-        self._lost: MemoryError | None = None
-        self._until = 0.0
-        self._beat: asyncio.Task[None] | None = None
-
-    async def enter(self) -> None:
-        """Take the lease.
-
-        Raises:
-            MemoryConflictError: another holds it, and did not give it back in time.
-        """
-        ends = time.monotonic() + self._wait
-        while self._lease is None:
-            began = time.monotonic()
-            try:
-                self._lease = await self._keeper.acquire(self._seconds)
-            except MemoryConflictError:
-                if time.monotonic() >= ends:
-                    raise
-                await asyncio.sleep(min(0.1, max(0.0, ends - time.monotonic())))
-            else:
-                self._until = began + self._seconds
-        self._beat = asyncio.get_running_loop().create_task(self._keep())
-
-    async def leave(self) -> None:
-        """Give the lease back."""
-        if self._beat is not None:
-            self._beat.cancel()
-            await asyncio.wait({self._beat})
-        if self._lease is not None:
-            lease, self._lease = self._lease, None
-            await finished(self._keeper.provider.release_lease(lease))
-
-    async def confirm(self) -> None:
-        """Make sure that the lease is still ours.
-
-        Raises:
-            MemoryConflictError: it expired, and another took it.
-            MemoryNotFoundError: the conversation was deleted.
-        """
-        if self._lost is not None:
-            raise self._lost
-        if time.monotonic() > self._until - self._seconds / 2:
-            await self._renew()
-
-    async def _renew(self) -> None:
-        if self._lease is None:
-            raise MemoryInvalidInputError("the session is not entered; use it with async with")
-        began = time.monotonic()
-        self._lease = await self._keeper.provider.renew_lease(self._lease, self._seconds)
-        self._until = began + self._seconds
-
-    async def _keep(self) -> None:
-        while self._lost is None:
-            await asyncio.sleep(self._seconds / 3)
-            try:
-                await self._renew()
-            except MemoryConnectionError:
-                continue  # it may be back before the lease ends
-            except MemoryError as error:
-                self._lost = error

@@ -15,7 +15,7 @@ from jaf_memory_core.conversations import CondensedConversation, Summary
 from jaf_memory_core.errors import MemoryInvalidInputError, MemoryNotFoundError
 from jaf_memory_core.messages import Message
 from jaf_memory_core.session import views
-from jaf_memory_core.session.storage import Keeper
+from jaf_memory_core.session.storage import StoredConversation
 from jaf_memory_core.session.views import Room
 
 Summarize = Callable[[Sequence[Message]], str | Awaitable[str]]
@@ -48,34 +48,36 @@ class Found(Struct, frozen=True):
         return (*self.kept, *self.uncovered)
 
 
-class Condenser:
+class SummarizedHistory:
     """Makes views of one conversation, and summaries where they are due."""
 
-    def __init__(self, keeper: Keeper, room: Room, threshold: int | None, summarize: Summarize | None) -> None:
-        self._keeper = keeper
+    def __init__(
+        self, stored: StoredConversation, room: Room, threshold: int | None, summarize: Summarize | None
+    ) -> None:
+        self._stored = stored
         self._room = room
         self._threshold = threshold
         self._summarize = summarize
         self._own: Summary | None = None  # where the provider keeps no summaries
 
-    async def condensed(self) -> Found:
+    async def read(self) -> Found:
         """The conversation, with a summary made first if one is due; at most one, however often others make some."""
-        found = await self._read()
+        found = await self._stand()
         cut = self._due(found)
         if cut is None:
             return found
         earlier = () if found.summary is None else views.summary(found.summary).messages
         summary = Summary(await self._ask([*earlier, *cut.covered]), cut.message_id, cut.kept)
-        if not self._keeper.offers("store_summary"):
+        if not self._stored.offers("store_summary"):
             self._own = summary
         else:
             # Deleted meanwhile, the summary goes with the conversation; the next read shows what stands.
             with contextlib.suppress(MemoryNotFoundError):
-                await self._keeper.provider.store_summary(self._keeper.conversation_id, summary, found.incarnation)
-        return await self._read()
+                await self._stored.provider.store_summary(self._stored.conversation_id, summary, found.incarnation)
+        return await self._stand()
 
-    async def _read(self) -> Found:
-        condensed = await self._keeper.read(condensed=self._threshold is not None)
+    async def _stand(self) -> Found:
+        condensed = await self._stored.read(condensed=self._threshold is not None)
         if condensed is None:
             return Found()
         return _found(condensed if self._own is None else _behind(condensed, self._own))
