@@ -586,7 +586,7 @@ def test_a_lease_is_kept_as_long_as_the_session():
             await asyncio.sleep(2.2)
             with pytest.raises(MemoryConflictError):
                 await provider.acquire_lease("c", 1)
-            one._holder._beat.cancel()
+            one._lease._renewals.cancel()
             await asyncio.sleep(1.1)
             other = await provider.acquire_lease("c", 5)
             with pytest.raises(MemoryConflictError):
