@@ -50,7 +50,7 @@ def encode(value: Any) -> bytes:
 def _builtins(value: Any) -> Any:
     if isinstance(value, msgspec.Struct):
         fields = {name: getattr(value, name) for name in value.__struct_fields__}
-        return {name: _builtins(item) for name, item in fields.items() if item is not None and item != EMPTY}
+        return {name: _builtins(item) for name, item in fields.items() if item is not None and item is not EMPTY}
     if isinstance(value, tuple):
         return [_builtins(item) for item in value]
     return value.isoformat() if hasattr(value, "isoformat") else value

@@ -94,6 +94,7 @@ class MemoryConflictError(MemoryError):
     Attributes:
         expected_version: the version that the caller expected, or `None` where versions were not the matter.
         actual_version: the version that was found (0: no conversation), or `None`.
+        retry_after: seconds after which another's lease ends, unless it is renewed, or `None`.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class MemoryConflictError(MemoryError):
         provider: str = "",
     ) -> None:
         super().__init__(message, provider=provider)
+        self.retry_after: float | None = None
         self.expected_version = expected_version
         self.actual_version = actual_version
 

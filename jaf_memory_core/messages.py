@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from msgspec import field
 from msgspec.structs import force_setattr
+from pydantic import PlainValidator
 
-from jaf_memory_core.values import EMPTY, FrozenDict, Identifier, Items, OpenValue, Text
+from jaf_memory_core.errors import MemoryInvalidInputError
+from jaf_memory_core.values import EMPTY, FrozenDict, Identifier, Items, OpenValue, Plain, Text, as_dict, freeze
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
@@ -24,20 +26,38 @@ def new_message_id() -> str:
     return ((time.time_ns() >> 20).to_bytes(6, "big") + os.urandom(10)).hex()
 
 
+def _arguments(value: Any) -> Any:
+    return freeze(value, where="arguments")
+
+
 class FunctionCall(OpenValue, frozen=True, omit_defaults=True):
-    """Which function the model calls; `arguments` is the JSON text as the model wrote it."""
+    """Which function the model calls, with the arguments as the model gave them.
+
+    Attributes:
+        name: of the function.
+        arguments: JSON text, or what some engines give in its place: an object, or `None`.
+    """
+
+    _always: ClassVar[frozenset[str]] = frozenset({"arguments"})
 
     name: Text
-    arguments: Text
+    arguments: Annotated[Any, PlainValidator(_arguments)] = None
     further: FrozenDict = EMPTY
+
+    def __post_init__(self) -> None:
+        if self.arguments.__class__ in (dict, list):  # read from a store
+            force_setattr(self, "arguments", freeze(self.arguments, where="arguments"))
 
 
 class ToolCall(OpenValue, frozen=True, omit_defaults=True):
-    """One call that an assistant message makes; the tool's message answers with the same `tool_call_id`."""
+    """One call that an assistant message makes; the tool's message answers with the same `tool_call_id`.
+
+    Some engines give no `id`: then results answer calls in their order.
+    """
 
     _always: ClassVar[frozenset[str]] = frozenset({"type"})
 
-    id: Text
+    id: Text | None = None
     type: Text = "function"
     function: FunctionCall | None = None
     further: FrozenDict = EMPTY
@@ -75,7 +95,8 @@ class Message(OpenValue, frozen=True, omit_defaults=True):
     """One message of a conversation. Frozen all the way down; every further JSON field is kept.
 
     Args:
-        role: system, developer, user, assistant, tool or function.
+        role: system, developer, user, assistant, tool or function. Items of the Responses interface have none; their
+            `type` says what they are.
         content: the text, a list of parts, or `None`.
         name: name of the participant or tool.
         tool_calls: the calls that an assistant makes, as `ToolCall`s or dicts.
@@ -89,7 +110,7 @@ class Message(OpenValue, frozen=True, omit_defaults=True):
 
     _always: ClassVar[frozenset[str]] = frozenset({"content"})
 
-    role: Role
+    role: Role | None = None
     content: Text | Items[ContentPart] | None = None
     name: Text | None = None
     tool_calls: Items[ToolCall] | None = None
@@ -102,7 +123,7 @@ class Message(OpenValue, frozen=True, omit_defaults=True):
 
         def __init__(
             self,
-            role: str,
+            role: str | None = None,
             content: str | Sequence[ContentPart | Mapping[str, Any]] | None = None,
             *,
             name: str | None = None,
@@ -112,3 +133,17 @@ class Message(OpenValue, frozen=True, omit_defaults=True):
             message_id: str = ...,
             **further: Any,
         ) -> None: ...
+
+    def __post_init__(self) -> None:
+        if self.role is None and not isinstance(self.further.get("type"), str):
+            raise MemoryInvalidInputError(
+                "Message is not valid: role is missing: give 'system', 'developer', 'user', 'assistant', 'tool' or "
+                "'function', or the type of an item of the Responses interface, which has no role"
+            )
+
+    def dict(self) -> Plain:
+        """The message as plain dicts and lists, as it was given; `Message(**message.dict())` equals it."""
+        shown = as_dict(self)
+        if self.role is None and self.content is None:
+            del shown["content"]  # an item has no content unless it was given one
+        return shown

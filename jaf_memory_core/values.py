@@ -258,6 +258,8 @@ def _invalid(name: str, error: ValidationError) -> MemoryInvalidInputError:
         shown = repr(given) if path == "role" and isinstance(given, str) and len(given) < 40 else None  # noqa: PLR2004
         if problem["type"] == "missing":
             problems.append(f"{path} is missing")
+        elif " is not valid: " in text:  # of a part, which has said what it was given
+            problems.append(f"{path}: {text}")
         else:
             problems.append(f"{path}: {text} (given: {shown or 'a ' + type(given).__name__})")
     return MemoryInvalidInputError(f"{name} is not valid: " + "; ".join(dict.fromkeys(problems)))

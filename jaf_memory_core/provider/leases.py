@@ -112,9 +112,26 @@ def new_token() -> str:
     return os.urandom(16).hex()
 
 
-def held_by_another(conversation_id: str) -> MemoryConflictError:
-    """The conflict of leases; it names nobody."""
-    return MemoryConflictError(f"another turn of conversation {conversation_id!r} is under way; try again later")
+def held_by_another(conversation_id: str, seconds: float) -> MemoryConflictError:
+    """The conflict of leases; it names nobody.
+
+    Args:
+        conversation_id: whose lease was asked for.
+        seconds: after which the lease ends, unless its holder renews it.
+    """
+    error = MemoryConflictError(
+        f"another turn of conversation {conversation_id!r} is under way; "
+        f"its lease ends in {seconds:.1f} s, unless it is renewed: try again then",
+    )
+    error.retryable, error.retry_after = True, seconds
+    return error
+
+
+def lost(conversation_id: str) -> MemoryConflictError:
+    """The conflict of a lease that its holder has no more."""
+    return MemoryConflictError(
+        f"the lease of conversation {conversation_id!r} is not held any more: it expired, or was given back"
+    )
 
 
 def taken(conversation_id: str, metadata: FrozenDict, token: str, seconds: float, now: datetime) -> Lease:
@@ -125,8 +142,10 @@ def taken(conversation_id: str, metadata: FrozenDict, token: str, seconds: float
     """
     stored = metadata.get(LEASE) or {}
     holder, number = stored.get("token"), int(stored.get("number", 0))
-    if holder not in (None, token) and now < datetime.fromisoformat(stored["expires_at"]):
-        raise held_by_another(conversation_id)
+    if holder not in (None, token):
+        left = (datetime.fromisoformat(stored["expires_at"]) - now).total_seconds()
+        if left > 0:
+            raise held_by_another(conversation_id, left)
     return Lease(conversation_id, token, number + (holder != token), now + timedelta(seconds=seconds))
 
 
@@ -142,12 +161,13 @@ def renewed(lease: Lease, metadata: FrozenDict, seconds: float, now: datetime) -
         MemoryConflictError: it expired, and another took it, or it was given back.
     """
     if (metadata.get(LEASE) or {}).get("token") != lease.token:
-        raise held_by_another(lease.conversation_id)
+        raise lost(lease.conversation_id)
     return taken(lease.conversation_id, metadata, lease.token, seconds, now)
 
 
 def released(lease: Lease, metadata: FrozenDict) -> FrozenDict | None:
     """What the metadata keeps after the holder gave it back; `None` if it is not theirs any more."""
-    if (metadata.get(LEASE) or {}).get("token") != lease.token:
+    stored = metadata.get(LEASE) or {}
+    if stored.get("token") != lease.token:
         return None
-    return FrozenDict(token=None, number=lease.number)
+    return FrozenDict(token=None, number=stored["number"])  # the holder may know its token only

@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from jaf_memory_core.errors import MemoryConflictError, MemoryConnectionError, MemoryError, MemoryInvalidInputError
-from jaf_memory_core.leases import Lease
+from jaf_memory_core.conversations import Lease
 from jaf_memory_core.session.storage import LACKING, StoredConversation, finished
 from jaf_memory_core.validation import checked_ttl
 

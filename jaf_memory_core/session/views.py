@@ -36,7 +36,7 @@ class Block(Struct, frozen=True):
     complete: bool = True
 
     @property
-    def role(self) -> str:
+    def role(self) -> str | None:
         """The role of its first message."""
         return self.messages[0].role
 
@@ -109,7 +109,7 @@ class _Draft:
         self.calls: list[str] = []
         self.results: dict[str, Message] = {}
         if message.role == "assistant":
-            self.calls = [call.id for call in message.tool_calls or ()]
+            self.calls = [call.id or "" for call in message.tool_calls or ()]
             legacy = message.further.get("function_call")
             if isinstance(legacy, dict):
                 self.calls.append(_legacy(legacy.get("name")))

@@ -94,8 +94,8 @@ def test_attachments_from_dicts():
         {"content": [{"text": "no type"}]},
         {"content": ["x"]},
         {"tool_calls": {"id": "1"}},
-        {"tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]},
-        {"tool_calls": [{"id": "1", "function": {"name": "f", "arguments": {"a": 1}}}]},
+        {"tool_calls": [{"id": 1, "function": {"name": "f", "arguments": {"a": 1}}}]},
+        {"tool_calls": [{"id": "1", "function": {"name": "f", "arguments": {"a": {1}}}}]},
         {"attachments": [{"url": "u"}]},
         {"name": 1},
         {"tool_call_id": 1},
@@ -235,3 +235,45 @@ def test_empty_is_not_absent(fields):
     again = codec.decode_message(codec.encode(message))
     assert again == message
     assert again.dict()[next(iter(fields))] == []
+
+
+ITEMS = [
+    {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "abc+/=="},
+    {"type": "function_call", "id": "fc_1", "call_id": "c1", "name": "f", "arguments": "{}", "status": None},
+    {"type": "function_call_output", "call_id": "c1", "output": [{"type": "input_text", "text": "42"}]},
+    {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "x"}},
+]
+
+
+@pytest.mark.parametrize("item", ITEMS, ids=lambda item: item["type"])
+def test_items_of_the_responses_interface_have_no_role(item):
+    """An item without a role is kept, and comes back as it was given, with nothing added but the id."""
+    message = Message(**item)
+    assert message.role is None
+    assert codec.decode_message(codec.encode(message)) == message
+    assert {**message.dict(), "message_id": None} == {**item, "message_id": None}
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"a": 1.0, "b": [True, {"c": None}], "big": 2**70}, {}, [], None, "", "{broken", 7, "\ud800"]
+)
+def test_arguments_are_kept_as_the_model_gave_them(arguments):
+    """Arguments may be text, an object or nothing, a call may lack its id: the same comes back, read-only."""
+    call = {"function": {"name": "f", "arguments": arguments}}
+    for text in ("said", "\ud800"):
+        message = Message(role="assistant", content=text, tool_calls=[call])
+        again = codec.decode_message(codec.encode(message))
+        assert again == message
+        assert codec.encode(again) == codec.encode(message)
+        assert again.dict()["tool_calls"] == [{"type": "function", **call}]
+        assert again.tool_calls[0].id is None
+        if isinstance(arguments, dict):
+            with pytest.raises(TypeError, match="read-only"):
+                again.tool_calls[0].function.arguments["more"] = 1
+
+
+def test_an_error_says_once_what_was_given():
+    """What is wrong deep inside a message is said once, with the way to it."""
+    with pytest.raises(MemoryInvalidInputError, match="arguments holds") as caught:
+        Message(role="assistant", tool_calls=[{"function": {"name": "f", "arguments": {"x": object()}}}])
+    assert str(caught.value).count("given") == 1

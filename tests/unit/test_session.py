@@ -3,12 +3,14 @@
 import asyncio
 import threading
 import time
+from datetime import UTC, datetime
 
 import pytest
 from chat_rules import problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaf_memory_testing.samples import ids, said, talk
+from msgspec.structs import replace
 from sample_conversations import WITHOUT_REAL, real_conversations, sample_conversations
 
 from jaf_memory_core import (
@@ -661,5 +663,36 @@ def test_a_provider_that_refuses_is_heard():
         async with session(provider) as one:
             with pytest.raises(MemoryInvalidInputError, match="no"):
                 await one.record(talk(1))
+
+    asyncio.run(use())
+
+
+def test_a_held_lease_says_when_to_try_again():
+    """Who finds a lease held may try again, and is told after how many seconds; who has lost one is not."""
+
+    async def use():
+        provider = store()
+        held = await provider.acquire_lease("c", 30)
+        with pytest.raises(MemoryConflictError) as caught:
+            await provider.acquire_lease("c", 30)
+        assert caught.value.retryable
+        assert 29 < caught.value.retry_after <= 30
+        assert await provider.release_lease(held)
+        with pytest.raises(MemoryConflictError) as lost:
+            await provider.renew_lease(held, 30)
+        assert (lost.value.retryable, lost.value.retry_after) == (False, None)
+
+    asyncio.run(use())
+
+
+def test_a_lease_is_given_back_by_its_token_alone():
+    """A holder that never heard the answer gives back what was granted, and numbers go on growing."""
+
+    async def use():
+        provider = store()
+        await provider.release_lease(await provider.acquire_lease("c", 30))
+        granted = await provider.acquire_lease("c", 30, token="chosen before")
+        assert await provider.release_lease(replace(granted, number=0, expires_at=datetime.now(UTC)))
+        assert (await provider.acquire_lease("c", 30)).number == granted.number + 1
 
     asyncio.run(use())

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from jaf_memory_cli.output import count, heading, moment, safe, shortened, size
 from jaf_memory_core.conversations import ConversationMemory
-from jaf_memory_core.messages import Message, ToolCall
+from jaf_memory_core.messages import ContentPart, Message, ToolCall
 
 STYLES = {
     "system": "magenta",
@@ -24,6 +24,9 @@ STYLES = {
 }
 LABEL = 10
 """Columns of the roles, `assistant` and `developer` being the longest, with a margin."""
+
+_SAYING = ("arguments", "input", "output", "summary", "action", "error", "results")
+"""Fields in which items of the Responses interface say something, beside their content."""
 
 _FOLDED = ("system", "developer", "tool", "function")
 
@@ -67,7 +70,8 @@ def transcript(messages: Sequence[Message], *, width: int, full: bool) -> Iterat
         grid = Table.grid(padding=(0, 2, 0, 0), expand=True)
         grid.add_column(justify="right", width=LABEL, no_wrap=True)
         grid.add_column(ratio=1, overflow="fold")
-        label = Text(message.role, style=STYLES.get(message.role, ""))
+        role = message.role or safe(str(message.further["type"]))
+        label = Text(shortened(role, LABEL), style=STYLES.get(role, ""))
         for line in _body(message, room, full=full):
             grid.add_row(label, line)
             label = Text("")
@@ -91,9 +95,20 @@ def _body(message: Message, room: int, *, full: bool) -> Iterator[Text]:
 
 
 def _content(message: Message) -> str:
-    if message.content is None or isinstance(message.content, str):
-        return message.content or ""
-    return "\n".join(part.text if part.text is not None else f"[{part.type}]" for part in message.content)
+    further = message.further
+    refused = [f"[refused] {further['refusal']}"] if isinstance(further.get("refusal"), str) else []
+    said = [message.content] if isinstance(message.content, str) else map(_part, message.content or ())
+    # An item of the Responses interface says what it is in fields of its own.
+    fields = further if message.role is None else {}
+    items = [f"{name}: {_json(value)}" for name, value in fields.items() if name in _SAYING and value]
+    return "\n".join([*filter(None, said), *refused, *items])
+
+
+def _part(part: ContentPart) -> str:
+    refusal = part.further.get("refusal")
+    if part.type == "refusal" and isinstance(refusal, str):
+        return f"[refused] {refusal}"
+    return part.text if part.text is not None else f"[{part.type}]"
 
 
 def _folded(message: Message, text: str, room: int) -> Text:
@@ -118,11 +133,11 @@ def _called(call: ToolCall, room: int) -> Text:
     )
 
 
-def _arguments(text: str) -> str:
+def _arguments(given: Any) -> str:
     """`user_id="mia", flights=[…]`, where the arguments are an object, as they should be."""
-    value = _parsed(text)
+    value = _parsed(given) if isinstance(given, str) else given
     if not isinstance(value, dict):
-        return text
+        return "" if given is None else _json(given)
     return ", ".join(f"{key}={json.dumps(item, ensure_ascii=False)}" for key, item in value.items())
 
 
@@ -130,8 +145,8 @@ def _unfolded(call: ToolCall) -> Iterator[Text]:
     if call.function is None:
         yield Text(safe(_pretty(_json(call.dict())), one_line=False), style="dim")
         return
-    yield Text.assemble(("→ ", "yellow"), (safe(call.function.name), "yellow"), (f"  {safe(call.id)}", "dim"))
-    yield Text(safe(_pretty(call.function.arguments), one_line=False), style="dim")
+    yield Text.assemble(("→ ", "yellow"), (safe(call.function.name), "yellow"), (f"  {safe(call.id or '')}", "dim"))
+    yield Text(safe(_pretty(_json(call.function.arguments)), one_line=False), style="dim")
 
 
 def _pretty(text: str) -> str:

@@ -655,3 +655,19 @@ def test_the_module_is_the_program(program):
     assert program.run("--version").out.startswith("jaf-memory ")
     assert "Usage: jaf-memory " in program.run("--help").out
     program.run("show", "nobody", status=1)
+
+
+def test_show_says_what_a_model_refused(program, tmp_path):
+    """A refusal shows as one, as a field and as a part, and an item of the Responses interface shows what it says."""
+    messages = [
+        {"role": "assistant", "content": None, "refusal": "Not that."},
+        {"role": "assistant", "content": [{"type": "refusal", "refusal": "Nor this."}]},
+        {"type": "function_call_output", "call_id": "c1", "output": "forty-two"},
+    ]
+    file = tmp_path / "talk.jsonl"
+    lines = [{**message, "message_id": f"m{place}"} for place, message in enumerate(messages)]
+    file.write_text(json.dumps({"conversation_id": "c", "messages": lines}), encoding="utf-8")
+    program.run("import", str(file))
+    shown = program.run("show", "c").out
+    for said in ("[refused] Not that.", "[refused] Nor this.", "forty-two"):
+        assert said in shown
