@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
-from jaf_memory_core.errors import MemoryConflictError, MemoryConnectionError, MemoryError, MemoryInvalidInputError
 from jaf_memory_core.conversations import Lease
+from jaf_memory_core.errors import MemoryConflictError, MemoryConnectionError, MemoryError, MemoryInvalidInputError
 from jaf_memory_core.session.storage import LACKING, StoredConversation, finished
 from jaf_memory_core.validation import checked_ttl
 
