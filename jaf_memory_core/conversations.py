@@ -205,6 +205,27 @@ class MemoryStats(_UserStats):
     newest_conversation: datetime | None
 
 
+class _StoreMetrics(TypedDict, total=False):
+    conversations: int
+    """In memory: conversations held."""
+    connected_clients: int
+    """Redis: clients of the server, everybody's."""
+    server_connections: int
+    """PostgreSQL: connections to the server, everybody's."""
+    database_connections: int
+    """PostgreSQL: connections to this database, everybody's."""
+
+
+class HealthMetrics(_StoreMetrics):
+    """The figures of `health_check`; a store that is not ours may add others."""
+
+    active_connections: int
+    memory_usage: int
+    """Bytes; 0 where the store does not tell."""
+    avg_response_time: float
+    """Milliseconds, over the provider's latest operations."""
+
+
 class _HealthDetails(TypedDict, total=False):
     message: str
     error: str
@@ -218,6 +239,6 @@ class MemoryHealth(_HealthDetails):
     latency_ms: float
     warnings: list[str]
     """Where data can be lost or seen, in plain sentences."""
-    metrics: dict[str, Any]
-    """`active_connections`, `memory_usage` (bytes), `avg_response_time` (ms), and what the store adds."""
+    metrics: HealthMetrics
     details: dict[str, Any]
+    """What else the store tells of itself: versions, durability, settings."""

@@ -26,7 +26,7 @@ logger = logging.getLogger("jaf_memory_core")
 DOCUMENTED = tuple(name for name in vars(MemoryProvider) if not name.startswith("_"))
 """The six methods that every provider has."""
 
-MANAGED = tuple(name for name in vars(ManagedMemoryProvider) if not name.startswith("_"))
+MANAGED = tuple(name for name in vars(ManagedMemoryProvider) if not name.startswith("_") and name not in DOCUMENTED)
 """What a provider over a backend offers beside them."""
 
 GRACE = 0.2

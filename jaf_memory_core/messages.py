@@ -123,7 +123,7 @@ class Message(OpenValue, frozen=True, omit_defaults=True):
 
         def __init__(
             self,
-            role: str | None = None,
+            role: Role | None = None,
             content: str | Sequence[ContentPart | Mapping[str, Any]] | None = None,
             *,
             name: str | None = None,

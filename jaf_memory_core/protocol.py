@@ -10,6 +10,7 @@ from jaf_memory_core.conversations import (
     CondensedConversation,
     ConversationMemory,
     Lease,
+    MemoryHealth,
     MemoryQuery,
     MemoryStats,
     MessagePage,
@@ -49,6 +50,33 @@ class MemoryProvider(Protocol):
 @runtime_checkable
 class ManagedMemoryProvider(MemoryProvider, Protocol):
     """All that a provider over a `Backend` offers; `BackendProvider` documents each method."""
+
+    async def store_messages(
+        self,
+        conversation_id: str,
+        messages: Sequence[Message],
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        user_id: str | None = None,
+        expected_version: int | None = None,
+    ) -> Result:
+        """Create the conversation, or replace all its messages."""
+
+    async def append_messages(
+        self,
+        conversation_id: str,
+        messages: Sequence[Message],
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        user_id: str | None = None,
+        expected_version: int | None = None,
+        create: bool = False,
+        ttl: float | None = None,
+    ) -> Result:
+        """Add messages; with `create=True` the conversation is made where it is missing."""
+
+    async def health_check(self) -> MemoryHealth:
+        """How the provider and its store are."""
 
     async def get_messages(self, conversation_id: str, before: int | None = None, limit: int = 50) -> MessagePage:
         """A page of messages, backwards by position."""

@@ -10,10 +10,16 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from jaf_memory_core.errors import MemoryConnectionError, MemoryInvalidInputError
 from jaf_memory_core.protocol import ManagedMemoryProvider, MemoryProvider
+
+if TYPE_CHECKING:
+    from jaf_memory_core.conversations import MemoryHealth
+    from jaf_memory_core.sync_methods import SyncMethods
+else:
+    SyncMethods = object  # the methods are made at the end of this file; the stub tells type checkers of them
 
 T = TypeVar("T")
 
@@ -85,7 +91,7 @@ class _Loop:
             await self._loop.shutdown_default_executor()
 
 
-class SyncMemoryProvider:
+class SyncMemoryProvider(SyncMethods):
     """Every method of a provider, blocking; from any thread, also one whose event loop runs (which then stands still).
 
         with SyncMemoryProvider.from_env() as provider:
@@ -154,12 +160,22 @@ class SyncMemoryProvider:
         """A provider that sees and writes that user's conversations only; closing it closes nothing."""
         return self._on(self._loop, self._provider.for_user(user_id), owner=False)
 
-    def health_check(self) -> Mapping[str, Any]:
+    def health_check(self) -> MemoryHealth:
         """How the provider and its store are; never raises for a closed one."""
         try:
-            return self._loop.run(self._provider.health_check)
+            health: MemoryHealth = self._loop.run(self._provider.health_check)
         except MemoryConnectionError as error:
-            return {"healthy": False, "provider": getattr(self._provider, "name", ""), "error": str(error)}
+            name = getattr(self._provider, "name", "")
+            return {
+                "healthy": False,
+                "provider": name,
+                "error": str(error),
+                "latency_ms": 0.0,
+                "warnings": [],
+                "metrics": {"active_connections": 0, "memory_usage": 0, "avg_response_time": 0.0},
+                "details": {},
+            }
+        return health
 
     def close(self) -> None:
         """Close the provider, and end the private loop and its thread. Idempotent."""

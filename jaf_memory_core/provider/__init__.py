@@ -6,10 +6,10 @@ import copy
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from jaf_memory_core import validation
-from jaf_memory_core.conversations import MemoryHealth, MemoryStats
+from jaf_memory_core.conversations import HealthMetrics, MemoryHealth, MemoryStats
 from jaf_memory_core.errors import MemoryError, MemoryInvalidInputError
 from jaf_memory_core.messages import Message
 from jaf_memory_core.provider.forks import Forks
@@ -242,7 +242,10 @@ class BackendProvider(Reads, Imports, Forks, RegenerationPoints, Leases, Summari
     async def health_check(self) -> MemoryHealth:
         """How the provider and its store are. Never raises a `MemoryError`: it answers `healthy: False`, `error`."""
         started = time.perf_counter()
-        health = MemoryHealth(healthy=False, provider=self.name, latency_ms=0.0, warnings=[], metrics={}, details={})
+        metrics = HealthMetrics(active_connections=0, memory_usage=0, avg_response_time=0.0)
+        health = MemoryHealth(
+            healthy=False, provider=self.name, latency_ms=0.0, warnings=[], metrics=metrics, details={}
+        )
         try:
             ping = await self._guard.run("health_check", self.backend.ping, retry=False)
         except MemoryError as error:
@@ -252,10 +255,8 @@ class BackendProvider(Reads, Imports, Forks, RegenerationPoints, Leases, Summari
             health["message"] = ping.message
             health["warnings"] = list(ping.warnings)
             health["details"] = dict(ping.details)
-            health["metrics"] = dict(ping.metrics)
-        health["metrics"].setdefault("active_connections", 0)
-        health["metrics"].setdefault("memory_usage", 0)
-        health["metrics"]["avg_response_time"] = self._guard.average_seconds * 1000
+            metrics.update(cast("HealthMetrics", ping.metrics))
+        metrics["avg_response_time"] = self._guard.average_seconds * 1000
         health["latency_ms"] = (time.perf_counter() - started) * 1000
         return health
 

@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import sync_stub
 from jaf_memory_testing.samples import ids, talk
 
 from jaf_memory_core import (
@@ -225,3 +226,8 @@ def test_after_a_fork():
     )
     ended = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, timeout=60)
     assert ended.returncode == 7
+
+
+def test_type_checkers_see_every_method():
+    """The stub beside `sync.py` is what the protocols make of it: after a change, run `tests/sync_stub.py`."""
+    assert sync_stub.STUB.read_text(encoding="utf-8") == sync_stub.stub()

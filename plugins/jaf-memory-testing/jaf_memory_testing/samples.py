@@ -6,20 +6,20 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from jaf_memory_core.messages import Message
+from jaf_memory_core.messages import Message, Role
 from jaf_memory_core.provider import BackendProvider
 from jaf_memory_core.records import Record, new_incarnation
 from jaf_memory_core.values import freeze
 
 
-def said(text: str, role: str = "user", **fields: Any) -> Message:
+def said(text: str, role: Role = "user", **fields: Any) -> Message:
     """One message."""
     return Message(role=role, content=text, **fields)
 
 
 def talk(count: int, name: str = "m", start: int = 0) -> list[Message]:
     """Messages that alternate between two roles, with the ids `m0`, `m1` and so on."""
-    roles = ("user", "assistant")
+    roles: tuple[Role, Role] = ("user", "assistant")
     return [said(f"{name} {n}", roles[n % 2], message_id=f"{name}{n}") for n in range(start, start + count)]
 
 
