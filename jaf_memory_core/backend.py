@@ -22,12 +22,12 @@ from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import (
     MemoryConnectionError,
     MemoryError,
-    MemoryNotFoundError,
     MemoryStorageError,
     Outcome,
 )
 from jaf_memory_core.records import (
     Amend,
+    Damaged,
     Fork,
     Page,
     Ping,
@@ -40,6 +40,9 @@ from jaf_memory_core.records import (
     Write,
 )
 from jaf_memory_core.results import WriteResult
+
+ROUNDS = 20
+"""How often the default of `forget_user` lists anew at most: so many copies of copies would have to be made in step."""
 
 PATIENCE = 1.0
 """Seconds after which the default of `append_many` begins no other append."""
@@ -80,11 +83,13 @@ class Backend(ABC):
         """Remove everything of the conversation that stands at `expected`; `False`, and nothing changed, otherwise."""
 
     @abstractmethod
-    def scan(self, query: MemoryQuery) -> AsyncIterator[Record]:
+    def scan(self, query: MemoryQuery) -> AsyncIterator[Record | Damaged]:
         """All records that match, in (`created_at`, `conversation_id`) order, beyond `rules.creation_cursor(query)`.
 
         May yield more than what matches (the provider filters again), must never leave out one that stood throughout,
         must hold a bounded number in memory, and may leave `messages` empty if `query.include_messages` is false.
+
+        Should yield `Damaged` in the place of what cannot be read, and go on: an exception ends an export.
         """
 
     # What has a default.
@@ -196,26 +201,35 @@ class Backend(ABC):
         return rules.page(record, tail) if record else None
 
     async def header(self, conversation_id: str, *, scope: str | None = None) -> Record | None:
-        """A live conversation without its messages, or `None` (for this user). Must not read the messages."""
-        query = MemoryQuery(conversation_id=conversation_id, user_id=scope, limit=1, include_messages=False)
-        for record in await self.find(query):
-            return record
-        return None
+        """A live conversation without its messages, or `None` (for this user).
 
-    async def find(self, query: MemoryQuery) -> Sequence[Record]:
-        """Live records that match, newest `updated_at` first, ties by id descending; cursor, offset and limit hold."""
+        Must cost one conversation at most; a store that can should leave its messages alone.
+        """
+        record = rules.seen(await self.read(conversation_id), self.now(), scope)
+        return None if record is None else msgspec.structs.replace(record, messages=())
+
+    async def find(self, query: MemoryQuery) -> Sequence[Record | Damaged]:
+        """Live records that match, newest `updated_at` first, ties by id descending; cursor, offset and limit hold.
+
+        Should have `Damaged` in the place of what cannot be read; the default, which cannot tell the place, begins
+        with them, beside the page.
+        """
         now = self.now()
         below = rules.activity_cursor(query)
-        unordered = query_of_all(query)
-        found = [
-            record
-            async for record in self.scan(unordered)
-            if rules.live(record, now)
-            and rules.matches(record, query)
-            and (below is None or rules.activity_key(record) < below)
-        ]
+        found: list[Record] = []
+        unreadable: list[Damaged] = []
+        async for record in _candidates(self, query):
+            if isinstance(record, Damaged):
+                unreadable.append(record)
+            elif (
+                rules.live(record, now)
+                and rules.matches(record, query)
+                and (below is None or rules.activity_key(record) < below)
+            ):
+                found.append(record)
         found.sort(key=rules.activity_key, reverse=True)
-        return found[query.offset : None if query.limit is None else query.offset + query.limit]
+        page = found[query.offset : None if query.limit is None else query.offset + query.limit]
+        return [*unreadable, *page]
 
     async def truncate(self, truncate: Truncate) -> int:
         """Remove that message and all after it; how many.
@@ -258,25 +272,38 @@ class Backend(ABC):
     async def fork(self, fork: Fork) -> int:
         """Copy a conversation to a new id, up to, without, a message; how many messages the copy holds.
 
-        All or nothing. The copy belongs to the parent's owner, and must not come to be when the parent is deleted
-        meanwhile: an erasure would miss it. A store that can must copy on its own side: no message crosses the line.
+        All or nothing. The copy belongs to the parent's owner, and must not outlive an erasure of that user that began
+        before the copy was there. A store that can must copy on its own side: no message crosses the line.
 
         Raises:
             MemoryNotFoundError, MemoryConflictError, MemoryInvalidInputError: as `forks.forked` decides.
         """
-        parent = rules.live(await self.read(fork.conversation_id), self.now())
+        # In two steps: an erasure lists what there is, and a copy that comes behind its list would outlive it. The
+        # first makes the copy without content, and expired, so that only an erasure sees it; then the parent is read
+        # once more. If it still stands, an erasure that removes it finds the copy in its next round. Nothing is left
+        # to be done behind the second step, so whoever is killed anywhere leaves no content.
+        while True:
+            reserved = await self._reserved(fork)
+            parent = await _read_live(self, fork.conversation_id)
+            try:
+                child = forks.filled(reserved, parent, fork, self.now())
+            except MemoryError:
+                await self.delete(fork.new_id, expected=reserved.stamp)
+                raise
+            if (
+                child.user_id != reserved.user_id
+            ):  # it was given an owner just now, whose erasure does not know the copy
+                await self.delete(fork.new_id, expected=reserved.stamp)
+            elif await self.write(child, expected=reserved.stamp):
+                return child.message_count
 
-        def change(standing: Record | None, now: datetime) -> Record:
-            return forks.forked(parent, standing, fork, now)
-
-        child = await self._change(fork.new_id, change)
-        assert child is not None  # noqa: S101  (`forks.forked` raises)
-        assert parent is not None  # noqa: S101  (the same)
-        now_there = await self.read(fork.conversation_id)
-        if now_there is None or now_there.incarnation != parent.incarnation:
-            await self.delete(fork.new_id, expected=child.stamp)
-            raise MemoryNotFoundError(fork.conversation_id)
-        return child.message_count
+    async def _reserved(self, fork: Fork) -> Record:
+        parent = await _read_live(self, fork.conversation_id)
+        reserved = await self._change(
+            fork.new_id, lambda standing, now: forks.reserved(forks.forked(parent, standing, fork, now), now)
+        )
+        assert reserved is not None  # noqa: S101  (`forks.forked` raises)
+        return reserved
 
     async def remove(self, conversation_id: str, *, scope: str | None = None) -> bool:
         """Delete the conversation; `True` if it was there (for this user). Nothing of it remains."""
@@ -289,16 +316,38 @@ class Backend(ABC):
                 return alive
 
     async def forget_user(self, user_id: str) -> int:
-        """Delete all conversations of that user, expired ones too; how many live ones. Safe beside writers."""
+        """Delete all conversations of that user, expired ones too; how many live ones. Safe beside writers.
+
+        Must be complete beside forks: a copy that was begun while its parent stood must not stay. The default lists
+        anew until nothing is found, and beside somebody who makes conversations without a pause for some rounds.
+
+        Raises:
+            MemoryStorageError: a record was damaged, and may be that user's; all others are deleted.
+        """
         query = MemoryQuery(user_id=user_id, include_messages=False)
-        owned = [record.conversation_id async for record in self.scan(query) if record.user_id == user_id]
-        return sum([await self.remove(conversation_id, scope=user_id) for conversation_id in owned])
+        removed = 0
+        unreadable: Damaged | None = None
+        for _ in range(ROUNDS):
+            owned = []
+            async for record in self.scan(query):
+                if isinstance(record, Damaged):
+                    unreadable = record
+                elif record.user_id == user_id:
+                    owned.append(record.conversation_id)
+            if not owned:
+                break
+            removed += sum([await self.remove(conversation_id, scope=user_id) for conversation_id in owned])
+        if unreadable is not None:
+            raise unreadable.error
+        return removed
 
     async def stats(self, user_id: str | None) -> Stats:
         """Counts over live conversations, of one user or of all."""
         now = self.now()
         found = Stats()
         async for record in self.scan(MemoryQuery(user_id=user_id)):
+            if isinstance(record, Damaged):
+                raise record.error
             if rules.live(record, now) and user_id in (None, record.user_id):
                 found = Stats(
                     conversations=found.conversations + 1,
@@ -316,7 +365,7 @@ class Backend(ABC):
         async for record in self.scan(MemoryQuery(user_id=scope, include_messages=False)):
             if removed == limit:
                 break
-            if rules.live(record, now) is None and scope in (None, record.user_id):
+            if isinstance(record, Record) and rules.live(record, now) is None and scope in (None, record.user_id):
                 removed += await self.delete(record.conversation_id, expected=record.stamp)
         return removed
 
@@ -327,6 +376,21 @@ class Backend(ABC):
         """
         await self.read("jaf-memory:ping")
         return Ping("the store answers")
+
+
+async def _candidates(backend: Backend, query: MemoryQuery) -> AsyncIterator[Record | Damaged]:
+    """Records among which those are that match, in any order."""
+    if query.conversation_id is None:
+        async for found in backend.scan(query_of_all(query)):
+            yield found
+        return
+    record = await backend.read(query.conversation_id)
+    if record is not None:
+        yield record
+
+
+async def _read_live(backend: Backend, conversation_id: str) -> Record | None:
+    return rules.live(await backend.read(conversation_id), backend.now())
 
 
 def query_of_all(query: MemoryQuery) -> MemoryQuery:

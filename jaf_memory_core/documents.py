@@ -7,7 +7,6 @@ import json
 import msgspec
 
 from jaf_memory_core import codec
-from jaf_memory_core.errors import MemoryStorageError
 from jaf_memory_core.records import Record
 
 
@@ -25,28 +24,31 @@ def encode_record(record: Record) -> bytes:
     return b'{"format":%d,"record":%b}' % (codec.FORMAT, codec.encode(record))
 
 
-def decode_record(text: bytes | str) -> Record:
+def decode_record(text: bytes | str, conversation_id: str | None = None) -> Record:
     """Read what `encode_record` wrote.
+
+    Args:
+        text: the document.
+        conversation_id: under which it is stored, for errors; another conversation's document is damage, too.
 
     Raises:
         MemoryStorageError: for a newer format than this code knows, or for something else than a record.
     """
     try:
-        return _decode_record(text)
-    except (ValueError, KeyError, TypeError):
-        # The decoder's own text could quote what is stored, so it is not chained.
-        raise MemoryStorageError(
-            "what is stored is not a conversation that jaf-memory wrote; restore it from a backup, or remove it",
-            operation="read",
-        ) from None
+        record = _decode_record(text, conversation_id)
+        if conversation_id in (None, record.conversation_id):
+            return record
+    except codec.UNREADABLE:
+        pass
+    raise codec.damaged(conversation_id)
 
 
-def _decode_record(text: bytes | str) -> Record:
+def _decode_record(text: bytes | str, conversation_id: str | None) -> Record:
     try:
         document = _document.decode(text)
-        codec.check_format(document.format)
+        codec.check_format(document.format, conversation_id)
         return _record.decode(document.record)
     except msgspec.DecodeError:
         plain = json.loads(text)
-        codec.check_format(plain["format"])
+        codec.check_format(plain["format"], conversation_id)
         return codec.converted(plain["record"], Record)

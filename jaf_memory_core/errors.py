@@ -57,10 +57,11 @@ class MemoryConnectionError(MemoryError):
 
 
 class MemoryStorageError(MemoryError):
-    """The store answered, and could not do what was asked: full disk, corrupt file, missing rights.
+    """The store answered, and could not do what was asked: full disk, corrupt file, missing rights, damaged data.
 
     Attributes:
         operation: name of the provider's method that failed.
+        conversation_id: of the conversation whose stored form cannot be read, or `None` where that is not the matter.
     """
 
     def __init__(
@@ -71,9 +72,11 @@ class MemoryStorageError(MemoryError):
         provider: str = "",
         retryable: bool = False,
         outcome: Outcome = "not_applied",
+        conversation_id: str | None = None,
     ) -> None:
         super().__init__(message, provider=provider, retryable=retryable, outcome=outcome)
         self.operation = operation
+        self.conversation_id = conversation_id
 
 
 class MemoryNotFoundError(MemoryError):

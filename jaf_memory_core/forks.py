@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from jaf_memory_core import codec, rules
 from jaf_memory_core.errors import MemoryConflictError, MemoryInvalidInputError, MemoryNotFoundError
 from jaf_memory_core.records import Fork, Record, Revise
+from jaf_memory_core.values import EMPTY
 
 
 def replacements(revise: Revise, held: Mapping[str, bytes], conversation_id: str) -> tuple[int, ...]:
@@ -87,6 +88,20 @@ def forked(parent: Record | None, standing: Record | None, fork: Fork, now: date
         end = ids.index(fork.until_message_id)
     header = fork_header(parent, fork, now)
     return replace(header, messages=parent.messages[:end], message_count=end)
+
+
+def reserved(child: Record, now: datetime) -> Record:
+    """A new conversation while it has nothing yet: absent for everybody, and found by an erasure of its owner."""
+    return replace(child, version=0, messages=(), message_count=0, metadata=EMPTY, expires_at=now, ttl=None)
+
+
+def filled(reserved: Record, parent: Record | None, fork: Fork, now: datetime) -> Record:
+    """The new conversation in the place that was reserved for it.
+
+    Raises:
+        MemoryNotFoundError, MemoryInvalidInputError: as for `forked`; the parent is another by now, say.
+    """
+    return replace(forked(parent, None, fork, now), created_at=reserved.created_at)
 
 
 def fork_header(parent: Record, fork: Fork, now: datetime) -> Record:

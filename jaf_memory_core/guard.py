@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.deadline import Deadline
 from jaf_memory_core.errors import MemoryConnectionError, MemoryError
-from jaf_memory_core.records import Record
+from jaf_memory_core.records import Damaged, Record
 
 if TYPE_CHECKING:
     from jaf_memory_core.backend import Backend
@@ -132,7 +132,7 @@ class Guard:
                 except Exception:
                     logger.warning("an observer failed", exc_info=True)
 
-    async def iterate(self, operation: str, query: MemoryQuery) -> AsyncIterator[Record]:
+    async def iterate(self, operation: str, query: MemoryQuery) -> AsyncIterator[Record | Damaged]:
         """Scan with a deadline for each record; after a lost connection it goes on behind the last one."""
         source = self.backend.scan(query)
         resumed = False
@@ -150,7 +150,7 @@ class Guard:
                     resumed = True
                     continue
                 resumed = False
-                query = _behind(query, record)
+                query = _behind(query, record) if isinstance(record, Record) else query
                 yield record
         finally:
             await _close_source(source)

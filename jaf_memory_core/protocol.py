@@ -16,6 +16,7 @@ from jaf_memory_core.conversations import (
     MessagePage,
     Summary,
 )
+from jaf_memory_core.damage import OnDamaged
 from jaf_memory_core.messages import Message
 from jaf_memory_core.results import Result
 
@@ -81,10 +82,14 @@ class ManagedMemoryProvider(MemoryProvider, Protocol):
     async def get_messages(self, conversation_id: str, before: int | None = None, limit: int = 50) -> MessagePage:
         """A page of messages, backwards by position."""
 
-    async def find_conversations(self, query: MemoryQuery) -> list[ConversationMemory]:
+    async def find_conversations(
+        self, query: MemoryQuery, *, on_damaged: OnDamaged = "raise"
+    ) -> list[ConversationMemory]:
         """Conversations that match, the most recently written first."""
 
-    def iter_conversations(self, query: MemoryQuery | None = None) -> AsyncIterator[ConversationMemory]:
+    def iter_conversations(
+        self, query: MemoryQuery | None = None, *, on_damaged: OnDamaged = "raise"
+    ) -> AsyncIterator[ConversationMemory]:
         """Conversations that match, oldest first, in bounded memory."""
 
     async def clear_user_conversations(self, user_id: str) -> int:

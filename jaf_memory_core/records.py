@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from msgspec import UNSET, Struct, UnsetType, field
 
+from jaf_memory_core.errors import MemoryStorageError
 from jaf_memory_core.messages import Message
 from jaf_memory_core.values import EMPTY, FrozenDict
 
@@ -59,6 +60,18 @@ class Record(Struct, frozen=True, omit_defaults=True):
     def stamp(self) -> Stamp:
         """The state that this record shows."""
         return Stamp(self.incarnation, self.version)
+
+
+class Damaged(Struct, frozen=True):
+    """Stands in the place of a record whose stored form cannot be read, so that a listing can go on behind it.
+
+    Attributes:
+        error: what `codec.damaged` gives; it names the conversation.
+        created_at: when the conversation was made, where that can be told.
+    """
+
+    error: MemoryStorageError
+    created_at: datetime | None = None
 
 
 class Origin(Struct, frozen=True):

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from jaf_memory_core import rules, validation
 from jaf_memory_core.conversations import ConversationMemory, MemoryQuery, MessagePage
+from jaf_memory_core.damage import Listing, OnDamaged
 from jaf_memory_core.errors import MemoryNotFoundError
 from jaf_memory_core.messages import Message
 from jaf_memory_core.provider.base import ProviderBase
@@ -66,35 +67,62 @@ class Reads(ProviderBase):
             raise MemoryNotFoundError(key, provider=self.name)
         return page
 
-    async def find_conversations(self, query: MemoryQuery) -> list[ConversationMemory]:
-        """Conversations that pass every filter, newest `updated_at` first, ties by id descending."""
+    async def find_conversations(
+        self, query: MemoryQuery, *, on_damaged: OnDamaged = "raise"
+    ) -> list[ConversationMemory]:
+        """Conversations that pass every filter, newest `updated_at` first, ties by id descending.
+
+        Args:
+            query: the filters.
+            on_damaged: what becomes of a conversation whose stored form cannot be read: "raise" its error, "skip" it
+                and log a warning that names each, or a function that is called with the error of each. One that is
+                left out still takes its place in a page.
+
+        Raises:
+            MemoryStorageError: one is damaged; `conversation_id` says which.
+        """
+        listing = Listing(on_damaged, self.name)
         scoped = self._scoped(validation.checked_query(query))
         if scoped is None or scoped.limit == 0:
             self._guard.check()
             return []
         found = await self._guard.run("find_conversations", lambda: self.backend.find(scoped))
+        readable = [record for record in map(listing.readable, found) if record is not None]
+        listing.end()
         # A store that let another user's conversation through must not show it.
-        return [self._shown(_asked_for(record, scoped)) for record in found if rules.matches(record, scoped)]
+        return [self._shown(_asked_for(record, scoped)) for record in readable if rules.matches(record, scoped)]
 
-    async def iter_conversations(self, query: MemoryQuery | None = None) -> AsyncGenerator[ConversationMemory, None]:
+    async def iter_conversations(
+        self, query: MemoryQuery | None = None, *, on_damaged: OnDamaged = "raise"
+    ) -> AsyncGenerator[ConversationMemory, None]:
         """Conversations that pass every filter, in (`created_at`, id) order, in bounded memory.
 
         Misses nothing that stood throughout. The deadline counts for each conversation.
+
+        Args:
+            query: the filters; all conversations when absent.
+            on_damaged: as for `find_conversations`; the warning comes at the end.
+
+        Raises:
+            MemoryStorageError: one is damaged; `conversation_id` says which.
         """
+        listing = Listing(on_damaged, self.name)
         scoped = self._scoped(validation.checked_query(query if query is not None else MemoryQuery()))
         if scoped is None:
             return
         skip, left = scoped.offset, scoped.limit
-        async for record in self._guard.iterate("iter_conversations", replace(scoped, offset=0, limit=None)):
+        async for found in self._guard.iterate("iter_conversations", replace(scoped, offset=0, limit=None)):
             if left == 0:
-                return
-            if not rules.live(record, self.backend.now()) or not rules.matches(record, scoped):
+                break
+            record = listing.readable(found)
+            if record is None or not rules.live(record, self.backend.now()) or not rules.matches(record, scoped):
                 continue
             if skip:
                 skip -= 1
                 continue
             left = None if left is None else left - 1
             yield self._shown(_asked_for(record, scoped))
+        listing.end()
 
     def _scoped(self, query: MemoryQuery) -> MemoryQuery | None:
         if query.metadata is not None and self._chain:

@@ -65,7 +65,7 @@ class FilesBackend(Backend):
 
     def _load(self, conversation_id: str) -> Record | None:
         content = self._folder.get(conversation_id)
-        return None if content is None else decode_record(content)
+        return None if content is None else decode_record(content, conversation_id)
 
     def _swap(self, conversation_id: str, expected: Stamp | None, content: bytes | None) -> bool:
         with self._folder.locked():

@@ -19,6 +19,7 @@ from jaf_memory_core.provider import BackendProvider
 from jaf_memory_core.records import Amend, Fork, Origin, Record, Revise, Tail, Truncate, Write
 from jaf_memory_core.results import WriteResult
 from jaf_memory_core.values import freeze
+from jaf_memory_testing.backend_methods import records_of
 from jaf_memory_testing.checks import Checks, examples, needs
 from jaf_memory_testing.differential import IDS, USERS, queries, stored
 from jaf_memory_testing.samples import FAR, at, said
@@ -223,7 +224,7 @@ class FormChecks(Checks):
                 await provider.backend.write(record, expected=None)
             purged = await backend.purge(limit, scope=scope)
             cleared = await backend.forget_user(user)
-            standing = {record.conversation_id async for record in provider.backend.scan(MemoryQuery())}
+            standing = {record.conversation_id for record in await records_of(provider.backend, MemoryQuery())}
             expired = {record.conversation_id for record in records if record.expires_at == at(10)}
             # Which of the expired ones a limited purge takes is its own choice.
             left.append((purged, cleared, standing - expired, len(standing)))

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from jaf_memory_core.backend import Backend
 from jaf_memory_core.conversations import MemoryQuery
-from jaf_memory_core.records import Ping, Stamp
+from jaf_memory_core.records import Damaged, Ping, Record, Stamp
 from jaf_memory_testing.checks import Checks, needs
 from jaf_memory_testing.hostile import VALUES
 from jaf_memory_testing.samples import at, kept, rich, said, talk
@@ -16,6 +16,13 @@ from jaf_memory_testing.target import Store
 
 FAR = 10**10
 """Seconds: an expiry that never comes."""
+
+
+async def records_of(backend: Backend, query: MemoryQuery) -> list[Record]:
+    """What a scan gives; nothing of it is damaged."""
+    found = [one async for one in backend.scan(query)]
+    assert not any(isinstance(one, Damaged) for one in found)
+    return [one for one in found if isinstance(one, Record)]
 
 
 class BackendChecks(Checks):
@@ -105,7 +112,7 @@ class BackendChecks(Checks):
         record = kept("c", messages=talk(2), user_id="u", expires_at=at(10))
         assert await backend.write(record, expected=None) is True
         assert await backend.read("c") in (record, None)
-        scanned = [one async for one in backend.scan(MemoryQuery())]
+        scanned = await records_of(backend, MemoryQuery())
         assert scanned in ([record], [])
 
     @needs("backend")
@@ -117,13 +124,13 @@ class BackendChecks(Checks):
         ]
         for record in records:
             assert await backend.write(record, expected=None) is True
-        assert [record async for record in backend.scan(MemoryQuery())] == records
-        mine = [record async for record in backend.scan(MemoryQuery(user_id="u"))]
+        assert await records_of(backend, MemoryQuery()) == records
+        mine = await records_of(backend, MemoryQuery(user_id="u"))
         assert [record for record in mine if record.user_id == "u"] == records[::2]
         for n, record in enumerate(records):
             cursor = (record.created_at, record.updated_at, record.conversation_id)
             query = replace(MemoryQuery(include_messages=False), cursor=cursor)
-            rest = [one async for one in backend.scan(query)]
+            rest = await records_of(backend, query)
             assert [one.conversation_id for one in rest] == [one.conversation_id for one in records[n + 1 :]]
             assert [one.message_count for one in rest] == list(range(n + 1, 9))
 
@@ -137,11 +144,11 @@ class BackendChecks(Checks):
         removed = [await backend.purge(2, scope="u") for _ in range(3)]
         removed += [await backend.purge(2) for _ in range(3)]
         assert removed == [2, 2, 0, 2, 1, 0]
-        assert [record.conversation_id async for record in backend.scan(MemoryQuery())] == ["c7", "c8"]
+        assert [record.conversation_id for record in await records_of(backend, MemoryQuery())] == ["c7", "c8"]
 
     @needs("backend")
     async def test_ping(self, store: Store) -> None:
         """`ping` answers with a `Ping`, and leaves no trace."""
         backend = await self._backend(store)
         assert isinstance(await backend.ping(), Ping)
-        assert [record async for record in backend.scan(MemoryQuery())] == []
+        assert await records_of(backend, MemoryQuery()) == []

@@ -14,7 +14,7 @@ from jaf_memory_core.backend import Backend
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import MemoryError
 from jaf_memory_core.provider import BackendProvider
-from jaf_memory_core.records import Record, Stamp
+from jaf_memory_core.records import Damaged, Record, Stamp
 
 FEATURES: Mapping[str, str] = {
     "processes": "other processes see the same conversations",
@@ -140,7 +140,7 @@ class FourMethods(Backend):
         """The inner backend's."""
         return await self.inner.delete(conversation_id, expected=expected)
 
-    def scan(self, query: MemoryQuery) -> AsyncIterator[Record]:
+    def scan(self, query: MemoryQuery) -> AsyncIterator[Record | Damaged]:
         """The inner backend's."""
         return self.inner.scan(query)
 
