@@ -60,6 +60,7 @@ def _run(report: Path) -> None:
         "PYTHONPATH": path,
         "PYTEST_ADDOPTS": "",
         "JAF_TEST_SHRINK": "0",
+        "JAF_TEST_SLOW": "1",
         "JAF_TEST_PATIENCE": "60",
     }
     run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=1800)
@@ -86,6 +87,7 @@ def test_broken_is_caught(store: type[Any], outcomes: Outcomes) -> None:
         "failure: AssertionError",
         "failure: assert ",
         "failure: Failed: DID NOT RAISE",
+        "failure: jaf_memory_testing.",
         "failure: jaf_memory_core.",
     )
     assert outcome.startswith(told), f"{BROKEN[store]} did not catch it: {outcome}"

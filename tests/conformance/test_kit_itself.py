@@ -24,7 +24,7 @@ FILE = """
 from functools import partial
 import pytest
 from broken_stores import Plain
-from jaf_memory_testing import BasicChecks, Checks, LifecycleChecks, Target, needs
+from jaf_memory_testing import BasicChecks, Checks, Target, needs, slow
 
 class TestOne(BasicChecks):
     @pytest.fixture
@@ -43,6 +43,32 @@ class TestOther(Checks):
     async def test_hangs(self, store):
         import asyncio
         await asyncio.sleep(60)
+
+    async def test_hangs_blocked(self, store):
+        import threading
+        threading.Lock().acquire(timeout=60) and threading.Event().wait(60)
+
+    @slow("takes its time")
+    async def test_slow(self, store):
+        pass
+
+    @pytest.fixture
+    def aims(self):
+        return []
+
+    def test_hangs_once(self, store, aims):
+        import asyncio
+        from hypothesis import given, strategies as st
+        from jaf_memory_testing.checks import examples
+
+        @examples(50)
+        @given(st.integers())
+        def wait(number):
+            aims.append(number)
+            assert len(aims) == 1, "tried " + "again"
+            store.run(asyncio.sleep(60))
+
+        wait()
 """
 
 
@@ -61,7 +87,10 @@ class TestReport:
     def test_what_is_not_offered_is_listed(self, tmp_path: Path) -> None:
         """The report lists each feature, check or class that is not offered, with its reason."""
         told = _run(
-            tmp_path, '{"test_delete": "it keeps everything", "test_recent_zero": "no zero"}', "-k", "not hangs"
+            tmp_path,
+            '{"test_delete": "it keeps everything", "test_recent_zero": "no zero"}',
+            "-k",
+            "not hangs",
         )
         assert "= not offered =" in told
         assert "TestOne: test_delete (1 check): it keeps everything" in told
@@ -72,8 +101,8 @@ class TestReport:
     def test_a_class_is_not_offered(self, tmp_path: Path) -> None:
         """A whole class of checks may be declared, too."""
         told = _run(tmp_path, '{"BasicChecks": "nothing basic"}', "-k", "TestOne")
-        assert "TestOne: BasicChecks (22 checks): nothing basic" in told
-        assert "22 skipped" in told
+        assert "TestOne: BasicChecks (23 checks): nothing basic" in told
+        assert "23 skipped" in told
 
     def test_a_name_that_means_nothing(self, tmp_path: Path) -> None:
         """A declaration that names nothing is an error: it would hide a misspelling."""
@@ -82,14 +111,60 @@ class TestReport:
 
     def test_a_check_that_hangs(self, tmp_path: Path) -> None:
         """A check that hangs ends, and fails."""
-        told = _run(tmp_path, "{}", "-k", "test_hangs", patience="0.5")
+        told = _run(tmp_path, "{}", "-k", "test_hangs and not blocked and not once", patience="0.5")
         assert "the check hangs: it takes more than 0.5 s" in told
         assert "1 failed" in told
+
+    def test_a_loop_that_is_blocked(self, tmp_path: Path) -> None:
+        """A check that blocks its event loop ends, fails, and shows where it stands."""
+        told = _run(tmp_path, "{}", "-k", "test_hangs_blocked", patience="0.5")
+        assert "the event loop is blocked" in told
+        assert "threading.Event().wait(60)" in told
+        assert "1 failed" in told
+
+    def test_a_hang_is_not_shrunk(self, tmp_path: Path) -> None:
+        """Hypothesis tries a check that hangs once, and looks for no smaller example."""
+        told = _run(tmp_path, "{}", "-k", "test_hangs_once", patience="0.5")
+        assert "the check hangs" in told
+        assert "tried again" not in told
+
+    def test_what_python_cannot_end(self, tmp_path: Path) -> None:
+        """What keeps the GIL is ended too, with the stacks of all threads."""
+        program = "import jaf_memory_testing.watchdog as w\nwith w.watching(0.3): sum(range(10**11))"
+        command = [sys.executable, "-c", program]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        ended = subprocess.run(
+            command, check=False, capture_output=True, text=True, timeout=60, cwd=tmp_path, env=environment
+        )
+        assert ended.returncode == 1
+        assert "most recent call first" in ended.stderr
+
+    def test_what_is_slow(self, tmp_path: Path) -> None:
+        """What only the long form runs is named at the end, and runs with `--jaf-slow`, or by the variable."""
+        told = _run(tmp_path, "{}", "-k", "test_slow or test_smoke")
+        assert "= not run; --jaf-slow, or JAF_TEST_SLOW=1, runs it, and more random examples =" in told
+        assert "TestOther (1 check): takes its time" in told
+        assert "1 passed" in told
+        told = _run(tmp_path, "{}", "-k", "test_slow or test_smoke", "--jaf-slow")
+        assert "2 passed" in told
+        assert "not run" not in told
+
+    def test_from_basic_to_hostile(self, tmp_path: Path) -> None:
+        """The checks of a class run from basic to hostile, the smoke check first."""
+        told = _run(tmp_path, "{}", "-k", "TestOne", "--collect-only", "-q").splitlines()
+        assert told[0].endswith("TestOne::test_smoke")
 
     def test_the_reports_of_workers(self, tmp_path: Path) -> None:
         """With pytest-xdist the list is the same."""
         pytest.importorskip("xdist")
-        told = _run(tmp_path, '{"test_delete": "it keeps everything"}', "-k", "not hangs", "-n", "1")
+        told = _run(
+            tmp_path,
+            '{"test_delete": "it keeps everything"}',
+            "-k",
+            "not hangs",
+            "-n",
+            "1",
+        )
         assert "TestOne: test_delete (1 check): it keeps everything" in told
 
 

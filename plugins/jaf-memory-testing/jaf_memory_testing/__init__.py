@@ -25,7 +25,7 @@ from jaf_memory_testing.backend_forms import FormChecks
 from jaf_memory_testing.backend_methods import BackendChecks
 from jaf_memory_testing.basic import BasicChecks, IdentifierChecks
 from jaf_memory_testing.cancellation import CancellationChecks
-from jaf_memory_testing.checks import Checks, needs
+from jaf_memory_testing.checks import Checks, needs, slow
 from jaf_memory_testing.deadlines import DeadlineChecks
 from jaf_memory_testing.differential import DifferentialChecks
 from jaf_memory_testing.erasure import ErasureChecks, FinalChecks
@@ -53,38 +53,38 @@ class SixMethodConformance(BasicChecks, AppendChecks, ValueChecks, IdentifierChe
     """What a class with just the six documented methods promises."""
 
 
-class ProviderConformance(
+class ProviderConformance(  # from basic to hostile: the report runs them in this order
     SixMethodConformance,
     BackendChecks,
-    BranchChecks,
-    CancellationChecks,
-    CapChecks,
-    CutChecks,
-    DeadlineChecks,
-    DifferentialChecks,
-    ErasureChecks,
-    ErrorChecks,
-    ExpiryChecks,
-    FinalChecks,
-    FormChecks,
-    ImportChecks,
-    IterationChecks,
+    VersionChecks,
     LabelChecks,
-    LeaseChecks,
-    LifecycleChecks,
+    ScopeChecks,
+    ErrorChecks,
     LimitChecks,
-    LoopChecks,
     PageChecks,
-    ProcessChecks,
+    CutChecks,
+    CapChecks,
     QueryChecks,
     QueryPageChecks,
-    ReadChecks,
-    ScopeChecks,
-    StateMachineChecks,
-    StatisticsChecks,
     TimeChecks,
+    IterationChecks,
+    StatisticsChecks,
     TransferChecks,
-    VersionChecks,
+    ImportChecks,
+    ReadChecks,
+    ExpiryChecks,
+    BranchChecks,
+    LeaseChecks,
+    ErasureChecks,
+    FinalChecks,
+    FormChecks,
+    DifferentialChecks,
+    StateMachineChecks,
+    LifecycleChecks,
+    LoopChecks,
+    CancellationChecks,
+    ProcessChecks,
+    DeadlineChecks,
 ):
     """What a provider over a `Backend` promises: everything."""
 
@@ -132,4 +132,5 @@ __all__ = [
     "ValueChecks",
     "VersionChecks",
     "needs",
+    "slow",
 ]

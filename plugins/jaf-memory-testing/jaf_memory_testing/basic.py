@@ -19,6 +19,16 @@ from jaf_memory_testing.target import Store
 class BasicChecks(Checks):
     """Storing, reading, appending, deleting; asks for no more than the six documented methods."""
 
+    async def test_smoke(self, store: Store) -> None:
+        """Two providers on one store: what one writes, the other reads, adds to and deletes. Mend this first."""
+        one, other = await store.open(), await store.open()
+        done(await one.store_messages("c", talk(2), {"a": 1}))
+        assert list((await whole(other)).messages) == talk(2)
+        done(await other.append_messages("c", talk(1, start=2)))
+        assert ids(await one.get_recent_messages("c")) == ["m0", "m1", "m2"]
+        assert await one.delete_conversation("c") is True
+        await absent(other)
+
     async def test_has_the_six_methods(self, store: Store) -> None:
         """A provider satisfies the `MemoryProvider` protocol, whatever its base class."""
         assert isinstance(await store.open(), MemoryProvider)

@@ -78,6 +78,20 @@ def _on_loop(check: Callable[..., Any]) -> Callable[..., None]:
     return run
 
 
+SLOW = "JAF_TEST_SLOW"
+"""`1` runs the long form, as `--jaf-slow` does."""
+
+
+def in_full() -> bool:
+    """Whether the long form runs."""
+    return os.environ.get(SLOW, "0") not in ("", "0")
+
+
+def slow(reason: str) -> pytest.MarkDecorator:
+    """Mark a check, or a class of them, that only the long form runs."""
+    return pytest.mark.jaf_slow(reason)
+
+
 EXAMPLES = "JAF_TEST_EXAMPLES"
 SHRINK = "JAF_TEST_SHRINK"
 """`0` shows the first failure that is found, without a search for the smallest."""
@@ -88,7 +102,7 @@ def examples(number: int, *, steps: int = 50) -> settings:
     asked = os.environ.get(EXAMPLES)
     phases = [Phase.generate] if os.environ.get(SHRINK) == "0" else [Phase.generate, Phase.shrink]
     return settings(
-        max_examples=int(asked) if asked else number,
+        max_examples=int(asked) if asked else number if in_full() else min(number, 40),
         stateful_step_count=steps,
         derandomize=not asked,
         database=None,

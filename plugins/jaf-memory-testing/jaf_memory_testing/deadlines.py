@@ -23,7 +23,7 @@ from jaf_memory_testing.target import PATIENCE, Store
 GRACE = 0.25
 """Seconds after its deadline within which every call has ended."""
 
-LATE = min(20, PATIENCE / 6)
+LATE = min(20, PATIENCE / 2)
 """Seconds within which a store that is back must be found to be."""
 
 

@@ -1,27 +1,109 @@
-"""A pytest plugin that lists, at the end of a run, what the targets do not offer, and why.
+"""The kit's pytest plugin: option `--jaf-slow`, order from basic to hostile, and what was not run, and why, at the end.
 
-Load it with `pytest -p jaf_memory_testing.report`, or with `pytest_plugins` in the topmost `conftest.py`.
+pytest loads it by itself where the kit is installed; without plugin autoload, `-p jaf_memory_testing.report` does.
 """
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import pytest
 
-from jaf_memory_testing.checks import NOT_OFFERED
+from jaf_memory_testing import watchdog
+from jaf_memory_testing.checks import NOT_OFFERED, SLOW, Checks, in_full
+
+MARK = "jaf_slow"
+_LEFT_OUT = pytest.StashKey[Counter[tuple[str, str]]]()
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Write the section."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option."""
+    parser.getgroup("jaf-memory").addoption(
+        "--jaf-slow",
+        action="store_true",
+        help=f"run the long form, too: what is marked {MARK}, and more random examples (or {SLOW}=1)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the mark; hand the option on to checks, and to the processes that they start."""
+    config.addinivalue_line("markers", f"{MARK}(reason): runs with --jaf-slow, or {SLOW}=1, only")
+    if config.getoption("--jaf-slow"):
+        os.environ[SLOW] = "1"
+    watchdog.keep_stderr()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is slow, and put the checks of each class into order: the first failure is the one to look at."""
+    left_out = [] if in_full() else [item for item in items if item.get_closest_marker(MARK)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        config.stash[_LEFT_OUT] = Counter(_topic(item) for item in left_out)
+        items[:] = [item for item in items if not item.get_closest_marker(MARK)]
+    ordered = iter(sorted((item for item in items if _is_check(item)), key=_place))
+    items[:] = [next(ordered) if _is_check(item) else item for item in items]
+
+
+def _is_check(item: pytest.Item) -> bool:
+    kind = getattr(item, "cls", None)
+    return isinstance(kind, type) and issubclass(kind, Checks)
+
+
+def _place(item: pytest.Item) -> tuple[str, int]:
+    kind, name = item.cls, item.function.__name__  # type: ignore[attr-defined]
+    within = [place for place, topic in enumerate(kind.__mro__) if name in vars(topic)]
+    return item.nodeid.rpartition("::")[0], within[-1]
+
+
+def _topic(item: pytest.Item) -> tuple[str, str]:
+    mark = item.get_closest_marker(MARK)
+    reason = str(mark.args[0]) if mark is not None and mark.args else "slow"
+    return item.nodeid.rpartition("::")[0], reason
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Write the sections."""
     counted = Counter(_not_offered(terminalreporter.stats.get("skipped", [])))
-    if not counted:
-        return
-    terminalreporter.section("not offered")
-    for (target, name, reason), checks in sorted(counted.items()):
-        number = "1 check" if checks == 1 else f"{checks} checks"
-        terminalreporter.line(f"{target}: {name} ({number}): {reason}")
+    if counted:
+        terminalreporter.section("not offered")
+        for (target, name, reason), checks in sorted(counted.items()):
+            terminalreporter.line(f"{target}: {name} ({_number(checks)}): {reason}")
+    left_out = config.stash.get(_LEFT_OUT, None) or _left_out_by_workers(terminalreporter)
+    if left_out:
+        terminalreporter.section(f"not run; --jaf-slow, or {SLOW}=1, runs it, and more random examples")
+        for (place, reason), checks in sorted(left_out.items()):
+            terminalreporter.line(f"{place} ({_number(checks)}): {reason}")
+
+
+def _left_out_by_workers(terminalreporter: pytest.TerminalReporter) -> Counter[tuple[str, str]]:
+    found = getattr(terminalreporter.config, _ATTRIBUTE, [])
+    return Counter({(place, reason): number for place, reason, number in found})
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand on, from a worker of pytest-xdist, what was left out; each worker collects the same."""
+    output = getattr(session.config, "workeroutput", None)
+    left_out = session.config.stash.get(_LEFT_OUT, None)
+    if output is not None and left_out:
+        output[_ATTRIBUTE] = [[place, reason, number] for (place, reason), number in left_out.items()]
+
+
+_ATTRIBUTE = "jaf_memory_left_out"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object) -> None:
+    """Take what a worker of pytest-xdist hands on."""
+    output = getattr(node, "workeroutput", None) or {}
+    if _ATTRIBUTE in output:
+        setattr(node.config, _ATTRIBUTE, output[_ATTRIBUTE])  # type: ignore[attr-defined]
+
+
+def _number(checks: int) -> str:
+    return "1 check" if checks == 1 else f"{checks} checks"
 
 
 def _not_offered(reports: Iterable[pytest.TestReport]) -> Iterator[tuple[str, str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -15,6 +16,7 @@ from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import MemoryError
 from jaf_memory_core.provider import BackendProvider
 from jaf_memory_core.records import Damaged, Record, Stamp
+from jaf_memory_testing.watchdog import CheckHangs, watching
 
 FEATURES: Mapping[str, str] = {
     "processes": "other processes see the same conversations",
@@ -66,8 +68,8 @@ class Target:
 
 T = TypeVar("T")
 
-PATIENCE = float(os.environ.get("JAF_TEST_PATIENCE", "120"))
-"""Seconds after which a check that hangs is ended."""
+PATIENCE = float(os.environ.get("JAF_TEST_PATIENCE", "25"))
+"""Seconds after which a check that hangs is ended: before the operation's own deadline of 30, so that it says why."""
 
 
 class Store:
@@ -77,30 +79,49 @@ class Store:
         self.target = target
         self._loop = asyncio.new_event_loop()
         self._opened: list[BackendProvider] = []
+        self.last_error: str | None = None
 
     async def open(self, **settings: Any) -> BackendProvider:
         """Open one more provider on the store; it is closed when the check ends."""
         provider = cast("BackendProvider", await self.target.open(**settings))
         self._opened.append(provider)
+        self._listen(provider)
         return provider
+
+    def _listen(self, provider: BackendProvider) -> None:
+        backend = getattr(provider, "backend", None)
+        if not isinstance(backend, Backend) or "translate" in vars(backend):
+            return
+        translate = backend.translate
+
+        def heard(error: Exception, operation: str) -> MemoryError:
+            ours = translate(error, operation)
+            self.last_error = f"{error!r}, translated to {ours!r} in {operation}"
+            return ours
+
+        with contextlib.suppress(AttributeError):  # it may have slots
+            backend.translate = heard  # type: ignore[method-assign]
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the check's loop."""
-        return self._loop.run_until_complete(self._patiently(work))
+        with watching(PATIENCE):
+            return self._loop.run_until_complete(self._patiently(work))
 
     async def _patiently(self, work: Coroutine[Any, Any, T]) -> T:
         task = asyncio.ensure_future(work)
         _, hanging = await asyncio.wait({task}, timeout=PATIENCE)
         if hanging:
             task.cancel()
-            await asyncio.wait({task}, timeout=PATIENCE)
-            raise AssertionError(f"the check hangs: it takes more than {PATIENCE:g} s")
+            await asyncio.wait({task}, timeout=PATIENCE / 10)
+            told = f"; the last error of its driver: {self.last_error}" if self.last_error else ""
+            raise CheckHangs(f"the check hangs: it takes more than {PATIENCE:g} s (JAF_TEST_PATIENCE){told}")
         return await task
 
     def finish(self) -> None:
         """Close every provider that the check opened, clean the store, and end the loop."""
         try:
-            self._loop.run_until_complete(self._clear())
+            with watching(PATIENCE):
+                self._loop.run_until_complete(self._clear())
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.run_until_complete(self._loop.shutdown_default_executor())
         finally:
