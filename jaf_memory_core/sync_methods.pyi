@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jaf_memory_core.conversations import CondensedConversation, ConversationMemory, Lease, MemoryQuery, MemoryStats, MessagePage, Summary
+from jaf_memory_core.damage import OnDamaged
 from jaf_memory_core.messages import Message
 from jaf_memory_core.results import Result
 
@@ -20,9 +21,9 @@ class SyncMethods:
         """Delete the conversation; `True` if it was there."""
     def get_messages(self, conversation_id: str, before: int | None=None, limit: int=50) -> MessagePage:
         """A page of messages, backwards by position."""
-    def find_conversations(self, query: MemoryQuery) -> list[ConversationMemory]:
+    def find_conversations(self, query: MemoryQuery, *, on_damaged: OnDamaged='raise') -> list[ConversationMemory]:
         """Conversations that match, the most recently written first."""
-    def iter_conversations(self, query: MemoryQuery | None=None) -> Iterator[ConversationMemory]:
+    def iter_conversations(self, query: MemoryQuery | None=None, *, on_damaged: OnDamaged='raise') -> Iterator[ConversationMemory]:
         """Conversations that match, oldest first, in bounded memory."""
     def clear_user_conversations(self, user_id: str) -> int:
         """Delete all conversations of a user; how many."""

@@ -45,11 +45,11 @@ class InMemoryConfig(ProviderConfig):
     env_prefix: ClassVar[str] = "JAF_MEMORY_"
     env_older_names: ClassVar[Mapping[str, str]] = {"JAF_MEMORY_MAX_MESSAGES_PER_CONVERSATION": "max_messages"}
 
-    max_conversations: int = Field(1000, ge=1)
+    max_conversations: int = Field(default=1000, ge=1)
     """Conversations kept; beyond it the least recently written goes."""
 
     max_messages: int | None = Field(
-        1000, ge=1, validation_alias=AliasChoices("max_messages", "max_messages_per_conversation")
+        default=1000, ge=1, validation_alias=AliasChoices("max_messages", "max_messages_per_conversation")
     )
     """Messages kept of each conversation, the newest; `None` for all."""
 

@@ -37,16 +37,16 @@ class PostgresConfig(ProviderConfig):
     connection_string: SecretStr | None = None
     """postgresql://user:password@host,host/database?sslmode=…; wins over host, port, database, username, password."""
 
-    host: str = Field("localhost", min_length=1)
+    host: str = Field(default="localhost", min_length=1)
     """Name or address of the server, or the folder of its socket."""
 
-    port: int = Field(5432, ge=1, le=65_535)
+    port: int = Field(default=5432, ge=1, le=65_535)
     """Port of the server."""
 
-    database: str = Field("jaf_memory", min_length=1)
+    database: str = Field(default="jaf_memory", min_length=1)
     """Name of the database; it has to be there."""
 
-    username: str = Field("postgres", min_length=1)
+    username: str = Field(default="postgres", min_length=1)
     """Role to log in as."""
 
     password: SecretStr | None = None
@@ -55,28 +55,28 @@ class PostgresConfig(ProviderConfig):
     ssl: bool | Mode | None = None
     """TLS: true verifies fully, false is plain text, or one of libpq's words; unset leaves it to the URL."""
 
-    ssl_ca_file: str | None = Field(None, min_length=1)
+    ssl_ca_file: str | None = Field(default=None, min_length=1)
     """File of the authority's certificate (PEM), or `system`."""
 
     table_name: str = "conversations"
     """Name under which SQL finds the conversations; the storage tables are named after it. Up to 63 bytes."""
 
-    schema_name: str = Field("public", validation_alias=AliasChoices("schema_name", "schema"))
+    schema_name: str = Field(default="public", validation_alias=AliasChoices("schema_name", "schema"))
     """Schema of that name. Up to 63 bytes."""
 
-    max_connections: int = Field(10, ge=1)
+    max_connections: int = Field(default=10, ge=1)
     """Connections at most."""
 
-    pool_min_size: int = Field(1, ge=0)
+    pool_min_size: int = Field(default=1, ge=0)
     """Connections that stay open."""
 
-    pool_max_size: int | None = Field(None, ge=1)
+    pool_max_size: int | None = Field(default=None, ge=1)
     """Connections at most; wins over max_connections."""
 
-    pool_max_queries: int = Field(50_000, ge=1)
+    pool_max_queries: int = Field(default=50_000, ge=1)
     """Operations after which a connection is replaced."""
 
-    pool_max_inactive_connection_lifetime: float = Field(300.0, ge=0)
+    pool_max_inactive_connection_lifetime: float = Field(default=300.0, ge=0)
     """Seconds after which an idle connection is closed; 0 for never."""
 
     pooler: bool = False
