@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from services import absent, in_ci
+from services import absent, in_ci, installed, wheels_only
 from services.ports import free_port
 
 PASSWORD = "pg-secret-7391"
@@ -40,11 +40,11 @@ FAST = {
 
 def machine() -> Path:
     """The folder of programs of the machine's own PostgreSQL, the newest of those that are there."""
-    places = Path("/usr/lib/postgresql").glob("*/bin/postgres")
+    places = [] if wheels_only() else Path("/usr/lib/postgresql").glob("*/bin/postgres")
     folders = sorted((place.parent for place in places), key=lambda folder: int(folder.parent.name))
     if folders:
         return folders[-1]
-    found = shutil.which("postgres")
+    found = installed("postgres")
     if found is None and not in_ci():
         return newest()
     return Path(found or absent("PostgreSQL", "postgresql")).parent
@@ -77,7 +77,7 @@ def newest() -> Path:
 
 def pgbouncer() -> str:
     """The program of PgBouncer."""
-    found = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
+    found = installed("pgbouncer", beside="/usr/sbin:/usr/local/sbin")
     return found or absent("PgBouncer", "pgbouncer")
 
 

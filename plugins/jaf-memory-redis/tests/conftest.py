@@ -12,6 +12,8 @@ AOF = {"appendonly": "yes", "appendfsync": "no"}
 @pytest.fixture(scope="session", params=[7, 6], ids=["7.0", "6.2"])
 def server(request):
     """A server of each version."""
+    if request.param == 7:
+        redis_servers.require_seven()
     with redis_servers.single(AOF, version=request.param) as server:
         yield server
 
