@@ -6,13 +6,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from jaf_memory_core import codec, rules
-from jaf_memory_core.conversations import LONGEST_TTL, MemoryQuery
+from jaf_memory_core.conversations import LONGEST_TTL, ConversationMemory, Lease, MemoryQuery, Summary
 from jaf_memory_core.errors import MemoryConflictError, MemoryInvalidInputError
-from jaf_memory_core.messages import Message
+from jaf_memory_core.messages import Message, is_plain
 from jaf_memory_core.processors import Chain
 from jaf_memory_core.settings import ProviderConfig
-from jaf_memory_core.values import EMPTY, FrozenDict, freeze, identifier
+from jaf_memory_core.values import EMPTY, FrozenDict, checked, freeze, identifier, is_exact, remade
+
+_SCALARS = frozenset({str, bool, float, type(None)})
 
 
 class Batch(NamedTuple):
@@ -57,10 +62,57 @@ def checked_ttl(value: Any) -> float | None:
 
 
 def checked_query(value: Any) -> MemoryQuery:
-    """A `MemoryQuery`, or a `MemoryInvalidInputError`."""
+    """A `MemoryQuery`, checked however it came to be, or a `MemoryInvalidInputError`."""
     if isinstance(value, MemoryQuery):
-        return value
+        return checked(MemoryQuery, value)
     raise MemoryInvalidInputError(f"query must be a MemoryQuery, not a {type(value).__name__}")
+
+
+def checked_conversation(value: Any) -> ConversationMemory:
+    """A `ConversationMemory`, or a `MemoryInvalidInputError`; its messages are checked with their batch."""
+    if not isinstance(value, ConversationMemory):
+        raise MemoryInvalidInputError(f"a ConversationMemory is needed, not a {type(value).__name__}")
+    header = checked(ConversationMemory, replace(value, messages=(), message_count=0))
+    return replace(header, messages=value.messages)
+
+
+def checked_conversations(value: Any) -> Sequence[ConversationMemory]:
+    """A list, each of whose items is checked when it is its turn, or a `MemoryInvalidInputError`."""
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return value
+    raise MemoryInvalidInputError(f"conversations must be a list of ConversationMemory, not a {type(value).__name__}")
+
+
+def checked_summary(value: Any, config: ProviderConfig) -> Summary:
+    """A `Summary`, checked however it came to be, or a `MemoryInvalidInputError`."""
+    if not isinstance(value, Summary):
+        raise MemoryInvalidInputError(f"summary must be a Summary, not a {type(value).__name__}")
+    checked_text(value.text, "summary.text")
+    return Summary(value.text, checked_id(value.message_id, "summary.message_id"), checked_messages(value.kept, config))
+
+
+def checked_lease(value: Any) -> Lease:
+    """A `Lease`, checked however it came to be, or a `MemoryInvalidInputError`."""
+    if not isinstance(value, Lease):
+        raise MemoryInvalidInputError(f"a Lease is needed, not a {type(value).__name__}")
+    checked_id(value.conversation_id, "lease.conversation_id")
+    checked_text(value.token, "lease.token")
+    checked_count(value.number, "lease.number")
+    return value
+
+
+def checked_text(value: Any, what: str) -> str:
+    """A str, or a `MemoryInvalidInputError`."""
+    if isinstance(value, str):
+        return value
+    raise MemoryInvalidInputError(f"{what} must be a str, not a {type(value).__name__}")
+
+
+def checked_mapping(value: Any, what: str) -> Mapping[Any, Any]:
+    """A dict, or a `MemoryInvalidInputError`."""
+    if isinstance(value, Mapping):
+        return value
+    raise MemoryInvalidInputError(f"{what} must be a dict, not a {type(value).__name__}")
 
 
 def _described(value: Any) -> str:
@@ -83,14 +135,11 @@ def batch(
         MemoryInvalidInputError: no messages, too many, too large, or too deep.
         MemoryConflictError: two contents under one id.
     """
-    given = _messages(messages)
+    given = checked_messages(messages, config)
     if longest is not None and len(given) > longest:
         raise MemoryInvalidInputError(f"{len(given)} messages in one append, allowed are {longest}; append in parts")
     if processors:
-        given = tuple(map(processors.outgoing, given))
-    for index, message in enumerate(given):
-        if not _is_plain(message):
-            check_shape(message.dict().values(), f"messages[{index}]", config)
+        given = _valid(tuple(map(processors.outgoing, given)), config)
     bodies = tuple(map(codec.encode, given))
     _check_sizes(bodies, config, whole=whole)
     given, bodies = _distinct(given, bodies)
@@ -98,7 +147,8 @@ def batch(
     return Batch(given[dropped:], bodies[dropped:], dropped)
 
 
-def _messages(messages: Any) -> tuple[Message, ...]:
+def checked_messages(messages: Any, config: ProviderConfig) -> tuple[Message, ...]:
+    """A list of `Message`s, each checked however it came to be, or a `MemoryInvalidInputError`."""
     kind = type(messages)
     if (
         kind is not list
@@ -106,20 +156,30 @@ def _messages(messages: Any) -> tuple[Message, ...]:
         and (not isinstance(messages, Sequence) or isinstance(messages, str | bytes))
     ):
         raise MemoryInvalidInputError(f"messages must be a list of Message, not a {type(messages).__name__}")
-    for item in messages:
-        if not isinstance(item, Message):
-            hint = "; make one with Message(**data)" if isinstance(item, Mapping) else ""
-            raise MemoryInvalidInputError(f"messages must hold Message objects, not a {type(item).__name__}{hint}")
-    return tuple(messages)
+    return _valid(tuple(messages), config)
 
 
-def _is_plain(message: Message) -> bool:
-    return (
-        message.further is EMPTY
-        and message.tool_calls is None
-        and message.attachments is None
-        and not isinstance(message.content, tuple)
-    )
+def _valid(messages: tuple[Any, ...], config: ProviderConfig) -> tuple[Message, ...]:
+    """The messages, each of which is what its constructor would make of it."""
+    for index, item in enumerate(messages):
+        if not is_plain(item):
+            rest = (_valid_message(messages[at], at, config) for at in range(index, len(messages)))
+            return (*messages[:index], *rest)
+    return messages
+
+
+def _valid_message(item: Any, index: int, config: ProviderConfig) -> Message:
+    if is_exact(Message, item):
+        return item  # type: ignore[no-any-return]
+    if not isinstance(item, Message):
+        hint = "; make one with Message(**data)" if isinstance(item, Mapping) else ""
+        raise MemoryInvalidInputError(f"messages must hold Message objects, not a {type(item).__name__}{hint}")
+    try:
+        message = remade(Message, item)
+    except MemoryInvalidInputError as error:
+        raise MemoryInvalidInputError(f"messages[{index}]: {error}") from None
+    check_shape(_items(message), f"messages[{index}]", config)
+    return message
 
 
 def _check_sizes(bodies: tuple[bytes, ...], config: ProviderConfig, *, whole: bool) -> None:
@@ -169,7 +229,7 @@ def _distinct(
 
 
 def check_shape(values: Iterable[Any], where: str, config: ProviderConfig) -> None:
-    """Refuse what some reader of JSON could not read back: too deep, or integers too long.
+    """Refuse what some reader of JSON could not read back: frozen values too deep, or integers too long.
 
     Raises:
         MemoryInvalidInputError: with the limit.
@@ -177,12 +237,17 @@ def check_shape(values: Iterable[Any], where: str, config: ProviderConfig) -> No
     too_large = _power(config.max_integer_digits)
     level = list(values)
     for _ in range(config.max_nesting + 1):
+        containers = []
         for value in level:
-            if type(value) is int and not -too_large < value < too_large:
-                raise MemoryInvalidInputError(
-                    f"{where} holds an integer of more than {config.max_integer_digits} digits; store it as a string"
-                )
-        containers = [value for value in level if isinstance(value, dict | list)]
+            kind = type(value)
+            if kind is int:
+                if not -too_large < value < too_large:
+                    digits = config.max_integer_digits
+                    raise MemoryInvalidInputError(
+                        f"{where} holds an integer of more than {digits} digits; store it as a string"
+                    )
+            elif kind not in _SCALARS:
+                containers.append(value)
         if not containers:
             return
         level = [item for container in containers for item in _items(container)]
@@ -198,6 +263,9 @@ def _power(digits: int) -> int:
 
 
 def _items(value: Any) -> Iterable[Any]:
+    if isinstance(value, Struct):
+        fields = [getattr(value, name) for name in value.__struct_fields__ if name != "further"]
+        return [*fields, *getattr(value, "further", EMPTY).values()]
     return value.values() if isinstance(value, dict) else value
 
 
@@ -212,8 +280,7 @@ def labels(
     owner = checked_id(user_id, "user_id") if user_id is not None else None
     if metadata is None:
         return Labels(EMPTY, _agreed(owner, scope))
-    if not isinstance(metadata, Mapping):
-        raise MemoryInvalidInputError(f"metadata must be a dict, not a {type(metadata).__name__}")
+    checked_mapping(metadata, "metadata")
     if processors:
         metadata = processors.outgoing_metadata(dict(metadata))
     frozen = freeze(metadata, where="metadata", datetimes=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, NoReturn, Self, TypeVar, get_type_hints
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Struct, StructMeta
@@ -75,6 +76,9 @@ class FrozenList(list[Any]):
 
 
 EMPTY = FrozenDict()
+
+TEXT = frozenset({str, type(None)})
+"""The exact types of a field that is a text or absent."""
 
 
 def freeze(value: Any, *, where: str = "value", datetimes: bool = False, _room: int = DEEPEST) -> Any:
@@ -155,13 +159,14 @@ def identifier(value: Any) -> str:
     """Check an id; a `ValueError` says what is wrong with it."""
     if not isinstance(value, str):
         raise ValueError(f"must be a str, not {type(value).__name__}")  # noqa: TRY004  (pydantic collects ValueErrors)
-    if not 1 <= len(value) <= 255:  # noqa: PLR2004
-        raise ValueError(f"must have 1 to 255 characters, not {len(value)}")
-    if "\0" in value:
+    plain: str = str.__str__(value)  # of an Enum's member or another subclass, the plain value
+    if not 1 <= len(plain) <= 255:  # noqa: PLR2004
+        raise ValueError(f"must have 1 to 255 characters, not {len(plain)}")
+    if "\0" in plain:
         raise ValueError("must not contain NUL")
-    if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+    if not plain.isascii() and any("\ud800" <= char <= "\udfff" for char in plain):
         raise ValueError("must not contain lone surrogates")
-    return str.__str__(value)  # of an Enum's member or another subclass, the plain value
+    return plain
 
 
 Text = Annotated[str, _ExactStr()]
@@ -281,9 +286,14 @@ class Value(Struct, frozen=True, omit_defaults=True, metaclass=_Checked):
         return _restore, (type(self), {name: getattr(self, name) for name in self.__struct_fields__})
 
     @classmethod
+    def _is_exact(cls, _given: Any) -> bool:
+        """Whether it is certain, at a glance, that the constructor would make just this of it."""
+        return False
+
+    @classmethod
     def _coerce(cls, given: Any) -> Self:
         if isinstance(given, cls):
-            return given
+            return checked(cls, given)
         if isinstance(given, Mapping) and all(isinstance(key, str) for key in given):
             return cls(**given)
         raise ValueError(f"must be a {cls.__name__} or a dict of its fields, not {type(given).__name__}")
@@ -304,6 +314,24 @@ class OpenValue(Value, frozen=True, omit_defaults=True):
     """A value that keeps every further JSON field it is given, and shows it as an attribute."""
 
     _always: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def _is_exact(cls, given: Any) -> bool:
+        if type(given) is not cls:
+            return False
+        kept: Any = cls
+        for name, kinds, item_kind in _exact_kinds(kept):
+            item = getattr(given, name)
+            kind: Any = type(item)
+            if kind in TEXT or item is EMPTY:
+                if kind not in kinds:
+                    return False
+            elif kind is tuple and item_kind is not None:
+                if not all(map(item_kind._is_exact, item)):  # noqa: SLF001  (of our own base, as below)
+                    return False
+            elif kind not in kinds or not issubclass(kind, OpenValue) or not kind._is_exact(item):  # noqa: SLF001
+                return False  # or free JSON, which takes more than a glance
+        return True
 
     def __getattr__(self, name: str) -> Any:
         # Reached only for names that are no fields of the class.
@@ -335,6 +363,53 @@ def _plain(item: Any) -> Any:
     if isinstance(item, tuple):
         return [_plain(each) for each in item]
     return thaw(item)
+
+
+@cache
+def _exact_kinds(cls: Any) -> tuple[tuple[str, frozenset[Any], Any], ...]:
+    """Of each field its name, its exact types, and what a tuple in it holds."""
+    hints = get_type_hints(cls)
+    table = []
+    for name in cls.__struct_fields__:
+        hint = hints[name]
+        choices = get_args(hint) or (hint,)
+        items = [get_args(one)[0] for one in choices if get_origin(one) is tuple]
+        kinds = TEXT if hint is Any else frozenset(str if get_origin(one) is Literal else one for one in choices)
+        table.append((name, kinds, items[0] if items else None))
+    return tuple(table)
+
+
+def checked(kind: type[V], given: V) -> V:
+    """A value with every field checked, however it came to be.
+
+    `replace`, unpickling, subclasses and `object.__setattr__` pass no constructor: so it is made anew by one, unless it
+    is certain at a glance that this would change nothing.
+
+    Raises:
+        MemoryInvalidInputError: it holds what the constructor of `kind` refuses.
+    """
+    return given if is_exact(kind, given) else remade(kind, given)
+
+
+def is_exact(kind: type[Value], given: Any) -> bool:
+    """Whether it is certain at a glance, and without any free JSON, that the constructor would make just this of it."""
+    return kind._is_exact(given)  # noqa: SLF001  (of our own base)
+
+
+def remade(kind: type[V], given: V) -> V:
+    """What the constructor makes of a value's fields."""
+    fields = {name: getattr(given, name) for name in given.__struct_fields__}
+    further = fields.pop("further", EMPTY)
+    if further is not EMPTY:
+        if not isinstance(further, Mapping):
+            raise MemoryInvalidInputError(f"{kind.__name__}.further must be a dict, not a {type(further).__name__}")
+        further = freeze(further, where=f"{kind.__name__}.further")
+        if twice := ", ".join(sorted(fields.keys() & further)):
+            raise MemoryInvalidInputError(f"{kind.__name__}.further holds what are fields by themselves: {twice}")
+        fields.update(further)
+    if fields.get("message_id", "") is None:
+        raise MemoryInvalidInputError("message_id must be a str, not None: a retry would store the message twice")
+    return kind(**fields)
 
 
 def _restore(cls: Any, fields: dict[str, Any]) -> Any:

@@ -55,10 +55,7 @@ class Forks(ProviderBase):
             MemoryNotFoundError: there is no such conversation.
             MemoryConflictError: it holds no such message, or the new id is another's; nothing is applied.
         """
-        if not isinstance(revised, Mapping):
-            raise MemoryInvalidInputError(
-                f"revised must be a dict of message ids and Messages, not a {type(revised).__name__}"
-            )
+        validation.checked_mapping(revised, "revised")
         ids = tuple(validation.checked_id(old, "message_id") for old in revised)
         batch = validation.batch(list(revised.values()), self.config, self._chain)
         if len(batch.messages) != len(ids):

@@ -71,6 +71,7 @@ class Imports(ProviderBase):
             MemoryConnectionError: the store could not be reached, or did not answer in time. Steps that were done
                 before stay done.
         """
+        validation.checked_conversations(conversations)
         results: list[Result] = []
         under_way: asyncio.Future[list[Result]] | None = None
         try:
@@ -117,7 +118,7 @@ class Imports(ProviderBase):
 
     def _parts(self, conversation: ConversationMemory, expected_version: int | None = None) -> list[Write]:
         """The writes that a conversation is imported by: one, unless it is longer than a call may be."""
-        source = conversation
+        source = validation.checked_conversation(conversation)
         # A conversation without times of its own (a line of an import, for one) takes the provider's.
         kept = source.created_at or source.expires_at or source.ttl
         origin = Origin(source.created_at, source.expires_at, source.ttl) if kept else None

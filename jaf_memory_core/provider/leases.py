@@ -40,7 +40,7 @@ class Leases(ProviderBase):
         """
         key = validation.checked_id(conversation_id, "conversation_id")
         span = _span(seconds)
-        mine = token or new_token()
+        mine = new_token() if token is None else validation.checked_text(token, "token")
         owner = validation.labels(None, user_id, self.config, self._chain, scope=self._scope).user_id
         got: Lease | None = None
 
@@ -73,6 +73,7 @@ class Leases(ProviderBase):
             MemoryNotFoundError: the conversation was deleted.
         """
         span = _span(seconds)
+        validation.checked_lease(held)
         got = held
 
         def change(header: Record, now: datetime) -> Mapping[str, Any]:
@@ -85,6 +86,7 @@ class Leases(ProviderBase):
 
     async def release_lease(self, held: Lease) -> bool:
         """Give a lease back; `False` if it was not theirs any more."""
+        validation.checked_lease(held)
         ours = False
 
         def change(header: Record, _now: datetime) -> Mapping[str, Any] | None:

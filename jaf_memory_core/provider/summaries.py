@@ -59,6 +59,8 @@ class Summaries(ProviderBase):
             MemoryInvalidInputError: the summary is larger than metadata may be.
         """
         key = validation.checked_id(conversation_id, "conversation_id")
+        summary = validation.checked_summary(summary, self.config)
+        validation.checked_text(incarnation, "incarnation")
         self._check_size(stored_form(summary, 0, self._chain), "the summary")
         return await self._guard.run("store_summary", lambda: self._summarise(key, summary, incarnation))
 

@@ -1,13 +1,18 @@
 """What a caller gives is checked before any I/O."""
 
 import asyncio
+import copy
+import pickle
 
 import pytest
 from jaf_memory_testing.hostile import REFUSED_IDS
 from jaf_memory_testing.samples import ids, nested, said, talk
+from msgspec import structs
 
 from jaf_memory_core import (
+    Attachment,
     BackendProvider,
+    ContentPart,
     ConversationMemory,
     Failure,
     MemoryConflictError,
@@ -16,7 +21,11 @@ from jaf_memory_core import (
     Message,
     Processor,
     ProviderConfig,
+    Success,
+    Summary,
+    ToolCall,
     codec,
+    create_in_memory_provider,
     validation,
 )
 from jaf_memory_core.backend import Backend
@@ -117,6 +126,159 @@ class TestBeforeAnyIO:
         with pytest.raises(MemoryInvalidInputError, match="MemoryQuery"):
             asyncio.run(provider().find_conversations({"user_id": "u"}))
         assert asyncio.run(provider().find_conversations(MemoryQuery(limit=0))) == []
+
+
+def by_replace(message, field, value):
+    """As a processor does it."""
+    return structs.replace(message, **{field: value})
+
+
+def by_force(message, field, value):
+    """As nobody should do it."""
+    changed = copy.deepcopy(structs.replace(message))
+    structs.force_setattr(changed, field, value)
+    return changed
+
+
+def by_unpickling(message, field, value):
+    """As a queue of jobs may give it."""
+    return pickle.loads(pickle.dumps(by_replace(message, field, value)))
+
+
+class Mine(Message, frozen=True):
+    """A subclass, which nobody has checked for us."""
+
+
+def by_subclass(message, field, value):
+    """As an application may have it."""
+    return structs.replace(Mine(**message.dict()), **{field: value})
+
+
+WAYS = [by_replace, by_force, by_unpickling, by_subclass]
+
+WRONG = [
+    ("role", "hacker"),
+    ("role", 5),
+    ("role", ["user"]),
+    ("content", 5),
+    ("content", ["a"]),
+    ("content", {"a": 1}),
+    ("content", float("nan")),
+    ("content", b"bytes"),
+    ("content", [{"text": "no type"}]),
+    ("message_id", ""),
+    ("message_id", "x" * 3000),
+    ("message_id", "a\0b"),
+    ("message_id", "\ud800"),
+    ("message_id", None),
+    ("message_id", 5),
+    ("name", 5),
+    ("tool_call_id", ["a"]),
+    ("tool_calls", [5]),
+    ("tool_calls", (structs.replace(ToolCall(id="1"), id=5),)),
+    ("tool_calls", (structs.replace(ToolCall(id="1"), function="f"),)),
+    ("attachments", (structs.replace(Attachment(kind="image"), kind=None),)),
+    ("content", (structs.replace(ContentPart(type="text", text="x"), text=b"x"),)),
+    ("content", (structs.replace(ContentPart(type="text"), further={"x": {1, 2}}),)),
+    ("further", None),
+    ("further", {"x": float("inf")}),
+    ("further", {"x": {1, 2}}),
+    ("further", {"x": {5: 1}}),
+    ("further", {5: 1}),
+    ("further", {"x": b"y"}),
+    ("further", {"role": "system"}),
+]
+
+
+class TestHoweverItCameToBe:
+    """What is checked is the value, not its type."""
+
+    @pytest.mark.parametrize("way", WAYS)
+    @pytest.mark.parametrize(("field", "value"), WRONG)
+    def test_messages(self, way, field, value):
+        """A message that its constructor would refuse is refused by each way into the store, and named."""
+        wrong = way(said("x", message_id="m1"), field, value)
+        for write in (provider().store_messages, provider().append_messages):
+            result = asyncio.run(write("c", [*talk(1), wrong]))
+            assert isinstance(result.error, MemoryInvalidInputError)
+            assert "messages[1]" in str(result.error)
+        conversation = structs.replace(ConversationMemory("c"), messages=(wrong,))
+        assert isinstance(asyncio.run(provider().import_conversation(conversation)).error, MemoryInvalidInputError)
+        (result,) = asyncio.run(provider().import_conversations([conversation]))
+        assert isinstance(result.error, MemoryInvalidInputError)
+        with pytest.raises(MemoryInvalidInputError):
+            asyncio.run(provider().revise_messages("c", {"m0": wrong}))
+        with pytest.raises(MemoryInvalidInputError):
+            asyncio.run(provider().store_summary("c", Summary("s", "m0", (wrong,)), "i"))
+        with pytest.raises(MemoryInvalidInputError):
+            ConversationMemory("c", messages=[wrong])
+
+    @pytest.mark.parametrize("way", WAYS)
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("content", [{"type": "text", "text": "x"}]),
+            ("tool_calls", [{"id": "1", "function": {"name": "f", "arguments": "{}"}}]),
+            ("further", {"x": [1, {"y": 2**70}]}),
+            ("name", "n"),
+        ],
+    )
+    def test_what_the_constructor_takes(self, way, field, value):
+        """What the constructor would take is stored as it would be, and what the caller changes later stays out."""
+        given = copy.deepcopy(value)
+        changed = way(said("x", message_id="m"), field, given)
+        memory = create_in_memory_provider()
+        assert isinstance(asyncio.run(memory.store_messages("c", [changed])), Success)
+        wanted = {"role": "user", "content": "x", "message_id": "m"}
+        wanted = Message(**{**wanted, **(value if field == "further" else {field: value})})
+        given.clear() if isinstance(given, list | dict) else None
+        (stored,) = asyncio.run(memory.get_recent_messages("c"))
+        assert stored == wanted
+        assert type(stored) is Message
+
+    def test_unchanged(self):
+        """What is right already is stored as it is, and costs no copy."""
+        messages = talk(3)
+        kept = validation.batch(messages, ProviderConfig(), NO_CHAIN).messages
+        assert all(one is other for one, other in zip(kept, messages, strict=True))
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("limit", -1),
+            ("limit", "5"),
+            ("offset", None),
+            ("user_id", ""),
+            ("conversation_id", 5),
+            ("since", "yesterday"),
+            ("metadata", {"x": {1}}),
+            ("metadata", "x"),
+            ("cursor", (1, 2, 3)),
+            ("trace_id", 5),
+        ],
+    )
+    def test_queries(self, field, value):
+        """A query that its constructor would refuse asks the store for nothing."""
+        query = structs.replace(MemoryQuery(), **{field: value})
+
+        async def iterate():
+            return [one async for one in provider().iter_conversations(query)]
+
+        with pytest.raises(MemoryInvalidInputError, match=field):
+            asyncio.run(provider().find_conversations(query))
+        with pytest.raises(MemoryInvalidInputError, match=field):
+            asyncio.run(iterate())
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [("created_at", "2020"), ("expires_at", 5), ("ttl", -1), ("user_id", ""), ("metadata", {"x": b"y"})],
+    )
+    def test_conversations(self, field, value):
+        """A conversation that its constructor would refuse is not imported."""
+        wrong = structs.replace(ConversationMemory("c", messages=talk(1)), **{field: value})
+        assert isinstance(asyncio.run(provider().import_conversation(wrong)).error, MemoryInvalidInputError)
+        (result,) = asyncio.run(provider().import_conversations([wrong]))
+        assert isinstance(result.error, MemoryInvalidInputError)
 
 
 class TestBatch:
