@@ -34,11 +34,20 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def test(session: nox.Session) -> None:
-    """Run the whole suite on the checkout; arguments after -- go to pytest."""
+    """Run the suite on the checkout: tests of all kinds, each store; arguments after -- go to pytest."""
     session.install(*group("test"))
     install_checkout(session)
     session.install("--editable", f"{PLUGINS / 'jaf-memory-bridges'}[jaf]")
     run_tests(session, "checkout")
+
+
+@nox.session
+def everything(session: nox.Session) -> None:
+    """Run the long form: all servers and ways to them with all checks, more random examples, large conversations."""
+    session.install(*group("test"))
+    install_checkout(session)
+    session.install("--editable", f"{PLUGINS / 'jaf-memory-bridges'}[jaf]")
+    run_tests(session, "checkout", "--jaf-slow")
 
 
 @nox.session

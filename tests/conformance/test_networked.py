@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from jaf_memory_testing import ProviderConformance, Target
+from jaf_memory_testing import BRIEF, LifecycleChecks, LoopChecks, ProviderConformance, Target, slow
 
 from jaf_memory_core import BackendProvider, InMemoryConfig
 from jaf_memory_core.backend import Backend
@@ -142,6 +142,7 @@ async def _open(server: Server | None = None, **settings: Any) -> BackendProvide
     return BackendProvider(Networked(server or _server()), InMemoryConfig(**{"max_messages": None, **settings}))
 
 
+@slow("the in-memory store once more", but=(*BRIEF, LifecycleChecks, LoopChecks))
 class TestNetworked(ProviderConformance):
     """The guard keeps its promises over connections that belong to a loop, hang and break."""
 

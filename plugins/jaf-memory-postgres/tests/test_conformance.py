@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from jaf_memory_postgres import PostgresBackend, PostgresConfig, create_postgres_provider
 from jaf_memory_postgres.names import Names
-from jaf_memory_testing import FourMethods, ProviderConformance, Target
+from jaf_memory_testing import BRIEF, FourMethods, ProviderConformance, Target, slow
 
 from jaf_memory_core import BackendProvider
 
@@ -111,6 +111,7 @@ class TestPostgres(ProviderConformance):
         return target_over(open_postgres, postgres, postgres.url(), table)
 
 
+@slow("a second server", but=BRIEF)
 class TestNewest(ProviderConformance):
     """On the newest server."""
 
@@ -120,6 +121,7 @@ class TestNewest(ProviderConformance):
         return target_over(open_postgres, newest, newest.url(), table)
 
 
+@slow("a second way to the server", but=BRIEF)
 class TestPgBouncer(ProviderConformance):
     """Through PgBouncer in transaction mode."""
 
@@ -129,6 +131,7 @@ class TestPgBouncer(ProviderConformance):
         return target_over(partial(open_postgres, pooler=True), postgres, bouncer.url(), table)
 
 
+@slow("the defaults over a server", but=BRIEF)
 class TestFourMethods(ProviderConformance):
     """The defaults of `Backend`, over the four methods."""
 

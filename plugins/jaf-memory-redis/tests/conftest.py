@@ -3,13 +3,16 @@
 import uuid
 
 import pytest
+from jaf_memory_testing import BRIEF, slow
 from services import redis_servers
 
 AOF = {"appendonly": "yes", "appendfsync": "no"}
 """What is written survives `kill -9`, because the system has it."""
 
 
-@pytest.fixture(scope="session", params=[7, 6], ids=["7.0", "6.2"])
+@pytest.fixture(
+    scope="session", params=[7, pytest.param(6, marks=slow("an older server", but=BRIEF))], ids=["7.0", "6.2"]
+)
 def server(request):
     """A server of each version."""
     if request.param == 7:

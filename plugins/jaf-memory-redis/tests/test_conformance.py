@@ -5,7 +5,7 @@ import functools
 
 import pytest
 from jaf_memory_redis import RedisConfig, create_redis_provider
-from jaf_memory_testing import ProviderConformance, Target
+from jaf_memory_testing import BRIEF, ProviderConformance, Target, slow
 from services.redis_servers import wait_until
 
 
@@ -75,6 +75,7 @@ class TestSingle(ProviderConformance):
         return target({"port": server.port}, [server], lambda: [server], prefix)
 
 
+@slow("three servers", but=BRIEF)
 class TestSentinel(ProviderConformance):
     """Behind Sentinel, each write waiting for a replica."""
 
@@ -85,6 +86,7 @@ class TestSentinel(ProviderConformance):
         return target(address, calm_group.servers, lambda: [calm_group.master()], prefix, calm_group.whole)
 
 
+@slow("six servers", but=BRIEF)
 class TestCluster(ProviderConformance):
     """On a Cluster of six nodes."""
 

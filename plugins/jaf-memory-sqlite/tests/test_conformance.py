@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 from jaf_memory_sqlite import SqliteBackend, SqliteConfig, create_sqlite_provider
 from jaf_memory_sqlite.connection import writer
-from jaf_memory_testing import ProviderConformance, Target
+from jaf_memory_testing import BRIEF, ProviderConformance, Target, slow
 
 from jaf_memory_core import BackendProvider
 
@@ -75,6 +75,7 @@ class TestFile(ProviderConformance):
         )
 
 
+@slow("a second kind of database", but=BRIEF)
 class TestMemory(ProviderConformance):
     """No file: one connection for all."""
 
@@ -96,6 +97,7 @@ class TestMemory(ProviderConformance):
         )
 
 
+@slow("a second way to write", but=BRIEF)
 class TestInTheCallersThread(TestFile):
     """One file on a disk that is taken for a quick one: small writes are done in the caller's thread."""
 

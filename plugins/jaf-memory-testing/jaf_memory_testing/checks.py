@@ -87,9 +87,9 @@ def in_full() -> bool:
     return os.environ.get(SLOW, "0") not in ("", "0")
 
 
-def slow(reason: str) -> pytest.MarkDecorator:
-    """Mark a check, or a class of them, that only the long form runs."""
-    return pytest.mark.jaf_slow(reason)
+def slow(reason: str, *, but: tuple[type[Checks], ...] = ()) -> pytest.MarkDecorator:
+    """Mark a check, or a target's class, that only the long form runs; `but` are classes of checks that always run."""
+    return pytest.mark.jaf_slow(reason, but=tuple(kind.__name__ for kind in but))
 
 
 EXAMPLES = "JAF_TEST_EXAMPLES"

@@ -28,8 +28,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the mark; hand the option on to checks, and to the processes that they start."""
-    config.addinivalue_line("markers", f"{MARK}(reason): runs with --jaf-slow, or {SLOW}=1, only")
+    """Register the mark; hand the option on to the checks."""
+    config.addinivalue_line(
+        "markers",
+        f"{MARK}(reason, but=()): runs with --jaf-slow only, but for these classes of checks",
+    )
     if config.getoption("--jaf-slow"):
         os.environ[SLOW] = "1"
     watchdog.keep_stderr()
@@ -38,13 +41,22 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is slow, and put the checks of each class into order: the first failure is the one to look at."""
-    left_out = [] if in_full() else [item for item in items if item.get_closest_marker(MARK)]
+    left_out = [] if in_full() else [item for item in items if _is_slow(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         config.stash[_LEFT_OUT] = Counter(_topic(item) for item in left_out)
-        items[:] = [item for item in items if not item.get_closest_marker(MARK)]
+        items[:] = [item for item in items if not _is_slow(item)]
     ordered = iter(sorted((item for item in items if _is_check(item)), key=_place))
     items[:] = [next(ordered) if _is_check(item) else item for item in items]
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    marks = list(item.iter_markers(MARK))
+    if not marks or not _is_check(item):
+        return bool(marks)
+    name = item.function.__name__  # type: ignore[attr-defined]
+    topic = next(kind.__name__ for kind in item.cls.__mro__ if name in vars(kind))  # type: ignore[attr-defined]
+    return any(topic not in mark.kwargs.get("but", ()) for mark in marks)
 
 
 def _is_check(item: pytest.Item) -> bool:
