@@ -14,7 +14,7 @@ from benchmarks import page, tables
 from benchmarks.figures import Report
 from benchmarks.plan import LOOPS, SECTIONS, Plan
 from benchmarks.program import run
-from benchmarks.stages import STAGES
+from benchmarks.servers import STAGES
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:

@@ -6,7 +6,7 @@ from statistics import median
 
 from benchmarks.competitors import Competitor, Ours
 from benchmarks.figures import Figure
-from benchmarks.measuring import Case, by_turns
+from benchmarks.measurement import Case, by_turns
 from benchmarks.payload import BODY, messages
 from jaf_memory_core import ConversationMemory
 

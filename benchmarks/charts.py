@@ -11,7 +11,7 @@ import matplotlib as mpl
 import matplotlib.ticker
 from matplotlib.figure import Figure as Drawing
 
-from benchmarks import contests
+from benchmarks import comparisons
 from benchmarks.figures import Figure, Report
 from benchmarks.payload import MANY_TASKS
 from benchmarks.tables import NAMES, label
@@ -73,7 +73,7 @@ def _backends(figures: Sequence[Figure]) -> list[str]:
 
 def by_length(report: Report) -> Drawing | None:
     """What an append and a read of recent messages cost, over what the driver needs for the same at 10 messages."""
-    kinds = ((contests.APPEND, "-", "o"), (contests.RECENT_READ, "--", "s"))
+    kinds = ((comparisons.APPEND, "-", "o"), (comparisons.RECENT_READ, "--", "s"))
     figures = [one for one in report.of("beside", loop="asyncio") if one.what in {kind for kind, *_ in kinds}]
     backends = _backends(figures)
     if not backends:
@@ -112,7 +112,7 @@ def _dots(axis: Any, theirs: Sequence[Figure], ours: dict[Any, float], dot: str)
 
 def by_tasks(report: Report) -> Drawing | None:
     """Pairs of append and read a second, over what the driver does with one task."""
-    figures = report.of("beside", loop="asyncio", what=contests.PAIRS)
+    figures = report.of("beside", loop="asyncio", what=comparisons.PAIRS)
     backends = _backends(figures)
     if not backends:
         return None

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from benchmarks.contests import Effort
+from benchmarks.comparisons import Effort
 from benchmarks.payload import MANY_TASKS, TASKS
-from benchmarks.stages import STAGES
+from benchmarks.servers import STAGES
 
 SECTIONS = ("beside", "bulk", "peers", "costs", "resident")
 LOOPS = ("asyncio", "uvloop")

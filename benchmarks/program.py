@@ -21,7 +21,7 @@ from benchmarks.figures import Figure, Report, as_figure, merged
 from benchmarks.payload import ROOT
 from benchmarks.peers import PEERS
 from benchmarks.plan import Job, Plan, jobs
-from benchmarks.stages import STAGES, Stage
+from benchmarks.servers import STAGES, Stage
 from benchmarks.targets import target_of
 
 PATIENCE = 900.0

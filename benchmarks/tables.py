@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from benchmarks import bulk, contests
+from benchmarks import bulk, comparisons
 from benchmarks.costs import core
 from benchmarks.figures import Figure, Report
 from benchmarks.payload import MANY_TASKS, WHOLE
@@ -49,14 +49,19 @@ def times(report: Report) -> str:
     figures = [
         one
         for one in report.of("beside", loop="asyncio")
-        if one.unit == "x" and contests.GROWTH not in one.what and _shown(one)
+        if one.unit == "x" and comparisons.GROWTH not in one.what and _shown(one)
     ]
     return _by_backend(figures, lambda one: f"{_ms(one.ours)}, {_ms(one.theirs)}")
 
 
 def short(report: Report) -> str:
     """The ratios alone, of what every turn does."""
-    wanted = [(contests.APPEND, 100), (contests.APPEND, 10_000), (contests.RECENT_READ, 10_000), (contests.LOAD, WHOLE)]
+    wanted = [
+        (comparisons.APPEND, 100),
+        (comparisons.APPEND, 10_000),
+        (comparisons.RECENT_READ, 10_000),
+        (comparisons.LOAD, WHOLE),
+    ]
     figures = [
         one
         for one in report.of("beside", loop="asyncio")
@@ -66,7 +71,7 @@ def short(report: Report) -> str:
 
 
 def _shown(figure: Figure) -> bool:
-    return figure.what != contests.PAIRS or figure.at in {1, MANY_TASKS}
+    return figure.what != comparisons.PAIRS or figure.at in {1, MANY_TASKS}
 
 
 def _ms(seconds: float | None) -> str:
@@ -75,7 +80,9 @@ def _ms(seconds: float | None) -> str:
 
 def _by_backend(figures: Sequence[Figure], show: Callable[[Figure], str]) -> str:
     rows = list(dict.fromkeys(label(one) for one in figures))
-    rows.sort(key=lambda row: 1 if contests.GROWTH in row else 2 if row.startswith((bulk.IMPORT, bulk.EXPORT)) else 0)
+    rows.sort(
+        key=lambda row: 1 if comparisons.GROWTH in row else 2 if row.startswith((bulk.IMPORT, bulk.EXPORT)) else 0
+    )
     backends = [name for name in NAMES if any(one.backend == name for one in figures)]
     found = {(label(one), one.backend): one for one in figures}
     cells = [[row, *(show(found[row, name]) if (row, name) in found else NOTHING for name in backends)] for row in rows]
@@ -86,7 +93,7 @@ def label(figure: Figure) -> str:
     """What was done, and at which length or how many at once."""
     if figure.at is None:
         return figure.what
-    if figure.what == contests.PAIRS:
+    if figure.what == comparisons.PAIRS:
         return f"{figure.what}, {figure.at} {'task' if figure.at == 1 else 'tasks'}"
     if figure.what in {bulk.IMPORT, bulk.EXPORT}:
         return f"{figure.what}, {figure.at:,} conversations"

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from benchmarks import bulk, contests
+from benchmarks import bulk, comparisons
 from benchmarks.costs import core
 from benchmarks.figures import LEAST, MOST, Figure, Target
 from benchmarks.payload import MANY_TASKS, peers_shelf
 
 DRIVER: dict[str, dict[str, float]] = {
     "postgres": {
-        contests.APPEND: 1.6,
-        contests.RECENT_READ: 1.5,
-        contests.LOAD: 1.9,
-        contests.NEWEST: 1.6,
-        contests.NEWEST_HEADERS: 1.6,
-        contests.PAIRS: 0.8,
+        comparisons.APPEND: 1.6,
+        comparisons.RECENT_READ: 1.5,
+        comparisons.LOAD: 1.9,
+        comparisons.NEWEST: 1.6,
+        comparisons.NEWEST_HEADERS: 1.6,
+        comparisons.PAIRS: 0.8,
     },
     "redis": {
-        contests.APPEND: 1.65,
-        contests.RECENT_READ: 1.3,
-        contests.LOAD: 2.0,
-        contests.NEWEST: 1.8,
-        contests.NEWEST_HEADERS: 1.8,
-        contests.PAIRS: 1.3,
+        comparisons.APPEND: 1.65,
+        comparisons.RECENT_READ: 1.3,
+        comparisons.LOAD: 2.0,
+        comparisons.NEWEST: 1.8,
+        comparisons.NEWEST_HEADERS: 1.8,
+        comparisons.PAIRS: 1.3,
     },
-    "sqlite": {contests.APPEND: 2.2, contests.RECENT_READ: 2.0, contests.PAIRS: 1.3},
+    "sqlite": {comparisons.APPEND: 2.2, comparisons.RECENT_READ: 2.0, comparisons.PAIRS: 1.3},
 }
 """Ours over the bare driver, at every length; of many tasks our throughput over the driver's."""
 
@@ -35,27 +35,27 @@ GROWTH = 1.1
 """Cost at 10,000 messages over cost at 10."""
 
 PEERS: dict[tuple[str, str], dict[str, float]] = {
-    ("memory", "jaf-py"): {contests.APPEND: 8, contests.RECENT_READ: 3},
+    ("memory", "jaf-py"): {comparisons.APPEND: 8, comparisons.RECENT_READ: 3},
     ("postgres", "OpenAI Agents SDK"): {
-        contests.APPEND: 4,
-        contests.RECENT_READ: 4,
-        contests.LOAD: 2,
-        contests.PAIRS: 9,
+        comparisons.APPEND: 4,
+        comparisons.RECENT_READ: 4,
+        comparisons.LOAD: 2,
+        comparisons.PAIRS: 9,
     },
     ("redis", "OpenAI Agents SDK"): {
-        contests.APPEND: 2.5,
-        contests.RECENT_READ: 1.1,
-        contests.LOAD: 2,
-        contests.PAIRS: 5,
+        comparisons.APPEND: 2.5,
+        comparisons.RECENT_READ: 1.1,
+        comparisons.LOAD: 2,
+        comparisons.PAIRS: 5,
     },
     ("sqlite", "OpenAI Agents SDK"): {
-        contests.APPEND: 1,
-        contests.RECENT_READ: 3.5,
-        contests.LOAD: 2,
-        contests.PAIRS: 5,
+        comparisons.APPEND: 1,
+        comparisons.RECENT_READ: 3.5,
+        comparisons.LOAD: 2,
+        comparisons.PAIRS: 5,
     },
-    ("postgres", "jaf-py"): {contests.APPEND: 20},
-    ("redis", "jaf-py"): {contests.APPEND: 20},
+    ("postgres", "jaf-py"): {comparisons.APPEND: 20},
+    ("redis", "jaf-py"): {comparisons.APPEND: 20},
 }
 """Times faster than a peer; of histories, with the most messages that are measured."""
 
@@ -77,12 +77,12 @@ def target_of(figure: Figure) -> Target | None:
 def _driver(figure: Figure) -> Target | None:
     if figure.backend == "memory" or figure.backend not in DRIVER:
         return None
-    if contests.GROWTH in figure.what:
+    if comparisons.GROWTH in figure.what:
         return Target(MOST, GROWTH)
     if figure.what == bulk.IMPORT:
         return Target(LEAST, BULK)
     bound = DRIVER[figure.backend].get(figure.what)
-    if figure.what == contests.PAIRS:
+    if figure.what == comparisons.PAIRS:
         return Target(LEAST, bound) if bound and figure.at == MANY_TASKS else None
     return Target(MOST, bound) if bound else None
 
@@ -90,7 +90,7 @@ def _driver(figure: Figure) -> Target | None:
 def _peer(figure: Figure) -> Target | None:
     bound = PEERS.get((figure.backend, figure.beside), {}).get(figure.what)
     longest = peers_shelf(figure.backend).copies[-1][0]
-    counts = figure.what in {contests.PAIRS, contests.LOAD} or figure.at == longest
+    counts = figure.what in {comparisons.PAIRS, comparisons.LOAD} or figure.at == longest
     return Target(LEAST, bound) if bound and counts else None
 
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from benchmarks import peers, processors
 from benchmarks.bulk import in_bulk
+from benchmarks.comparisons import Effort, beside_driver, beside_peers
 from benchmarks.competitors import Competitor, Ours
-from benchmarks.contests import Effort, beside_driver, beside_peers
 from benchmarks.figures import Figure
-from benchmarks.measuring import describe
+from benchmarks.measurement import describe
 from benchmarks.payload import DRIVERS_SHELF, Shelf, peers_shelf
 
 Order = dict[str, Any]

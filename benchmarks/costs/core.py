@@ -14,7 +14,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from benchmarks.figures import Figure
-from benchmarks.measuring import Case, Work, by_turns
+from benchmarks.measurement import Case, Work, by_turns
 from benchmarks.payload import WHOLE, text
 from jaf_memory_core import Message, codec
 from jaf_memory_core.messages import new_message_id

@@ -10,7 +10,7 @@ from jaf_memory_postgres.operations import queries
 
 from benchmarks.backends.postgres import Bare, Ours
 from benchmarks.figures import Figure
-from benchmarks.measuring import Case, by_turns
+from benchmarks.measurement import Case, by_turns
 from jaf_memory_core import MemoryQuery
 
 WARM = 200

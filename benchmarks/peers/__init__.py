@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from benchmarks.competitors import Competitor, Place
-from benchmarks.measuring import describe
+from benchmarks.measurement import describe
 
 PEERS = {
     "memory": {"jaf-py": "jaf:InMemory"},

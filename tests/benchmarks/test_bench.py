@@ -19,12 +19,12 @@ pytestmark = pytest.mark.skipif(
     os.environ.get("JAF_TEST_INSTALLED") == "wheels", reason="the program that measures is in no wheel"
 )
 
-from benchmarks import contests, page, peers, resident, tables, targets, worker  # noqa: E402
+from benchmarks import comparisons, page, peers, resident, tables, targets, worker  # noqa: E402
 from benchmarks.backends import sqlite  # noqa: E402
 from benchmarks.bulk import EXPORT, IMPORT  # noqa: E402
 from benchmarks.costs import core  # noqa: E402
 from benchmarks.figures import Figure, Report, Target, merged  # noqa: E402
-from benchmarks.measuring import Case, by_turns  # noqa: E402
+from benchmarks.measurement import Case, by_turns  # noqa: E402
 from benchmarks.payload import LENGTHS, SIZE, turn  # noqa: E402
 from jaf_memory_core import codec  # noqa: E402
 
@@ -55,16 +55,18 @@ def run(tmp_path_factory, memory):
 def expected():
     """Every figure of a quick run: section, store, what, at, loop."""
     for store, loop in itertools.product(STORES, ("asyncio", "uvloop")):
-        for what, at in itertools.product((contests.APPEND, contests.RECENT_READ), LENGTHS):
+        for what, at in itertools.product((comparisons.APPEND, comparisons.RECENT_READ), LENGTHS):
             yield "beside", store, what, at, loop
-        yield from (("beside", store, contests.RECENT_TEN, at, loop) for at in (10, 10_000))
-        yield from (("beside", store, contests.PAIRS, at, loop) for at in (1, 32))
-        yield "beside", store, contests.LOAD, 1_000, loop
-        for what in (contests.APPEND, contests.RECENT_TEN):
-            yield "beside", store, f"{what}, {contests.GROWTH}", None, loop
+        yield from (("beside", store, comparisons.RECENT_TEN, at, loop) for at in (10, 10_000))
+        yield from (("beside", store, comparisons.PAIRS, at, loop) for at in (1, 32))
+        yield "beside", store, comparisons.LOAD, 1_000, loop
+        for what in (comparisons.APPEND, comparisons.RECENT_TEN):
+            yield "beside", store, f"{what}, {comparisons.GROWTH}", None, loop
     for store in STORES:
         yield from (("beside", store, what, 100, "asyncio") for what in (IMPORT, EXPORT))
-        yield from (("beside", store, what, None, "asyncio") for what in (contests.NEWEST, contests.NEWEST_HEADERS))
+        yield from (
+            ("beside", store, what, None, "asyncio") for what in (comparisons.NEWEST, comparisons.NEWEST_HEADERS)
+        )
         peak = resident.PEAK_IN_MEMORY if store == "memory" else resident.PEAK
         yield from (("resident", store, f"{how}, {peak}", 1_000, "asyncio") for how in ("iterate", "export"))
     yield "resident", "memory", "after all operations ÷ after 10,000", 20_000, "asyncio"
@@ -87,7 +89,7 @@ def test_the_printed_tables_are_those_of_the_figures(run):
     report, printed, _ = run
     assert printed.strip() == tables.text(report)
     for figure in report.of("beside", loop="asyncio"):
-        if figure.what != contests.PAIRS:
+        if figure.what != comparisons.PAIRS:
             line = next(line for line in printed.splitlines() if line.startswith(f"| {tables.label(figure)} "))
             assert tables.cell(figure) in line
 
@@ -121,8 +123,8 @@ def test_a_slow_provider_misses_its_target(memory):
             await worker.opened(stack, ours, bare)
             for one in (ours, bare):
                 await worker.fill_shelf(one, worker.DRIVERS_SHELF)
-            effort = contests.Effort(1, 1, (32,), pairs=32, newest=False, steps=2)
-            return await contests.beside_driver(ours, bare, effort)
+            effort = comparisons.Effort(1, 1, (32,), pairs=32, newest=False, steps=2)
+            return await comparisons.beside_driver(ours, bare, effort)
 
     def finished(figures):
         named = [replace(one, backend="sqlite") for one in figures]
@@ -130,8 +132,8 @@ def test_a_slow_provider_misses_its_target(memory):
 
     good, slow = (finished(asyncio.run(measure(kind))) for kind in (sqlite.Ours, Slowed))
     for length in LENGTHS:
-        (before,) = good.of("beside", what=contests.APPEND, at=length)
-        (after,) = slow.of("beside", what=contests.APPEND, at=length)
+        (before,) = good.of("beside", what=comparisons.APPEND, at=length)
+        (after,) = slow.of("beside", what=comparisons.APPEND, at=length)
         assert after.value > before.value
         assert not after.met
         assert f"{tables.label(after)} " in tables.beside(slow, "asyncio")

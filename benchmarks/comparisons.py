@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.competitors import Competitor, Ours
 from benchmarks.figures import Figure
-from benchmarks.measuring import Case, Work, by_turns
+from benchmarks.measurement import Case, Work, by_turns
 from benchmarks.payload import DRIVERS_SHELF, LENGTHS, MANY_TASKS, RECENT, WHOLE, Shelf
 
 APPEND = "append a turn"
