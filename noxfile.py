@@ -35,19 +35,13 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def test(session: nox.Session) -> None:
     """Run the suite on the checkout: tests of all kinds, each store; arguments after -- go to pytest."""
-    session.install(*group("test"))
-    install_checkout(session)
-    session.install("--editable", f"{PLUGINS / 'jaf-memory-bridges'}[jaf]")
-    run_tests(session, "checkout")
+    test_checkout(session)
 
 
 @nox.session
 def everything(session: nox.Session) -> None:
     """Run the long form: all servers and ways to them with all checks, more random examples, large conversations."""
-    session.install(*group("test"))
-    install_checkout(session)
-    session.install("--editable", f"{PLUGINS / 'jaf-memory-bridges'}[jaf]")
-    run_tests(session, "checkout", "--jaf-slow")
+    test_checkout(session, "--jaf-slow")
 
 
 @nox.session
@@ -77,10 +71,14 @@ def format_(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check the types of every distribution with mypy --strict."""
+    """Check the types of every distribution, and the code of README and documentation as a user's editor would."""
     session.install(*group("types"))
     install_checkout(session)
     session.run("mypy", *(folder / import_name(folder) for folder in DISTRIBUTIONS), *session.posargs)
+    with tempfile.TemporaryDirectory() as folder:
+        session.run("python", "tests/page_code.py", folder)
+        session.run("mypy", folder)
+        session.run("pyright", "--pythonpath", Path(session.bin) / "python", folder)
 
 
 @nox.session
@@ -107,6 +105,14 @@ def changelog(session: nox.Session) -> None:
     session.install(*group("changelog"))
     version = PROJECT["project"]["version"]
     session.run("towncrier", "build", "--version", version, *(session.posargs or ["--draft"]))
+
+
+def test_checkout(session: nox.Session, *arguments: str) -> None:
+    """Run the suite on the checkout, an edit of which counts at once."""
+    session.install(*group("test"))
+    install_checkout(session)
+    session.install("--editable", f"{PLUGINS / 'jaf-memory-bridges'}[jaf]")
+    run_tests(session, "checkout", *arguments)
 
 
 def run_tests(session: nox.Session, installed: str, *arguments: str) -> None:

@@ -17,14 +17,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from page_code import BLOCK, PAGES, ROOT
 
-ROOT = Path(__file__).parents[2]
-PAGES = [
-    file
-    for pattern in ("*.md", "plugins/*/README.md", "examples/*/README.md", "docs/**/*.md")
-    for file in sorted(ROOT.glob(pattern))
-]
-BLOCK = re.compile(r"(?:^<!-- (from|not run:) ([^\n]+) -->\n\s*)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SESSION = re.compile(r'^@nox\.session(?:\(name="(\w+)"\))?\n(?:@.*\n)*def (\w+)', re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 
