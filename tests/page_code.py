@@ -1,8 +1,8 @@
 """Writes the Python code of README and documentation into files that type checkers read, one a page.
 
 `python tests/page_code.py FOLDER`; the session `types` runs it. What a page's blocks share, they share here: all of a
-page's code stands in one coroutine, because it awaits as in `python -m asyncio`. The user's document has no annotations,
-and no return types either: its code is checked inside, too, but need not have them.
+page's code stands in one coroutine, because it awaits as in `python -m asyncio`. The user's document is not
+among the pages: its code stands as its author wrote it, without types.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""How the house is built, in figures: `python tests/structure.py [CHECKOUT]`.
+"""How the house is built, in figures: `python tests/structure.py [CHECKOUT]`; with `--tree`, the list of its rooms.
 
 Modules, names that end in -ing, modules that only one other imports, the longest chain of imports in the core, lines by
 distribution, the share of comments and docstrings. It reads sources only.
@@ -14,6 +14,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("jaf_memory_core", "plugins/*/jaf_memory_*")
+PAGE = ROOT / "docs" / "architecture.md"
+MARKS = ("<!-- tree -->\n", "<!-- end of the tree -->\n")
 
 
 @dataclass
@@ -131,5 +133,32 @@ def report(root):
         yield f"{distribution:<22} {len(inside):>8} {sum(one.lines for one in inside):>7} {alone:>16}"
 
 
+def tree(root=ROOT):
+    """Return the rooms as Markdown: a list a distribution, and what the first sentence of each module says."""
+    lines = []
+    known = modules(root)
+    for distribution in dict.fromkeys(module.distribution for module in known.values()):
+        inside = [module for module in known.values() if module.distribution == distribution]
+        folder = inside[0].file.parent
+        lines += [f"### {distribution}", ""]
+        lines += [f"- `{module.file.relative_to(folder)}`: {_says(module)}" for module in inside]
+        lines += [""]
+    return "\n".join(lines)
+
+
+def _says(module):
+    first = (ast.get_docstring(ast.parse(module.file.read_text(encoding="utf-8"))) or "").partition("\n\n")[0]
+    return " ".join(first.split()).rstrip(".:")
+
+
+def page_with_tree(text):
+    """Return the page of the architecture with the tree as it stands."""
+    before, _, rest = text.partition(MARKS[0])
+    return f"{before}{MARKS[0]}\n{tree()}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}"
+
+
 if __name__ == "__main__":
-    sys.stdout.write("\n".join(report(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT)) + "\n")
+    if sys.argv[1:] == ["--tree"]:
+        PAGE.write_text(page_with_tree(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    else:
+        sys.stdout.write("\n".join(report(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT)) + "\n")
