@@ -53,10 +53,14 @@ class RedisBackend(Backend):
         self.keys = Keys(config.key_prefix)
         self._arguments = arguments
         self._owners = Owners()
-        self._indexes = Indexes(self.keys, topology) if topology.single else ClusterIndexes(self.keys, topology)
+        self._indexes = (
+            Indexes(self.keys, topology)
+            if topology.single
+            else ClusterIndexes(self.keys, topology, config.operation_timeout + 30)
+        )
         self._reader = Reader(self.keys, topology, self._owners.learn)
         self._finder = Finder(self._reader, self._indexes)
-        self._writer = Writer(config, self.keys, topology, self._owners)
+        self._writer = Writer(config, self._indexes, self._owners)
         self._eraser = Eraser(self._indexes, self._writer)
         self._bulk = Bulk(self.keys, topology, self._write, piped=topology.single and not config.min_replicas)
 
@@ -65,6 +69,7 @@ class RedisBackend(Backend):
     async def open(self) -> None:
         """Connect."""
         await self.topology.open()
+        self._writer.forget()
 
     async def close(self) -> None:
         """Let all connections go."""
@@ -99,11 +104,11 @@ class RedisBackend(Backend):
         return await self._bulk.append_many(writes)
 
     async def _write(self, write: Write) -> WriteResult:
+        await self._eraser.tidy()
         request = writes.request_of(write)
         if self.config.min_replicas:
             request["confirm"] = True
-        if write.create and not self.topology.single:
-            request["probe"] = True
+        token: str | None = None
         messages = layout.messages_of(write.messages, write.bodies)
         for _ in range(TRIES):
             reply = await self._writer.perform(scripts.WRITE, request, messages, owner=write.user_id)
@@ -113,17 +118,15 @@ class RedisBackend(Backend):
             elif status == b"differs":
                 writes.compare(write, reply[2])
                 request["alike"] = reply[1].decode()
-            elif status == b"absent":
-                request.pop("probe")
-                request["moment"] = reply[1].decode()
-                created = request["created"] or request["moment"]
+            elif status == b"announce":
+                request["announced"], request["moment"] = reply[1].decode(), reply[2].decode()
                 await self._indexes.refuse_older(write.conversation_id)
-                await self._indexes.announce(write.conversation_id, write.user_id, created)
+                token = await self._indexes.announce(write.conversation_id, write.user_id, request["announced"])
             elif status == b"version":
                 raise writes.version_conflict(write, reply[1])
             else:
                 if not self.topology.single:
-                    await self._indexes.settle(write.conversation_id, reply)
+                    await self._indexes.settle(write.conversation_id, reply, token)
                 version, count, added = reply[5:]
                 return WriteResult(version, count, added)
         raise MemoryStorageError("the conversation never stood still", operation="write", retryable=True)
@@ -134,7 +137,7 @@ class RedisBackend(Backend):
         request = layout.request_of(record) | {"expected": writes.stamp_text(expected)}
         messages = layout.messages_of(record.messages, map(codec.encode, record.messages))
         await self._indexes.refuse_older(key)
-        await self._indexes.announce(key, new, request["created"])
+        token = await self._indexes.announce(key, new, request["created"])
         old = self._owners.guess(key) or new
         for _ in range(TRIES):
             keys: tuple[bytes, ...] = self.keys.conversation(key)
@@ -149,8 +152,10 @@ class RedisBackend(Backend):
                 continue
             if reply[0] == b"ok":
                 self._owners.learn(key, new)
-                await self._indexes.settle(key, reply)
+                await self._indexes.settle(key, reply, token)
                 return True
+            if reply[0] == b"legacy":
+                raise await self._indexes.standing_there(key)
             writes.decided(key, reply)
             return False
         raise MemoryStorageError("the conversation never stood still", operation="write", retryable=True)
@@ -166,12 +171,18 @@ class RedisBackend(Backend):
         }
         if amend.ttl is not UNSET:
             request.update(lease=True, ttl=None if amend.ttl is None else repr(float(amend.ttl)))
-        reply = await self._writer.perform(scripts.AMEND, request, owner=amend.user_id)
-        if reply[0] == b"stamp":
-            raise writes.state_conflict(amend, reply[1])
-        await self._indexes.settle(amend.conversation_id, reply)
-        version: int = reply[5]
-        return version
+        token: str | None = None
+        for _ in range(TRIES):
+            reply = await self._writer.perform(scripts.AMEND, request, owner=amend.user_id)
+            if reply[0] == b"stamp":
+                raise writes.state_conflict(amend, reply[1])
+            if reply[0] != b"announce":
+                await self._indexes.settle(amend.conversation_id, reply, token)
+                version: int = reply[5]
+                return version
+            request["announced"] = reply[1].decode()
+            token = await self._indexes.announce(amend.conversation_id, amend.user_id, request["announced"])
+        raise MemoryStorageError("the conversation never stood still", operation="amend", retryable=True)
 
     async def truncate(self, truncate: Truncate) -> int:
         """Drop from the end, by one script."""

@@ -53,6 +53,12 @@ DRIVER_ERRORS: tuple[type[Exception], ...] = (
     asyncio.TimeoutError,
 )
 
+# What a server says where a user lacks a right, and the command where it names one.
+_DENIED = re.compile(
+    r"NOPERM|no permissions|can't run this command|can't access at least one of the keys", re.IGNORECASE
+)
+_COMMAND = re.compile(r"run the '([a-zA-Z_|]{2,32})' command")
+
 _REFUSED_ENTRY = {"NOAUTH", "WRONGPASS", "DENIED"}
 _NOT_NOW = {
     "LOADING": "it is still loading its data",
@@ -68,7 +74,6 @@ _NOT_NOW = {
     "UNBLOCKED": "it changed its role",
 }
 _ADVICE = {
-    "NOPERM": "the user lacks rights; grant it +@all on the provider's key prefix",
     "OOM": "the server has no memory left; raise maxmemory, or remove conversations",
     "MISCONF": "the server cannot save to its disk, and takes no writes",
     "WRONGTYPE": "a key under the provider's prefix holds something of another program; use another key_prefix",
@@ -98,9 +103,52 @@ def _refusal(error: ServerError, operation: str) -> MemoryError:
         )
     if error.code in _NOT_NOW:
         return MemoryConnectionError(f"the server cannot answer now: {_NOT_NOW[error.code]} ({error.code})")
+    if _DENIED.search(error.text):
+        named = _COMMAND.search(error.text)
+        problem = lacking(named[1] if named else None, operation)
+        # Where it is a script that was stopped, its first half may stand.
+        problem.outcome = "unknown" if "script" in error.text else "not_applied"
+        return problem
     code = next((known for known in _ADVICE if known in error.text), error.code)
     advice = f"; {_ADVICE[code]}" if code in _ADVICE else ""
     return MemoryStorageError(f"the server refused with {code}{advice}", operation=operation)
+
+
+def is_denied(error: ServerError) -> bool:
+    """Whether the user lacks a right."""
+    return _DENIED.search(error.text) is not None
+
+
+def lacking(name: str | None, operation: str) -> MemoryStorageError:
+    """The refusal for want of a right.
+
+    Args:
+        name: the command, where it is known; otherwise it is the keys, or a command that is not named.
+        operation: what was asked.
+    """
+    if name is None:
+        right = "a command, or the keys of the prefix; grant ~<key_prefix>* and the commands in docs/providers.md"
+    else:
+        right = f"{name.upper().replace('|', ' ')}; grant +{name.lower()} on the keys of the prefix"
+    return MemoryStorageError(
+        f"the server refused with NOPERM: the user (ACL) may not use {right}", operation=operation
+    )
+
+
+def standing(error: Exception, operation: str) -> MemoryError:
+    """What failed behind a write that stands: never "not applied"."""
+    problem = error if isinstance(error, MemoryError) else translate(error, operation)
+    problem.outcome = "unknown"
+    return problem
+
+
+def damaged(conversation_id: str, counted: int, found: int) -> MemoryStorageError:
+    """The refusal of a conversation whose parts do not agree: the server lost some of them (eviction, say)."""
+    return MemoryStorageError(
+        f"conversation {conversation_id!r} is damaged: its header counts {counted} messages, and {found} stand; "
+        "delete it, or import it again from a copy",
+        operation="read",
+    )
 
 
 def unreachable(where: str, error: BaseException, *, tls: bool) -> Exception:

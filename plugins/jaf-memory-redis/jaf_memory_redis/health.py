@@ -89,13 +89,13 @@ def _server_warnings(infos: list[Info], settings: Info, config: RedisConfig) -> 
     for policy in sorted(policies):
         if policy.startswith("allkeys"):
             yield (
-                f"the eviction policy {policy} may drop any key, indexes too: conversations would be lost, or no "
-                "longer be found for erasure; set maxmemory-policy noeviction"
+                f"the eviction policy {policy} may drop any key, indexes too: conversations would be lost, whole or in "
+                "parts, or no longer be found for erasure; set maxmemory-policy noeviction"
             )
-        elif policy.startswith("volatile") and config.ttl is not None:
+        elif policy.startswith("volatile"):
             yield (
-                f"the eviction policy {policy} may drop conversations before they expire; "
-                "set maxmemory-policy noeviction"
+                f"the eviction policy {policy} may drop conversations that have an expiry before it is due, whole or "
+                "in parts (a part is refused as damaged); set maxmemory-policy noeviction"
             )
     kept = {durability(info, settings) for info in infos}
     if "none" in kept:

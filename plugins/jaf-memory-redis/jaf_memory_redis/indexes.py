@@ -1,19 +1,22 @@
 """The indexes: kept by the scripts themselves on a single server, and around them on a Cluster.
 
 On a Cluster they live in other slots than the conversations. An entry is made before its conversation, and again
-behind each write, so that it may be stale for a moment but is never missing; what points nowhere is dropped by whoever
-finds it.
+behind each write, so that it may be stale for a moment but is never missing. What points nowhere is dropped by whoever
+finds it, unless a mark beside the index says that a writer is about to fill it.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from secrets import token_hex
 from typing import Any
 
 from jaf_memory_core.errors import MemoryConflictError
 from jaf_memory_core.records import Record
 from jaf_memory_redis import scripts
+from jaf_memory_redis.errors import DRIVER_ERRORS, standing
 from jaf_memory_redis.layout import (
+    DIGITS,
     Keys,
     creation_entry,
     expiry_entry,
@@ -32,12 +35,25 @@ STEP = 100
 PASSES = 10
 """How often an index is walked until it is empty; beyond that, somebody goes on writing."""
 
-YOUTH = 60_000_000
-"""Microseconds for which an entry on a Cluster may stand before its conversation does."""
+GRACE = 60_000_000
+"""Microseconds after its expiry in which a conversation that nobody purged is dropped by Redis itself."""
+
+LATEST = 1 << 53
+"""A score beyond all."""
 
 
-def older_data(conversation_id: str) -> MemoryConflictError:
-    """The refusal to write where jaf-py's own provider has a conversation."""
+def older_data(conversation_id: str, *, theirs: bool = True) -> MemoryConflictError:
+    """The refusal to write where a string stands under prefix and id.
+
+    Args:
+        conversation_id: the id.
+        theirs: whether jaf-py's own provider wrote it, and nobody else.
+    """
+    if not theirs:
+        return MemoryConflictError(
+            f"a key of another program stands under the prefix, where conversation {conversation_id!r} would be taken "
+            "for it; choose another key_prefix, or another id"
+        )
     return MemoryConflictError(
         f"jaf-py's own provider stored conversation {conversation_id!r} under this prefix; "
         "`jaf-memory adopt` moves it in, or set another key_prefix"
@@ -51,13 +67,28 @@ class Indexes:
         self.keys = keys
         self.topology = topology
 
-    async def announce(self, conversation_id: str, owner: str | None, created: str) -> None:
-        """Make the entries of a conversation that is about to be made."""
+    async def announce(
+        self,
+        conversation_id: str,  # noqa: ARG002  (a single server's scripts do it themselves)
+        owner: str | None,  # noqa: ARG002
+        created: str,  # noqa: ARG002
+    ) -> str | None:
+        """Make the entries of a conversation that is about to be made, or to get this owner.
+
+        Returns:
+            what `settle` has to be told.
+        """
+        return None
 
     async def refuse_older(self, conversation_id: str) -> None:
         """Refuse where jaf-py's own provider has a conversation; a single server's scripts do that themselves."""
 
-    async def settle(self, conversation_id: str, reply: list[Any]) -> None:
+    async def standing_there(self, conversation_id: str) -> MemoryConflictError:
+        """The refusal to write where a string stands under prefix and id: jaf-py's conversation, or somebody else's."""
+        (text,) = await self.topology.run_all([command("GETRANGE", self.keys.older(conversation_id), 0, 4095)])
+        return older_data(conversation_id, theirs=b'"conversation_id"' in text)
+
+    async def settle(self, conversation_id: str, reply: list[Any], token: str | None = None) -> None:
         """Make the entries what the conversation is, after a write that replied so."""
 
     async def gone(self, conversation_id: str, reply: list[Any]) -> None:
@@ -74,10 +105,10 @@ class Indexes:
         swept: int = reply[1]
         return swept
 
-    async def due(self, limit: int, offset: int) -> list[tuple[str, str | None, str]]:
-        """Id, owner and moment of creation of what should have expired by now."""
+    async def due(self, limit: int, offset: int, late: int = 0) -> list[tuple[str, str | None, str]]:
+        """Id, owner and moment of creation of what should have expired `late` microseconds ago."""
         (clock,) = await self.topology.run_all([Command(self.keys.expiries, ("TIME",))])
-        now = score(server_time(clock))
+        now = score(server_time(clock)) - late
         (entries,) = await self.topology.run_all(
             [command("ZRANGEBYSCORE", self.keys.expiries, "-inf", now, "LIMIT", offset, limit)]
         )
@@ -103,67 +134,108 @@ class Indexes:
             async for page in self.created(user_id):
                 empty = False
                 yield page
+            # Of two indexes one may have been evicted.
+            (left,) = await self.topology.run_all([command("ZRANGE", self.keys.owned(user_id)[0], 0, STEP - 1)])
+            if left:
+                empty = False
+                yield [("0" * DIGITS, one.decode()) for one in left]
             if empty:
                 return
 
 
 class ClusterIndexes(Indexes):
-    """The indexes of a Cluster."""
+    """The indexes of a Cluster.
 
-    async def announce(self, conversation_id: str, owner: str | None, created: str) -> None:
-        """Make the entries before the conversation."""
-        at = score(time_of(created.encode()))
+    Args:
+        patience: seconds that a writer may take between the entries and the conversation.
+    """
+
+    def __init__(self, keys: Keys, topology: Topology, patience: float = 60.0) -> None:
+        super().__init__(keys, topology)
+        self._patience = round(patience * 1000)
+
+    def _pairs(self, owner: str | None) -> list[tuple[tuple[bytes, bytes], str | None]]:
+        everything = (self.keys.everything, None)
+        return [everything] if owner is None else [everything, (self.keys.owned(owner), owner)]
+
+    async def announce(self, conversation_id: str, owner: str | None, created: str) -> str | None:
+        """Make the entries before the conversation, and a mark that they are not stale."""
+        token = token_hex(8)
+        at, entry = score(time_of(created.encode())), creation_entry(created, conversation_id)
         await self.topology.run_all(
             [
-                one
-                for by_activity, by_creation in self._indexes(owner)
-                for one in (
-                    command("ZADD", by_activity, "NX", at, conversation_id),
-                    command("ZADD", by_creation, 0, creation_entry(created, conversation_id)),
+                call(
+                    scripts.ANNOUNCE,
+                    (*pair, self.keys.mark(conversation_id, whose)),
+                    *(conversation_id, at, entry, token, self._patience),
                 )
+                for pair, whose in self._pairs(owner)
             ]
         )
-
-    def _indexes(self, owner: str | None) -> list[tuple[bytes, bytes]]:
-        return [self.keys.everything, *([self.keys.owned(owner)] if owner is not None else [])]
+        return token
 
     async def refuse_older(self, conversation_id: str) -> None:
         """Refuse where jaf-py's own provider has a conversation, and we have none."""
         older, header = self.keys.older(conversation_id), self.keys.conversation(conversation_id)[0]
         kind, ours = await self.topology.run_all([command("TYPE", older), command("EXISTS", header)])
         if kind == b"string" and not ours:
-            raise older_data(conversation_id)
+            raise await self.standing_there(conversation_id)
 
-    async def settle(self, conversation_id: str, reply: list[Any]) -> None:
+    async def settle(self, conversation_id: str, reply: list[Any], token: str | None = None) -> None:
         """Make the entries again, behind the write."""
         owner, created, updated, expires = (part.decode() for part in reply[1:5])
         at = score(time_of(updated.encode()))
         commands = []
-        for by_activity, by_creation in self._indexes(owner or None):
+        for (by_activity, by_creation), whose in self._pairs(owner or None):
             commands.append(command("ZADD", by_activity, "GT", at, conversation_id))
             commands.append(command("ZADD", by_creation, 0, creation_entry(created, conversation_id)))
+            if token is not None:
+                commands.append(command("ZREM", self.keys.mark(conversation_id, whose), token))
         entry = expiry_entry(conversation_id, owner or None, created)
         if expires:
             commands.append(command("ZADD", self.keys.expiries, score(time_of(expires.encode())), entry))
         else:
             commands.append(command("ZREM", self.keys.expiries, entry))
-        await self.topology.run_all(commands)
+        await self._behind(commands)
+
+    async def _behind(self, commands: list[Command]) -> None:
+        try:
+            await self.topology.run_all(commands)
+        except DRIVER_ERRORS as error:
+            raise standing(error, "index") from None
 
     async def gone(self, conversation_id: str, reply: list[Any]) -> None:
         """Drop the entries, unless the conversation was made again meanwhile."""
         owner, created, updated, _ = (part.decode() for part in reply[1:5])
-        await self._drop(conversation_id, owner or None, created, score(time_of(updated.encode())), 0)
-        older = self.keys.older(conversation_id)
-        (kind,) = await self.topology.run_all([command("TYPE", older)])
-        if kind == b"string":
-            await self.topology.run_all([command("UNLINK", older)])
+        highest = score(time_of(updated.encode()))
+        try:
+            await self._drop(conversation_id, owner or None, created, [(None, highest), (owner or None, highest)])
+            older = self.keys.older(conversation_id)
+            if reply[6]:
+                (text,) = await self.topology.run_all([command("GETRANGE", older, 0, 4095)])
+                if b'"conversation_id"' in text:
+                    await self.topology.run_all([command("UNLINK", older)])
+        except DRIVER_ERRORS as error:
+            raise standing(error, "index") from None
 
-    async def _drop(self, conversation_id: str, owner: str | None, created: str, highest: int, youth: int) -> None:
+    async def _drop(
+        self, conversation_id: str, owner: str | None, created: str, highest: list[tuple[str | None, int | None]]
+    ) -> list[Any]:
+        """Drop entries by activity up to a score, by creation, and by expiry; then look whether that was right."""
+        scores = dict(highest)
         commands = [command("ZREM", self.keys.expiries, expiry_entry(conversation_id, owner, created))]
-        for by_activity, by_creation in self._indexes(owner):
-            commands.append(command("ZREM", by_creation, creation_entry(created, conversation_id)))
-            commands.append(call(scripts.DROP, (by_activity,), conversation_id, highest, youth))
-        await self.topology.run_all(commands)
+        for pair, whose in self._pairs(owner):
+            keys = (*pair, self.keys.mark(conversation_id, whose))
+            top = scores.get(whose)
+            entry = creation_entry(created, conversation_id) if whose in scores else b""
+            commands.append(call(scripts.DROP, keys, conversation_id, entry, "" if top is None else top))
+        replies = await self.topology.run_all(commands)
+        header = self.keys.conversation(conversation_id)[0]
+        (found,) = await self.topology.run_all([command("HMGET", header, "o", "c", "u", "x")])
+        if found[1] is not None:
+            # It was made between the look and the drop.
+            await self.settle(conversation_id, [b"ok", *(part or b"" for part in found)])
+        return replies
 
     async def repair(self, record: Record, found: float) -> None:
         """Raise the score of an entry."""
@@ -171,32 +243,25 @@ class ClusterIndexes(Indexes):
         if found < at:
             commands = [
                 command("ZADD", by_activity, "XX", "GT", at, record.conversation_id)
-                for by_activity, _ in self._indexes(record.user_id)
+                for (by_activity, _), _ in self._pairs(record.user_id)
             ]
             await self.topology.run_all(commands)
 
     async def sweep(self, conversation_id: str, owner: str | None, created: str) -> int:
-        """Drop entries that point nowhere and are no longer young."""
-        header = self.keys.conversation(conversation_id)[0]
-        (found,), (clock,) = (
-            await self.topology.run_all([command("HMGET", header, "c", "o")]),
-            await self.topology.run_all([Command(header, ("TIME",))]),
-        )
+        """Drop entries that point nowhere, and what is left of a conversation without a header."""
+        keys = self.keys.conversation(conversation_id)
+        (found,) = await self.topology.run_all([command("HMGET", keys[0], "c", "o")])
         stands, user = (None if part is None else part.decode() for part in found)
         if stands == created and user == owner:
             return 0
-        now = score(server_time(clock))
-        if now - score(time_of(created.encode())) < YOUTH:
-            return 0
-        index = self.keys.everything
-        commands = [command("ZREM", self.keys.expiries, expiry_entry(conversation_id, owner, created))]
-        if stands != created:
-            commands.append(command("ZREM", index[1], creation_entry(created, conversation_id)))
-        if owner is not None:
-            commands.append(command("ZREM", self.keys.owned(owner)[1], creation_entry(created, conversation_id)))
-        if owner is not None and user != owner:
-            commands.append(call(scripts.DROP, (self.keys.owned(owner)[0],), conversation_id, now, YOUTH))
         if stands is None:
-            commands.append(call(scripts.DROP, (index[0],), conversation_id, now, YOUTH))
-        replies = await self.topology.run_all(commands)
+            await self.topology.run_all(
+                [asked(scripts.REMOVE, keys, {"id": conversation_id, "expired": True, "probed": True})]
+            )
+        drops: list[tuple[str | None, int | None]] = []
+        if stands != created:
+            drops.append((None, LATEST if stands is None else None))
+        if owner is not None:
+            drops.append((owner, LATEST if user != owner else None))
+        replies = await self._drop(conversation_id, owner, created, drops)
         return int(stands != created and replies[1])

@@ -17,6 +17,7 @@ from jaf_memory_core import codec
 from jaf_memory_core.messages import Message
 from jaf_memory_core.records import Record
 from jaf_memory_core.values import EMPTY, FrozenDict
+from jaf_memory_redis.errors import damaged
 
 BEGINNING = datetime.min.replace(tzinfo=UTC)
 EPOCH = datetime.fromtimestamp(0, UTC)
@@ -105,6 +106,11 @@ class Keys:
         start = b"%b{u-%b}:" % (self.prefix, tag(user_id))
         return start + b"a", start + b"c"
 
+    def mark(self, conversation_id: str, owner: str | None) -> bytes:
+        """On a Cluster: that a writer is about to make the conversation, beside the indexes by owner or of all."""
+        within = b"all" if owner is None else b"u-" + tag(owner)
+        return self._name(within, b"w:" + tag(conversation_id))
+
     def index(self, user_id: str | None) -> tuple[bytes, bytes]:
         """The narrowest index: a user's, or the global one."""
         return self.everything if user_id is None else self.owned(user_id)
@@ -174,13 +180,15 @@ def record_of(flat: Sequence[bytes], bodies: Sequence[bytes] | None = None) -> R
     """The record that `HGETALL` shows, `None` if there is none.
 
     Raises:
-        MemoryStorageError: a newer version wrote it.
+        MemoryStorageError: a newer version wrote it, or the bodies are not as many as it counts.
     """
     if not flat:
         return None
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
     check_format(fields[b"f"])
     owner, expires, ttl = fields.get(b"o"), fields.get(b"x"), fields.get(b"t")
+    if bodies is not None and len(bodies) != int(fields[b"n"]):
+        raise damaged(fields[b"id"].decode(), int(fields[b"n"]), len(bodies))
     messages: tuple[Message, ...] = codec.decode_messages(bodies) if bodies else ()
     return Record(
         conversation_id=fields[b"id"].decode(),

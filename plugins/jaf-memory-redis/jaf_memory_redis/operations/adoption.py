@@ -105,8 +105,8 @@ class Adoption:
         standing = await self._reader.read(record.conversation_id)
         if standing is not None:
             return "held" if standing.incarnation == record.incarnation else "refused"
-        request = {**layout.request_of(record), "adopting": True}
-        await self._indexes.announce(record.conversation_id, record.user_id, request["created"])
+        request = {**layout.request_of(record), "adopting": True, "probed": True}
+        token = await self._indexes.announce(record.conversation_id, record.user_id, request["created"])
         keys: tuple[bytes, ...] = self._keys.conversation(record.conversation_id)
         if self._topology.single:
             keys = self._keys.single(record.conversation_id, record.user_id)
@@ -114,7 +114,7 @@ class Adoption:
         (reply,) = await self._topology.run_all([asked(scripts.PUT, keys, request, messages)])
         if reply[0] != b"ok":
             return await self._move(record)
-        await self._indexes.settle(record.conversation_id, reply)
+        await self._indexes.settle(record.conversation_id, reply, token)
         moved = await self._reader.read(record.conversation_id)
         return "moved" if moved is not None and digest_of(moved) == digest_of(record) else "refused"
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
 from jaf_memory_core.errors import MemoryNotFoundError
 from jaf_memory_core.records import Stamp
 from jaf_memory_redis import scripts
-from jaf_memory_redis.indexes import STEP, Indexes
+from jaf_memory_redis.indexes import GRACE, STEP, Indexes
 from jaf_memory_redis.operations.writes import Writer, stamp_text
+
+T = TypeVar("T")
+
+TIDY_EVERY = 10.0
+"""Seconds after which a write looks for what expired and nobody purged."""
 
 
 class Eraser:
@@ -20,6 +30,7 @@ class Eraser:
     def __init__(self, indexes: Indexes, writer: Writer) -> None:
         self._indexes = indexes
         self._writer = writer
+        self._tidy_at = 0.0
 
     async def delete(self, conversation_id: str, expected: Stamp) -> bool:
         """Remove the conversation at `expected`."""
@@ -29,17 +40,23 @@ class Eraser:
         """Remove the conversation, by one script."""
         return bool(await self._removed(conversation_id, scope=scope))
 
-    async def bury(self, conversation_id: str) -> bool:
+    async def bury(self, conversation_id: str, owner: str | None = None) -> bool:
         """Remove the conversation if it has expired; whether it was this call that did."""
-        return await self._removed(conversation_id, expired=True) is not None
+        return await self._removed(conversation_id, expired=True, owner=owner) is not None
 
     async def _removed(
-        self, conversation_id: str, *, scope: str | None = None, expected: str | None = None, expired: bool = False
+        self,
+        conversation_id: str,
+        *,
+        scope: str | None = None,
+        expected: str | None = None,
+        expired: bool = False,
+        owner: str | None = None,
     ) -> int | None:
         """1 if a live conversation was removed, 0 for an expired one, `None` if there was none like that."""
         request = {"id": conversation_id, "scope": scope, "expected": expected, "expired": expired or None}
         try:
-            reply = await self._writer.perform(scripts.REMOVE, request, owner=scope)
+            reply = await self._writer.perform(scripts.REMOVE, request, owner=scope or owner)
         except MemoryNotFoundError:
             return None
         await self._indexes.gone(conversation_id, reply)
@@ -49,28 +66,61 @@ class Eraser:
     async def forget_user(self, user_id: str) -> int:
         """Remove all that the user's indexes name, until they name nothing."""
         removed = 0
+
+        async def forget(created: str, conversation_id: str) -> int:
+            alive = await self._removed(conversation_id, scope=user_id)
+            if alive is None:
+                await self._indexes.sweep(conversation_id, user_id, created)
+            return alive or 0
+
         async for entries in self._indexes.entries_of(user_id):
-            for created, conversation_id in entries:
-                alive = await self._removed(conversation_id, scope=user_id)
-                if alive is None:
-                    await self._indexes.sweep(conversation_id, user_id, created)
-                removed += alive or 0
+            removed += sum(await together(entries, forget))
         return removed
 
     async def purge(self, limit: int, scope: str | None) -> int:
         """Remove what the index by expiry names."""
         removed, offset = 0, 0
+
+        async def purge(conversation_id: str, owner: str | None, created: str) -> int:
+            if scope not in (None, owner):
+                return 0
+            # Redis itself may have dropped it already; or it was made again, or another process was faster.
+            buried = await self.bury(conversation_id, owner)
+            return buried or await self._indexes.sweep(conversation_id, owner, created)
+
         while removed < limit:
             entries = await self._indexes.due(min(limit - removed, STEP), offset)
-            for conversation_id, owner, created in entries:
-                done = 0
-                if scope in (None, owner):
-                    # Redis itself may have dropped it already; or it was made again, or another process was faster.
-                    done = await self.bury(conversation_id) or await self._indexes.sweep(
-                        conversation_id, owner, created
-                    )
-                removed += done
-                offset += not done
+            done = sum(await together(entries, purge))
+            removed += done
+            offset += len(entries) - done
             if not entries:
                 break
         return removed
+
+    async def tidy(self) -> None:
+        """Drop the entries of some of those that Redis itself has dropped by now; a write does so now and then."""
+        now = time.monotonic()
+        if now < self._tidy_at:
+            return
+        self._tidy_at = now + TIDY_EVERY
+        entries = await self._indexes.due(STEP, 0, late=GRACE)
+        await together(entries, self._tidied)
+        if len(entries) == STEP:
+            self._tidy_at = 0.0
+
+    async def _tidied(self, conversation_id: str, owner: str | None, created: str) -> None:
+        if not await self.bury(conversation_id, owner):
+            await self._indexes.sweep(conversation_id, owner, created)
+
+
+async def together(entries: Sequence[tuple[str | None, ...]], work: Callable[..., Awaitable[T]]) -> list[T]:
+    """Do the same with each of a page of entries at once: what is under way travels together.
+
+    Raises:
+        MemoryError, or one of the driver's: the first that failed, once none is under way any more.
+    """
+    outcomes = await asyncio.gather(*(work(*entry) for entry in entries), return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]

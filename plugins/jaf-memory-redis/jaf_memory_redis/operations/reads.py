@@ -11,6 +11,7 @@ from typing import Any
 from jaf_memory_core import codec, forks
 from jaf_memory_core.records import Page, Record, Revise, Tail
 from jaf_memory_redis import layout, scripts
+from jaf_memory_redis.errors import damaged
 from jaf_memory_redis.layout import Keys, moment, server_time
 from jaf_memory_redis.pool import Topology
 from jaf_memory_redis.scripts import Command, Form, Part, asked, command
@@ -29,6 +30,7 @@ def _tail_form(length: int, limit: int) -> Form:
         lambda start: (
             command("HMGET", start + b"h", *_TAIL),
             command("LRANGE", start + b"m", -limit, -1),
+            command("LLEN", start + b"m"),
             command("HMGET", start + b"h", "inc", "v"),
             Command(start, ("TIME",)),
         ),
@@ -104,6 +106,8 @@ class Reader:
             return None
         if reply[0] == b"format":
             layout.check_format(reply[1])
+        if reply[0] == b"damaged":
+            raise damaged(request["id"], *reply[1:3])
         self.heard(reply[0])
         page: list[Any] = reply
         return page
@@ -145,8 +149,11 @@ class Reader:
         if tail.before is None and limit:
             start = self._keys.start(tail.conversation_id)
             packed = _tail_form(len(start), limit).of(start)
-            fields, found, stamp, clock = await self._topology.run_packed(packed)
+            fields, found, stands, stamp, clock = await self._topology.run_packed(packed)
             if fields[1:3] == stamp:
+                if fields[0] is not None and stands != int(fields[6]):
+                    layout.check_format(fields[0])
+                    raise damaged(tail.conversation_id, int(fields[6]), stands)
                 return self._page_of(tail, fields, found, clock)
         before = None if tail.before is None else min(tail.before, LARGEST)
         page = await self._page(tail.conversation_id, {"id": tail.conversation_id, "limit": limit, "before": before})

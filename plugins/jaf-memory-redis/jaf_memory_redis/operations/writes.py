@@ -17,16 +17,25 @@ from jaf_memory_core.errors import (
 )
 from jaf_memory_core.records import Amend, Stamp, Write
 from jaf_memory_redis import layout, scripts
-from jaf_memory_redis.errors import ServerError
-from jaf_memory_redis.indexes import older_data
-from jaf_memory_redis.layout import Keys, Owners, moment
+from jaf_memory_redis.errors import ServerError, damaged, is_denied, lacking, standing
+from jaf_memory_redis.indexes import Indexes
+from jaf_memory_redis.layout import Owners, moment
 from jaf_memory_redis.operations.reads import LARGEST
-from jaf_memory_redis.pool import Topology
-from jaf_memory_redis.scripts import Command, Part, Script, asked
+from jaf_memory_redis.scripts import Command, Part, Script, asked, call
 from jaf_memory_redis.settings import RedisConfig
 
 TRIES = 100
 """How often a request is sent again because what stands there changed in between."""
+
+
+NEEDED = (
+    *("HSET", "HDEL", "RPUSH", "LTRIM", "LSET", "ZADD", "ZREM", "ZREMRANGEBYSCORE", "UNLINK", "PEXPIREAT", "PERSIST"),
+    *("TYPE", "GETRANGE"),
+)
+"""Commands that the scripts write with."""
+
+READ_FIRST = ("TIME", "HMGET", "HGET", "LLEN", "LRANGE", "ZCARD", "ZSCORE", "ZMSCORE", "EXISTS", "TYPE")
+"""Commands that they have used before they write."""
 
 
 class Writer:
@@ -34,15 +43,18 @@ class Writer:
 
     Args:
         config: how many replicas a write waits for.
+        indexes: where the entries are.
         owners: whose keys a script is given at first.
     """
 
-    def __init__(self, config: RedisConfig, keys: Keys, topology: Topology, owners: Owners) -> None:
+    def __init__(self, config: RedisConfig, indexes: Indexes, owners: Owners) -> None:
         self._config = config
-        self._keys = keys
-        self._topology = topology
+        self._indexes = indexes
+        self._keys = indexes.keys
+        self._topology = indexes.topology
         self._owners = owners
         self._behind: tuple[Command, ...] = ()
+        self._probed = self._waits = False
         if config.min_replicas:
             wait = ("WAIT", config.min_replicas, int(config.min_replicas_timeout * 1000))
             self._behind = (Command(b"", wait),)
@@ -55,17 +67,58 @@ class Writer:
         Raises:
             MemoryConnectionError: it has written, and too few replicas have that.
         """
+        if self._behind and not self._waits:
+            await self._try_wait(keys[0], script.name)
+        if self._probed:
+            request = {**request, "probed": True}
         replies = await self._topology.run(asked(script, keys, request, messages), *self._behind)
         if isinstance(replies[0], ServerError):
+            if is_denied(replies[0]):
+                await self._name_what_is_missing(script.name)
             raise replies[0]
         reply: list[Any] = replies[0]
+        if reply[0] == b"denied":
+            raise lacking(reply[1].decode(), script.name)
+        if reply[0] == b"unprobed":
+            await self._probe(script.name)
+            return await self.send(script, keys, request, messages)
         if self._behind and reply[0] in {b"ok", b"same"}:
-            self._confirmed(replies[1])
+            self._confirmed(replies[1], script.name)
         return reply
 
-    def _confirmed(self, replicas: Any) -> None:
-        if not isinstance(replicas, int):
-            raise replicas
+    def forget(self) -> None:
+        """Take nothing of an earlier connection for granted."""
+        self._probed = self._waits = False
+
+    async def _try_wait(self, slot_key: bytes, operation: str) -> None:
+        """See that replicas can be waited for at all, before anything is written."""
+        (reply,) = await self._topology.run(Command(slot_key, ("WAIT", 0, 1)))
+        if isinstance(reply, ServerError):
+            raise lacking("wait", operation) if is_denied(reply) else reply
+        self._waits = True
+
+    async def _probe(self, operation: str) -> None:
+        """See which commands a server allows that cannot be asked (Redis 6.2), before anything is written."""
+        if refused := await self._refused(NEEDED):
+            raise lacking(refused[0], operation)
+        self._probed = True
+
+    async def _refused(self, names: Sequence[str]) -> list[str]:
+        key = self._keys.start("jaf-memory:probe") + b"probe"
+        (refused,) = await self._topology.run_all([call(scripts.PROBE, (key,), *names)])
+        return [name.decode() for name in refused]
+
+    async def _name_what_is_missing(self, operation: str) -> None:
+        """A script was stopped for want of a right; a server does not always say which."""
+        self._probed = False
+        if refused := await self._refused((*READ_FIRST, *NEEDED)):
+            problem = lacking(refused[0], operation)
+            problem.outcome = "not_applied" if refused[0] in READ_FIRST else "unknown"
+            raise problem
+
+    def _confirmed(self, replicas: Any, operation: str) -> None:
+        if isinstance(replicas, ServerError):
+            raise standing(lacking("wait", operation) if is_denied(replicas) else replicas, operation)
         if replicas < self._config.min_replicas:
             raise MemoryConnectionError(
                 f"the write stands on the server, but {replicas} of {self._config.min_replicas} replicas have it",
@@ -105,6 +158,8 @@ class Writer:
                 if script is scripts.REMOVE:
                     self._owners.learn(conversation_id, None)
                 return reply
+            elif status == b"legacy":
+                raise await self._indexes.standing_there(conversation_id)
             else:
                 return decided(conversation_id, reply)
         raise MemoryStorageError("the conversation never stood still", operation=script.name, retryable=True)
@@ -136,16 +191,16 @@ def decided(conversation_id: str, reply: list[Any]) -> list[Any]:
 
     Raises:
         MemoryNotFoundError: there is no such conversation (for this user).
-        MemoryConflictError: it is somebody else's, or jaf-py's own provider has it.
-        MemoryStorageError: a newer version wrote it.
+        MemoryConflictError: it is somebody else's.
+        MemoryStorageError: a newer version wrote it, or its parts do not agree.
     """
     status = reply[0]
     if status == b"missing":
         raise MemoryNotFoundError(conversation_id)
     if status == b"foreign":
         raise rules.other_owner(conversation_id)
-    if status == b"legacy":
-        raise older_data(conversation_id)
+    if status == b"damaged":
+        raise damaged(conversation_id, *reply[1:3])
     if status == b"format":
         layout.check_format(reply[1])
     return reply

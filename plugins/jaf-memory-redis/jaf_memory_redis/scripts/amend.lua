@@ -5,6 +5,13 @@ if request.user and before.owner and request.user ~= before.owner then return { 
 if request.expected and request.expected ~= stamp(before) then return { 'stamp', before.version } end
 local owner = before.owner or request.user
 if SINGLE and owner ~= request.guess then return { 'owner', owner or '' } end
+-- On a Cluster the new owner's index entries are made first.
+if not SINGLE and owner and not before.owner and request.announced ~= before.created then
+  return { 'announce', before.created, now }
+end
+local refused = denied('HSET', 'HDEL', 'ZADD')
+  or ((before.expires or request.ttl) and denied('PEXPIREAT', 'PERSIST', 'ZREM'))
+if refused then return refused end
 
 local header = copied(before)
 header.owner = owner
@@ -13,7 +20,7 @@ if request.lease then
   header.expires = nil
 end
 touch(header)
+index(header, before)
 write_header(header, before, request.metadata)
 set_lease(header, before)
-index(header, before)
 return told('ok', header, header.version)

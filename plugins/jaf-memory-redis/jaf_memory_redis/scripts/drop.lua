@@ -1,8 +1,14 @@
--- On a Cluster: an index entry goes unless somebody has renewed it since. KEYS[1] index; ARGV entry, highest score,
--- and the age in microseconds below which it stays, because its conversation may be about to be written.
-local score = redis.call('ZSCORE', KEYS[1], ARGV[1])
-if not score or tonumber(score) > tonumber(ARGV[2]) then return 0 end
+-- On a Cluster: index entries go that were seen to point nowhere, unless a writer has announced their conversation.
+-- KEYS index by activity, by creation, and the mark; ARGV id, its entry by creation ('' for none), and the highest score by
+-- activity that may go ('' for none): a later one was renewed since.
+if redis.replicate_commands then redis.replicate_commands() end
 local clock = redis.call('TIME')
-local age = tonumber(clock[1]) * 1000000 + tonumber(clock[2]) - tonumber(score)
-if age < tonumber(ARGV[3]) then return 0 end
-return redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000))
+if redis.call('EXISTS', KEYS[3]) == 1 then return 0 end
+local dropped = 0
+if ARGV[2] ~= '' then dropped = redis.call('ZREM', KEYS[2], ARGV[2]) end
+if ARGV[3] ~= '' then
+  local score = redis.call('ZSCORE', KEYS[1], ARGV[1])
+  if score and tonumber(score) <= tonumber(ARGV[3]) then redis.call('ZREM', KEYS[1], ARGV[1]) end
+end
+return dropped

@@ -13,12 +13,21 @@ if request.stop then
 end
 if call('TYPE', KEYS[4]).ok == 'string' then return { 'legacy' } end
 if parent.owner ~= request.guess then return { 'owner', parent.owner or '' } end
+local refused = denied('HSET', 'ZADD', 'LTRIM', 'ZREMRANGEBYSCORE', 'UNLINK', 'RPUSH') or (parent.expires and denied('PEXPIREAT'))
+if refused then return refused end
+local stands = call('LLEN', parent_bodies)
+if stands ~= parent.count or call('ZCARD', parent_ids) ~= parent.count then
+  return { 'damaged', parent.count, stands }
+end
 
 local header = {
   incarnation = request.incarnation, version = 0, created = now, updated = now, ttl = parent.ttl,
   expires = not parent.ttl and parent.expires or nil, owner = parent.owner, first = parent.first,
   trimmed = parent.trimmed, count = stop - parent.first, size = parent.size,
 }
+touch(header)
+index(header, nil)
+clear_remains()
 if header.count > 0 then
   call('COPY', parent_bodies, KEYS[2], 'REPLACE')
   call('COPY', parent_ids, KEYS[3], 'REPLACE')
@@ -36,8 +45,6 @@ for at = 1, #flat, 2 do
     metadata[#metadata + 1] = flat[at + 1]
   end
 end
-touch(header)
 write_header(header, nil, metadata)
 set_lease(header, parent)
-index(header, nil)
 return told('ok', header, header.count)

@@ -1,5 +1,7 @@
 -- Header and messages of one moment: all of them, or the last `limit` before a position.
 if not before then return false end
+local stands = call('LLEN', KEYS[2])
+if stands ~= before.count then return { 'damaged', before.count, stands } end
 local first, last = 0, before.count - 1
 if request.limit then
   if request.before then last = math.min(last, request.before - before.first - 1) end

@@ -61,6 +61,35 @@ local function unsummarise(from)
   if not reaches or reaches >= from then call('HDEL', KEYS[1], SUMMARY) end
 end
 
+-- Eviction, or a script that died half-way, takes one key and leaves the others. Without a header there is no
+-- conversation: whatever else stands under the name is nobody's, and goes before anything new is put there.
+local function clear_remains()
+  -- Only where there are any: behind a first write Redis no longer asks for the memory of the next ones.
+  if call('EXISTS', KEYS[2], KEYS[3]) > 0 then call('UNLINK', KEYS[2], KEYS[3]) end
+end
+
+-- Whether bodies and ids are as many as the header says.
+local function complete(header)
+  return call('LLEN', KEYS[2]) == header.count and call('ZCARD', KEYS[3]) == header.count
+end
+
+-- Forms of the commands that write, for asking whether they are allowed.
+local FORMS = {
+  HSET = { 'f', 'v' }, HDEL = { 'f' }, RPUSH = { 'v' }, LTRIM = { 0, -1 }, LSET = { 0, 'v' }, ZADD = { 0, 'm' }, ZREM = { 'm' },
+  ZREMRANGEBYSCORE = { 0, 0 }, UNLINK = {}, PEXPIREAT = { 1 }, PERSIST = {}, TYPE = {}, GETRANGE = { 0, 0 },
+}
+
+-- A command that is refused half-way would leave the first half: each script asks first, and touches nothing else before.
+-- Redis 6.2 cannot be asked; there the provider tries the commands out on a key of its own (`probe.lua`).
+local function denied(...)
+  if not redis.acl_check_cmd then return request.probed == nil and { 'unprobed' } or nil end
+  for _, name in ipairs({ ... }) do
+    if not redis.acl_check_cmd(name, KEYS[1], unpack(FORMS[name])) then return { 'denied', name } end
+  end
+  if SINGLE and not redis.acl_check_cmd('ZADD', KEYS[5], 0, 'm') then return { 'denied', 'ZADD' } end
+  return nil
+end
+
 local function expired(header)
   return header.expires and header.expires <= now
 end

@@ -2,6 +2,8 @@
 if (before and stamp(before)) ~= request.expected then return { 'other' } end
 if not before and SINGLE and not request.adopting and call('TYPE', KEYS[4]).ok == 'string' then return { 'legacy' } end
 if SINGLE and before and before.owner ~= request.guess then return { 'owner', before.owner or '' } end
+local refused = denied('UNLINK', 'HSET', 'RPUSH', 'ZADD', 'ZREM') or (request.expires and denied('PEXPIREAT'))
+if refused then return refused end
 
 local header = {
   incarnation = request.incarnation, version = request.version, created = request.created,
@@ -10,13 +12,16 @@ local header = {
 }
 if before then
   unindex(before)
-  call('UNLINK', KEYS[1], KEYS[2], KEYS[3])
+  call('UNLINK', KEYS[1])
 end
-place_ids(ARGV, 2, given, header.first)
-header.size = add_bodies(ARGV, 2, given)
-write_header(header, nil, request.metadata)
-set_lease(header, nil)
 -- KEYS[8..9] are the old owner's where there are more.
 if #KEYS > 9 then KEYS[8], KEYS[9] = KEYS[10], KEYS[11] end
 index(header, nil)
+clear_remains()
+place_ids(ARGV, 2, given, header.first)
+header.size = add_bodies(ARGV, 2, given)
+write_header(header, nil, request.metadata)
+-- What was moved in: erasing it reaches the string that it came from, and no other.
+if request.adopting then call('HSET', KEYS[1], 'j', '1') end
+set_lease(header, nil)
 return told('ok', header, header.version)

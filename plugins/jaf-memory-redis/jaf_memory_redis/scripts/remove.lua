@@ -1,12 +1,24 @@
 -- Everything of a conversation goes: of this owner (`scope`), at this stamp (`expected`), or only if it has expired.
-if not before or (request.scope and before.owner ~= request.scope) then return { 'missing' } end
+if not before then
+  local refused = denied('UNLINK')
+  if refused then return refused end
+  clear_remains()
+  return { 'missing' }
+end
+if request.scope and before.owner ~= request.scope then return { 'missing' } end
 if request.expected and stamp(before) ~= request.expected then
   return { 'missing' }
 end
 if request.expired and not expired(before) then return { 'missing' } end
 if SINGLE and before.owner ~= request.guess then return { 'owner', before.owner or '' } end
+local refused = denied('UNLINK', 'ZREM', 'TYPE', 'GETRANGE')
+if refused then return refused end
+local adopted = call('HGET', KEYS[1], 'j') and 1 or 0
 call('UNLINK', KEYS[1], KEYS[2], KEYS[3])
 unindex(before)
--- What `adopt` left of it in jaf-py's form is the same conversation.
-if SINGLE and call('TYPE', KEYS[4]).ok == 'string' then call('UNLINK', KEYS[4]) end
-return told('ok', before, expired(before) and 0 or 1)
+-- What `adopt` left of it in jaf-py's form is the same conversation; any other string there is somebody else's.
+if SINGLE and adopted == 1 and call('TYPE', KEYS[4]).ok == 'string'
+  and string.find(call('GETRANGE', KEYS[4], 0, 4095), '"conversation_id"', 1, true) then
+  call('UNLINK', KEYS[4])
+end
+return told('ok', before, expired(before) and 0 or 1, adopted)

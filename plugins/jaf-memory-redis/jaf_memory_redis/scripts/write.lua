@@ -3,8 +3,6 @@ if before and expired(before) then return told('expired', before) end
 if not before then
   if not request.create then return { 'missing' } end
   if SINGLE and call('TYPE', KEYS[4]).ok == 'string' then return { 'legacy' } end
-  -- On a Cluster the index entries are made first, under this moment.
-  if request.probe then return { 'absent', now } end
 else
   local foreign = before.owner and request.user and request.user ~= before.owner
   if request.scope and before.owner ~= request.scope then
@@ -15,6 +13,18 @@ else
 end
 local owner = (before and before.owner) or request.user
 if SINGLE and owner ~= request.guess then return { 'owner', owner or '' } end
+-- On a Cluster the index entries are made first, for this owner and under this moment.
+if not SINGLE and (not before or (owner and not before.owner)) then
+  local moment_of_creation = before and before.created or request.created or request.moment or now
+  if request.announced ~= moment_of_creation then return { 'announce', moment_of_creation, now } end
+end
+local adding = before and not request.replace
+local leases = (before and before.expires) or (not before and (request.expires or request.ttl))
+local refused = denied('HSET', 'RPUSH', 'ZADD') or (leases and denied('PEXPIREAT', 'ZREM'))
+if not (refused or adding) then refused = denied('UNLINK', 'HDEL') end
+if not refused and request.cap then refused = denied('LTRIM', 'ZREMRANGEBYSCORE') end
+if refused then return refused end
+if adding and not complete(before) then return { 'damaged', before.count, call('LLEN', KEYS[2]) } end
 
 -- The list and its part that are to be added; see `place_ids`.
 local list, first, fresh = ARGV, 2, given
@@ -58,7 +68,6 @@ local function compare(positions)
   return differing
 end
 
-local adding = before and not request.replace
 local actual = before and before.version or 0
 local expected = not request.expected or request.expected == actual
 local placed = false
@@ -93,6 +102,8 @@ end
 local cut = request.cap and math.max(0, header.count + fresh - request.cap) or 0
 touch(header)
 header.owner = owner
+index(header, before)
+if not before then clear_remains() end
 if not placed then place_ids(list, first, fresh, header.first + header.count) end
 header.size = header.size + add_bodies(list, first, fresh)
 if cut > 0 then
@@ -105,5 +116,4 @@ header.count = header.count + fresh - cut
 header.trimmed = header.trimmed or cut > 0 or request.dropped or false
 write_header(header, before, request.metadata)
 set_lease(header, before)
-index(header, before)
 return told('ok', header, header.version, header.count, fresh)

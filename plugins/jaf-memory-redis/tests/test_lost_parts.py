@@ -1,0 +1,172 @@
+"""A store that loses parts: a header, the bodies or the ids of a conversation go alone, as eviction takes them."""
+
+import asyncio
+import contextlib
+
+import pytest
+from jaf_memory_redis import RedisConfig, create_redis_provider
+from jaf_memory_redis.layout import Keys
+from services import redis_servers
+
+from jaf_memory_core import Failure, MemoryQuery, MemoryStorageError, Message, Success
+
+SECRET = [Message("user", f"secret {n}", message_id=f"s{n}") for n in range(3)]
+PARTS = ("header", "bodies", "ids")
+
+
+@pytest.fixture(params=["single", "cluster"])
+def place(request, prefix):
+    """A server or a Cluster: how to open a provider, and how to take a key away."""
+    if request.param == "single":
+        server = request.getfixturevalue("server7")
+        servers, address = [server], {"port": server.port}
+    else:
+        cluster = request.getfixturevalue("cluster")
+        servers, address = cluster.masters(), {"host": cluster.hosts, "cluster": True}
+
+    def lose(name, part):
+        key = Keys(prefix).conversation(name)[PARTS.index(part)].decode()
+        gone = 0
+        for server in servers:
+            with contextlib.suppress(RuntimeError):  # another node has the slot
+                gone += server.command("DEL", key)
+        assert gone == 1
+
+    def keys():
+        return [key for server in servers for key in server.command("KEYS", f"{prefix}*")]
+
+    return lambda **more: create_redis_provider(RedisConfig(key_prefix=prefix, **address, **more)), lose, keys
+
+
+ANEW = {
+    "store": lambda provider: provider.store_messages("c", [Message("user", "mine")], user_id="bob"),
+    "append": lambda provider: provider.append_messages("c", [Message("user", "mine")], user_id="bob", create=True),
+    "fork": lambda provider: provider.fork_conversation("parent", "c"),
+}
+
+
+@pytest.mark.parametrize("way", ANEW)
+def test_remains_are_nobodys(place, way):
+    """Without its header a conversation is gone: who makes its id anew sees nothing of the former owner's."""
+    opened, lose, _ = place
+
+    async def main():
+        async with await opened() as provider:
+            await provider.store_messages("c", SECRET, user_id="alice")
+            await provider.store_messages("parent", [Message("user", "mine")], user_id="bob")
+            lose("c", "header")
+            assert await provider.get_conversation("c") is None
+            await ANEW[way](provider)
+            found = await provider.for_user("bob").get_conversation("c")
+            assert [message.content for message in found.messages] == ["mine"]
+            assert found.message_count == 1
+            assert (await provider.append_messages("c", [SECRET[0]])).data.added == 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("erase", ["delete_conversation", "clear_user_conversations"])
+def test_erasure_takes_remains(place, erase):
+    """Erasing a conversation, or its user, takes what is left where the header is gone, and all that names it."""
+    opened, lose, keys = place
+
+    async def main():
+        async with await opened(ttl=600.0) as provider:
+            await provider.store_messages("c", SECRET, user_id="alice")
+            lose("c", "header")
+            await getattr(provider, erase)("c" if erase == "delete_conversation" else "alice")
+            if erase == "delete_conversation":
+                assert await provider.find_conversations(MemoryQuery(user_id="alice")) == []
+                assert [one async for one in provider.iter_conversations(MemoryQuery(user_id="alice"))] == []
+            assert not [key for key in keys() if key.endswith((b"m", b"i"))]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("part", ["bodies", "ids"])
+def test_parts_that_do_not_agree(place, part):
+    """A conversation that lost bodies or ids is refused by name, never answered in part; erasing and replacing work."""
+    opened, lose, keys = place
+
+    async def main():
+        async with await opened() as provider:
+            for name in ("c", "d", "e"):
+                await provider.store_messages(name, SECRET, user_id="alice")
+                lose(name, part)
+            failure = await provider.append_messages("c", [Message("user", "more")])
+            assert isinstance(failure, Failure)
+            assert isinstance(failure.error, MemoryStorageError)
+            assert "'c' is damaged" in str(failure.error)
+            with pytest.raises(MemoryStorageError, match="'c' is damaged"):
+                await provider.truncate_conversation_after("c", "s1")
+            if part == "bodies":
+                for work in (provider.get_conversation, provider.get_recent_messages, provider.get_messages):
+                    with pytest.raises(MemoryStorageError, match="'c' is damaged"):
+                        await work("c")
+            assert isinstance(await provider.store_messages("e", SECRET[:2]), Success)
+            assert (await provider.get_conversation("e")).message_count == 2
+            assert await provider.delete_conversation("d")
+            assert await provider.clear_user_conversations("alice") == 2
+            assert keys() == []
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-lru", "allkeys-random"])
+def test_eviction(policy):
+    """While the server evicts all the time, nobody ever sees another's message, or a count that is not so."""
+
+    async def main(server):
+        async with await create_redis_provider(RedisConfig(port=server.port, ttl=86_400.0)) as provider:
+
+            async def turn(number, owner):
+                name = f"c{number}"
+                text = Message("user", owner + " " + "x" * 600)
+                result = await provider.append_messages(name, [text] * 1, user_id=owner, create=True)
+                return isinstance(result, Success)
+
+            async def look(number):
+                try:
+                    found = await provider.get_conversation(f"c{number}")
+                except MemoryStorageError:
+                    return "damaged"
+                if found is None:
+                    return "gone"
+                assert found.message_count == len(found.messages)
+                assert all(message.content.startswith(f"{found.user_id} ") for message in found.messages)
+                return "stands"
+
+            seen = []
+            for round_ in range(3):
+                for start in range(0, 4_000, 200):
+                    numbers = range(start, start + 200)
+                    await asyncio.gather(*(turn(number, f"user{round_}") for number in numbers))
+                    await asyncio.gather(*(turn(number, f"user{round_}") for number in numbers))
+                seen += await asyncio.gather(*(look(number) for number in range(0, 4_000, 3)))
+            assert {"gone", "stands"} <= set(seen)
+            assert policy in " ".join((await provider.health_check())["warnings"])
+
+    with redis_servers.single({"maxmemory": "5mb", "maxmemory-policy": policy}) as server:
+        asyncio.run(main(server))
+        assert int(server.command("INFO", "stats").decode().split("evicted_keys:")[1].split()[0]) > 1_000
+
+
+def test_expired_leave_nothing(server, prefix):
+    """What Redis dropped after its expiry leaves no entry once anybody writes or lists, though nobody purges."""
+
+    async def main():
+        async with await create_redis_provider(RedisConfig(port=server.port, key_prefix=prefix, ttl=600.0)) as provider:
+            for number in range(150):
+                await provider.store_messages(f"c{number}", [Message("user", "x")], user_id=f"u{number}")
+                for key in Keys(prefix).conversation(f"c{number}"):
+                    server.command("DEL", key.decode())
+            expiries = Keys(prefix).expiries.decode()
+            for entry in server.command("ZRANGE", expiries, 0, -1):
+                server.command("ZADD", expiries, 1, entry.decode())
+        async with await create_redis_provider(RedisConfig(port=server.port, key_prefix=prefix)) as provider:
+            for _ in range(3):
+                await provider.store_messages("other", [Message("user", "x")])
+            await provider.delete_conversation("other")
+            assert server.command("KEYS", f"{prefix}*") == []
+
+    asyncio.run(main())

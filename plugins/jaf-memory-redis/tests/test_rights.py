@@ -1,0 +1,164 @@
+"""Users with few rights (ACL), and replicas that cannot be waited for: nothing half done, and an outcome that is so."""
+
+import asyncio
+
+import pytest
+from jaf_memory_redis import RedisConfig, create_redis_provider
+from services import redis_servers
+
+from jaf_memory_core import Failure, MemoryConflictError, MemoryError, MemoryQuery, MemoryStorageError, Message, Success
+
+RIGHTS = (
+    "+evalsha +eval +time +hgetall +hmget +hget +hset +hdel +lrange +llen +lindex +lset "
+    "+rpush +ltrim +zadd +zrem +zscore +zmscore +zcard +zcount +zlexcount +zrange +zrangebylex +zrangebyscore "
+    "+zrevrangebyscore +zremrangebyscore +copy +unlink +exists +type +getrange +get +pexpireat +persist +scan"
+)
+"""What docs/providers.md says that a user of a single server needs."""
+
+NEEDED_TO_WRITE = ("hset", "rpush", "zadd", "pexpireat", "unlink", "zrem", "hmget", "time", "type")
+
+
+@pytest.fixture(params=[7, 6], ids=["7.0", "6.2"])
+def server(request):
+    """A server of its own, whose users a test may change."""
+    with redis_servers.single(version=request.param) as server:
+        yield server
+
+
+def user(server, *rights):
+    """Give the user exactly these rights, from now on."""
+    server.command("ACL", "SETUSER", "app", "reset")
+    server.command("ACL", "SETUSER", "app", "on", ">pw", "~jaf:memory:*", *rights)
+
+
+def opened(server, **more):
+    """A provider of that user."""
+    login = {"port": server.port, "username": "app", "password": "pw", "operation_timeout": 5.0}
+    return create_redis_provider(RedisConfig(**login, **more))
+
+
+def test_documented_rights_are_enough(server):
+    """A user with the documented rights and no others can do everything."""
+
+    async def main():
+        user(server, *RIGHTS.split())
+        async with await opened(server, ttl=100.0, max_messages=5) as provider:
+            first = Message("user", "a", message_id="a")
+            assert isinstance(await provider.store_messages("c", [first], {"k": 1}, user_id="u"), Success)
+            assert (await provider.append_messages("c", [first])).data.added == 0
+            await provider.append_messages("c", [Message("user", str(n)) for n in range(7)])
+            await provider.get_messages("c", before=7)
+            await provider.update_metadata("c", {"k": 2})
+            await provider.set_expiry("c", None)
+            await provider.set_expiry("c", 50)
+            await provider.fork_conversation("c", "d")
+            found = await provider.get_conversation("c")
+            await provider.fork_conversation("c", "e", until_message_id=found.messages[2].message_id)
+            assert await provider.truncate_conversation_after("c", found.messages[2].message_id) == 3
+            await provider.import_conversation(found)
+            assert len(await provider.find_conversations(MemoryQuery(user_id="u", metadata={"k": 2}))) == 3
+            assert len([one async for one in provider.iter_conversations(MemoryQuery())]) == 3
+            assert (await provider.get_stats("u"))["user_conversations"] == 3
+            assert (await provider.health_check())["healthy"]
+            await provider.purge_expired()
+            assert await provider.delete_conversation("e")
+            assert await provider.clear_user_conversations("u") == 2
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("missing", NEEDED_TO_WRITE)
+def test_a_missing_right_is_named(server, missing):
+    """Without one of the rights a write leaves nothing behind, and the error names the command, to be granted."""
+
+    async def main():
+        user(server, "+@all", f"-{missing}")
+        async with await opened(server, ttl=100.0) as provider:
+            failure = await provider.store_messages("c", [Message("user", "a", message_id="a")], user_id="u")
+            assert isinstance(failure, Failure)
+            assert f"+{missing}" in str(failure.error)
+            assert failure.error.outcome == "not_applied"
+            assert server.command("KEYS", "*") == []
+            user(server, "+@all")
+            assert isinstance(await provider.store_messages("c", [Message("user", "a")], user_id="u"), Success)
+            assert (await provider.get_conversation("c")).message_count == 1
+            assert await provider.clear_user_conversations("u") == 1
+            assert server.command("KEYS", "*") == []
+
+    asyncio.run(main())
+
+
+WRITES = {
+    "append": lambda p: p.append_messages("c", [Message("user", "new")]),
+    "store": lambda p: p.store_messages("c", [Message("user", "new")]),
+    "amend": lambda p: p.update_metadata("c", {"k": 1}),
+    "truncate": lambda p: p.truncate_conversation_after("c", "m1"),
+    "delete": lambda p: p.delete_conversation("c"),
+    "fork": lambda p: p.fork_conversation("c", "d"),
+}
+
+
+@pytest.mark.parametrize("way", WRITES)
+@pytest.mark.parametrize("missing", ["hset", "rpush", "zadd", "zcard", "unlink", "zremrangebyscore", "pexpireat"])
+def test_a_right_that_is_taken_away(way, missing):
+    """A right that is withdrawn while the provider is open stops a write before it touches anything, or not at all."""
+
+    async def main(server):
+        user(server, "+@all")
+        async with await opened(server, ttl=100.0) as provider:
+            await provider.store_messages("c", [Message("user", str(n), message_id=f"m{n}") for n in range(3)])
+            before = await provider.get_conversation("c")
+            user(server, "+@all", f"-{missing}")
+            try:
+                result = await WRITES[way](provider)
+                error = result.error if isinstance(result, Failure) else None
+            except MemoryError as refused:
+                error = refused
+            user(server, "+@all")
+            if error is not None:
+                assert f"+{missing}" in str(error)
+                assert error.outcome == "not_applied"
+                assert await provider.get_conversation("c") == before
+                assert await provider.get_conversation("d") is None
+
+    with redis_servers.single() as server:
+        asyncio.run(main(server))
+
+
+def test_waiting_without_the_right(server):
+    """Where WAIT is needed and not allowed, a write is refused before it is one, and the error names WAIT."""
+
+    async def main():
+        user(server, "+@all", "-wait")
+        async with await opened(server, min_replicas=1, min_replicas_timeout=0.1) as provider:
+            failure = await provider.store_messages("c", [Message("user", "a")])
+            assert "+wait" in str(failure.error)
+            assert failure.error.outcome == "not_applied"
+            assert server.command("KEYS", "*") == []
+            with pytest.raises(MemoryStorageError, match="wait"):
+                await provider.delete_conversation("c")
+
+    asyncio.run(main())
+
+
+def test_demotion_while_waiting():
+    """A master that is demoted while a write waits for replicas: the outcome is unknown, and no write is done twice."""
+
+    async def main(server):
+        async with await create_redis_provider(RedisConfig(port=server.port)) as provider:
+            await provider.store_messages("other", [])  # the server knows the script from now on
+        config = RedisConfig(port=server.port, min_replicas=1, min_replicas_timeout=5.0, operation_timeout=10.0)
+        async with await create_redis_provider(config) as provider:
+            work = asyncio.create_task(provider.store_messages("c", [Message("user", "a")], expected_version=0))
+            await asyncio.sleep(0.3)
+            server.command("REPLICAOF", "127.0.0.1", "1")
+            await asyncio.sleep(0.3)
+            server.command("REPLICAOF", "NO", "ONE")
+            with pytest.raises(MemoryError) as caught:
+                await work
+            assert caught.value.outcome == "unknown"
+            assert not isinstance(caught.value, MemoryConflictError)
+            assert (await provider.get_conversation("c")).version == 1
+
+    with redis_servers.single() as server:
+        asyncio.run(main(server))
