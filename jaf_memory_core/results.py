@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
 from msgspec import Struct
 
@@ -30,11 +30,27 @@ class Success(Struct, Generic[T_co], frozen=True):
 
     data: T_co
 
+    def unwrap(self) -> T_co:
+        """Return `data`; a `Failure` in its place would raise. So a refusal cannot be overlooked.
+
+        Example:
+            version = (await provider.append_messages("chat", messages)).unwrap().version
+        """
+        return self.data
+
 
 class Failure(Struct, frozen=True):
     """The store answered, and refused; nothing of the call was applied. `error` says why."""
 
     error: MemoryError
+
+    def unwrap(self) -> NoReturn:
+        """Raise `error`.
+
+        Raises:
+            MemoryError: always; the one that the store answered with.
+        """
+        raise self.error
 
 
 Result = Success[WriteResult] | Failure
