@@ -35,7 +35,7 @@ from jaf_memory_core.factory import (
 )
 from jaf_memory_core.guard import OperationEvent
 from jaf_memory_core.messages import Attachment, ContentPart, FunctionCall, Message, ToolCall
-from jaf_memory_core.processors import Processor
+from jaf_memory_core.processors import Context, Processor
 from jaf_memory_core.protocol import ManagedMemoryProvider, MemoryProvider
 from jaf_memory_core.provider import BackendProvider
 from jaf_memory_core.results import Failure, Result, Success, WriteResult
@@ -48,6 +48,7 @@ __all__ = [
     "BackendProvider",
     "CondensedConversation",
     "ContentPart",
+    "Context",
     "ConversationMemory",
     "Failure",
     "FunctionCall",

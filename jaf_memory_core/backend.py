@@ -40,6 +40,7 @@ from jaf_memory_core.records import (
     Write,
 )
 from jaf_memory_core.results import WriteResult
+from jaf_memory_core.settings import ProviderConfig
 
 ROUNDS = 20
 """How often the default of `forget_user` lists anew at most: so many copies of copies would have to be made in step."""
@@ -63,6 +64,9 @@ class Backend(ABC):
     loop_bound: ClassVar[bool] = False
     waits: ClassVar[bool] = True
     driver_errors: ClassVar[tuple[type[Exception], ...]] = (OSError,)
+
+    config: ProviderConfig | None = None
+    """The settings it was made with: a provider that is given none of its own goes by them."""
 
     # What is asked of every author.
 

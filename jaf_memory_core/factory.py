@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 from jaf_memory_core.deadline import Deadline
 from jaf_memory_core.errors import MemoryConfigurationError, MemoryConnectionError, MemoryError
+from jaf_memory_core.processors import Plugins, Processor, checked_observers, checked_processors
 from jaf_memory_core.protocol import ManagedMemoryProvider, MemoryProvider
-from jaf_memory_core.provider import BackendProvider, opened
+from jaf_memory_core.provider import BackendProvider, configured, opened
 from jaf_memory_core.settings import CoreSettings, ProviderConfig, load
 from jaf_memory_core.settings.errors import has_credentials
 
 if TYPE_CHECKING:
+    from jaf_memory_core.guard import Observer
     from jaf_memory_core.hooks import ProviderSpec
-    from jaf_memory_core.registry import Plugins
 
 # The registry and the environment are imported in functions, for those who create a provider by its name: a
 # program that imports jaf_memory_core for its types starts faster without them.
@@ -33,11 +34,18 @@ GRACE = 0.2
 """Seconds by which a provider that keeps the deadline itself may be late before it is cut off from outside."""
 
 
-async def create_memory_provider_from_env(environ: Mapping[str, str] | None = None) -> ManagedMemoryProvider:
+async def create_memory_provider_from_env(
+    environ: Mapping[str, str] | None = None,
+    *,
+    processors: Sequence[Processor] = (),
+    observers: Sequence[Observer] = (),
+) -> ManagedMemoryProvider:
     """Create and open the provider that the environment describes; `JAF_MEMORY_TYPE` chooses it.
 
     Args:
         environ: the variables; `os.environ` when `None`.
+        processors: as for `BackendProvider`; they come before those of `JAF_MEMORY_PLUGINS`.
+        observers: the same.
 
     Returns:
         the open provider; close it in the end. Of all that its type promises, a third party's may have the six
@@ -49,7 +57,7 @@ async def create_memory_provider_from_env(environ: Mapping[str, str] | None = No
     """
     core, spec, config = _described(environ)
     _warn_of_unknown(environ, spec)
-    return await _opened(spec, config, core.plugins)
+    return await _opened(spec, config, core.plugins, processors, observers)
 
 
 def _described(environ: Mapping[str, str] | None) -> tuple[CoreSettings, ProviderSpec, ProviderConfig]:
@@ -71,7 +79,12 @@ def _warn_of_unknown(environ: Mapping[str, str] | None, spec: ProviderSpec) -> N
 
 
 async def create_memory_provider(
-    name: str, config: ProviderConfig | None = None, *, plugins: Sequence[str] = ()
+    name: str,
+    config: ProviderConfig | None = None,
+    *,
+    plugins: Sequence[str] = (),
+    processors: Sequence[Processor] = (),
+    observers: Sequence[Observer] = (),
 ) -> ManagedMemoryProvider:
     """Create and open a provider by its name; the environment is not looked at.
 
@@ -79,6 +92,8 @@ async def create_memory_provider(
         name: memory, sqlite, redis, postgres, or the name that an installed plugin has.
         config: its settings; the defaults when `None`.
         plugins: names of cross-cutting plugins, in the order in which they act.
+        processors: as for `BackendProvider`; they come before those of the plugins.
+        observers: the same.
 
     Returns:
         the open provider; see `create_memory_provider_from_env`.
@@ -89,25 +104,43 @@ async def create_memory_provider(
     """
     from jaf_memory_core import registry
 
-    spec = registry.load(name)
-    if config is None:
-        config = spec.config()
-    elif not isinstance(config, spec.config):
-        text = f"the memory provider {name!r} takes a {spec.config.__name__}, not a {type(config).__name__}"
-        raise MemoryConfigurationError(text, provider=name)
-    return await _opened(spec, config, plugins)
+    spec = registry.load(_checked_name(name))
+    config = configured(spec.config, config, name)
+    if isinstance(plugins, str) or not isinstance(plugins, Sequence):
+        raise MemoryConfigurationError(f"plugins must be a list of names, not a {type(plugins).__name__}")
+    return await _opened(spec, config, [_checked_name(one) for one in plugins], processors, observers)
 
 
-async def _opened(spec: ProviderSpec, config: ProviderConfig, plugins: Sequence[str]) -> ManagedMemoryProvider:
+def _checked_name(name: Any) -> str:
+    if isinstance(name, str):
+        return name
+    raise MemoryConfigurationError(f"the name of a provider or plugin is a str, not a {type(name).__name__}")
+
+
+async def _opened(
+    spec: ProviderSpec,
+    config: ProviderConfig,
+    plugins: Sequence[str],
+    processors: Sequence[Processor] = (),
+    observers: Sequence[Observer] = (),
+) -> ManagedMemoryProvider:
     from jaf_memory_core import registry
 
+    before = Plugins(checked_processors(processors), checked_observers(observers))
+    if spec.backend is None and (before.processors or before.observers):
+        raise MemoryConfigurationError(
+            f"processors and observers cannot be applied to the memory provider {spec.name!r}: it brings a provider of "
+            "its own, which would store and answer past them",
+            provider=spec.name,
+        )
     if spec.backend is None and plugins:
         raise MemoryConfigurationError(
             f"plugins ({', '.join(plugins)}) cannot be applied to the memory provider {spec.name!r}: it brings a "
             "provider of its own, which would store and answer past them",
             provider=spec.name,
         )
-    offered = registry.load_plugins(plugins)
+    loaded = registry.load_plugins(plugins)
+    offered = Plugins((*before.processors, *loaded.processors), (*before.observers, *loaded.observers))
     try:
         provider = await _made(spec, config, offered)
     except ModuleNotFoundError as error:

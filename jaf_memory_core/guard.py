@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.deadline import Deadline
 from jaf_memory_core.errors import MemoryConnectionError, MemoryError
+from jaf_memory_core.processors import checked_observers
 from jaf_memory_core.records import Damaged, Record
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Guard:
         self.backend = backend
         self.operation_timeout = operation_timeout
         self.failures: tuple[type[Exception], ...] = (MemoryError, *backend.driver_errors)
-        self._observers = tuple(observers)
+        self._observers = checked_observers(observers)
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: asyncio.Task[None] | None = None

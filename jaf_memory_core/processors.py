@@ -2,69 +2,191 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from jaf_memory_core.errors import MemoryConfigurationError
+from msgspec import Struct
+from msgspec.structs import replace
+
+from jaf_memory_core.errors import MemoryConfigurationError, MemoryInvalidInputError
 from jaf_memory_core.messages import Message
+from jaf_memory_core.values import FrozenDict, checked, freeze, thaw
+
+METHODS = ("outgoing", "incoming", "outgoing_metadata", "incoming_metadata")
+
+
+class Context(Struct, frozen=True):
+    """Where what a processor is given belongs; a processor cannot change any of it.
+
+    Attributes:
+        conversation_id: of which conversation; `None` for the filter of a query over many.
+        user_id: its owner, where the operation knows it: a read of whole conversations does, a write as far as it
+            says so itself, and a view made by `for_user` always.
+        message_id: of which message; `None` for metadata.
+        operation: name of the provider's method.
+    """
+
+    conversation_id: str | None
+    user_id: str | None
+    message_id: str | None
+    operation: str
 
 
 class Processor:
     """Redaction, encryption, tagging: override what is needed; the defaults change nothing.
 
     A processor must be deterministic: a retried append sends the same message again, and only an equal one is known to
-    be the same. It must keep `message_id`. An exception stops the operation before anything is stored.
+    be the same. It must keep `message_id`. It is never given an owner inside metadata, nor what the provider keeps
+    there for itself. What it returns is checked like what a caller gives. An exception stops the operation before
+    anything is stored.
     """
 
-    def outgoing(self, message: Message) -> Message:
+    def outgoing(self, message: Message, context: Context) -> Message:  # noqa: ARG002  (for those who override it)
         """The message as it is to be stored."""
         return message
 
-    def incoming(self, message: Message) -> Message:
+    def incoming(self, message: Message, context: Context) -> Message:  # noqa: ARG002
         """The message as the application is to see it."""
         return message
 
-    def outgoing_metadata(self, metadata: dict[str, Any]) -> dict[str, Any]:
-        """The metadata as it is to be stored; a query's `metadata` filter comes through here too."""
+    def outgoing_metadata(self, metadata: dict[str, Any], context: Context) -> dict[str, Any]:  # noqa: ARG002
+        """The metadata as it is to be stored; a query's `metadata` and `trace_id` come through here, too."""
         return metadata
 
-    def incoming_metadata(self, metadata: dict[str, Any]) -> dict[str, Any]:
+    def incoming_metadata(self, metadata: dict[str, Any], context: Context) -> dict[str, Any]:  # noqa: ARG002
         """The metadata as the application is to see it."""
         return metadata
 
 
-class Chain:
-    """Processors in their order on the way in, and in the reverse order on the way out."""
+class Plugins(Struct, frozen=True):
+    """What cross-cutting plugins offer, in the order of their names.
 
-    def __init__(self, processors: Iterable[Processor]) -> None:
-        self._processors = tuple(processors)
+    Attributes:
+        processors: change what is stored and read.
+        observers: are told of every operation.
+    """
+
+    processors: Sequence[Processor] = ()
+    observers: Sequence[Callable[[Any], None]] = ()
+
+
+class Chain:
+    """Processors in their order on the way in, and in the reverse order on the way out, for one operation.
+
+    Raises:
+        MemoryConfigurationError: one of them is no processor.
+    """
+
+    def __init__(self, processors: Iterable[Processor], context: Context | None = None) -> None:
+        self._processors = checked_processors(processors) if context is None else tuple(processors)
+        self._context = context or Context(None, None, None, "")
 
     def __bool__(self) -> bool:
         return bool(self._processors)
 
-    def outgoing(self, message: Message) -> Message:
-        """The message as it is to be stored."""
-        after = message
-        for processor in self._processors:
-            after = processor.outgoing(after)
-        if after.message_id != message.message_id:
-            raise MemoryConfigurationError("a processor changed a message_id; it must keep it, retries depend on it")
-        return after
+    def within(self, operation: str, conversation_id: str | None, user_id: str | None = None) -> Chain:
+        """The same processors, for an operation on a conversation."""
+        if not self._processors:
+            return self
+        return Chain(self._processors, Context(conversation_id, user_id, None, operation))
+
+    def outgoing(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+        """The messages as they are to be stored."""
+        return self._passed(messages, "outgoing", self._processors)
 
     def incoming(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
         """The messages as the application is to see them."""
-        for processor in reversed(self._processors):
-            messages = tuple(map(processor.incoming, messages))
-        return messages
+        return self._passed(messages, "incoming", self._processors[::-1])
 
-    def outgoing_metadata(self, metadata: dict[str, Any]) -> dict[str, Any]:
+    def _passed(
+        self, messages: tuple[Message, ...], method: str, processors: Sequence[Processor]
+    ) -> tuple[Message, ...]:
+        return tuple(self._passed_one(message, method, processors) for message in messages) if processors else messages
+
+    def _passed_one(self, message: Message, method: str, processors: Sequence[Processor]) -> Message:
+        context = replace(self._context, message_id=message.message_id)
+        for processor in processors:
+            after = getattr(processor, method)(message, context)
+            if not isinstance(after, Message):
+                raise _wrong(processor, method, f"returned a {type(after).__name__}, not a Message")
+            try:
+                after = checked(Message, after)
+            except MemoryInvalidInputError as error:
+                raise _wrong(processor, method, f"returned what cannot be stored: {error}") from None
+            if after.message_id != message.message_id:
+                raise _wrong(processor, method, "changed a message_id; it must keep it, retries depend on it")
+            message = after
+        return message
+
+    def outgoing_metadata(self, metadata: Mapping[str, Any]) -> FrozenDict:
         """The metadata as it is to be stored."""
-        for processor in self._processors:
-            metadata = processor.outgoing_metadata(metadata)
-        return metadata
+        return self._passed_metadata(metadata, "outgoing_metadata", self._processors)
 
-    def incoming_metadata(self, metadata: dict[str, Any]) -> dict[str, Any]:
+    def incoming_metadata(self, metadata: Mapping[str, Any]) -> FrozenDict:
         """The metadata as the application is to see it."""
-        for processor in reversed(self._processors):
-            metadata = processor.incoming_metadata(metadata)
-        return metadata
+        return self._passed_metadata(metadata, "incoming_metadata", self._processors[::-1])
+
+    def _passed_metadata(self, metadata: Mapping[str, Any], method: str, processors: Sequence[Processor]) -> FrozenDict:
+        after: Any = metadata
+        for processor in processors:
+            # A copy that it may change in place; the caller's own, or what a store keeps, stays as it is.
+            after = getattr(processor, method)(thaw(after), self._context)
+            if not isinstance(after, Mapping):
+                raise _wrong(processor, method, f"returned a {type(after).__name__}, not a dict")
+            try:
+                after = freeze(after, where="metadata", datetimes=True)
+            except MemoryInvalidInputError as error:
+                raise _wrong(processor, method, f"returned what cannot be stored: {error}") from None
+            if "user_id" in after:
+                raise _wrong(processor, method, "returned metadata with a user_id; owners are not its business")
+        return FrozenDict(after)
+
+
+def _wrong(processor: object, method: str, text: str) -> MemoryConfigurationError:
+    return MemoryConfigurationError(f"{method} of the processor {type(processor).__name__} {text}")
+
+
+def checked_processors(given: Any) -> tuple[Processor, ...]:
+    """Processors, or a `MemoryConfigurationError` before anything was stored past one that does not work."""
+    return _checked_all(given, "processors", METHODS, ("message or metadata", "context"))
+
+
+def checked_observers(given: Any) -> tuple[Callable[[Any], None], ...]:
+    """Observers, or a `MemoryConfigurationError`: one that is never heard would be missed too late."""
+    return _checked_all(given, "observers", ("__call__",), ("event",))
+
+
+def _checked_all(given: Any, what: str, methods: Sequence[str], arguments: Sequence[str]) -> tuple[Any, ...]:
+    if not isinstance(given, Iterable) or isinstance(given, str | bytes):
+        raise MemoryConfigurationError(f"{what} must be a list of {what}, not a {type(given).__name__}")
+    items = tuple(given)
+    for item in items:
+        problem = _problem(item, methods, arguments)
+        if problem:
+            raise MemoryConfigurationError(f"{what} must hold {what}, and {_named(item)} {problem}")
+    return items
+
+
+def _named(item: object) -> str:
+    named = item if inspect.isroutine(item) or isinstance(item, type) else type(item)
+    return f"the {'class' if named is item and isinstance(item, type) else ''} {named.__name__}".replace("  ", " ")
+
+
+def _problem(item: Any, methods: Sequence[str], arguments: Sequence[str]) -> str | None:
+    """Why something cannot be one of the processors or observers; `None` if it can."""
+    if isinstance(item, type):
+        return "is not made yet; give an object of it"
+    for name in methods:
+        method = item if name == "__call__" and inspect.isroutine(item) else getattr(item, name, None)
+        if not callable(method):
+            return f"has no {name}" if name != "__call__" else "cannot be called"
+        if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
+            return f"has an async {name}; nobody waits for it, so make it a plain function"
+        try:
+            inspect.signature(method).bind(*arguments)
+        except TypeError:
+            return f"has a {name} that does not take ({', '.join(arguments)})"
+        except ValueError:
+            continue  # a built-in without a signature
+    return None

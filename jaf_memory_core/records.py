@@ -94,6 +94,7 @@ class Write(Struct, frozen=True):
         expected_version: a conflict unless the conversation stands at this version (0: does not exist).
         ttl: seconds, for a conversation that this write makes.
         max_messages: the cap; the newest stay.
+        max_metadata_bytes: how large the whole metadata may be afterwards, as `rules.check_metadata_size` counts.
         dropped: how many messages the cut to `max_messages` took from the batch.
         incarnation: for a conversation that this write makes; not used without `create`.
         origin: times for a conversation that this write makes.
@@ -110,6 +111,7 @@ class Write(Struct, frozen=True):
     expected_version: int | None = None
     ttl: float | None = None
     max_messages: int | None = None
+    max_metadata_bytes: int | None = None
     dropped: int = 0
     incarnation: str = field(default_factory=new_incarnation)
     origin: Origin | None = None
@@ -121,6 +123,7 @@ class Amend(Struct, frozen=True):
     Attributes:
         ttl: seconds from now, `None` for never, `UNSET` to leave the expiry as it is (but renewed).
         expected: a conflict unless the conversation stands in exactly this state; `None` takes any.
+        max_metadata_bytes: as of a `Write`.
     """
 
     conversation_id: str
@@ -129,6 +132,7 @@ class Amend(Struct, frozen=True):
     scope: str | None = None
     ttl: float | UnsetType | None = UNSET
     expected: Stamp | None = None
+    max_metadata_bytes: int | None = None
 
 
 class Truncate(Struct, frozen=True):

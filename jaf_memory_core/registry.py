@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from jaf_memory_core.guard import Observer
     from jaf_memory_core.hooks import ProviderSpec
-    from jaf_memory_core.processors import Processor
+    from jaf_memory_core.processors import Plugins, Processor
 
 logger = logging.getLogger("jaf_memory_core")
 
@@ -47,19 +47,6 @@ class Installed:
 
     def __str__(self) -> str:
         return f"{self.name!r} ({self.distribution} {self.version})"
-
-
-@dataclass(frozen=True)
-class Plugins:
-    """What the cross-cutting plugins offer, in the order of their names.
-
-    Attributes:
-        processors: change what is stored and read.
-        observers: are told of every operation.
-    """
-
-    processors: Sequence[Processor] = ()
-    observers: Sequence[Observer] = ()
 
 
 def installed(group: str = PROVIDERS) -> list[Installed]:
@@ -195,7 +182,7 @@ def load_plugins(names: Iterable[str]) -> Plugins:
     Raises:
         MemoryConfigurationError: one of them is missing, named twice, does not load or offers nothing.
     """
-    from jaf_memory_core.processors import Processor
+    from jaf_memory_core.processors import Plugins, Processor
 
     names = list(names)
     processors: list[Processor] = []

@@ -14,10 +14,10 @@ from msgspec import UNSET
 
 from jaf_memory_core import codec
 from jaf_memory_core.conversations import MemoryQuery
-from jaf_memory_core.errors import MemoryConflictError, MemoryNotFoundError
+from jaf_memory_core.errors import MemoryConflictError, MemoryInvalidInputError, MemoryNotFoundError
 from jaf_memory_core.records import Amend, Page, Record, Tail, Truncate, Write
 from jaf_memory_core.results import WriteResult
-from jaf_memory_core.values import FrozenDict
+from jaf_memory_core.values import EMPTY, FrozenDict
 
 RESERVED = "jaf-memory:"
 """Metadata keys that begin so are the provider's own: never shown, never taken from an application."""
@@ -72,6 +72,7 @@ def plan_write(header: Record | None, write: Write, held: Mapping[str, bytes], n
     Raises:
         MemoryNotFoundError: append without `create`, and nothing there (for this user).
         MemoryConflictError: another owner, another version, or other content under a held id.
+        MemoryInvalidInputError: the metadata would be larger afterwards than it may be.
     """
     _admit(header, write)
     trimmed = header is not None and header.trimmed
@@ -82,10 +83,13 @@ def plan_write(header: Record | None, write: Write, held: Mapping[str, bytes], n
     kept = 0 if header is None or write.replace else header.message_count
     cut = max(0, kept + len(fresh) - write.max_messages) if write.max_messages is not None else 0
     base = header or _created(write, now)
+    metadata = merged(unsummarised(base.metadata) if write.replace else base.metadata, write.metadata)
+    if write.metadata and base.metadata:
+        check_metadata_size(metadata, write.max_metadata_bytes, base.metadata)
     after = msgspec.structs.replace(
         touched(base, now),
         user_id=base.user_id or write.user_id,
-        metadata=merged(unsummarised(base.metadata) if write.replace else base.metadata, write.metadata),
+        metadata=metadata,
         message_count=kept + len(fresh) - cut,
         first_position=0 if write.replace else base.first_position + cut,
         trimmed=(trimmed and not write.replace) or cut > 0 or write.dropped > 0,
@@ -176,6 +180,22 @@ def touched(header: Record, now: datetime) -> Record:
     )
 
 
+def check_metadata_size(metadata: FrozenDict, most: int | None, before: FrozenDict = EMPTY) -> None:
+    """Refuse metadata that is too large, unless what stood `before` was larger still.
+
+    Whoever merges must ask for the whole that stands afterwards: a limit on each step is none on the result. The
+    provider's own keys do not count.
+
+    Raises:
+        MemoryInvalidInputError: with both sizes.
+    """
+    size = len(codec.encode(applications(metadata)))
+    if most is not None and size > most and size > len(codec.encode(applications(before))):
+        raise MemoryInvalidInputError(
+            f"metadata has {size} bytes after this write, allowed are {most}; keep large values elsewhere"
+        )
+
+
 def merged(metadata: FrozenDict, patch: Mapping[str, Any]) -> FrozenDict:
     """Metadata with a patch merged in by top-level key."""
     return FrozenDict({**metadata, **patch}) if patch else metadata
@@ -187,6 +207,7 @@ def amended(header: Record | None, amend: Amend, now: datetime) -> Record:
     Raises:
         MemoryNotFoundError: nothing there (for this user).
         MemoryConflictError: the patch names another owner, or the conversation is not in the expected state.
+        MemoryInvalidInputError: the metadata would be larger afterwards than it may be.
     """
     if header is None or (amend.scope is not None and header.user_id != amend.scope):
         raise MemoryNotFoundError(amend.conversation_id)
@@ -200,10 +221,10 @@ def amended(header: Record | None, amend: Amend, now: datetime) -> Record:
         )
     if amend.ttl is not UNSET:
         header = msgspec.structs.replace(header, ttl=amend.ttl, expires_at=None)
-    after = touched(header, now)
-    return msgspec.structs.replace(
-        after, user_id=header.user_id or amend.user_id, metadata=merged(header.metadata, amend.metadata)
-    )
+    metadata = merged(header.metadata, amend.metadata)
+    if amend.metadata:
+        check_metadata_size(metadata, amend.max_metadata_bytes, header.metadata)
+    return msgspec.structs.replace(touched(header, now), user_id=header.user_id or amend.user_id, metadata=metadata)
 
 
 # Whole conversations: what a backend that keeps each in one piece needs beside the above.

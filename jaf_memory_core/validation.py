@@ -127,7 +127,7 @@ def batch(
     Args:
         messages: what the caller gave.
         config: limits and cap.
-        processors: the provider's chain.
+        processors: the provider's chain, within this operation.
         longest: how many messages are allowed, where that is limited.
         whole: whether all of it travels in one call, whose size is limited.
 
@@ -139,7 +139,7 @@ def batch(
     if longest is not None and len(given) > longest:
         raise MemoryInvalidInputError(f"{len(given)} messages in one append, allowed are {longest}; append in parts")
     if processors:
-        given = _valid(tuple(map(processors.outgoing, given)), config)
+        given = _valid(processors.outgoing(given), config)
     bodies = tuple(map(codec.encode, given))
     _check_sizes(bodies, config, whole=whole)
     given, bodies = _distinct(given, bodies)
@@ -277,24 +277,40 @@ def labels(
     Raises:
         MemoryInvalidInputError: no JSON object, too large, too deep, or two different owners.
     """
-    owner = checked_id(user_id, "user_id") if user_id is not None else None
+    owner = stated_owner(metadata, user_id, scope)
     if metadata is None:
-        return Labels(EMPTY, _agreed(owner, scope))
-    checked_mapping(metadata, "metadata")
-    if processors:
-        metadata = processors.outgoing_metadata(dict(metadata))
+        return Labels(EMPTY, owner)
     frozen = freeze(metadata, where="metadata", datetimes=True)
-    check_shape(frozen.values(), "metadata", config)
-    size = len(codec.encode(frozen))
-    if size > config.max_metadata_bytes:
-        raise MemoryInvalidInputError(f"metadata has {size} bytes, allowed are {config.max_metadata_bytes}")
     if frozen.get("user_id") is not None:
-        said = checked_id(frozen["user_id"], 'metadata["user_id"]')
-        owner = _agreed(owner, said)
         frozen = FrozenDict({key: value for key, value in frozen.items() if key != "user_id"})
+    if processors:
+        frozen = processed(frozen, processors)
     if rules.applications(frozen) is not frozen:
         raise MemoryInvalidInputError(f"metadata keys that begin with {rules.RESERVED!r} are the provider's own")
-    return Labels(frozen, _agreed(owner, scope))
+    check_shape(frozen.values(), "metadata", config)
+    rules.check_metadata_size(frozen, config.max_metadata_bytes)
+    return Labels(frozen, owner)
+
+
+def processed(metadata: FrozenDict, processors: Chain) -> FrozenDict:
+    """Metadata, or the filter of a query, as it is stored; an owner in it passes beside the processors."""
+    owner = {"user_id": metadata["user_id"]} if "user_id" in metadata else {}
+    if owner:
+        metadata = FrozenDict({key: value for key, value in metadata.items() if key != "user_id"})
+    return FrozenDict({**processors.outgoing_metadata(metadata), **owner})
+
+
+def stated_owner(metadata: Any, user_id: Any, scope: str | None = None) -> str | None:
+    """The owner that a caller states, by argument, in the metadata or by a view, or `None`.
+
+    Raises:
+        MemoryInvalidInputError: no id, no metadata, or two different owners.
+    """
+    owner = checked_id(user_id, "user_id") if user_id is not None else None
+    said = None if metadata is None else checked_mapping(metadata, "metadata").get("user_id")
+    if said is not None:
+        owner = _agreed(owner, checked_id(said, 'metadata["user_id"]'))
+    return _agreed(owner, scope)
 
 
 def _agreed(one: str | None, other: str | None) -> str | None:

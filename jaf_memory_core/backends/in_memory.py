@@ -16,9 +16,11 @@ from jaf_memory_core import codec, forks, rules
 from jaf_memory_core.backend import Backend
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import MemoryNotFoundError
+from jaf_memory_core.guard import Observer
 from jaf_memory_core.hooks import ProviderSpec, hookimpl
 from jaf_memory_core.messages import Message
-from jaf_memory_core.provider import BackendProvider
+from jaf_memory_core.processors import Processor
+from jaf_memory_core.provider import BackendProvider, configured
 from jaf_memory_core.records import (
     Amend,
     Fork,
@@ -92,7 +94,8 @@ class InMemoryBackend(Backend):
     waits: ClassVar[bool] = False
 
     def __init__(self, config: InMemoryConfig | None = None) -> None:
-        self._most = (config or InMemoryConfig()).max_conversations
+        self.config = config or InMemoryConfig()
+        self._most = self.config.max_conversations
         self._lock = threading.RLock()
         self._clock = datetime.fromtimestamp(0, UTC)
         # Both ordered by the last write, so that the newest are at the end and the first to be evicted at the front.
@@ -361,10 +364,21 @@ def _held(kept: _Kept | None, write: Write) -> dict[str, bytes]:
     return {key: codec.encode(message) for key, message in there if message is not None}
 
 
-def create_in_memory_provider(config: InMemoryConfig | None = None) -> BackendProvider:
-    """A provider that keeps conversations in this process; they are gone when it ends."""
-    config = config or InMemoryConfig()
-    return BackendProvider(InMemoryBackend(config), config)
+def create_in_memory_provider(
+    config: InMemoryConfig | None = None, *, processors: Sequence[Processor] = (), observers: Sequence[Observer] = ()
+) -> BackendProvider:
+    """A provider that keeps conversations in this process; they are gone when it ends.
+
+    Args:
+        config: its settings; the defaults when absent.
+        processors: as for `BackendProvider`.
+        observers: as for `BackendProvider`.
+
+    Raises:
+        MemoryConfigurationError: one of the arguments is something else.
+    """
+    backend = InMemoryBackend(configured(InMemoryConfig, config, "memory"))
+    return BackendProvider(backend, processors=processors, observers=observers)
 
 
 @hookimpl

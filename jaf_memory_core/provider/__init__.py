@@ -12,6 +12,7 @@ from jaf_memory_core import validation
 from jaf_memory_core.conversations import HealthMetrics, MemoryHealth, MemoryStats
 from jaf_memory_core.errors import MemoryError, MemoryInvalidInputError
 from jaf_memory_core.messages import Message
+from jaf_memory_core.provider.base import configured as configured
 from jaf_memory_core.provider.forks import Forks
 from jaf_memory_core.provider.imports import Imports
 from jaf_memory_core.provider.leases import Leases
@@ -30,13 +31,16 @@ class BackendProvider(Reads, Imports, Forks, RegenerationPoints, Leases, Summari
 
     Args:
         backend: where conversations are kept.
-        config: limits, caps and the deadline; the defaults when absent.
+        config: limits, caps and the deadline; the backend's own when absent.
         processors: applied in this order to all that is stored, and in reverse to all that is read.
         observers: called with an `OperationEvent` after each operation; they must not block.
 
     `store_messages` and `append_messages` return `Success` or `Failure`; every other method returns its value or raises
     a `MemoryError`. A store that cannot be reached raises `MemoryConnectionError` from all of them. Use it as
     `async with`, or call `close()`.
+
+    Raises:
+        MemoryConfigurationError: one of the arguments is something else, or a processor or observer cannot work.
     """
 
     def __repr__(self) -> str:
@@ -107,8 +111,10 @@ class BackendProvider(Reads, Imports, Forks, RegenerationPoints, Leases, Summari
         """
 
         def write() -> list[Write]:
-            batch = validation.batch(messages, self.config, self._chain)
-            return [self._write(conversation_id, batch, metadata, user_id, expected_version, replace=True, create=True)]
+            chain = self._passing("store_messages", conversation_id, metadata, user_id)
+            batch = validation.batch(messages, self.config, chain)
+            labels = self._labels(metadata, user_id, chain)
+            return [self._write(conversation_id, batch, labels, expected_version, replace=True, create=True)]
 
         return await self._result("store_messages", write, self.backend.store)
 
@@ -145,8 +151,10 @@ class BackendProvider(Reads, Imports, Forks, RegenerationPoints, Leases, Summari
         """
 
         def write() -> list[Write]:
-            batch = validation.batch(messages, self.config, self._chain, longest=self.config.max_append_messages)
-            return [self._write(conversation_id, batch, metadata, user_id, expected_version, create=create, ttl=ttl)]
+            chain = self._passing("append_messages", conversation_id, metadata, user_id)
+            batch = validation.batch(messages, self.config, chain, longest=self.config.max_append_messages)
+            labels = self._labels(metadata, user_id, chain)
+            return [self._write(conversation_id, batch, labels, expected_version, create=create, ttl=ttl)]
 
         return await self._result("append_messages", write, self.backend.append, repeatable=not create)
 
@@ -157,10 +165,11 @@ class BackendProvider(Reads, Imports, Forks, RegenerationPoints, Leases, Summari
             MemoryNotFoundError: there is no such conversation.
             MemoryConflictError: the patch names another owner.
         """
-        labels = validation.labels(patch, None, self.config, self._chain)
-        amend = Amend(
-            validation.checked_id(conversation_id, "conversation_id"), labels.metadata, labels.user_id, self._scope
-        )
+        key = validation.checked_id(conversation_id, "conversation_id")
+        chain = self._passing("update_metadata", key, validation.checked_mapping(patch, "patch"), None)
+        labels = validation.labels(patch, None, self.config, chain)
+        most = self.config.max_metadata_bytes
+        amend = Amend(key, labels.metadata, labels.user_id, self._scope, max_metadata_bytes=most)
         return await self._guard.run("update_metadata", lambda: self.backend.amend(amend))
 
     async def set_expiry(self, conversation_id: str, ttl: float | None) -> int:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
 
@@ -32,6 +32,8 @@ from jaf_memory_core.values import FrozenDict, freeze
 if TYPE_CHECKING:
     from jaf_memory_core.backend import Backend
 
+C = TypeVar("C", bound=ProviderConfig)
+
 Change = Callable[[Record, datetime], Mapping[str, Any] | None]
 """From a header and the time to what is to be merged into its metadata; `None` to leave it."""
 
@@ -47,8 +49,12 @@ class ProviderBase:
         processors: Sequence[Processor] = (),
         observers: Sequence[Observer] = (),
     ) -> None:
+        from jaf_memory_core.backend import Backend  # late: authors import it, and nothing else here needs it
+
+        if not isinstance(backend, Backend):
+            raise MemoryConfigurationError(f"a provider is made over a Backend, not over a {type(backend).__name__}")
         self.backend = backend
-        self.config = config or ProviderConfig()
+        self.config = configured(ProviderConfig, config if config is not None else backend.config, backend.name)
         self._guard = Guard(backend, operation_timeout=self.config.operation_timeout, observers=observers)
         self._chain = Chain(processors)
         self._scope: str | None = None
@@ -60,12 +66,21 @@ class ProviderBase:
 
     # Requests and answers.
 
+    def _passing(self, operation: str, conversation_id: str, metadata: Any, user_id: Any) -> Chain:
+        """The processors, told where what passes them belongs."""
+        if not self._chain:
+            return self._chain
+        key = validation.checked_id(conversation_id, "conversation_id")
+        return self._chain.within(operation, key, validation.stated_owner(metadata, user_id, self._scope))
+
+    def _labels(self, metadata: Any, user_id: Any, chain: Chain) -> validation.Labels:
+        return validation.labels(metadata, user_id, self.config, chain, scope=self._scope)
+
     def _write(
         self,
         conversation_id: str,
         batch: validation.Batch,
-        metadata: Mapping[str, Any] | None,
-        user_id: str | None,
+        labels: validation.Labels,
         expected_version: int | None = None,
         *,
         replace: bool = False,
@@ -73,7 +88,6 @@ class ProviderBase:
         ttl: float | None = None,
         origin: Origin | None = None,
     ) -> Write:
-        labels = validation.labels(metadata, user_id, self.config, self._chain, scope=self._scope)
         if expected_version is not None:
             validation.checked_count(expected_version, "expected_version")
         return Write(
@@ -88,6 +102,7 @@ class ProviderBase:
             expected_version=expected_version,
             ttl=self.config.ttl if ttl is None else validation.checked_ttl(ttl),
             max_messages=self.config.max_messages,
+            max_metadata_bytes=self.config.max_metadata_bytes,
             dropped=batch.dropped,
             incarnation=new_incarnation() if create else "",
             origin=origin,
@@ -115,13 +130,11 @@ class ProviderBase:
             error.provider = error.provider or self.name
             return Failure(error)
 
-    def _shown(self, record: Record) -> ConversationMemory:
+    def _shown(self, record: Record, operation: str) -> ConversationMemory:
         if self._chain:
-            record = replace(
-                record,
-                messages=self._chain.incoming(record.messages),
-                metadata=FrozenDict(self._chain.incoming_metadata(dict(rules.applications(record.metadata)))),
-            )
+            chain = self._chain.within(operation, record.conversation_id, record.user_id)
+            metadata = chain.incoming_metadata(rules.applications(record.metadata))
+            record = replace(record, messages=chain.incoming(record.messages), metadata=metadata)
         shown: ConversationMemory = ConversationMemory.trusted(
             conversation_id=record.conversation_id,
             user_id=record.user_id,
@@ -163,12 +176,23 @@ class ProviderBase:
                 return header
             frozen: FrozenDict = freeze(patch, where="metadata")
             self._check_size(frozen, "what is noted in the metadata")
-            amend = Amend(conversation_id, frozen, scope=self._scope, expected=header.stamp)
+            most = self.config.max_metadata_bytes
+            amend = Amend(conversation_id, frozen, scope=self._scope, expected=header.stamp, max_metadata_bytes=most)
             try:
                 return replace(header, version=await self.backend.amend(amend))
             except MemoryConflictError:
                 await jitter()
         raise MemoryStorageError("the conversation never stood still", operation="amend", retryable=True)
+
+
+def configured(kind: type[C], config: Any, name: str) -> C:
+    """A provider's configuration, its defaults for `None`, or a `MemoryConfigurationError` for anything else."""
+    if config is None:
+        return kind()
+    if isinstance(config, kind):
+        return config
+    text = f"the memory provider {name!r} takes a {kind.__name__}, not a {type(config).__name__}"
+    raise MemoryConfigurationError(text, provider=name)
 
 
 async def jitter() -> None:

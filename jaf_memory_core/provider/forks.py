@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from jaf_memory_core import validation
+from jaf_memory_core import rules, validation
 from jaf_memory_core.errors import MemoryInvalidInputError
 from jaf_memory_core.messages import Message
 from jaf_memory_core.provider.base import ProviderBase
-from jaf_memory_core.records import Fork, Revise
+from jaf_memory_core.records import Amend, Fork, Revise
 
 
 class Forks(ProviderBase):
@@ -36,7 +36,33 @@ class Forks(ProviderBase):
             None if until_message_id is None else validation.checked_id(until_message_id, "until_message_id"),
             self._scope,
         )
-        return await self._guard.run("fork_conversation", lambda: self.backend.fork(fork))
+        return await self._guard.run("fork_conversation", lambda: self._fork(fork))
+
+    async def _fork(self, fork: Fork) -> int:
+        count = await self.backend.fork(fork)
+        if self._chain:
+            try:
+                await self._process_anew(fork)
+            except BaseException:
+                # What was processed for the parent's id must not stand under another one.
+                await self.backend.remove(fork.new_id, scope=self._scope)
+                raise
+        return count
+
+    async def _process_anew(self, fork: Fork) -> None:
+        """Put what the processors make for the copy in the place of what they made for its parent."""
+        record = await self.backend.read(fork.new_id)
+        if record is None or record.incarnation != fork.incarnation:
+            return
+        before = self._chain.within("fork_conversation", fork.conversation_id, record.user_id)
+        after = self._chain.within("fork_conversation", fork.new_id, record.user_id)
+        metadata = after.outgoing_metadata(before.incoming_metadata(rules.applications(record.metadata)))
+        if metadata != record.metadata:
+            await self.backend.amend(Amend(fork.new_id, metadata, scope=self._scope))
+        batch = validation.batch(before.incoming(record.messages), self.config, after, whole=False)
+        if batch.messages != record.messages:
+            ids = tuple(message.message_id for message in record.messages)
+            await self.backend.revise(Revise(fork.new_id, ids, batch.messages, batch.bodies, self._scope))
 
     async def revise_messages(self, conversation_id: str, revised: Mapping[str, Message]) -> int:
         """Put messages into the places of others: all or nothing, in place, and safe to repeat.
@@ -57,7 +83,8 @@ class Forks(ProviderBase):
         """
         validation.checked_mapping(revised, "revised")
         ids = tuple(validation.checked_id(old, "message_id") for old in revised)
-        batch = validation.batch(list(revised.values()), self.config, self._chain)
+        chain = self._passing("revise_messages", conversation_id, None, None)
+        batch = validation.batch(list(revised.values()), self.config, chain)
         if len(batch.messages) != len(ids):
             raise MemoryInvalidInputError("each message may be given once, and no more than the conversation may hold")
         revise = Revise(

@@ -122,9 +122,11 @@ class Imports(ProviderBase):
         # A conversation without times of its own (a line of an import, for one) takes the provider's.
         kept = source.created_at or source.expires_at or source.ttl
         origin = Origin(source.created_at, source.expires_at, source.ttl) if kept else None
-        batch = validation.batch(source.messages, self.config, self._chain, whole=False)
+        chain = self._passing("import_conversation", source.conversation_id, source.metadata, source.user_id)
+        batch = validation.batch(source.messages, self.config, chain, whole=False)
+        labels = self._labels(source.metadata, source.user_id, chain)
         writes = [
-            self._write(source.conversation_id, part, source.metadata, source.user_id, create=True, origin=origin)
+            self._write(source.conversation_id, part, labels, create=True, origin=origin)
             for part in validation.parts(batch, self.config)
         ]
         if expected_version is not None:

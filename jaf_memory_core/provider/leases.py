@@ -41,7 +41,7 @@ class Leases(ProviderBase):
         key = validation.checked_id(conversation_id, "conversation_id")
         span = _span(seconds)
         mine = new_token() if token is None else validation.checked_text(token, "token")
-        owner = validation.labels(None, user_id, self.config, self._chain, scope=self._scope).user_id
+        owner = validation.stated_owner(None, user_id, self._scope)
         got: Lease | None = None
 
         def change(header: Record, now: datetime) -> Mapping[str, Any]:

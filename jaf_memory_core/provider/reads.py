@@ -13,6 +13,7 @@ from jaf_memory_core.errors import MemoryNotFoundError
 from jaf_memory_core.messages import Message
 from jaf_memory_core.provider.base import ProviderBase
 from jaf_memory_core.records import Page, Record, Tail
+from jaf_memory_core.values import FrozenDict
 
 
 class Reads(ProviderBase):
@@ -21,15 +22,16 @@ class Reads(ProviderBase):
     async def get_conversation(self, conversation_id: str) -> ConversationMemory | None:
         """The whole conversation, or `None`."""
         record = await self._read("get_conversation", conversation_id)
-        return self._shown(record) if record else None
+        return self._shown(record, "get_conversation") if record else None
 
     async def get_conversation_until_message(self, conversation_id: str, message_id: str) -> ConversationMemory | None:
         """The conversation up to, without, that message; `None` if there is no such conversation or message."""
         validation.checked_id(message_id, "message_id")
-        record = await self._read("get_conversation_until_message", conversation_id)
+        operation = "get_conversation_until_message"
+        record = await self._read(operation, conversation_id)
         for index, message in enumerate(record.messages if record else ()):
             if message.message_id == message_id and record is not None:
-                return self._shown(replace(record, messages=record.messages[:index], message_count=index))
+                return self._shown(replace(record, messages=record.messages[:index], message_count=index), operation)
         return None
 
     async def _read(self, operation: str, conversation_id: str) -> Record | None:
@@ -44,7 +46,7 @@ class Reads(ProviderBase):
             MemoryNotFoundError: there is no such conversation.
         """
         page = await self._page("get_recent_messages", conversation_id, None, limit)
-        return list(self._chain.incoming(page.messages))
+        return list(self._passed(page, "get_recent_messages", conversation_id))
 
     async def get_messages(self, conversation_id: str, before: int | None = None, limit: int = 50) -> MessagePage:
         """A page of at most `limit` messages, oldest first: the last ones, or the last before position `before`.
@@ -57,7 +59,11 @@ class Reads(ProviderBase):
         if before is not None:
             validation.checked_count(before, "before")
         page = await self._page("get_messages", conversation_id, before, limit)
-        return MessagePage(self._chain.incoming(page.messages), before=page.first if page.more else None)
+        messages = self._passed(page, "get_messages", conversation_id)
+        return MessagePage(messages, before=page.first if page.more else None)
+
+    def _passed(self, page: Page, operation: str, conversation_id: str) -> tuple[Message, ...]:
+        return self._chain.within(operation, conversation_id, self._scope).incoming(page.messages)
 
     async def _page(self, operation: str, conversation_id: str, before: int | None, limit: int) -> Page:
         key = validation.checked_id(conversation_id, "conversation_id")
@@ -82,15 +88,18 @@ class Reads(ProviderBase):
             MemoryStorageError: one is damaged; `conversation_id` says which.
         """
         listing = Listing(on_damaged, self.name)
-        scoped = self._scoped(validation.checked_query(query))
+        operation = "find_conversations"
+        scoped = self._scoped(validation.checked_query(query), operation)
         if scoped is None or scoped.limit == 0:
             self._guard.check()
             return []
-        found = await self._guard.run("find_conversations", lambda: self.backend.find(scoped))
+        found = await self._guard.run(operation, lambda: self.backend.find(scoped))
         readable = [record for record in map(listing.readable, found) if record is not None]
         listing.end()
         # A store that let another user's conversation through must not show it.
-        return [self._shown(_asked_for(record, scoped)) for record in readable if rules.matches(record, scoped)]
+        return [
+            self._shown(_asked_for(record, scoped), operation) for record in readable if rules.matches(record, scoped)
+        ]
 
     async def iter_conversations(
         self, query: MemoryQuery | None = None, *, on_damaged: OnDamaged = "raise"
@@ -107,11 +116,12 @@ class Reads(ProviderBase):
             MemoryStorageError: one is damaged; `conversation_id` says which.
         """
         listing = Listing(on_damaged, self.name)
-        scoped = self._scoped(validation.checked_query(query if query is not None else MemoryQuery()))
+        operation = "iter_conversations"
+        scoped = self._scoped(validation.checked_query(query if query is not None else MemoryQuery()), operation)
         if scoped is None:
             return
         skip, left = scoped.offset, scoped.limit
-        async for found in self._guard.iterate("iter_conversations", replace(scoped, offset=0, limit=None)):
+        async for found in self._guard.iterate(operation, replace(scoped, offset=0, limit=None)):
             if left == 0:
                 break
             record = listing.readable(found)
@@ -121,15 +131,25 @@ class Reads(ProviderBase):
                 skip -= 1
                 continue
             left = None if left is None else left - 1
-            yield self._shown(_asked_for(record, scoped))
+            yield self._shown(_asked_for(record, scoped), operation)
         listing.end()
 
-    def _scoped(self, query: MemoryQuery) -> MemoryQuery | None:
-        if query.metadata is not None and self._chain:
-            query = replace(query, metadata=self._chain.outgoing_metadata(query.metadata))
-        if self._scope is None:
-            return query
-        return replace(query, user_id=self._scope) if query.user_id in (None, self._scope) else None
+    def _scoped(self, query: MemoryQuery, operation: str) -> MemoryQuery | None:
+        """The query as the store is asked it; `None` where nothing can match."""
+        if self._scope is not None and query.user_id not in (None, self._scope):
+            return None
+        if self._scope is not None:
+            query = replace(query, user_id=self._scope)
+        return self._processed(query, operation) if self._chain else query
+
+    def _processed(self, query: MemoryQuery, operation: str) -> MemoryQuery | None:
+        wanted = dict(query.metadata or {})
+        if query.trace_id is not None and wanted.setdefault("trace_id", query.trace_id) != query.trace_id:
+            return None
+        chain = self._chain.within(operation, query.conversation_id, query.user_id)
+        stored = validation.processed(FrozenDict(wanted), chain)
+        # What a processor takes out is never stored: a filter without it would let everything through.
+        return replace(query, trace_id=None, metadata=stored or None) if len(stored) >= len(wanted) else None
 
 
 def _asked_for(record: Record, query: MemoryQuery) -> Record:

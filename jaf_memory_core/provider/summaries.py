@@ -28,6 +28,7 @@ class Summaries(ProviderBase):
         return await self._guard.run("get_condensed_conversation", lambda: self._condensed(key), repeatable=True)
 
     async def _condensed(self, key: str) -> CondensedConversation | None:
+        operation = "get_condensed_conversation"
         header = await self.backend.header(key, scope=self._scope)
         if header is None:
             return None
@@ -37,10 +38,11 @@ class Summaries(ProviderBase):
             tail = Tail(key, max(0, end - max(reach + 1, header.first_position)), end, self._scope)
             page = await self.backend.tail(tail)
             if page is not None:
-                conversation = self._shown(replace(header, messages=page.messages))
-                return CondensedConversation(conversation, loaded(header.metadata, self._chain))
+                conversation = self._shown(replace(header, messages=page.messages), operation)
+                chain = self._chain.within(operation, key, header.user_id)
+                return CondensedConversation(conversation, loaded(header.metadata, chain))
         record = rules.seen(await self.backend.read(key), self.backend.now(), self._scope)
-        return CondensedConversation(self._shown(record)) if record else None
+        return CondensedConversation(self._shown(record, operation)) if record else None
 
     async def store_summary(self, conversation_id: str, summary: Summary, incarnation: str) -> bool:
         """Keep a summary beside the conversation's messages, of which none is touched.
@@ -61,7 +63,7 @@ class Summaries(ProviderBase):
         key = validation.checked_id(conversation_id, "conversation_id")
         summary = validation.checked_summary(summary, self.config)
         validation.checked_text(incarnation, "incarnation")
-        self._check_size(stored_form(summary, 0, self._chain), "the summary")
+        self._check_size(stored_form(summary, 0, self._passing("store_summary", key, None, None)), "the summary")
         return await self._guard.run("store_summary", lambda: self._summarise(key, summary, incarnation))
 
     async def _summarise(self, key: str, summary: Summary, incarnation: str) -> bool:
@@ -73,7 +75,8 @@ class Summaries(ProviderBase):
             reach = await self._reach(header)
             if position is None or (reach is not None and position <= reach):
                 return False
-            value = stored_form(summary, position, self._chain)
+            chain = self._chain.within("store_summary", key, header.user_id)
+            value = stored_form(summary, position, chain)
             patch = FrozenDict({rules.SUMMARY: value})
             try:
                 await self.backend.amend(Amend(key, patch, scope=self._scope, expected=header.stamp))
@@ -127,12 +130,12 @@ def _ids(messages: Sequence[Message]) -> list[str]:
 def stored_form(summary: Summary, position: int, chain: Chain) -> FrozenDict:
     """What the conversation's metadata keeps; all text passes the chain, as messages do."""
     said = Message(role="system", content=summary.text, message_id=summary.message_id)
-    kept = [chain.outgoing(message).dict() for message in summary.kept]
+    said, *kept = chain.outgoing((said, *summary.kept))
     return FrozenDict(
         position=position,
         message_id=summary.message_id,
-        message=_frozen(chain.outgoing(said).dict()),
-        kept=_frozen(kept),
+        message=_frozen(said.dict()),
+        kept=_frozen([message.dict() for message in kept]),
     )
 
 

@@ -325,7 +325,7 @@ def test_a_summary_passes_the_processors():
     """What a redacting processor takes out is neither in a stored message nor in a stored summary."""
 
     class Redact(Processor):
-        def outgoing(self, message):
+        def outgoing(self, message, _context):
             fields = message.dict()
             return Message(**{**fields, "content": str(fields["content"]).replace("secret", "[redacted]")})
 

@@ -312,7 +312,7 @@ class TestBatch:
         """Limits hold for what is stored, not for what was given."""
 
         class Doubling(Processor):
-            def outgoing(self, message):
+            def outgoing(self, message, _context):
                 return Message(**{**message.dict(), "content": message.content * 2})
 
         with pytest.raises(MemoryInvalidInputError, match="bytes"):

@@ -6,11 +6,14 @@ provider = await create_postgres_provider(config)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from jaf_memory_core.errors import MemoryConfigurationError
+from jaf_memory_core.guard import Observer
 from jaf_memory_core.hooks import ProviderSpec, hookimpl
-from jaf_memory_core.provider import BackendProvider, opened
+from jaf_memory_core.processors import Processor
+from jaf_memory_core.provider import BackendProvider, configured, opened
 from jaf_memory_postgres.backend import PostgresBackend
 from jaf_memory_postgres.connection.clients import is_pool, unusable
 from jaf_memory_postgres.settings import PostgresConfig
@@ -18,20 +21,28 @@ from jaf_memory_postgres.settings import PostgresConfig
 __all__ = ["PostgresBackend", "PostgresConfig", "create_postgres_provider"]
 
 
-async def create_postgres_provider(config: PostgresConfig | None = None, connection: Any = None) -> BackendProvider:
+async def create_postgres_provider(
+    config: PostgresConfig | None = None,
+    connection: Any = None,
+    *,
+    processors: Sequence[Processor] = (),
+    observers: Sequence[Observer] = (),
+) -> BackendProvider:
     """A provider that keeps conversations in PostgreSQL, connected, its tables made or upgraded.
 
     Args:
         config: the settings; the defaults when absent. With a `connection` only its names, limits and policies count.
         connection: an `asyncpg.Connection` of the application, used by one operation at a time and never closed, or
             an `asyncpg.Pool`, used and never closed. A connection that is lost stays lost.
+        processors: as for `BackendProvider`.
+        observers: as for `BackendProvider`.
 
     Raises:
         MemoryConnectionError: the server could not be reached within `operation_timeout`.
         MemoryConfigurationError: the connection is closed or inside a transaction, the role may not make tables, or a
             table of others stands under that name.
     """
-    config = config or PostgresConfig()
+    config = configured(PostgresConfig, config, "postgres")
     if connection is not None and not is_pool(connection):
         if not hasattr(connection, "is_in_transaction"):
             kind = type(connection).__name__
@@ -41,7 +52,8 @@ async def create_postgres_provider(config: PostgresConfig | None = None, connect
         problem = unusable(connection)
         if problem:
             raise MemoryConfigurationError(problem, provider="postgres")
-    return await opened(BackendProvider(PostgresBackend(config, connection), config))
+    backend = PostgresBackend(config, connection)
+    return await opened(BackendProvider(backend, processors=processors, observers=observers))
 
 
 @hookimpl

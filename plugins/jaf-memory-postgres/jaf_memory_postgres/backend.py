@@ -46,7 +46,7 @@ class PostgresBackend(Backend):
     driver_errors: ClassVar[tuple[type[Exception], ...]] = errors.DRIVER_ERRORS
 
     def __init__(self, config: PostgresConfig | None = None, client: Any = None) -> None:
-        self._config = config or PostgresConfig()
+        self.config = self._config = config or PostgresConfig()
         self._names = Names(self._config.schema_name, self._config.table_name)
         self._sql = self._names.sql
         self._reader = Reader(self._sql)

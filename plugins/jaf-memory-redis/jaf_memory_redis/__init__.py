@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from jaf_memory_core.guard import Observer
 from jaf_memory_core.hooks import ProviderSpec, hookimpl
-from jaf_memory_core.provider import BackendProvider, opened
+from jaf_memory_core.processors import Processor
+from jaf_memory_core.provider import BackendProvider, configured, opened
 from jaf_memory_redis.backend import RedisBackend
 from jaf_memory_redis.clients import topology_of, topology_of_client
 from jaf_memory_redis.settings import RedisConfig
@@ -21,13 +25,21 @@ def create_backend(config: RedisConfig, client: object | None = None) -> RedisBa
     return RedisBackend(config, topology, arguments)
 
 
-async def create_redis_provider(config: RedisConfig, client: object | None = None) -> BackendProvider:
+async def create_redis_provider(
+    config: RedisConfig | None = None,
+    client: object | None = None,
+    *,
+    processors: Sequence[Processor] = (),
+    observers: Sequence[Observer] = (),
+) -> BackendProvider:
     """Create and open a provider over Redis.
 
     Args:
-        config: its settings. Beside a client, only names and policies of it count.
+        config: its settings; the defaults when absent. Beside a client, only names and policies of it count.
         client: a `redis.asyncio.Redis` of the application. A connection pool of our own is made with a copy of its
             settings; the client stays as it is, and open.
+        processors: as for `BackendProvider`.
+        observers: as for `BackendProvider`.
 
     Returns:
         the open provider; close it in the end.
@@ -36,7 +48,8 @@ async def create_redis_provider(config: RedisConfig, client: object | None = Non
         MemoryConnectionError: the server cannot be reached, or refuses us.
         MemoryConfigurationError: the client is of another kind.
     """
-    return await opened(BackendProvider(create_backend(config, client), config))
+    backend = create_backend(configured(RedisConfig, config, "redis"), client)
+    return await opened(BackendProvider(backend, processors=processors, observers=observers))
 
 
 @hookimpl

@@ -48,7 +48,7 @@ class RedisBackend(Backend):
     driver_errors: ClassVar[tuple[type[Exception], ...]] = DRIVER_ERRORS
 
     def __init__(self, config: RedisConfig, topology: Topology, arguments: Mapping[str, Any]) -> None:
-        self.config = config
+        self.config: RedisConfig = config
         self.topology = topology
         self.keys = Keys(config.key_prefix)
         self._arguments = arguments

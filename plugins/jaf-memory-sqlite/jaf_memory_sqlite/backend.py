@@ -16,7 +16,9 @@ from jaf_memory_core import rules
 from jaf_memory_core.backend import Backend
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import MemoryConnectionError, MemoryError
-from jaf_memory_core.provider import BackendProvider, opened
+from jaf_memory_core.guard import Observer
+from jaf_memory_core.processors import Processor
+from jaf_memory_core.provider import BackendProvider, configured, opened
 from jaf_memory_core.records import Amend, Fork, Page, Ping, Record, Revise, Stamp, Stats, Tail, Truncate, Write
 from jaf_memory_core.results import WriteResult
 from jaf_memory_sqlite import health, migrations
@@ -46,7 +48,7 @@ class SqliteBackend(Backend):
     driver_errors: ClassVar[tuple[type[Exception], ...]] = (sqlite3.Error,)
 
     def __init__(self, config: SqliteConfig | None = None) -> None:
-        self.config = config or SqliteConfig()
+        self.config: SqliteConfig = config or SqliteConfig()
         self._starting = threading.Lock()
         self._writer: Writer | None = None
         self._reader: Reader | None = None
@@ -285,13 +287,20 @@ def _stop(workers: list[Worker], process: int) -> None:
             worker.stop()
 
 
-async def create_sqlite_provider(config: SqliteConfig | None = None) -> BackendProvider:
+async def create_sqlite_provider(
+    config: SqliteConfig | None = None, *, processors: Sequence[Processor] = (), observers: Sequence[Observer] = ()
+) -> BackendProvider:
     """A provider that keeps conversations in a SQLite file, opened.
+
+    Args:
+        config: its settings; the defaults when absent.
+        processors: as for `BackendProvider`.
+        observers: as for `BackendProvider`.
 
     Raises:
         MemoryConfigurationError: the path leads nowhere.
         MemoryStorageError: the file is not ours, is damaged, newer than this code, or cannot be written.
         MemoryConnectionError: another process holds the file's lock.
     """
-    config = config or SqliteConfig()
-    return await opened(BackendProvider(SqliteBackend(config), config))
+    backend = SqliteBackend(configured(SqliteConfig, config, "sqlite"))
+    return await opened(BackendProvider(backend, processors=processors, observers=observers))

@@ -12,7 +12,7 @@ class Change(Processor):
     def __init__(self, change):
         self._change = change
 
-    def outgoing(self, message):
+    def outgoing(self, message, _context):
         """Change it."""
         return Message(**{**message.dict(), "content": self._change(message.content)})
 
