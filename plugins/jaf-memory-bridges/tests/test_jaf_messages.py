@@ -146,41 +146,6 @@ def test_another_owner_is_refused():
     asyncio.run(use())
 
 
-def test_six_methods_are_enough_for_runs():
-    """A provider with the six documented methods serves the engine, and says what it does not offer."""
-
-    class Six:
-        def __init__(self):
-            self.inner = create_in_memory_provider()
-            for name in ("get_conversation", "get_recent_messages", "delete_conversation", "health_check"):
-                setattr(self, name, getattr(self.inner, name))
-
-        async def store_messages(self, conversation_id, messages, metadata=None):
-            return await self.inner.store_messages(conversation_id, messages, metadata)
-
-        async def append_messages(self, conversation_id, messages, metadata=None):
-            return await self.inner.append_messages(conversation_id, messages, metadata)
-
-        get_conversation = get_recent_messages = delete_conversation = health_check = None
-
-    async def use():
-        memory = jaf_provider(Six(), user_id="u")
-        for said in ("a", "b"):
-            found = (await memory.get_conversation("c")).data
-            before = [] if found is None else list(found.messages)
-            answer = await memory.store_messages("c", [*before, Message(role="user", content=said)])
-            assert answer == jaf.Success(None)
-        conversation = await memory.provider.get_conversation("c")
-        assert [one.content for one in conversation.messages] == ["a", "b"]
-        assert conversation.user_id == "u"
-        lacking = await memory.truncate_conversation_after("c", "m")
-        assert "truncate_conversation_after" in lacking.error.message
-        assert (await memory.set_previous_response_id("c", "r")).data is None
-        assert (await memory.get_previous_response_id("c")).data == "r"
-
-    asyncio.run(use())
-
-
 def test_no_content_in_errors():
     """JAF's errors, which the engine prints, hold no content."""
 

@@ -6,13 +6,14 @@ import hashlib
 import json
 import math
 import uuid
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, SupportsIndex
 
-from jaf.core.types import MessageContentPart
-
-from jaf_memory_bridges.jaf.messages import is_halted, to_core, to_jaf, usable_id
+from jaf_memory_bridges.jaf.messages import bearable, is_halted, to_core, to_jaf, usable_id
 from jaf_memory_core import ConversationMemory, Message
 from jaf_memory_core.session import views
 
@@ -34,10 +35,52 @@ class Loaded:
     Attributes:
         ttl: the conversation's, in seconds.
         halted: call id → id of the message that notes that a human is asked.
+        ids: of all messages that were stored.
     """
 
     ttl: float | None = None
     halted: Mapping[str, str] = field(default_factory=dict)
+    ids: frozenset[str] = frozenset()
+
+    def __deepcopy__(self, _memo: object) -> Loaded:
+        return self  # a callback that copies its messages does not copy this for each
+
+
+_LOADS: ContextVar[Mapping[str, weakref.ref[Loaded]]] = ContextVar("jaf_memory_loads", default=MappingProxyType({}))
+"""What this task has loaded, by conversation: a callback may rebuild each message that told so."""
+
+
+def loaded_here(conversation_id: str) -> Loaded | None:
+    """What the run of this task loaded of a conversation, if it is still about."""
+    found = _LOADS.get().get(conversation_id)
+    return None if found is None else found()
+
+
+def note_load(conversation_id: str, loaded: Loaded | None) -> None:
+    """Remember what this task has loaded, or, with `None`, that it has deleted the conversation."""
+    loads = {key: load for key, load in _LOADS.get().items() if key != conversation_id and load() is not None}
+    _LOADS.set(loads if loaded is None else {**loads, conversation_id: weakref.ref(loaded)})
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a loaded message carries.
+
+    Attributes:
+        loaded: the load that it is of.
+        calls: its calls, each of them frozen.
+        copy: what it was when it was loaded, if it has parts or attachments, in which a callback can write.
+    """
+
+    loaded: Loaded
+    calls: tuple[Any, ...]
+    copy: Message | None
+
+    def is_edited(self, message: Any) -> bool:
+        """Whether somebody has written into the message's lists since it was loaded."""
+        calls = tuple(message.tool_calls or ())
+        same = len(calls) == len(self.calls) and all(map(lambda one, other: one is other, calls, self.calls))
+        return not same or (self.copy is not None and to_core(message) != self.copy)
 
 
 class History(tuple[Any, ...]):  # noqa: SLOT001  (it knows where it belongs)
@@ -47,6 +90,7 @@ class History(tuple[Any, ...]):  # noqa: SLOT001  (it knows where it belongs)
     so many; everything else is as with any tuple.
     """
 
+    loaded: Loaded
     _messages: tuple[Message, ...]
     _threshold: int | None
     _metadata: dict[str, Any]
@@ -55,9 +99,11 @@ class History(tuple[Any, ...]):  # noqa: SLOT001  (it knows where it belongs)
     def of(cls, conversation: ConversationMemory, metadata: dict[str, Any], threshold: int | None) -> History:
         """The history of a conversation; a view of it sets the engine's index in `metadata` right."""
         pending = {one.tool_call_id: one.message_id for one in conversation.messages if is_halted(one)}
-        loaded = Loaded(conversation.ttl, {call: key for call, key in pending.items() if call is not None})
+        ids = frozenset(message.message_id for message in conversation.messages)
+        loaded = Loaded(conversation.ttl, {call: key for call, key in pending.items() if call is not None}, ids)
         history = cls(_marked(to_jaf(message), loaded) for message in conversation.messages)
         history._messages = conversation.messages
+        history.loaded = loaded
         history._threshold = threshold
         history._metadata = metadata
         return history
@@ -85,21 +131,16 @@ class History(tuple[Any, ...]):  # noqa: SLOT001  (it knows where it belongs)
 
 
 def _marked(message: Any, loaded: Loaded) -> Any:
-    object.__setattr__(message, MARKED, loaded)  # the engine's messages are frozen, and no field of theirs is changed
+    open_to_writing = isinstance(message.content, list) or message.attachments
+    mark = Mark(loaded, tuple(message.tool_calls or ()), to_core(message) if open_to_writing else None)
+    object.__setattr__(message, MARKED, mark)  # the engine's messages are frozen, and no field of theirs is changed
     return message
 
 
 def _bearable(message: Any) -> Any:
-    """The message, unless the engine would stumble over it: it takes each tool's result that is JSON for an object."""
-    if getattr(message.role, "value", message.role) != "tool" or not isinstance(message.content, str):
-        return message
-    try:
-        if isinstance(json.loads(message.content), dict):
-            return message
-    except ValueError:
-        return message
-    part = MessageContentPart(type="text", text=message.content)
-    return _marked(replace(message, content=[part]), getattr(message, MARKED, Loaded()))
+    shown = bearable(message)
+    mark = getattr(message, MARKED, None)
+    return shown if shown is message or mark is None else _marked(shown, mark.loaded)
 
 
 @dataclass(frozen=True)
@@ -109,17 +150,21 @@ class News:
     Attributes:
         loaded: what the load found that the list goes back to; `None` if none of it came from the store.
         known: ids of the messages that came from the store, in the list's order.
-        revised: id of a held message → what has become of it.
+        revised: id of a note that a human is asked → the result that takes its place.
+        rebuilt: id of a held message → the object that a callback made of it; it need not differ.
         fresh: all others, in order.
     """
 
-    loaded: Loaded | None
-    known: tuple[str, ...]
-    revised: Mapping[str, Message]
-    fresh: tuple[Message, ...]
+    loaded: Loaded | None = None
+    known: tuple[str, ...] = ()
+    revised: Mapping[str, Message] = field(default_factory=dict)
+    rebuilt: Mapping[str, Message] = field(default_factory=dict)
+    fresh: tuple[Message, ...] = ()
 
 
-def news(messages: Iterable[Any], identify: Mapping[int, str]) -> News:
+def news(
+    messages: Iterable[Any], identify: Mapping[int, str], here: Loaded | None = None, *, in_place: bool = True
+) -> News:
     """Tell what is new in a list of the engine's.
 
     A message that came from the store, unchanged, is known, and is not written again, whether the store still holds it
@@ -128,26 +173,36 @@ def news(messages: Iterable[Any], identify: Mapping[int, str]) -> News:
     Args:
         messages: the engine's list.
         identify: place → id, for messages without a usable one.
+        here: what the run loaded, by which messages are known that lost their marks.
+        in_place: whether a result takes the place of the note that a human is asked, or stands behind it.
     """
     given = list(messages)
     marks = [getattr(message, MARKED, None) for message in given]
-    loaded = next((mark for mark in marks if mark is not None), None)
-    known = dict.fromkeys(str(one.message_id) for one, mark in zip(given, marks, strict=True) if mark is not None)
-    halted = {} if loaded is None else loaded.halted
+    loaded = next((mark.loaded for mark in marks if mark is not None), here)
+    marked = {str(one.message_id) for one, mark in zip(given, marks, strict=True) if mark is not None}
+    held = marked if loaded is None else marked | loaded.ids
+    known: dict[str, None] = {}
     revised: dict[str, Message] = {}
+    rebuilt: dict[str, Message] = {}
     fresh: dict[str, Message] = {}
     for place, (message, mark) in enumerate(zip(given, marks, strict=True)):
-        if mark is not None:
+        if mark is not None and not mark.is_edited(message):
+            known[str(message.message_id)] = None
             continue
         after = to_core(message, identify.get(place))
-        if after.message_id in known or views.is_made_up(after):
+        key = after.message_id
+        waiting = loaded.halted.get(after.tool_call_id or "") if loaded is not None and after.role == "tool" else None
+        if key in held:
+            known[key] = None
+            if mark is not None or key not in marked:  # not what repeats a message that came back unchanged
+                rebuilt[key] = after
+        elif views.is_made_up(after):
             continue
-        waiting = halted.get(after.tool_call_id or "") if after.role == "tool" else None
-        if waiting is not None and not is_halted(message):
+        elif in_place and waiting is not None and not is_halted(message):
             revised[waiting] = after
         else:
-            fresh[after.message_id] = after
-    return News(loaded, tuple(known), revised, tuple(fresh.values()))
+            fresh[key] = after
+    return News(loaded, tuple(known), revised, rebuilt, tuple(fresh.values()))
 
 
 def nameless(messages: Sequence[Any]) -> list[int]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 from jaf.core.types import (
@@ -29,12 +29,14 @@ def to_core(message: Any, message_id: str | None = None) -> Message:
     """A message of the engine's as the store keeps it.
 
     Args:
-        message: jaf-py's `Message`.
+        message: jaf-py's `Message`, or one of ours, which is taken as it is.
         message_id: instead of the message's own.
 
     Raises:
         MemoryInvalidInputError: it holds what JSON cannot.
     """
+    if isinstance(message, Message):
+        return message
     content = message.content
     return Message(
         role=getattr(message.role, "value", message.role),
@@ -44,6 +46,11 @@ def to_core(message: Any, message_id: str | None = None) -> Message:
         attachments=None if message.attachments is None else [_fields(one) for one in message.attachments],
         message_id=message_id or str(message.message_id),
     )
+
+
+def is_message(value: object) -> bool:
+    """Whether the bridge can store it: a message of jaf-py's, or one of ours."""
+    return isinstance(value, JafMessage | Message)
 
 
 def _fields(value: Any) -> dict[str, Any]:
@@ -60,7 +67,10 @@ def _call(call: Any) -> dict[str, Any]:
 
 
 def to_jaf(message: Message) -> Any:
-    """A stored message as the engine's own; what that cannot hold (`name`, further fields) stays in the store."""
+    """A stored message as the engine's own; what that cannot hold (`name`, further fields) stays in the store.
+
+    It never fails: an attachment without a `url` or `data`, which the engine refuses to make, is left out of the copy.
+    """
     content: Any = message.content
     if isinstance(content, tuple):
         content = [MessageContentPart(type=part.type, **_known(part, PART_FIELDS)) for part in content]
@@ -71,9 +81,7 @@ def to_jaf(message: Message) -> Any:
         content=content,
         tool_calls=None if calls is None else [_jaf_call(call) for call in calls],
         tool_call_id=message.tool_call_id,
-        attachments=None
-        if attachments is None
-        else [Attachment(**_known(one, ATTACHMENT_FIELDS)) for one in attachments],
+        attachments=None if attachments is None else [*_jaf_attachments(attachments)],
         message_id=MessageId(message.message_id),
     )
 
@@ -83,9 +91,49 @@ def _known(value: Any, names: Iterable[str]) -> dict[str, Any]:
     return {name: thaw(fields[name]) for name in names if name in fields}
 
 
+def _jaf_attachments(attachments: Iterable[Any]) -> Iterator[Any]:
+    for one in attachments:
+        known = _known(one, ATTACHMENT_FIELDS)
+        if known.get("url") is not None or known.get("data") is not None:
+            yield Attachment(**{"kind": None, **known})
+
+
 def _jaf_call(call: Any) -> Any:
     name, arguments = ("", "") if call.function is None else (call.function.name, call.function.arguments)
+    if not isinstance(arguments, str):
+        arguments = json.dumps(thaw(arguments))  # the engine parses a text
     return ToolCall(id=call.id, type=call.type, function=ToolCallFunction(name=name, arguments=arguments))
+
+
+def merged(held: Message, after: Message) -> Message:
+    """What has become of a stored message whose copy in the engine came back as another object.
+
+    The engine's copy is poorer than what is stored, and so a difference between the two is no edit. An edit is what
+    differs from the copy that the engine was given; all else stays, down to the fields of parts and calls.
+
+    Args:
+        held: the message as it is stored.
+        after: what came back, with the same id.
+    """
+    copy = to_jaf(held)
+    given = to_core(copy)
+    if after in (given, to_core(bearable(copy))):
+        return held
+    return Message(**_edited(held.dict(), given.dict(), after.dict()))
+
+
+def _edited(held: Any, given: Any, after: Any) -> Any:
+    """Carry the difference between two JSON values over to a third, of which the first is a poorer copy."""
+    if after == given:
+        return held
+    if isinstance(held, Mapping) and isinstance(given, Mapping) and isinstance(after, Mapping):
+        changed = {name: value for name, value in after.items() if name not in given or given[name] != value}
+        kept = {name: value for name, value in held.items() if name in after or name not in given}
+        return kept | {name: _edited(held.get(name), given.get(name), value) for name, value in changed.items()}
+    lists = [one for one in (held, given, after) if isinstance(one, list | tuple)]
+    if len(lists) == 3 and len({len(one) for one in lists}) == 1:  # noqa: PLR2004  (all three are lists)
+        return [_edited(*three) for three in zip(held, given, after, strict=True)]
+    return after
 
 
 def usable_id(message: Any) -> str | None:
@@ -98,12 +146,34 @@ def usable_id(message: Any) -> str | None:
 
 def is_halted(message: Any) -> bool:
     """Whether a tool's message only notes that a human is asked; the engine leaves these out of what it loads."""
-    if getattr(message.role, "value", message.role) != "tool" or not isinstance(message.content, str):
+    if getattr(message.role, "value", message.role) != "tool":
         return False
+    content = object_in(message.content)
+    return content is not None and (
+        content.get("status") == "halted" or content.get("hitl_status") == "pending_approval"
+    )
+
+
+def object_in(content: Any) -> dict[str, Any] | None:
+    """The JSON object that a tool's result is, or `None`."""
+    if not isinstance(content, str) or not content.lstrip().startswith("{"):
+        return None
     try:
-        content = json.loads(message.content)
-    except ValueError:
-        return False
-    if not isinstance(content, dict):
-        return False
-    return content.get("status") == "halted" or content.get("hitl_status") == "pending_approval"
+        found = json.loads(content)
+    except (ValueError, RecursionError):  # also an integer too long, or nested too deeply, for Python
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def bearable(message: Any) -> Any:
+    """The message, or its text as a part: the engine takes a tool's JSON for an object that it can read."""
+    if getattr(message.role, "value", message.role) != "tool" or not isinstance(message.content, str):
+        return message
+    try:
+        if isinstance(json.loads(message.content), dict):
+            return message
+    except json.JSONDecodeError:
+        return message
+    except (ValueError, RecursionError):  # an integer too long, or nested too deeply, for Python
+        pass
+    return replace(message, content=[MessageContentPart(type="text", text=message.content)])

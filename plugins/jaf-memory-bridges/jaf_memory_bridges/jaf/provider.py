@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, cast
 
 from jaf.memory import types as jaf
 
-from jaf_memory_bridges.jaf.history import History
+from jaf_memory_bridges.jaf.history import History, note_load
 from jaf_memory_bridges.jaf.messages import to_jaf
 from jaf_memory_bridges.jaf.results import answered, failure
-from jaf_memory_bridges.jaf.writes import Writer
+from jaf_memory_bridges.jaf.writes import Writer, lacking
 from jaf_memory_core import (
     ConversationMemory,
     ManagedMemoryProvider,
-    MemoryConfigurationError,
     MemoryConnectionError,
+    MemoryError,
     MemoryInvalidInputError,
     MemoryProvider,
     MemoryQuery,
@@ -23,26 +25,46 @@ from jaf_memory_core import (
 from jaf_memory_core import create_memory_provider_from_env as _create_from_env
 from jaf_memory_core.values import thaw
 
+logger = logging.getLogger("jaf_memory_bridges")
+
+QUIET = frozenset({"get_recent_messages", "health_check", "close"})
+"""Operations that an application asks for itself; of all others jaf-py's engine only prints that they failed."""
+
 
 def jaf_provider(provider: MemoryProvider, user_id: str | None = None) -> JafProvider:
     """The provider that jaf-py's engine expects, over any of ours.
 
     Args:
-        provider: a jaf-memory provider. One with just the six documented methods will do for plain runs; what it does
-            not offer answers with jaf-py's `Failure`.
+        provider: a jaf-memory provider. One with just the six documented methods will do for runs, approvals included;
+            what it does not offer answers with jaf-py's `Failure`.
         user_id: the owner of every conversation of this bridge, which then sees and writes that user's only. **Give it
             whenever your context is a `dict`**: the engine looks for an attribute.
 
     Raises:
         MemoryInvalidInputError: this is no provider, or no user id.
+        MemoryConfigurationError: a user is named, and the provider has no `for_user`, so that nothing would keep the
+            users apart.
+        MemoryError: this is jaf-py's `Failure` to make a provider; its cause.
     """
-    if isinstance(provider, JafProvider):
-        provider = provider.provider
-    if not isinstance(provider, MemoryProvider):
-        raise MemoryInvalidInputError(f"a jaf-memory provider is needed, not a {type(provider).__name__}")
-    if user_id is not None and hasattr(provider, "for_user"):
-        provider = cast("MemoryProvider", provider.for_user(user_id))
-    return JafProvider(provider, user_id=user_id)
+    given: Any = provider
+    if isinstance(given, jaf.Failure):
+        raise given.error.cause or MemoryConnectionError(str(given.error.message), provider=str(given.error.provider))
+    if isinstance(given, JafProvider):
+        given = given.provider
+    if isinstance(given, jaf.Success):
+        return jaf_provider(given.data, user_id)
+    if jaf.MemoryProvider in type(given).__mro__:
+        raise MemoryInvalidInputError(
+            f"{type(given).__name__} is jaf-py's own provider, which its engine takes as it is; the bridge is for "
+            "providers of jaf-memory, such as create_memory_provider_from_env() of jaf_memory_bridges.jaf gives"
+        )
+    if not isinstance(given, MemoryProvider):
+        raise MemoryInvalidInputError(f"a jaf-memory provider is needed, not a {type(given).__name__}")
+    if user_id is not None:
+        if not hasattr(given, "for_user"):
+            raise lacking(given, "for_user (without it user_id=... would not keep users apart)")
+        given = given.for_user(user_id)
+    return JafProvider(given, user_id=user_id)
 
 
 async def create_memory_provider_from_env(
@@ -59,7 +81,11 @@ async def create_memory_provider_from_env(
         MemoryConnectionError: the store cannot be reached.
     """
     whole = await _create_from_env(environ)
-    bridge = jaf_provider(whole, user_id)
+    try:
+        bridge = jaf_provider(whole, user_id)
+    except MemoryError:
+        await JafProvider(whole).close()
+        raise
     bridge.owned = whole
     return bridge
 
@@ -91,19 +117,33 @@ class JafProvider:
         return f"<JafProvider over {type(self.provider).__name__}>"
 
     def configured(self, ttl: float | None, threshold: int | None) -> JafProvider:
-        """This bridge with a conversation's ttl in seconds, and a number of messages above which views leave out."""
+        """This bridge with a conversation's ttl in seconds, and a number of messages above which views leave out.
+
+        Raises:
+            MemoryConfigurationError: a ttl is given, and the provider has no `set_expiry`.
+        """
+        if ttl is not None and not hasattr(self.provider, "set_expiry"):
+            raise lacking(self.provider, "set_expiry (without it nothing would expire after ttl=...)")
         if (ttl, threshold) == (self._ttl, self._threshold):
             return self
         bridge = JafProvider(self.provider, user_id=self._user_id, ttl=ttl, threshold=threshold)
         bridge.owned = self.owned
         return bridge
 
-    async def _answer(self, operation: str, work: Callable[[], Coroutine[Any, Any, Any]], *needed: str) -> Any:
-        lacking = [name for name in needed if not hasattr(self.provider, name)]
-        if lacking:
-            text = f"{type(self.provider).__name__} does not offer {', '.join(lacking)}"
-            return failure(MemoryConfigurationError(text), operation)
-        return await answered(operation, work())
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, JafProvider) and self.provider is other.provider and self._user_id == other._user_id
+
+    def __hash__(self) -> int:
+        return hash((id(self.provider), self._user_id))
+
+    async def _answer(
+        self, operation: str, conversation_id: str | None, work: Callable[[], Coroutine[Any, Any, Any]], *needed: str
+    ) -> Any:
+        missing = [name for name in needed if not hasattr(self.provider, name)]
+        answer = failure(lacking(self.provider, *missing), operation) if missing else await answered(operation, work())
+        if isinstance(answer, jaf.Failure) and operation not in QUIET:
+            logger.warning("%s failed for conversation %r: %s", operation, conversation_id, answer.error.message)
+        return answer
 
     # Writing.
 
@@ -111,7 +151,9 @@ class JafProvider:
         self, conversation_id: str, messages: Sequence[Any], metadata: dict[str, Any] | None = None
     ) -> Any:
         """Add what is new in the engine's whole list; nothing that the list lacks is deleted."""
-        return await self._answer("store_messages", lambda: self._writer.store(conversation_id, messages, metadata))
+        return await self._answer(
+            "store_messages", conversation_id, lambda: self._writer.store(conversation_id, messages, metadata)
+        )
 
     async def append_messages(
         self, conversation_id: str, messages: Sequence[Any], metadata: dict[str, Any] | None = None
@@ -122,12 +164,13 @@ class JafProvider:
             found = self._writer.appended(messages)
             await self._writer.append(conversation_id, found, self._writer.labels(metadata))
 
-        return await self._answer("append_messages", append)
+        return await self._answer("append_messages", conversation_id, append)
 
     async def truncate_conversation_after(self, conversation_id: str, message_id: str) -> Any:
         """Remove that message and all after it; how many."""
         return await self._answer(
             "truncate_conversation_after",
+            conversation_id,
             lambda: self.provider.truncate_conversation_after(conversation_id, str(message_id)),
             "truncate_conversation_after",
         )
@@ -140,7 +183,7 @@ class JafProvider:
         async def mark() -> None:
             await self.provider.mark_regeneration_point(conversation_id, str(message_id), regeneration_metadata)
 
-        return await self._answer("mark_regeneration_point", mark, "mark_regeneration_point")
+        return await self._answer("mark_regeneration_point", conversation_id, mark, "mark_regeneration_point")
 
     # Reading.
 
@@ -148,9 +191,11 @@ class JafProvider:
         """The whole conversation, or `None`; the last so many of its messages are a valid view."""
 
         async def get() -> Any:
-            return self._conversation(await self.provider.get_conversation(conversation_id))
+            found = self._conversation(await self.provider.get_conversation(conversation_id))
+            note_load(conversation_id, None if found is None else found.messages.loaded)
+            return found
 
-        return await self._answer("get_conversation", get)
+        return await self._answer("get_conversation", conversation_id, get)
 
     async def get_conversation_until_message(self, conversation_id: str, message_id: str) -> Any:
         """The conversation up to, without, that message, or `None`."""
@@ -160,7 +205,9 @@ class JafProvider:
                 await self.provider.get_conversation_until_message(conversation_id, str(message_id))
             )
 
-        return await self._answer("get_conversation_until_message", get, "get_conversation_until_message")
+        return await self._answer(
+            "get_conversation_until_message", conversation_id, get, "get_conversation_until_message"
+        )
 
     async def get_recent_messages(self, conversation_id: str, limit: int = 50) -> Any:
         """The last messages, oldest first."""
@@ -168,26 +215,24 @@ class JafProvider:
         async def get() -> list[Any]:
             return [to_jaf(one) for one in await self.provider.get_recent_messages(conversation_id, limit)]
 
-        return await self._answer("get_recent_messages", get)
+        return await self._answer("get_recent_messages", conversation_id, get)
 
     async def find_conversations(self, query: Any) -> Any:
-        """Conversations that match jaf-py's query, the most recently written first."""
+        """Conversations that match, the most recently written first.
+
+        Args:
+            query: jaf-py's `MemoryQuery`, or that of jaf_memory_core, all of whose filters hold.
+        """
 
         async def find() -> list[Any]:
-            given: dict[str, Any] = {
-                name: str(value) if name.endswith("_id") else value
-                for name in ("conversation_id", "user_id", "trace_id", "limit", "offset", "since", "until")
-                if (value := getattr(query, name)) is not None
-            }
-            found = await self.provider.find_conversations(MemoryQuery(**given))
-            return [self._conversation(one) for one in found]
+            return [self._conversation(one) for one in await self.provider.find_conversations(_asked(query))]
 
-        return await self._answer("find_conversations", find, "find_conversations")
+        return await self._answer("find_conversations", None, find, "find_conversations")
 
     def _conversation(self, found: ConversationMemory | None) -> Any:
         if found is None:
             return None
-        metadata: dict[str, Any] = thaw(found.metadata)
+        metadata: dict[str, Any] = thaw(found.metadata) | _derived(found)
         conversation = jaf.ConversationMemory(found.conversation_id, found.user_id, [], metadata)
         # jaf-py would make a plain tuple of it.
         object.__setattr__(conversation, "messages", History.of(found, metadata, self._threshold))
@@ -197,12 +242,18 @@ class JafProvider:
 
     async def delete_conversation(self, conversation_id: str) -> Any:
         """Delete the conversation; whether it was there."""
-        return await self._answer("delete_conversation", lambda: self.provider.delete_conversation(conversation_id))
+
+        async def delete() -> bool:
+            note_load(conversation_id, None)
+            return await self.provider.delete_conversation(conversation_id)
+
+        return await self._answer("delete_conversation", conversation_id, delete)
 
     async def clear_user_conversations(self, user_id: str) -> Any:
         """Delete all conversations of a user; how many."""
         return await self._answer(
             "clear_user_conversations",
+            None,
             lambda: self.provider.clear_user_conversations(user_id),
             "clear_user_conversations",
         )
@@ -213,7 +264,7 @@ class JafProvider:
         async def get() -> dict[str, Any]:
             return dict(await self.provider.get_stats(user_id))
 
-        return await self._answer("get_stats", get, "get_stats")
+        return await self._answer("get_stats", None, get, "get_stats")
 
     async def health_check(self) -> Any:
         """How the store is; jaf-py's `Failure` when it is not well."""
@@ -224,7 +275,7 @@ class JafProvider:
                 raise MemoryConnectionError(str(health.get("error")), provider=str(health.get("provider", "")))
             return health
 
-        return await self._answer("health_check", check)
+        return await self._answer("health_check", None, check)
 
     async def close(self) -> Any:
         """Close what the bridge stands on."""
@@ -233,7 +284,7 @@ class JafProvider:
             if hasattr(self.owned, "close"):
                 await self.owned.close()
 
-        return await self._answer("close", close)
+        return await self._answer("close", None, close)
 
     # The Responses interface.
 
@@ -244,24 +295,28 @@ class JafProvider:
     async def get_previous_response_id(self, conversation_id: str) -> Any:
         """Id of the newest response, or `None`."""
         return await self._answer(
-            "get_previous_response_id", lambda: self._noted(conversation_id, "previous_response_id")
+            "get_previous_response_id", conversation_id, lambda: self._noted(conversation_id, "previous_response_id")
         )
 
     async def get_previous_response_message_id(self, conversation_id: str) -> Any:
         """Id of the message that the newest response belongs to, or `None`."""
         return await self._answer(
             "get_previous_response_message_id",
+            conversation_id,
             lambda: self._noted(conversation_id, "previous_response_message_id"),
         )
 
     async def get_prior_response_id(self, conversation_id: str) -> Any:
         """Id of the response before the newest, or `None`."""
-        return await self._answer("get_prior_response_id", lambda: self._noted(conversation_id, "prior_response_id"))
+        return await self._answer(
+            "get_prior_response_id", conversation_id, lambda: self._noted(conversation_id, "prior_response_id")
+        )
 
     async def get_previous_response_message_index(self, conversation_id: str) -> Any:
         """How many messages of the engine's list the newest response knew, or `None`."""
         return await self._answer(
             "get_previous_response_message_index",
+            conversation_id,
             lambda: self._noted(conversation_id, "previous_response_message_index"),
         )
 
@@ -283,5 +338,37 @@ class JafProvider:
         }
         return await self._answer(
             "set_previous_response_id",
+            conversation_id,
             lambda: self._writer.set_response(conversation_id, response, shift=shift),
         )
+
+
+def _asked(query: Any) -> MemoryQuery:
+    """What a query says to us.
+
+    Raises:
+        MemoryInvalidInputError: it is no query, or says what cannot be asked here.
+    """
+    if isinstance(query, MemoryQuery):
+        return query
+    if not isinstance(query, jaf.MemoryQuery):
+        raise MemoryInvalidInputError(f"a MemoryQuery is needed, not a {type(query).__name__}")
+    names = {field.name for field in fields(jaf.MemoryQuery)}
+    given = {name: value for name, value in vars(query).items() if value is not None}
+    unknown = sorted(given.keys() - names)
+    if unknown:
+        raise MemoryInvalidInputError(
+            f"the query's {', '.join(unknown)} would not be looked at; jaf_memory_core.MemoryQuery can also ask for "
+            "metadata, active_since and active_until"
+        )
+    asked: dict[str, Any] = {name: str(value) if name.endswith("_id") else value for name, value in given.items()}
+    return MemoryQuery(**asked)
+
+
+def _derived(found: ConversationMemory) -> dict[str, Any]:
+    """What jaf-py keeps in the metadata, in its form, which is local time without a zone."""
+    active = getattr(found, "active_at", None) or found.updated_at
+    moments = {"created_at": found.created_at, "updated_at": found.updated_at, "last_activity": active}
+    times = {name: moment.astimezone().replace(tzinfo=None) for name, moment in moments.items() if moment is not None}
+    count = len(found.messages) or found.message_count or 0
+    return {**times, "total_messages": count}

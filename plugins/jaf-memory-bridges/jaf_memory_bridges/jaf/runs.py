@@ -9,6 +9,8 @@ from jaf.core import types as jaf
 from jaf.memory import types as memory
 
 from jaf_memory_bridges.jaf.provider import JafProvider, jaf_provider
+from jaf_memory_core import MemoryInvalidInputError
+from jaf_memory_core.conversations import LONGEST_TTL
 
 
 class OwnedContext(dict[str, Any]):
@@ -61,5 +63,35 @@ class MemoryConfig(memory.MemoryConfig):  # type: ignore[misc]
     """
 
     def __post_init__(self) -> None:
+        threshold = _limit("compression_threshold", self.compression_threshold)
+        object.__setattr__(self, "compression_threshold", None if threshold is None else Threshold(threshold))
+        _limit("max_messages", self.max_messages)
+        if self.ttl is not None and (isinstance(self.ttl, bool) or not isinstance(self.ttl, int | float)):
+            raise MemoryInvalidInputError(f"ttl is a number of seconds, or None for no expiry, not {self.ttl!r}")
+        if self.ttl is not None and not 0 < self.ttl <= LONGEST_TTL:
+            raise MemoryInvalidInputError(
+                f"ttl is more than 0 and at most {LONGEST_TTL} seconds, or None for no expiry, not {self.ttl!r}"
+            )
         bridge = self.provider if isinstance(self.provider, JafProvider) else jaf_provider(self.provider)
-        object.__setattr__(self, "provider", bridge.configured(self.ttl, self.compression_threshold))
+        object.__setattr__(self, "provider", bridge.configured(self.ttl, int(threshold) if threshold else None))
+
+
+class Threshold(int):
+    """A number of messages by which the bridge shapes what a run loads, and which the engine takes for none.
+
+    jaf-py's engine also cuts what it stores by `compression_threshold`, if it is not false, before any provider sees
+    it. So this number is false, and a number in every other respect.
+    """
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:
+        return False
+
+
+def _limit(name: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise MemoryInvalidInputError(f"{name} is a number of messages, or None for no limit, not {value!r}")
+    return int(value)

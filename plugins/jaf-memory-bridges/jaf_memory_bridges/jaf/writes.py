@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 
-from jaf_memory_bridges.jaf.history import BOUNDARY, INDEX, Loaded, News, identified, nameless, news
-from jaf_memory_bridges.jaf.messages import to_core
+from jaf_memory_bridges.jaf.history import BOUNDARY, INDEX, Loaded, News, identified, loaded_here, nameless, news
+from jaf_memory_bridges.jaf.messages import is_message, merged, to_core
 from jaf_memory_bridges.jaf.results import written
 from jaf_memory_core import (
     Failure,
     ManagedMemoryProvider,
+    MemoryConfigurationError,
     MemoryConflictError,
+    MemoryInvalidInputError,
     MemoryNotFoundError,
     MemoryQuery,
     Message,
@@ -27,8 +29,16 @@ logger = logging.getLogger("jaf_memory_bridges")
 KEPT_BY_US = frozenset({"regeneration_points", "regeneration_count", "last_regeneration"})
 """Metadata that the engine reads and writes back, while others may add to it; `mark_regeneration_point` writes it."""
 
-LISTS_REMEMBERED = 256
-"""Lists whose ends are remembered until the engine says, in a second call, how much of it the model's server knows."""
+DERIVED = frozenset({"created_at", "updated_at", "last_activity", "total_messages"})
+"""Metadata that jaf-py's providers keep beside the messages; the bridge reads it off the conversation."""
+
+_STORED: ContextVar[tuple[str, tuple[str, ...] | None] | None] = ContextVar("jaf_memory_stored", default=None)
+"""The list that this task stored last, by its last id: the engine says next how much of it the model's server knows."""
+
+
+def lacking(provider: object, *names: str) -> MemoryConfigurationError:
+    """What is said of a provider that does not offer a method."""
+    return MemoryConfigurationError(f"{type(provider).__name__} does not offer {', '.join(names)}")
 
 
 class Writer:
@@ -39,12 +49,11 @@ class Writer:
         self._user_id = user_id
         self._ttl = ttl
         self._keywords = frozenset(inspect.signature(provider.append_messages).parameters)
-        self._lists: OrderedDict[str, tuple[str, ...] | None] = OrderedDict()
         self._warned = False
 
     def labels(self, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
         """The engine's metadata, with the owner that this bridge was given, and without what is kept by us."""
-        given = {name: value for name, value in (metadata or {}).items() if name not in KEPT_BY_US}
+        given = {name: value for name, value in (metadata or {}).items() if name not in KEPT_BY_US | DERIVED}
         if given.get("user_id") is None:
             given.pop("user_id", None)
         else:
@@ -64,9 +73,11 @@ class Writer:
 
         Raises:
             MemoryNotFoundError: the list goes back to a conversation that was deleted meanwhile.
+            MemoryConfigurationError: a held message was edited, or is to be cut off, and the provider cannot do that;
+                in the former case what is new was stored.
             MemoryError: as `append_messages`.
         """
-        found = await self._news(conversation_id, messages)
+        found = await self._news(conversation_id, _listed(messages), metadata or {})
         self._remember(messages, stored=True)
         try:
             await self._cut_back(conversation_id, found, metadata or {})
@@ -76,13 +87,31 @@ class Writer:
         except MemoryNotFoundError:
             self._remember(messages, stored=False)
             raise
+        if found.rebuilt:
+            await self._revised(conversation_id, found.rebuilt)
 
-    async def _news(self, conversation_id: str, messages: Sequence[Any]) -> News:
+    async def _news(self, conversation_id: str, messages: Sequence[Any], metadata: Mapping[str, Any]) -> News:
+        here = loaded_here(conversation_id)
+        if metadata.get("regeneration_preserved") and await self._is_regenerated(conversation_id, metadata):
+            return News(here or Loaded())
+        in_place = hasattr(self._provider, "revise_messages")
         if not nameless(messages):
-            return news(messages, {})
-        conversation = await self._provider.get_conversation(conversation_id)
-        stored = () if conversation is None else conversation.messages
-        return news(messages, identified(messages, conversation_id, stored))
+            found = news(messages, {}, here, in_place=in_place)
+        else:
+            conversation = await self._provider.get_conversation(conversation_id)
+            stored = () if conversation is None else conversation.messages
+            found = news(messages, identified(messages, conversation_id, stored), here, in_place=in_place)
+        _warn_of_cuts(conversation_id, messages, found)
+        return found
+
+    async def _is_regenerated(self, conversation_id: str, metadata: Mapping[str, Any]) -> bool:
+        """Whether this is the engine's note behind a regeneration, whose run has stored its messages already.
+
+        The note repeats them as they were before `before_memory_store`: what that redacted must not come back.
+        """
+        header = await self.header(conversation_id)
+        stamp = "final_preservation_timestamp"
+        return header is not None and metadata.get(stamp) != header.metadata.get(stamp)
 
     async def append(self, conversation_id: str, found: News, metadata: dict[str, Any]) -> None:
         """Append new messages; where one of them is held with other content, revise that, and append the rest."""
@@ -100,25 +129,32 @@ class Writer:
             keywords["ttl"] = self._ttl
         result = await self._provider.append_messages(conversation_id, list(messages), metadata, **keywords)
         missing = isinstance(result, Failure) and isinstance(result.error, MemoryNotFoundError)
-        if missing and create and not keywords:  # a provider with the six documented methods
+        if missing and create and "create" not in keywords:  # a provider with the six documented methods
             result = await self._provider.store_messages(conversation_id, list(messages), metadata)
         return result
 
     async def _reconciled(
         self, conversation_id: str, fresh: Sequence[Message], metadata: dict[str, Any], refused: Failure
     ) -> Result:
+        given = {one.message_id: one for one in fresh}
+        held = await self._revised(conversation_id, given)
+        if not held:
+            return refused  # the conflict was another one: the owner's, or a version's
+        rest = [one for key, one in given.items() if key not in held]
+        return await self._append(conversation_id, rest, metadata, create=False)
+
+    async def _revised(self, conversation_id: str, after: Mapping[str, Message]) -> frozenset[str]:
+        """Put into place what was edited of these messages; ids of those that the conversation holds."""
         conversation = await self._provider.get_conversation(conversation_id)
         held = {} if conversation is None else {one.message_id: one for one in conversation.messages}
         changed = {
-            one.message_id: Message(**{**held[one.message_id].dict(), **one.dict()})
-            for one in fresh
-            if one.message_id in held
+            key: new for key, one in after.items() if key in held and (new := merged(held[key], one)) != held[key]
         }
-        if not any(held[key] != after for key, after in changed.items()):
-            return refused  # the conflict was another one: the owner's, or a version's
-        await self._provider.revise_messages(conversation_id, changed)
-        rest = [one for one in fresh if one.message_id not in held]
-        return await self._append(conversation_id, rest, metadata, create=False)
+        if changed and not hasattr(self._provider, "revise_messages"):
+            raise lacking(self._provider, "revise_messages")
+        if changed:
+            await self._provider.revise_messages(conversation_id, changed)
+        return frozenset(held.keys() & after.keys())
 
     async def _expiring(self, conversation_id: str, found: News, result: WriteResult) -> None:
         if self._ttl is None or (found.loaded is not None and found.loaded.ttl == self._ttl):
@@ -142,6 +178,8 @@ class Writer:
             return
         first = ids.index(held[-1]) + 1 if held else ids.index(str(regenerated))
         if first < len(ids):
+            if not hasattr(self._provider, "truncate_conversation_after"):
+                raise lacking(self._provider, "truncate_conversation_after")
             await self._provider.truncate_conversation_after(conversation_id, ids[first])
 
     # The Responses interface: the model's own server keeps what it was sent.
@@ -149,9 +187,7 @@ class Writer:
     def _remember(self, messages: Sequence[Any], *, stored: bool) -> None:
         if messages:
             ids = tuple(str(message.message_id) for message in messages)
-            self._lists[ids[-1]] = ids if stored else None
-            while len(self._lists) > LISTS_REMEMBERED:
-                self._lists.popitem(last=False)
+            _STORED.set((ids[-1], ids if stored else None))
 
     async def set_response(self, conversation_id: str, response: Mapping[str, Any], *, shift: bool) -> None:
         """Keep the newest response's id, and the one before it; atomic where the provider knows versions.
@@ -166,7 +202,8 @@ class Writer:
                 model's server still knows what was said there, and nothing must lead back to it.
             MemoryError: as `append_messages`.
         """
-        ids = self._lists.get(str(response["message_id"]), ())
+        last = _STORED.get()
+        ids = last[1] if last is not None and last[0] == str(response["message_id"]) else ()
         if ids is None:
             raise MemoryNotFoundError(conversation_id)
         index = response["message_index"]
@@ -202,8 +239,32 @@ class Writer:
 
     def appended(self, messages: Sequence[Any]) -> News:
         """A list that is to be appended as it is, to a conversation that must be there."""
-        return News(Loaded(), (), {}, tuple(to_core(message) for message in messages))
+        return News(Loaded(), fresh=tuple(to_core(message) for message in _listed(messages)))
 
 
 def _of_versions(error: Exception) -> bool:
     return isinstance(error, MemoryConflictError) and error.expected_version is not None
+
+
+def _listed(messages: Any) -> Sequence[Any]:
+    if isinstance(messages, list | tuple):
+        wrong = [type(one) for one in messages if not is_message(one)]
+        if not wrong:
+            return messages
+        text = f"messages must hold jaf.Message objects, not a {wrong[0].__module__}.{wrong[0].__qualname__}"
+    else:
+        text = f"messages must be a list of jaf.Message objects, not a {type(messages).__name__}"
+    raise MemoryInvalidInputError(text)
+
+
+def _warn_of_cuts(conversation_id: str, messages: Sequence[Any], found: News) -> None:
+    """Tell when the engine has cut calls out of the list, as its own compression does: they are lost, and not by us."""
+    calls = {call.id for message in messages for call in message.tool_calls or ()}
+    orphans = [one for one in found.fresh if one.tool_call_id is not None and one.tool_call_id not in calls]
+    if orphans:
+        logger.warning(
+            "the engine handed over results without their calls for conversation %r: something cut its list before it "
+            "was stored; jaf-py's own MemoryConfig(compression_threshold=...) does, that of jaf_memory_bridges.jaf "
+            "does not",
+            conversation_id,
+        )
