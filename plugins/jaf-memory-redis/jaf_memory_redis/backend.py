@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
+import msgspec
 from msgspec import UNSET
 
 from jaf_memory_core import codec, forks, rules
@@ -20,11 +23,11 @@ from jaf_memory_core.maintenance import Adopted
 from jaf_memory_core.records import Amend, Fork, Page, Ping, Record, Revise, Stamp, Stats, Tail, Truncate, Write
 from jaf_memory_core.results import WriteResult
 from jaf_memory_redis import health, layout, scripts
-from jaf_memory_redis.errors import DRIVER_ERRORS, translate
+from jaf_memory_redis.errors import DRIVER_ERRORS, ServerError, translate
 from jaf_memory_redis.indexes import ClusterIndexes, Indexes
 from jaf_memory_redis.layout import Keys, Owners
 from jaf_memory_redis.operations import writes
-from jaf_memory_redis.operations.adoption import Adoption
+from jaf_memory_redis.operations.adoption import Adoption, Remainder
 from jaf_memory_redis.operations.bulk import Bulk
 from jaf_memory_redis.operations.erasure import Eraser
 from jaf_memory_redis.operations.queries import Finder
@@ -32,6 +35,14 @@ from jaf_memory_redis.operations.reads import Reader
 from jaf_memory_redis.operations.writes import TRIES, Writer
 from jaf_memory_redis.pool import Topology
 from jaf_memory_redis.settings import RedisConfig
+
+_logger = logging.getLogger("jaf_memory.redis")
+
+UNMOVED = (
+    "conversations of jaf-py's own provider stand under the prefix, and are not seen: "
+    "`jaf-memory adopt` moves them in, or set another key_prefix"
+)
+"""What is told at the start, and by health, until they are moved in."""
 
 
 class RedisBackend(Backend):
@@ -61,6 +72,8 @@ class RedisBackend(Backend):
         self._reader = Reader(self.keys, topology, self._owners.learn)
         self._finder = Finder(self._reader, self._indexes)
         self._writer = Writer(config, self._indexes, self._owners)
+        self._remainder = Remainder(topology, self.keys)
+        self._older = False
         self._eraser = Eraser(self._indexes, self._writer)
         self._bulk = Bulk(self.keys, topology, self._write, piped=topology.single and not config.min_replicas)
 
@@ -70,6 +83,12 @@ class RedisBackend(Backend):
         """Connect."""
         await self.topology.open()
         self._writer.forget()
+        try:
+            self._older = await self._remainder.any()
+        except ServerError:  # a user who may not SCAN: nothing is known of it then
+            self._older = False
+        if self._older:
+            _logger.warning(UNMOVED)
 
     async def close(self) -> None:
         """Let all connections go."""
@@ -249,6 +268,8 @@ class RedisBackend(Backend):
 
     async def forget_user(self, user_id: str) -> int:
         """Remove all that the user's indexes name, until they name nothing."""
+        with contextlib.suppress(ServerError):  # a user who may not SCAN
+            await self._remainder.refuse(user_id)
         return await self._eraser.forget_user(user_id)
 
     async def purge(self, limit: int, *, scope: str | None = None) -> int:
@@ -285,4 +306,5 @@ class RedisBackend(Backend):
 
     async def ping(self) -> Ping:
         """What the servers tell of themselves."""
-        return await health.ping(self.topology, self.config, self._arguments)
+        found = await health.ping(self.topology, self.config, self._arguments)
+        return msgspec.structs.replace(found, warnings=(*found.warnings, UNMOVED)) if self._older else found

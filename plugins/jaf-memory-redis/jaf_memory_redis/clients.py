@@ -7,8 +7,12 @@ from typing import Any
 
 import redis.asyncio
 from redis.asyncio.cluster import RedisCluster
-from redis.asyncio.connection import Connection, SSLConnection
-from redis.asyncio.sentinel import SentinelConnectionPool
+from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.sentinel import (
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+    SentinelManagedSSLConnection,
+)
 
 from jaf_memory_core.errors import MemoryConfigurationError
 from jaf_memory_redis.connector import Connector, Endpoint
@@ -17,6 +21,11 @@ from jaf_memory_redis.settings import RedisConfig, address
 from jaf_memory_redis.topology import Cluster, SentinelConnector
 
 SENTINEL_PORT = 26_379
+
+_OWN = (
+    *(Connection, SSLConnection, UnixDomainSocketConnection),
+    *(SentinelManagedConnection, SentinelManagedSSLConnection),
+)
 
 _TAKEN = (
     "host",
@@ -54,16 +63,28 @@ def _numbers(config: RedisConfig) -> tuple[int, int]:
 
 
 def _endpoint(config: RedisConfig, arguments: Mapping[str, Any], *, tls: bool) -> Endpoint:
-    return Endpoint(arguments, tls=tls, connect_timeout=config.connect_timeout, patience=config.socket_timeout)
+    if not tls:
+        arguments = {name: value for name, value in arguments.items() if not name.startswith("ssl_")}
+    return Endpoint(
+        arguments,
+        tls=tls,
+        connect_timeout=config.connect_timeout,
+        patience=config.socket_timeout,
+        server_name=config.ssl_name,
+    )
 
 
 def _sentinel_connector(config: RedisConfig, connector: Endpoint) -> SentinelConnector:
     password = config.sentinel_password.get_secret_value() if config.sentinel_password else None
     places = [address(text, SENTINEL_PORT) for text in config.sentinel_hosts]
-    entered = {"username": config.sentinel_username, "password": password, "db": 0}
-    return SentinelConnector(
-        connector, [connector.elsewhere(place, **entered) for place in places], config.sentinel_service_name
-    )
+    entered = {"username": config.sentinel_username, "password": password, "db": 0, "credential_provider": None}
+    encrypted = config.tls if config.sentinel_ssl is None else config.sentinel_ssl
+    if encrypted and not config.tls:
+        own = (("ssl_ca_certs", config.ssl_ca_file), ("ssl_certfile", config.ssl_cert_file))
+        entered |= dict(own) | {"ssl_keyfile": config.ssl_key_file, "ssl_cert_reqs": "required"}
+        entered["ssl_check_hostname"] = True
+    sentinels = [connector.elsewhere(place, tls=encrypted, **entered) for place in places]
+    return SentinelConnector(connector, sentinels, config.sentinel_service_name)
 
 
 def topology_of_client(client: object, config: RedisConfig) -> tuple[Topology, Mapping[str, Any]]:
@@ -79,13 +100,14 @@ def topology_of_client(client: object, config: RedisConfig) -> tuple[Topology, M
     pool = client.connection_pool
     given = pool.connection_kwargs
     arguments = _taken(given)
-    tls = issubclass(pool.connection_class, SSLConnection)
-    connector = _endpoint(config, arguments, tls=tls)
+    connector = _endpoint(config, arguments, tls=_encrypted(pool.connection_class))
     found: Connector = connector
     if isinstance(pool, SentinelConnectionPool):
-        sentinels = [one.connection_pool.connection_kwargs for one in pool.sentinel_manager.sentinels]
-        connectors = [_endpoint(config, _taken(one), tls=False) for one in sentinels]
-        found = SentinelConnector(connector, connectors, pool.service_name)
+        pools = [one.connection_pool for one in pool.sentinel_manager.sentinels]
+        sentinels = [
+            _endpoint(config, _taken(one.connection_kwargs), tls=_encrypted(one.connection_class)) for one in pools
+        ]
+        found = SentinelConnector(connector, sentinels, pool.service_name)
     return Standalone(found, *_numbers(config)), arguments
 
 
@@ -95,9 +117,23 @@ def _topology_of_cluster(client: RedisCluster, config: RedisConfig) -> tuple[Top
     arguments = _taken(client.connection_kwargs)
     nodes = client.get_nodes() or list(client.nodes_manager.startup_nodes.values())
     places = [(node.host, int(node.port)) for node in nodes]
-    tls = issubclass(client.connection_kwargs.get("connection_class", Connection), SSLConnection)
+    tls = _encrypted(client.connection_kwargs.get("connection_class", Connection))
     connector = _endpoint(config, arguments, tls=tls)
     return Cluster(connector, places, *_numbers(config)), {**arguments, "host": places[0][0]}
+
+
+def _encrypted(kind: type) -> bool:
+    """Whether connections of that class are.
+
+    Raises:
+        MemoryConfigurationError: it is not one of redis-py's own: what it does (a tunnel, say) would be left out.
+    """
+    if kind not in _OWN:
+        raise MemoryConfigurationError(
+            f"the client's connections are of the class {kind.__module__}.{kind.__qualname__}, which the provider "
+            "would leave out in its own; hand over a client with redis-py's own connection class"
+        )
+    return issubclass(kind, SSLConnection)
 
 
 def _taken(given: Mapping[str, Any]) -> dict[str, Any]:

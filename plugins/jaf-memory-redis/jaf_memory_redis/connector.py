@@ -34,7 +34,12 @@ class _Plain(_HandOver, driver.Connection):
 
 
 class _Tls(_HandOver, driver.SSLConnection):
-    pass
+    server_name: str | None = None
+    """The name that the server's certificate must have; none for the host that is connected to."""
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        arguments: Mapping[str, Any] = super()._connection_arguments()
+        return arguments if self.server_name is None else {**arguments, "server_hostname": self.server_name}
 
 
 class _Unix(_HandOver, driver.UnixDomainSocketConnection):
@@ -61,23 +66,43 @@ class Endpoint:
         tls: whether they are encrypted.
         connect_timeout: seconds for connection and handshake.
         patience: seconds without a byte after which a reply is no longer waited for.
+        server_name: the name that the certificate must have, where it is not the host's.
     """
 
-    def __init__(self, arguments: Mapping[str, Any], *, tls: bool, connect_timeout: float, patience: float) -> None:
+    def __init__(
+        self,
+        arguments: Mapping[str, Any],
+        *,
+        tls: bool,
+        connect_timeout: float,
+        patience: float,
+        server_name: str | None = None,
+    ) -> None:
         self._kind = _Unix if "path" in arguments else _Tls if tls else _Plain
         self.arguments = dict(arguments)
         self._connect_timeout = connect_timeout
         self.patience = patience
+        self._server_name = server_name
 
-    def elsewhere(self, address: Address, **changed: Any) -> Endpoint:
-        """The same for another address."""
+    def elsewhere(self, address: Address, *, tls: bool | None = None, **changed: Any) -> Endpoint:
+        """The same for another address.
+
+        Args:
+            address: host and port.
+            tls: whether it is encrypted there, where that differs.
+            changed: arguments that differ.
+        """
         arguments = {**self.arguments, "host": address[0], "port": address[1], **changed}
         arguments.pop("path", None)
+        encrypted = self._kind is _Tls if tls is None else tls
+        if not encrypted:
+            arguments = {name: value for name, value in arguments.items() if not name.startswith("ssl_")}
         return Endpoint(
             arguments,
-            tls=self._kind is _Tls,
+            tls=encrypted,
             connect_timeout=self._connect_timeout,
             patience=self.patience,
+            server_name=self._server_name,
         )
 
     async def open(self) -> Connection:
@@ -89,6 +114,8 @@ class Endpoint:
             socket_timeout=self._connect_timeout,
             socket_connect_timeout=self._connect_timeout,
         )
+        if isinstance(entering, _Tls):
+            entering.server_name = self._server_name
         try:
             await entering.connect()  # type: ignore[no-untyped-call]
         except (TimeoutError, RedisError, OSError) as error:

@@ -127,11 +127,11 @@ def lacking(name: str | None, operation: str) -> MemoryStorageError:
         operation: what was asked.
     """
     if name is None:
-        right = "a command, or the keys of the prefix; grant ~<key_prefix>* and the commands in docs/providers.md"
+        right = "a command, or the keys; grant ~<key_prefix>* and the commands that docs/providers.md lists"
     else:
         right = f"{name.upper().replace('|', ' ')}; grant +{name.lower()} on the keys of the prefix"
     return MemoryStorageError(
-        f"the server refused with NOPERM: the user (ACL) may not use {right}", operation=operation
+        f"the server refused with NOPERM: the user lacks rights (ACL): {right}", operation=operation
     )
 
 
@@ -156,10 +156,13 @@ def unreachable(where: str, error: BaseException, *, tls: bool) -> Exception:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
+            advice = "set JAF_REDIS_SSL_CA_FILE to the authority that signed it"
+            if "mismatch" in cause.verify_message:
+                advice = "connect by a name that it holds, or set JAF_REDIS_SSL_NAME to one"
+            # OpenSSL's words hold the address that was wanted; its code does not.
+            reason = "Hostname mismatch" if "mismatch" in cause.verify_message else cause.verify_message
             return MemoryConnectionError(
-                f"{where}: its certificate was not accepted ({cause.verify_message}); "
-                "set JAF_REDIS_SSL_CA_FILE to the authority that signed it",
-                retryable=False,
+                f"{where}: its certificate was not accepted ({reason}); {advice}", retryable=False
             )
         if tls and isinstance(cause, FileNotFoundError | PermissionError):
             return MemoryConfigurationError("a file that the ssl_… settings name is missing, or may not be read")

@@ -83,6 +83,19 @@ class Indexes:
     async def refuse_older(self, conversation_id: str) -> None:
         """Refuse where jaf-py's own provider has a conversation; a single server's scripts do that themselves."""
 
+    async def refuse_unmoved(self, conversation_id: str) -> None:
+        """Refuse to say that a conversation was not there which jaf-py's own provider has.
+
+        Raises:
+            MemoryConflictError: it has.
+        """
+        older = self.keys.older(conversation_id)
+        (kind,) = await self.topology.run_all([command("TYPE", older)])
+        if kind == b"string":
+            (text,) = await self.topology.run_all([command("GETRANGE", older, 0, 4095)])
+            if b'"conversation_id"' in text:
+                raise older_data(conversation_id)
+
     async def standing_there(self, conversation_id: str) -> MemoryConflictError:
         """The refusal to write where a string stands under prefix and id: jaf-py's conversation, or somebody else's."""
         (text,) = await self.topology.run_all([command("GETRANGE", self.keys.older(conversation_id), 0, 4095)])

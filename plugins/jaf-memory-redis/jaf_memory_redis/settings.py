@@ -5,11 +5,14 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, cast
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from redis.credentials import CredentialProvider
 
+from jaf_memory_core.errors import MemoryConfigurationError
 from jaf_memory_core.settings import DAY, ProviderConfig
 
 SCHEMES = {"redis": False, "rediss": True, "unix": False}
@@ -38,6 +41,35 @@ def address(text: str, default_port: int) -> tuple[str, int]:
     return found["six"] or found["host"], int(found["port"] or default_port)
 
 
+class PasswordFile(CredentialProvider):
+    """A password that stands in a file, and may be changed there.
+
+    Args:
+        username: whose it is.
+        path: the file.
+    """
+
+    def __init__(self, username: str | None, path: str) -> None:
+        self._username = username
+        self._path = path
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        """What the next connection logs in with.
+
+        Raises:
+            MemoryConfigurationError: the file is missing, empty, or may not be read.
+        """
+        try:
+            password = Path(self._path).read_text("utf-8").strip("\r\n")
+        except (OSError, ValueError) as error:
+            raise MemoryConfigurationError(
+                f"password_file (JAF_REDIS_PASSWORD_FILE) cannot be read: {type(error).__name__}"
+            ) from None
+        if not password:
+            raise MemoryConfigurationError("password_file (JAF_REDIS_PASSWORD_FILE) is empty")
+        return (password,) if self._username is None else (self._username, password)
+
+
 class RedisConfig(ProviderConfig):
     """Settings of the Redis provider; a URL wins over the single parameters that it names."""
 
@@ -58,6 +90,9 @@ class RedisConfig(ProviderConfig):
 
     password: SecretStr | None = None
     """Password."""
+
+    password_file: str | None = Field(default=None, min_length=1)
+    """File with the password, read for each new connection; it wins over the password."""
 
     db: int = Field(default=0, ge=0)
     """Number of the database."""
@@ -82,6 +117,9 @@ class RedisConfig(ProviderConfig):
     sentinel_password: SecretStr | None = None
     """Password for the sentinels; the server's own is not sent to them."""
 
+    sentinel_ssl: bool | None = None
+    """TLS to the sentinels; when unset, as to the server."""
+
     cluster: bool = False
     """Whether the server is a Redis Cluster."""
 
@@ -96,6 +134,9 @@ class RedisConfig(ProviderConfig):
 
     ssl_key_file: str | None = None
     """File with the key of our own certificate."""
+
+    ssl_name: str | None = Field(default=None, min_length=1)
+    """Name that the server's certificate must have; unset for the host that is connected to."""
 
     max_connections: int = Field(default=4, ge=1, le=1_000)
     """Connections to a server at most; each carries many operations at once."""
@@ -159,6 +200,11 @@ class RedisConfig(ProviderConfig):
         if not {"username", "password"} & found.keys():
             found["username"] = self.username
             found["password"] = self.password.get_secret_value() if self.password else None
+        if self.password_file is not None:
+            found["credential_provider"] = PasswordFile(
+                cast("str | None", found.pop("username", None)), self.password_file
+            )
+            found.pop("password", None)
         found.setdefault("db", self.db)
         if self.tls:
             found.setdefault("ssl_ca_certs", self.ssl_ca_file)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from redis.crc import key_slot
 
+from jaf_memory_core.errors import MemoryError
 from jaf_memory_redis.connection import Connection
 from jaf_memory_redis.connector import Address, Endpoint
 from jaf_memory_redis.errors import ServerError, TransportError
 from jaf_memory_redis.pool import CROWDED, Lifetime, Pool, checked, names_of
 from jaf_memory_redis.scripts import Command, Packed, pack
 
+_logger = logging.getLogger("jaf_memory.redis")
+
 _ROLE = pack(("ROLE",))
+_REPLICATION = pack(("INFO", "replication"))
 
 SLOTS = 16_384
 
@@ -28,41 +34,79 @@ class SentinelConnector:
     """Connections to the master that the sentinels name at the moment.
 
     Args:
-        connector: how the master is entered; its address is replaced.
+        endpoint: how the master is entered; its address is replaced.
         sentinels: how each of the sentinels is entered.
         service: the master's name.
     """
 
-    def __init__(self, connector: Endpoint, sentinels: list[Endpoint], service: str) -> None:
-        self._connector = connector
+    def __init__(self, endpoint: Endpoint, sentinels: list[Endpoint], service: str) -> None:
+        self._endpoint = endpoint
         self._sentinels = sentinels
         self._service = service
+        self._warned = False
 
     async def open(self) -> Connection:
         """A new connection to the master."""
-        problem: Exception | None = None
-        for sentinel in tuple(self._sentinels):
+        addresses, problems = await self._named()
+        for address in addresses:
             try:
-                address = await self._ask(sentinel)
-            except (TransportError, ServerError) as error:
-                problem = error
+                connection = await self._endpoint.elsewhere(address).open()
+                try:
+                    if await self._is_master(connection):
+                        return connection
+                except BaseException:
+                    connection.drop("it was not waited for")
+                    raise
+            except (TransportError, ServerError, MemoryError) as error:
+                problems.append(error)
                 continue
-            if address is None:
-                continue
-            # The one that answered is asked first the next time.
-            self._sentinels.remove(sentinel)
-            self._sentinels.insert(0, sentinel)
-            connection = await self._connector.elsewhere(address).open()
-            try:
-                role = (await connection.send(_ROLE, 1))[0]
-            except BaseException:
-                connection.drop("it was not waited for")
-                raise
-            if isinstance(role, list) and role[0] == b"master":
-                return connection
             connection.drop("it is no master")
-            problem = TransportError("the sentinels name a server that is no master (yet)", sent=False)
-        raise problem or TransportError("no sentinel knows a master of that service name", sent=False)
+            problems.append(TransportError("the sentinels name a server that is no master (yet)", sent=False))
+        if not problems:
+            raise TransportError("no sentinel knows a master of that service name", sent=False)
+        # What is wrong for good is worth more than what may pass.
+        problem = next((one for one in problems if isinstance(one, MemoryError) and not one.retryable), problems[-1])
+        if isinstance(problem, TransportError):
+            problem.sent = False  # of the operation itself
+        raise problem
+
+    async def _named(self) -> tuple[list[Address], list[Exception]]:
+        """Addresses that sentinels name, the one that most of them name first: a single one may be out of date."""
+        votes: Counter[Address] = Counter()
+        problems: list[Exception] = []
+        under_way = {asyncio.ensure_future(self._ask(sentinel)) for sentinel in self._sentinels}
+        enough = len(under_way) // 2 + 1
+        try:
+            while under_way and max(votes.values(), default=0) < enough:
+                done, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+                for one in done:
+                    error = one.exception()
+                    if isinstance(error, TransportError | ServerError | MemoryError):
+                        problems.append(error)
+                    elif error is not None:
+                        raise error
+                    elif (address := one.result()) is not None:
+                        votes[address] += 1
+        finally:
+            for left in under_way:
+                left.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
+        return [address for address, _ in votes.most_common()], problems
+
+    async def _is_master(self, connection: Connection) -> bool:
+        """What the server says of itself; where the user may not ask, what the sentinels say."""
+        (role,) = await connection.send(_ROLE, 1)
+        if isinstance(role, list):
+            return bool(role[0] == b"master")
+        (info,) = await connection.send(_REPLICATION, 1)
+        if isinstance(info, bytes):
+            return b"role:master" in info
+        if not self._warned:
+            self._warned = True
+            _logger.warning(
+                "the user may ask the server neither ROLE nor INFO: the sentinels are believed; grant +role"
+            )
+        return True
 
     async def _ask(self, sentinel: Endpoint) -> Address | None:
         connection = await sentinel.open()
@@ -71,6 +115,8 @@ class SentinelConnector:
             (answer,) = await connection.send(pack(question), 1)
         finally:
             connection.drop("it has answered")
+        if isinstance(answer, ServerError):
+            raise answer
         if not isinstance(answer, list):
             return None
         return answer[0].decode(), int(answer[1])
@@ -96,6 +142,7 @@ class Cluster:
         self._masters: list[Address | None] = [None] * SLOTS
         self._nodes: dict[Address, Pool] = {}
         self._stale = True
+        self._turn = -1
         self._lock: asyncio.Lock | None = None
         self._lifetime: Lifetime | None = None
 
@@ -139,18 +186,30 @@ class Cluster:
             if not self._stale:
                 return
             problem: Exception = TransportError("no node of the cluster could be asked", sent=False)
-            for address in dict.fromkeys((*self._nodes, *self._seeds)):
+            known = list(dict.fromkeys((*self._nodes, *self._seeds)))
+            self._turn += 1
+            covered = -1
+            best: tuple[Address, list[Any]] = (known[0], [])
+            # Not always the same first: a node may be cut off from the others, and not know it yet.
+            for address in (*known[self._turn % len(known) :], *known[: self._turn % len(known)]):
                 try:
                     (reply,) = await self._at(address).exchange([Command(b"", ("CLUSTER", "SLOTS"))])
-                except (TransportError, ServerError) as error:
+                except (TransportError, ServerError, MemoryError) as error:
                     problem = error
                     continue
                 if isinstance(reply, ServerError):
                     problem = reply
                     continue
-                self._take(reply, address)
-                self._stale = False
+                if _covered(reply) > covered:
+                    covered, best = _covered(reply), (address, reply)
+                if covered == SLOTS:
+                    break
+            if covered > 0:
+                self._take(best[1], best[0])
+                self._stale = covered < SLOTS
                 return
+            if covered == 0:
+                problem = TransportError("the nodes that answered belong to no cluster (yet)", sent=False)
             if isinstance(problem, TransportError):
                 problem.sent = False  # of the operation itself
             raise problem
@@ -254,6 +313,11 @@ class Cluster:
         masters = await self._serving()
         answers = await asyncio.gather(*(self._exchange(address, [Command(b"", parts)]) for address in masters))
         return checked([answer[0] for answer in answers])
+
+
+def _covered(slots: list[Any]) -> int:
+    """How many slots an answer names a node for."""
+    return sum(last + 1 - first for first, last, *_ in slots)
 
 
 def _target(moved: ServerError, asked: Address) -> Address:

@@ -190,3 +190,47 @@ def test_erasure_reaches_what_was_moved(place, prefix):
         assert (await adopted(address))[0] == {"note": 1}
 
     asyncio.run(main())
+
+
+def test_what_was_not_moved_is_told(place, prefix, caplog):
+    """Before `adopt` the start logs it, health warns, and an erasure that would miss it is refused, not answered 0."""
+    command, address = place
+
+    async def main():
+        command("SET", f"{prefix}c", older("c"))
+        async with await create_redis_provider(RedisConfig(**address)) as provider:
+            assert "jaf-memory adopt" in caplog.text
+            assert "jaf-memory adopt" in " ".join((await provider.health_check())["warnings"])
+            with pytest.raises(MemoryConflictError, match="1 conversations of this user"):
+                await provider.clear_user_conversations("ann")
+            assert await provider.clear_user_conversations("bob") == 0
+            with pytest.raises(MemoryConflictError, match="jaf-memory adopt"):
+                await provider.delete_conversation("c")
+        await adopted(address)
+        caplog.clear()
+        async with await create_redis_provider(RedisConfig(**address)) as provider:
+            assert "adopt" not in caplog.text
+            assert await provider.clear_user_conversations("ann") == 1
+            assert command("EXISTS", f"{prefix}c") == 0
+
+    asyncio.run(main())
+
+
+def test_keys_of_others_stay(place, prefix):
+    """A string of another program at prefix and id is never removed, and a write there says what stands in the way."""
+    command, address = place
+
+    async def main():
+        async with await create_redis_provider(RedisConfig(**address)) as provider:
+            for name in ("a", "b"):
+                await provider.store_messages(name, [Message("user", "x")], user_id="ann")
+                command("SET", f"{prefix}{name}", '{"conversation_id": "of the application"}' if name == "b" else "own")
+            assert await provider.delete_conversation("a")
+            assert await provider.clear_user_conversations("ann") == 1
+            assert command("EXISTS", f"{prefix}a") == command("EXISTS", f"{prefix}b") == 1
+            failure = await provider.store_messages("a", [Message("user", "x")])
+            assert isinstance(failure.error, MemoryConflictError)
+            assert "another program" in str(failure.error)
+            assert await provider.delete_conversation("a") is False
+
+    asyncio.run(main())

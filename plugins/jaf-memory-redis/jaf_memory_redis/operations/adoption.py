@@ -12,7 +12,7 @@ import msgspec
 
 from jaf_memory_core import codec, validation
 from jaf_memory_core.conversations import ConversationMemory
-from jaf_memory_core.errors import MemoryInvalidInputError
+from jaf_memory_core.errors import MemoryConflictError, MemoryInvalidInputError
 from jaf_memory_core.maintenance import Adopted
 from jaf_memory_core.messages import Message
 from jaf_memory_core.processors import Chain
@@ -25,6 +25,12 @@ from jaf_memory_redis.operations.reads import Reader
 from jaf_memory_redis.pool import Topology
 from jaf_memory_redis.scripts import Command, asked, call, command
 from jaf_memory_redis.settings import RedisConfig
+
+PAGES = 50
+"""Pages of keys that are looked through at the start for what was never moved in."""
+
+ABREAST = 16
+"""Strings that are read together."""
 
 GONE = -2
 """What `PTTL` answers for a key that is not there."""
@@ -78,9 +84,7 @@ class Adoption:
             )
 
     def _strings(self) -> AsyncIterator[list[bytes]]:
-        # An index of ours is never a string, so that every string is somebody else's.
-        pattern = b"".join(b"\\" + bytes([one]) if one in b"*?[]\\^-" else bytes([one]) for one in self._keys.prefix)
-        return self._topology.names(pattern + b"*", "string")
+        return strings_under(self._topology, self._keys)
 
     async def _step(self, name: bytes) -> Adopted | None:
         clock, text, left = await self._topology.run_all(
@@ -143,6 +147,74 @@ class Adoption:
             ttl=self._config.ttl if expires else None,
             message_count=len(batch.messages),
         )
+
+
+def strings_under(topology: Topology, keys: Keys) -> AsyncIterator[list[bytes]]:
+    """Pages of the strings under the prefix: a key of ours is never one, so that every string is somebody else's."""
+    pattern = b"".join(b"\\" + bytes([one]) if one in b"*?[]\\^-" else bytes([one]) for one in keys.prefix)
+    return topology.names(pattern + b"*", "string")
+
+
+class Remainder:
+    """What of jaf-py's stands under the prefix, and was never moved in.
+
+    Args:
+        topology: the way to the servers.
+        keys: names of keys.
+    """
+
+    def __init__(self, topology: Topology, keys: Keys) -> None:
+        self._topology = topology
+        self._keys = keys
+
+    async def any(self) -> bool:
+        """Whether there is any, as far as the first pages show: this is asked at each start."""
+        seen = 0
+        async for names in strings_under(self._topology, self._keys):
+            async for _ in self._unmoved(names):
+                return True
+            seen += 1
+            if seen == PAGES:
+                break
+        return False
+
+    async def refuse(self, user_id: str) -> None:
+        """Refuse to erase a user who has conversations there: they would stay.
+
+        Raises:
+            MemoryConflictError: with how many.
+        """
+        count = 0
+        async for names in strings_under(self._topology, self._keys):
+            async for text in self._unmoved(names):
+                count += _owner_of(text) == user_id
+        if count:
+            raise MemoryConflictError(
+                f"jaf-py's own provider stored {count} conversations of this user under the prefix, and they were "
+                "never moved in; run `jaf-memory adopt`, and erase then"
+            )
+
+    async def _unmoved(self, names: list[bytes]) -> AsyncIterator[bytes]:
+        """The texts of those that are jaf-py's, where we have no conversation of that id."""
+        for start in range(0, len(names), ABREAST):
+            some = names[start : start + ABREAST]
+            ids = [name[len(self._keys.prefix) :].decode("utf-8", "replace") for name in some]
+            headers = [command("EXISTS", self._keys.conversation(one)[0]) for one in ids]
+            ours = await self._topology.run_all(headers)
+            left = [name for name, stands in zip(some, ours, strict=True) if not stands]
+            for text in await self._topology.run_all([command("GET", name) for name in left]):
+                if text is not None and b'"conversation_id"' in text[:4096]:
+                    yield text
+
+
+def _owner_of(text: bytes) -> str | None:
+    try:
+        found = _parsed(text)
+    except MemoryInvalidInputError:
+        return None
+    labels = found.get("metadata")
+    owner = found.get("user_id") or (labels.get("user_id") if isinstance(labels, dict) else None)
+    return owner if isinstance(owner, str) else None
 
 
 def digest_of(record: Record) -> str:

@@ -37,8 +37,15 @@ class Eraser:
         return await self._removed(conversation_id, expected=stamp_text(expected)) is not None
 
     async def remove(self, conversation_id: str, scope: str | None) -> bool:
-        """Remove the conversation, by one script."""
-        return bool(await self._removed(conversation_id, scope=scope))
+        """Remove the conversation, by one script.
+
+        Raises:
+            MemoryConflictError: there is none, and jaf-py's own provider has one of that id.
+        """
+        alive = await self._removed(conversation_id, scope=scope)
+        if alive is None and scope is None:
+            await self._indexes.refuse_unmoved(conversation_id)
+        return bool(alive)
 
     async def bury(self, conversation_id: str, owner: str | None = None) -> bool:
         """Remove the conversation if it has expired; whether it was this call that did."""

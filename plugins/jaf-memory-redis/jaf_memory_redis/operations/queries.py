@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Sequence
 
+import msgspec
+
 from jaf_memory_core import rules
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.records import Record, Stats
@@ -18,6 +20,9 @@ WHOLE = 25
 
 HEADERS = 200
 """Conversations that are read together without."""
+
+BYTES = 1 << 20
+"""Bytes of messages that are read together, where that is more than one conversation."""
 
 FRESH = 0.05
 """Seconds after which a scan reads again what it has not passed on yet."""
@@ -94,6 +99,10 @@ class Finder:
             found = [record] if record is not None and self._fits(record, query) else []
             return found[query.offset :][: query.limit]
         wanted = None if query.limit is None else query.offset + query.limit
+        if query.include_messages and (wanted is None or wanted > WHOLE or query.offset):
+            # Nobody's messages are read that are skipped, and never too many at once.
+            headers = await self.find(msgspec.structs.replace(query, include_messages=False))
+            return [record async for record in self._whole(headers) if self._fits(record, query)]
         found = []
         async for page in self._pages(query, wanted):
             found += await self._matching(page, query)
@@ -116,12 +125,24 @@ class Finder:
                 if self._fits(record, query):
                     matching.append(record)
         if query.include_messages and not at_once:
-            whole: list[Record] = []
-            for start in range(0, len(matching), WHOLE):
-                ids = [record.conversation_id for record in matching[start : start + WHOLE]]
-                whole += filter(None, await self._reader.read_all(ids, with_messages=True))
-            matching = [record for record in whole if self._fits(record, query)]
+            matching = [record async for record in self._whole(matching) if self._fits(record, query)]
         return matching
+
+    async def _whole(self, records: Sequence[Record]) -> AsyncIterator[Record]:
+        """The same with their messages, as many at once as are no more than `BYTES`."""
+        names = [self._indexes.keys.conversation(record.conversation_id)[0] for record in records]
+        sizes = await self._topology.run_all([command("HGET", name, "s") for name in names])
+        start = 0
+        while start < len(records):
+            stop, size = start + 1, int(sizes[start] or 0)
+            while stop < min(len(records), start + HEADERS) and size + int(sizes[stop] or 0) <= BYTES:
+                size += int(sizes[stop] or 0)
+                stop += 1
+            ids = [record.conversation_id for record in records[start:stop]]
+            for record in await self._reader.read_all(ids, with_messages=True):
+                if record is not None:
+                    yield record
+            start = stop
 
     async def _point_nowhere(self, conversation_id: str, user_id: str | None) -> None:
         # The moment of creation is not known here; an entry by creation is dropped by who walks that index.
