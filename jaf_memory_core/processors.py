@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -39,7 +40,7 @@ class Processor:
     A processor must be deterministic: a retried append sends the same message again, and only an equal one is known to
     be the same. It must keep `message_id`. It is never given an owner inside metadata, nor what the provider keeps
     there for itself. What it returns is checked like what a caller gives. An exception stops the operation before
-    anything is stored.
+    anything is stored. A method that has no use for the context may leave it out of its arguments.
     """
 
     def outgoing(self, message: Message, context: Context) -> Message:  # noqa: ARG002  (for those who override it)
@@ -71,6 +72,18 @@ class Plugins(Struct, frozen=True):
     observers: Sequence[Callable[[Any], None]] = ()
 
 
+class _Step(Struct, frozen=True):
+    """One processor, and which of its methods take no context."""
+
+    processor: Processor
+    without_context: frozenset[str]
+
+    def apply(self, method: str, value: Any, context: Context) -> Any:
+        """What the method makes of a message or of metadata."""
+        act = getattr(self.processor, method)
+        return act(value) if method in self.without_context else act(value, context)
+
+
 class Chain:
     """Processors in their order on the way in, and in the reverse order on the way out, for one operation.
 
@@ -78,36 +91,36 @@ class Chain:
         MemoryConfigurationError: one of them is no processor.
     """
 
-    def __init__(self, processors: Iterable[Processor], context: Context | None = None) -> None:
-        self._processors = checked_processors(processors) if context is None else tuple(processors)
-        self._context = context or Context(None, None, None, "")
+    def __init__(self, processors: Iterable[Processor]) -> None:
+        self._steps = tuple(_Step(one, _without_context(one)) for one in checked_processors(processors))
+        self._context = Context(None, None, None, "")
 
     def __bool__(self) -> bool:
-        return bool(self._processors)
+        return bool(self._steps)
 
     def within(self, operation: str, conversation_id: str | None, user_id: str | None = None) -> Chain:
         """The same processors, for an operation on a conversation."""
-        if not self._processors:
+        if not self._steps:
             return self
-        return Chain(self._processors, Context(conversation_id, user_id, None, operation))
+        inner = copy.copy(self)
+        inner._context = Context(conversation_id, user_id, None, operation)  # noqa: SLF001  (our own copy)
+        return inner
 
     def outgoing(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
         """The messages as they are to be stored."""
-        return self._passed(messages, "outgoing", self._processors)
+        return self._passed(messages, "outgoing", self._steps)
 
     def incoming(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
         """The messages as the application is to see them."""
-        return self._passed(messages, "incoming", self._processors[::-1])
+        return self._passed(messages, "incoming", self._steps[::-1])
 
-    def _passed(
-        self, messages: tuple[Message, ...], method: str, processors: Sequence[Processor]
-    ) -> tuple[Message, ...]:
-        return tuple(self._passed_one(message, method, processors) for message in messages) if processors else messages
+    def _passed(self, messages: tuple[Message, ...], method: str, steps: Sequence[_Step]) -> tuple[Message, ...]:
+        return tuple(self._passed_one(message, method, steps) for message in messages) if steps else messages
 
-    def _passed_one(self, message: Message, method: str, processors: Sequence[Processor]) -> Message:
+    def _passed_one(self, message: Message, method: str, steps: Sequence[_Step]) -> Message:
         context = replace(self._context, message_id=message.message_id)
-        for processor in processors:
-            after = getattr(processor, method)(message, context)
+        for step in steps:
+            processor, after = step.processor, step.apply(method, message, context)
             if not isinstance(after, Message):
                 raise _wrong(processor, method, f"returned a {type(after).__name__}, not a Message")
             try:
@@ -121,17 +134,18 @@ class Chain:
 
     def outgoing_metadata(self, metadata: Mapping[str, Any]) -> FrozenDict:
         """The metadata as it is to be stored."""
-        return self._passed_metadata(metadata, "outgoing_metadata", self._processors)
+        return self._passed_metadata(metadata, "outgoing_metadata", self._steps)
 
     def incoming_metadata(self, metadata: Mapping[str, Any]) -> FrozenDict:
         """The metadata as the application is to see it."""
-        return self._passed_metadata(metadata, "incoming_metadata", self._processors[::-1])
+        return self._passed_metadata(metadata, "incoming_metadata", self._steps[::-1])
 
-    def _passed_metadata(self, metadata: Mapping[str, Any], method: str, processors: Sequence[Processor]) -> FrozenDict:
+    def _passed_metadata(self, metadata: Mapping[str, Any], method: str, steps: Sequence[_Step]) -> FrozenDict:
         after: Any = metadata
-        for processor in processors:
+        for step in steps:
+            processor = step.processor
             # A copy that it may change in place; the caller's own, or what a store keeps, stays as it is.
-            after = getattr(processor, method)(thaw(after), self._context)
+            after = step.apply(method, thaw(after), self._context)
             if not isinstance(after, Mapping):
                 raise _wrong(processor, method, f"returned a {type(after).__name__}, not a dict")
             try:
@@ -183,10 +197,20 @@ def _problem(item: Any, methods: Sequence[str], arguments: Sequence[str]) -> str
             return f"has no {name}" if name != "__call__" else "cannot be called"
         if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
             return f"has an async {name}; nobody waits for it, so make it a plain function"
-        try:
-            inspect.signature(method).bind(*arguments)
-        except TypeError:
+        if not (_takes(method, arguments) or _takes(method, arguments[:1])):
             return f"has a {name} that does not take ({', '.join(arguments)})"
-        except ValueError:
-            continue  # a built-in without a signature
     return None
+
+
+def _takes(method: Callable[..., Any], arguments: Sequence[str]) -> bool:
+    try:
+        inspect.signature(method).bind(*arguments)
+    except TypeError:
+        return False
+    except ValueError:  # a built-in without a signature
+        return True
+    return True
+
+
+def _without_context(processor: Processor) -> frozenset[str]:
+    return frozenset(name for name in METHODS if not _takes(getattr(processor, name), ("value", "context")))

@@ -368,11 +368,11 @@ class Waiting(Processor):
         """Wait."""
 
 
-class Older(Processor):
-    """Written before there was a context."""
+class Wanting(Processor):
+    """It wants what nobody gives it."""
 
-    def incoming(self, message):
-        """Take no context."""
+    def incoming(self, message, context, further):
+        """Take one argument too many."""
 
 
 async def waiting(event):
@@ -382,7 +382,7 @@ async def waiting(event):
 class TestMaking:
     """A wrong processor or observer is refused when the provider is made, and not at the first write."""
 
-    @pytest.mark.parametrize("given", [[5], [Lacking()], [Processor], [Waiting()], [Older()], 5, "x", Processor()])
+    @pytest.mark.parametrize("given", [[5], [Lacking()], [Processor], [Waiting()], [Wanting()], 5, "x", Processor()])
     def test_processors(self, given):
         """What has no methods, or the wrong ones, is no processor."""
         with pytest.raises(MemoryConfigurationError, match="processors must"):
@@ -532,3 +532,22 @@ def test_digest_survives_export_and_import():
         assert after.incarnation != before.incarnation
 
     asyncio.run(main())
+
+
+def test_a_processor_may_leave_the_context_out():
+    """Methods that take what they change and nothing else are processors, too, each method for itself."""
+
+    class Plain(Processor):
+        def outgoing(self, message):
+            return replace(message, content=message.content.upper())
+
+        def outgoing_metadata(self, metadata):
+            return {**metadata, "seen": True}
+
+    async def use():
+        async with create_in_memory_provider(processors=[Plain()]) as provider:
+            (await provider.store_messages("c", [said("hello")], {"a": 1})).unwrap()
+            stored = await provider.get_conversation("c")
+            assert (stored.messages[0].content, stored.metadata["seen"]) == ("HELLO", True)
+
+    asyncio.run(use())
