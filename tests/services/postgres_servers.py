@@ -326,10 +326,16 @@ def standby_of(primary: Server) -> Iterator[Server]:
 
 @dataclass
 class Bouncer:
-    """PgBouncer in transaction mode before a server."""
+    """PgBouncer before a server.
+
+    Attributes:
+        pool: connections to the server.
+        mode: `"transaction"`, `"session"` or `"statement"`.
+    """
 
     server: Server
     pool: int = 4
+    mode: str = "transaction"
     port: int = field(default_factory=free_port)
     root: Path = field(default_factory=folder)
     process: subprocess.Popen[bytes] | None = None
@@ -344,7 +350,7 @@ class Bouncer:
             f"* = host=127.0.0.1 port={self.server.port}\n"
             "[pgbouncer]\n"
             f"listen_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\n"
-            f"auth_type = plain\nauth_file = {users}\npool_mode = transaction\n"
+            f"auth_type = plain\nauth_file = {users}\npool_mode = {self.mode}\n"
             f"default_pool_size = {self.pool}\nmax_client_conn = 500\nlogfile = {self.root / 'log'}\n"
             "server_reset_query =\nserver_login_retry = 0.1\n"
         )
@@ -378,9 +384,9 @@ class Bouncer:
 
 
 @contextlib.contextmanager
-def bouncing(server: Server, pool: int = 4) -> Iterator[Bouncer]:
+def bouncing(server: Server, pool: int = 4, mode: str = "transaction") -> Iterator[Bouncer]:
     """A running PgBouncer before a server."""
-    bouncer = Bouncer(server, pool)
+    bouncer = Bouncer(server, pool, mode)
     try:
         yield bouncer.start()
     finally:

@@ -33,14 +33,16 @@ async def create_postgres_provider(
     Args:
         config: the settings; the defaults when absent. With a `connection` only its names, limits and policies count.
         connection: an `asyncpg.Connection` of the application, used by one operation at a time and never closed, or
-            an `asyncpg.Pool`, used and never closed. A connection that is lost stays lost.
+            an `asyncpg.Pool`, used and never closed. A connection that is lost stays lost; while an operation uses
+            it, statements of the application on it are refused (`asyncpg.InterfaceError`).
         processors: as for `BackendProvider`.
         observers: as for `BackendProvider`.
 
     Raises:
         MemoryConnectionError: the server could not be reached within `operation_timeout`.
-        MemoryConfigurationError: the connection is closed or inside a transaction, the role may not make tables, or a
-            table of others stands under that name.
+        MemoryConfigurationError: the connection is closed or inside a transaction, decodes a type in a way of its own,
+            or keeps statements behind a pooler; the role may not make tables; a table of others stands under that
+            name; the pooler is in statement mode; or a file of certificates or of the password cannot be read.
     """
     config = configured(PostgresConfig, config, "postgres")
     if connection is not None and not is_pool(connection):

@@ -12,18 +12,27 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+import asyncpg
+
 from jaf_memory_core import codec, validation
 from jaf_memory_core.conversations import ConversationMemory
-from jaf_memory_core.errors import MemoryConfigurationError, MemoryInvalidInputError, MemoryStorageError
+from jaf_memory_core.errors import (
+    MemoryConfigurationError,
+    MemoryError,
+    MemoryInvalidInputError,
+    MemoryStorageError,
+)
 from jaf_memory_core.maintenance import Adopted
 from jaf_memory_core.messages import Message
 from jaf_memory_core.processors import Chain
 from jaf_memory_core.records import Record, new_incarnation
 from jaf_memory_core.settings import ProviderConfig
+from jaf_memory_core.statements import quoted
 from jaf_memory_core.transfer.jsonlines import derived_id
 from jaf_memory_postgres import migrations
 from jaf_memory_postgres.connection.pool import Connection
 from jaf_memory_postgres.connection.transaction import transaction
+from jaf_memory_postgres.migrations.script import GRANTS, READING
 from jaf_memory_postgres.names import Names
 from jaf_memory_postgres.operations.reads import Reader
 from jaf_memory_postgres.operations.writes import Writer
@@ -51,6 +60,9 @@ class Adoption:
     Args:
         names: our names.
         config: limits for what is moved in.
+
+    Attributes:
+        notes: what the operator has to know of what was set aside.
     """
 
     def __init__(self, names: Names, config: ProviderConfig) -> None:
@@ -59,12 +71,14 @@ class Adoption:
         # A cap would leave out what the older table holds.
         self._config = config.model_copy(update={"max_messages": None})
         self._aside = names.plain("before")
+        self.notes: list[str] = []
 
     async def begin(self, connection: Connection) -> Progress | None:
         """Set the older table aside and make our layout, or find how far an earlier run came; `None`: nothing older."""
-        await connection.execute(f"SELECT pg_advisory_xact_lock({self._names.lock})")
+        await connection.execute(migrations.locking(self._names))
         progress = await self._progress(connection)
         if progress is not None:
+            await connection.execute(self._sql["identify_adoption"])
             removed = progress.done and not await self._stands(connection, self._aside)
             return None if removed else progress
         found = await migrations.look(connection, self._names)
@@ -81,12 +95,39 @@ class Adoption:
                 f"{self._aside!r}, under which the older table would be kept, stands already; rename that one",
                 provider="postgres",
             )
-        await connection.execute(self._sql["set_aside"])
+        await self._set_aside(connection)
         await migrations.apply(connection, self._names)
+        await self._grant(connection)
         await connection.execute(self._sql["create_adoption"])
         await connection.execute(self._sql["grant_adoption"])
         await connection.execute(self._sql["insert_adoption"], older)
         return await self._progress(connection)
+
+    async def _set_aside(self, connection: Connection) -> None:
+        await connection.execute(self._sql["adoption_lock_timeout"])
+        try:
+            await connection.execute(self._sql["set_aside"])
+        except asyncpg.LockNotAvailableError:
+            raise MemoryStorageError(
+                f"the table {self._names.table!r} is in use, and was left as it is; adopt it when nobody reads it",
+                operation="adopt",
+                retryable=True,
+            ) from None
+
+    async def _grant(self, connection: Connection) -> None:
+        """Give who had rights on the older table those that are like them on ours."""
+        before = quoted(self._names.schema, self._aside)
+        for row in await connection.fetch(self._sql["older_grants"], before):
+            grants = list(map(self._names.fill, GRANTS[1:])) if row["writes"] else []
+            if row["reads"] and not grants:
+                grants = [self._names.fill(READING)]
+            for grant in grants:
+                await connection.execute(f"{grant} TO {row['grantee']}")
+            if grants:
+                can = "write conversations" if row["writes"] else "read the view"
+                self.notes.append(f"{row['grantee']} had rights on the older table, and may {can} now")
+        for row in await connection.fetch(self._sql["older_followers"], before):
+            self.notes.append(f"the {row['follower']} follows the older table, now {self._aside!r}; let it use another")
 
     async def _stands(self, connection: Connection, relation: str) -> bool:
         stands: bool = await connection.fetchval(self._sql["adoption_stands"], self._names.schema, relation)
@@ -117,9 +158,19 @@ class Adoption:
         key = row["conversation_id"]
         try:
             record = self._record(row, now)
-        except MemoryInvalidInputError as error:
-            return Adopted("refused", key, str(error), total)
-        if not await Writer(connection, self._sql).put(record, None):
+        except (MemoryError, *_ODD) as error:
+            return Adopted("refused", key, _plainly(error), total)
+        await connection.execute("SAVEPOINT one")
+        try:
+            put = await Writer(connection, self._sql).put(record, None)
+        except (
+            asyncpg.DataError,
+            asyncpg.IntegrityConstraintViolationError,
+            asyncpg.ProgramLimitExceededError,
+        ) as error:
+            await connection.execute("ROLLBACK TO one")
+            return Adopted("refused", key, f"the server refused it ({error.sqlstate})", total)
+        if not put:
             return Adopted("refused", key, "a conversation of that id stands in the new tables already", total)
         found = await Reader(self._sql).read(connection, key)
         if found is None or _digest(found.record) != _digest(record):
@@ -137,6 +188,8 @@ class Adoption:
         bodies, given = json.loads(row["messages"] or "[]"), json.loads(row["metadata"] or "{}")
         if not isinstance(bodies, list) or not isinstance(given, dict):
             raise MemoryInvalidInputError("messages must be an array and metadata an object")
+        if row.get("has_odd_time"):
+            raise MemoryInvalidInputError("created_at or updated_at lies before Christ or after the year 9999")
         messages = [_message(key, position, body) for position, body in enumerate(bodies)]
         batch = validation.batch(messages, self._config, Chain(()))
         labels = validation.labels(given, row["user_id"], self._config, Chain(()))
@@ -162,6 +215,18 @@ class Adoption:
     def aside(self) -> str:
         """The name under which the older table is kept."""
         return self._aside
+
+
+_REFUSALS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
+"""What the server answers where the trouble is the row itself."""
+
+_ODD = (ValueError, OverflowError, RecursionError, TypeError)
+"""What reading an odd row may come to: numbers and nesting beyond Python, dates beyond its calendar, a field `self`."""
+
+
+def _plainly(error: Exception) -> str:
+    """Why a row was refused, without its content: what is not ours may quote it."""
+    return str(error) if isinstance(error, MemoryError) else f"its content cannot be read ({type(error).__name__})"
 
 
 def _message(key: str, position: int, body: Any) -> Message:
@@ -209,6 +274,8 @@ async def adopt(apart: Apart, names: Names, config: ProviderConfig, *, remove: b
         yield Adopted("note", text=f"no older table stands under {names.table!r}; there is nothing to move")
         return
     yield Adopted("note", text=_beginning(progress, names, adoption.aside), total=progress.total)
+    for note in adoption.notes:
+        yield Adopted("note", text=note)
     while not progress.done:
         progress, steps = await apart(lambda connection: transaction(connection, lambda: adoption.step(connection)))
         for step in steps:
@@ -218,7 +285,11 @@ async def adopt(apart: Apart, names: Names, config: ProviderConfig, *, remove: b
         yield Adopted("note", text=f"the older table {adoption.aside!r} was removed")
         return
     kept = f", because {progress.refused} of its conversations were refused" if remove else ""
-    yield Adopted("note", text=f"the older table is kept, as {adoption.aside!r} in schema {names.schema!r}{kept}")
+    yield Adopted(
+        "note",
+        text=f"the older table is kept, as {adoption.aside!r} in schema {names.schema!r}{kept}; `jaf-memory adopt "
+        "--remove` drops it when it is of no more use",
+    )
 
 
 def _beginning(progress: Progress, names: Names, aside: str) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, TypeVar
-
-import asyncpg
 
 from jaf_memory_core.backend import Backend
 from jaf_memory_core.conversations import MemoryQuery
@@ -19,18 +18,26 @@ from jaf_memory_core.maintenance import Adopted
 from jaf_memory_core.records import Amend, Fork, Page, Ping, Record, Revise, Stamp, Stats, Tail, Truncate, Write
 from jaf_memory_core.results import WriteResult
 from jaf_memory_postgres import adoption, errors, health, migrations
-from jaf_memory_postgres.connection.clients import ApplicationConnection, ApplicationPool, is_pool
+from jaf_memory_postgres.connection.clients import ApplicationConnection, ApplicationPool, check, is_pool
 from jaf_memory_postgres.connection.connector import Connector
+from jaf_memory_postgres.connection.execution import Turns, Work, execute
 from jaf_memory_postgres.connection.pool import Connection, OwnPool, Pool
 from jaf_memory_postgres.connection.transaction import BeatenError, transaction
+from jaf_memory_postgres.migrations.script import script
 from jaf_memory_postgres.names import Names
 from jaf_memory_postgres.operations.bulk import Bulk
-from jaf_memory_postgres.operations.erasure import STEP
+from jaf_memory_postgres.operations.erasure import STEP, erase_before
 from jaf_memory_postgres.operations.reads import Reader
 from jaf_memory_postgres.operations.writes import Fast, Writer
 from jaf_memory_postgres.settings import PostgresConfig
 
 T = TypeVar("T")
+
+BEATEN = 12
+"""Tries to make a conversation that somebody else makes each time, in about a second."""
+
+WIDTH = 2
+"""Connections at most for writes to one conversation."""
 
 
 class PostgresBackend(Backend):
@@ -57,9 +64,13 @@ class PostgresBackend(Backend):
         self._pool: Pool | None = None
         self._opening: Pool | None = None
         self._long = self._config.operation_timeout / 2
+        self._has_before = False
+        self._turns = Turns(min(WIDTH, max(1, self._config.most_connections - 1)))
         self._clock = (datetime.now(UTC), time.perf_counter())
         self._connect = Connector(
-            self._config.address, pooler=self._config.pooler, patience=self._config.operation_timeout
+            self._config.address,
+            pooler=self._config.address.is_pooled or self._config.pooler,
+            patience=self._config.operation_timeout,
         )
 
     # Pool.
@@ -72,6 +83,7 @@ class PostgresBackend(Backend):
             with Deadline(self._config.operation_timeout):
                 found = await self._on(pool, self._prepared)
                 self._set_clock(found.now)
+                self._has_before = self._names.plain("before") in found.ours
                 if isinstance(pool, OwnPool):
                     await pool.fill()
         except BaseException:
@@ -79,8 +91,10 @@ class PostgresBackend(Backend):
             raise
         self._pool, self._opening = pool, None
 
-    def _prepared(self, connection: Connection) -> Awaitable[migrations.Found]:
-        return migrations.prepare(connection, self._names, migrate=self._config.auto_migrate)
+    async def _prepared(self, connection: Connection) -> migrations.Found:
+        if self._client is not None:
+            await check(connection)
+        return await migrations.prepare(connection, self._names, migrate=self._config.auto_migrate)
 
     def _new_pool(self) -> Pool:
         if self._client is None:
@@ -115,54 +129,39 @@ class PostgresBackend(Backend):
                 pool.abandon()
         self._pool = self._opening = None
 
-    def run(self, work: Callable[[Connection], Awaitable[T]]) -> Awaitable[T]:
-        """Run statements on a connection of their own; one on which anything but an answer came back is ended."""
+    def run(self, work: Work[T]) -> Awaitable[T]:
+        """Run statements on a connection of their own."""
         if self._pool is None:
             raise MemoryConnectionError("the provider is not open", retryable=False)
         return self._on(self._pool, work)
 
-    async def _on(self, pool: Pool, work: Callable[[Connection], Awaitable[T]]) -> T:
-        pooled = await pool.acquire()
-        began = time.monotonic()
-        try:
-            answer = await work(pooled.connection)
-        except (asyncpg.PostgresError, MemoryError, BeatenError) as error:
-            useless = isinstance(error, asyncpg.PostgresError) and errors.ends_connection(error)
-            if useless:
-                pool.drop_idle()
-            await (pool.release(pooled) if pooled.is_sound and not useless else pool.discard(pooled))
-            raise
-        except BaseException as error:
-            if not isinstance(error, asyncio.CancelledError) or time.monotonic() - began > self._long:
-                # The server, or the way to it, is gone, and the idle ones with it; a cancelled task says nothing.
-                pool.drop_idle()
-            await pool.discard(pooled)
-            if isinstance(error, AttributeError) and pooled.ended:
-                # The driver trips over itself where `close` ends a connection between two of its steps.
-                text = "the provider was closed meanwhile"
-                raise MemoryConnectionError(text, retryable=False, outcome="unknown") from error
-            if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
-                # The driver could not encode an argument, and its text quotes it.
-                text = "a value is outside of what PostgreSQL can hold"
-                raise MemoryStorageError(text, operation="encode") from None
-            raise
-        await pool.release(pooled)
-        return answer
+    def _on(self, pool: Pool, work: Work[T]) -> Awaitable[T]:
+        return execute(pool, work, long=self._long, unprepared=self._connect.found_pooler)
 
-    async def _locked(self, work: Callable[[Writer], Awaitable[T]]) -> T:
-        """Run a transaction; again if somebody else made the conversation in the middle of it."""
-        while True:
+    async def _locked(self, key: str, work: Callable[[Writer], Awaitable[T]]) -> T:
+        """Run a transaction on a conversation; again if somebody else made it in the middle of this."""
+        return await self._turns.run(key, lambda: self._unbeaten(work))
+
+    async def _unbeaten(self, work: Callable[[Writer], Awaitable[T]]) -> T:
+        for tries in range(BEATEN):
             try:
                 return await self.run(self._in_transaction(work))
             except BeatenError:
-                continue
+                await asyncio.sleep(random.uniform(0.5, 1.0) * min(0.1, 0.002 * 2**tries))  # noqa: S311  (no secret)
+        raise MemoryStorageError(
+            "the conversation can neither be seen nor made: a row of that id stands there, which row level security "
+            "may hide from this role",
+            operation="write",
+        )
 
     def _in_transaction(self, work: Callable[[Writer], Awaitable[T]]) -> Callable[[Connection], Awaitable[T]]:
         return lambda connection: transaction(connection, lambda: work(Writer(connection, self._sql)))
 
     def translate(self, error: Exception, operation: str) -> MemoryError:
-        """In our words."""
-        return errors.translated(error, operation)
+        """In our words; what goes along as their cause holds no values either."""
+        problem = errors.translated(error, operation)
+        errors.without_values(error)
+        return problem
 
     def now(self) -> datetime:
         """The server's time, as of its last word on it and what has passed since."""
@@ -184,11 +183,11 @@ class PostgresBackend(Backend):
 
     async def write(self, record: Record, *, expected: Stamp | None) -> bool:
         """Put the record in the place of the one at `expected`."""
-        return await self._locked(lambda writer: writer.put(record, expected))
+        return await self._locked(record.conversation_id, lambda writer: writer.put(record, expected))
 
     async def delete(self, conversation_id: str, *, expected: Stamp) -> bool:
         """Remove the conversation at `expected`."""
-        return await self._locked(lambda writer: writer.remove_at(conversation_id, expected))
+        return await self._locked(conversation_id, lambda writer: writer.remove_at(conversation_id, expected))
 
     async def scan(self, query: MemoryQuery) -> AsyncIterator[Record]:
         """In pages, which are read anew where they grow old."""
@@ -200,13 +199,17 @@ class PostgresBackend(Backend):
 
     async def store(self, write: Write) -> WriteResult:
         """Create in one statement, or replace under the lock."""
-        made = await self.run(lambda connection: self._fast.create(connection, write))
-        return made if made is not None else await self._locked(lambda writer: writer.write(write))
+        return await self._turns.run(write.conversation_id, lambda: self._one_statement(write, self._fast.create))
 
     async def append(self, write: Write) -> WriteResult:
         """Add in one statement; where a rule has to decide, under the lock."""
-        result = await self.run(lambda connection: self._fast.append(connection, write))
-        return result if result is not None else await self._locked(lambda writer: writer.write(write))
+        return await self._turns.run(write.conversation_id, lambda: self._one_statement(write, self._fast.append))
+
+    async def _one_statement(
+        self, write: Write, fast: Callable[[Connection, Write], Awaitable[WriteResult | None]]
+    ) -> WriteResult:
+        result = await self.run(lambda connection: fast(connection, write))
+        return result if result is not None else await self._unbeaten(lambda writer: writer.write(write))
 
     async def append_many(self, writes: Sequence[Write]) -> Sequence[WriteResult | MemoryError | None]:
         """Make what is not there yet in one transaction; append to the rest, one after the other."""
@@ -217,41 +220,49 @@ class PostgresBackend(Backend):
 
     async def truncate(self, truncate: Truncate) -> int:
         """Remove from the end."""
-        return await self._locked(lambda writer: writer.truncate(truncate))
+        return await self._locked(truncate.conversation_id, lambda writer: writer.truncate(truncate))
 
     async def amend(self, amend: Amend) -> int:
         """Change the header."""
-        return await self._locked(lambda writer: writer.amend(amend))
+        return await self._locked(amend.conversation_id, lambda writer: writer.amend(amend))
 
     async def revise(self, revise: Revise) -> int:
         """Put messages into the places of others, under the lock."""
-        return await self._locked(lambda writer: writer.revise(revise))
+        return await self._locked(revise.conversation_id, lambda writer: writer.revise(revise))
 
     async def fork(self, fork: Fork) -> int:
         """Copy on the server's side, in one transaction with the parent's lock."""
-        return await self._locked(lambda writer: writer.fork(fork))
+        return await self._locked(fork.conversation_id, lambda writer: writer.fork(fork))
 
     async def remove(self, conversation_id: str, *, scope: str | None = None) -> bool:
         """Delete header and messages."""
-        return await self._locked(lambda writer: writer.remove(conversation_id, scope))
+        removed = await self._locked(conversation_id, lambda writer: writer.remove(conversation_id, scope))
+        if removed:
+            await self._erase_before("erase_before", conversation_id)
+        return removed
 
     async def forget_user(self, user_id: str) -> int:
         """Delete in steps; what is made meanwhile belongs to the next call."""
         last = await self._value("last_id", user_id)
         live = 0
         while True:
-            step = await self._locked(lambda writer: writer.remove_of_user(user_id, last, STEP))
+            step = await self._locked(f"user {user_id}", lambda writer: writer.remove_of_user(user_id, last, STEP))
             live += step[1]
             # Fewer than asked for may also mean that somebody else deletes the same, who may yet fail to finish.
             if step[0] < STEP and not await self._value("any_left", user_id, last):
+                await self._erase_before("erase_user_before", user_id)
                 return live
+
+    async def _erase_before(self, name: str, value: str) -> None:
+        if self._has_before:
+            self._has_before = await erase_before(self.run, self._names, name, value)
 
     async def _value(self, name: str, *values: Any) -> Any:
         return await self.run(lambda connection: connection.fetchval(self._sql[name], *values))
 
     async def purge(self, limit: int, *, scope: str | None = None) -> int:
         """Delete what has expired and is not being written to."""
-        return await self._locked(lambda writer: writer.purge(limit, scope))
+        return await self._unbeaten(lambda writer: writer.purge(limit, scope))
 
     # Reading.
 
@@ -277,7 +288,7 @@ class PostgresBackend(Backend):
 
     async def schema(self) -> str:
         """The definitions, as an administrator runs them with psql."""
-        return migrations.script(self._names, self._config.address.user)
+        return script(self._names, self._config.address.user)
 
     async def apply_schema(self) -> Sequence[str]:
         """Make or upgrade the tables; what was applied."""

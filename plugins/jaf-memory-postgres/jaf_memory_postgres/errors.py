@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Sequence
 
 import asyncpg
 
@@ -20,10 +21,14 @@ DRIVER_ERRORS: tuple[type[Exception], ...] = (
 )
 
 READ_ONLY = "25006"
+UNPREPARED = ("26000", "42P05")
+"""There is no prepared statement of that name, or there is one already: another session answers than before."""
+RESERVED = "cannot perform operation: jaf-memory is using this connection; give the provider one of its own, or a pool"
+_BUSY = ("another operation is in progress", "another operation (", RESERVED)
 _GOING = ("57P01", "57P02", "57P03", "57P05")
 _FULL = "53300"
 _AGAIN = ("40001", "40P01", "55P03")
-_UNSENT = (
+_NO_SERVER = (
     "server login has been failing",
     "cannot connect to server",
     "query_wait_timeout",
@@ -37,6 +42,11 @@ def state(error: BaseException) -> str:
     """The SQLSTATE that the server gave, or `""`."""
     found = getattr(error, "sqlstate", None)
     return found if isinstance(found, str) else ""
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether a connection of the application refused a statement because another is in progress on it."""
+    return isinstance(error, asyncpg.InterfaceError) and any(words in str(error) for words in _BUSY)
 
 
 def ends_connection(error: asyncpg.PostgresError) -> bool:
@@ -53,17 +63,49 @@ def translated(error: Exception, operation: str) -> MemoryError:
         operation: the provider's method.
     """
     code = state(error)
-    if code == READ_ONLY:
-        # A former primary after a fail-over: the next connection may find the new one.
-        return MemoryConnectionError(f"the server is read-only, a standby perhaps ({code})")
-    if any(words in str(error) for words in _UNSENT):
-        return MemoryConnectionError(f"the pooler has no line to the server ({code})")
+    unsent = _unsent(error, code)
+    if unsent is not None:
+        return MemoryConnectionError(unsent)
     if not code or code in _GOING or code.startswith("08"):
         words = f"server error {code}" if code else type(error).__name__
         return MemoryConnectionError(f"the line to the server was lost ({words})", outcome="unknown")
     if code in _AGAIN:
         return MemoryStorageError(f"the server asked to try again ({code})", operation=operation, retryable=True)
     return MemoryStorageError(_reason(error, code), operation=operation)
+
+
+def _unsent(error: Exception, code: str) -> str | None:
+    """What kept the statement from doing anything, where another connection, or a later try, may do."""
+    if is_busy(error):
+        return "the application is using its connection; give the provider one of its own, or a pool"
+    if code in UNPREPARED:
+        return (
+            f"prepared statements are lost between us and the server ({code}): behind a pooler set "
+            "JAF_POSTGRES_POOLER=true, and make a pool of your own with statement_cache_size=0"
+        )
+    if code == READ_ONLY:
+        # A former primary after a fail-over: the next connection may find the new one.
+        return f"the server is read-only, a standby perhaps ({code})"
+    if any(words in str(error) for words in _NO_SERVER):
+        return f"the pooler has no line to the server ({code})"
+    return None
+
+
+_PLAIN = ("08", "25", "28", "3D", "40", "53", "55", "57", "58")
+"""Classes of errors whose words tell of the server, and never of a row or of a statement."""
+
+
+def without_values(error: Exception) -> None:
+    """Take out of a driver's error what may hold values of a row: it goes along as the cause of ours."""
+    if not isinstance(error, asyncpg.PostgresError):
+        return
+    for place in ("detail", "hint", "context", "where", "query", "internal_query"):
+        if getattr(error, place, None) is not None:
+            setattr(error, place, None)
+    code = state(error)
+    if not code.startswith(_PLAIN):
+        error.args = (f"SQLSTATE {code}",)
+    error.__context__ = None
 
 
 def _reason(error: Exception, code: str) -> str:
@@ -77,14 +119,20 @@ def _reason(error: Exception, code: str) -> str:
     return f"{reasons.get(code, f'the server refused: {type(error).__name__}')} ({code})"
 
 
-def unreached(error: Exception, place: str) -> MemoryConnectionError:
+def unreached(error: Exception, place: str, settings: Sequence[str] = ()) -> MemoryConnectionError:
     """An error of connecting: nothing of any operation was sent.
 
     Args:
         error: what the driver raised.
         place: host and port.
+        settings: names of the server's settings that the connection string gives.
     """
     code = state(error)
+    if code in ("42704", "22023", "08P01") and settings:
+        return MemoryConnectionError(
+            f"{place}: the server refused a parameter of the connection string: {', '.join(settings)} ({code})",
+            retryable=False,
+        )
     if code in _LOGIN:
         reason = {
             "3D000": "there is no database of that name, and jaf-memory creates none",

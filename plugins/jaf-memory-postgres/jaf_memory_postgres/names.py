@@ -16,6 +16,10 @@ DIGEST = 12
 """Hexadecimal digits that stand for what had to be cut."""
 
 
+FUNCTIONS = ("shown", "labels", "admits", "admits_message", "refuses")
+TRIGGERS = ("refuses", "refuses_row")
+
+
 def checked_name(name: str) -> str:
     """A name that the server keeps as it is.
 
@@ -40,8 +44,8 @@ def derived(table: str, suffix: str) -> str:
     return table.encode()[: LONGEST - len(tail)].decode(errors="ignore") + tail
 
 
-RELATIONS = ("header", "message", "layout", "adoption", "before", "shown", "labels")
-INDEXES = ("before", "user_id", "created_at", "updated_at", "expires_at", "metadata", "message_id")
+RELATIONS = ("header", "message", "layout", "adoption", "before", *FUNCTIONS)
+INDEXES = ("before", "user_id", "created_at", "updated_at", "expires_at", "metadata", "message_id", *TRIGGERS)
 
 
 class Names(NamedTuple):
@@ -70,8 +74,20 @@ class Names(NamedTuple):
     @property
     def lock(self) -> int:
         """The number of the advisory lock under which the layout changes."""
-        digest = hashlib.sha256(f"jaf-memory\0{self.schema}\0{self.table}".encode()).digest()
-        return int.from_bytes(digest[:8], "big", signed=True)
+        return _number(f"{self.schema}\0{self.table}")
+
+    @property
+    def locks(self) -> tuple[int, int]:
+        """The numbers of all advisory locks under which the layout changes, in the order in which they are taken.
+
+        The first is one for all tables of a schema: what they share, the schema itself, is made by one of them.
+        """
+        return _number(self.schema), self.lock
+
+
+def _number(text: str) -> int:
+    digest = hashlib.sha256(f"jaf-memory\0{text}".encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
 
 
 @lru_cache(maxsize=64)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import cached_property
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
+from jaf_memory_core.errors import MemoryConfigurationError
 from jaf_memory_core.settings import ProviderConfig
-from jaf_memory_postgres.connection.address import Address, Parsed, parse, resolved, secured
-from jaf_memory_postgres.connection.tls import Mode, Tls, combined
+from jaf_memory_postgres.connection.address import Address, Parsed, parse, resolved
+from jaf_memory_postgres.connection.tls import Mode, secured
 from jaf_memory_postgres.names import checked_name
 
 SINGLE = ("host", "port", "database", "username", "password")
@@ -20,7 +22,7 @@ class PostgresConfig(ProviderConfig):
     """Settings of the PostgreSQL provider.
 
     Nothing but these settings decides which server and which database the provider connects to: no `PG…` variable, no
-    service file, and no other database of the same server.
+    service file, and no other database of the same server. (`PGPASSFILE` gives a password only.)
 
     Raises:
         pydantic.ValidationError: a value is wrong, or two contradict each other; the text shows no secret.
@@ -32,6 +34,7 @@ class PostgresConfig(ProviderConfig):
         "JAF_POSTGRES_USER": "username",
         "JAF_POSTGRES_TABLE": "table_name",
         "JAF_POSTGRES_SCHEMA": "schema_name",
+        "PGPASSFILE": "passfile",
     }
 
     connection_string: SecretStr | None = None
@@ -49,8 +52,14 @@ class PostgresConfig(ProviderConfig):
     username: str = Field(default="postgres", min_length=1)
     """Role to log in as."""
 
-    password: SecretStr | None = None
-    """Password of the role."""
+    password: SecretStr | Callable[[], Any] | None = None
+    """Password of the role; in code also a function that gives it, awaited if need be, for each new connection."""
+
+    password_file: str | None = Field(default=None, min_length=1)
+    """File with the password, read for each new connection, so that a rotated one is taken up."""
+
+    passfile: str | None = Field(default=None, min_length=1)
+    """File of passwords in libpq's form (PGPASSFILE), looked up for each new connection where no other is given."""
 
     ssl: bool | Mode | None = None
     """TLS: true verifies fully, false is plain text, or one of libpq's words; unset leaves it to the URL."""
@@ -79,8 +88,8 @@ class PostgresConfig(ProviderConfig):
     pool_max_inactive_connection_lifetime: float = Field(default=300.0, ge=0)
     """Seconds after which an idle connection is closed; 0 for never."""
 
-    pooler: bool = False
-    """Whether PgBouncer or the like stands between, in transaction mode: no prepared statement is kept then."""
+    pooler: bool | Literal["auto"] = "auto"
+    """Whether PgBouncer or the like stands between, so that no prepared statement is kept; auto looks itself."""
 
     auto_migrate: bool = True
     """Whether the provider makes and upgrades its tables at start; if not, `jaf-memory schema --apply` does."""
@@ -122,23 +131,20 @@ class PostgresConfig(ProviderConfig):
     def address(self) -> Address:
         """The server and the database that these settings name."""
         parsed = self._parsed()
-        ours, rest = secured(parsed.parameters)
-        authority = self.ssl_ca_file or ours.get("sslrootcert")
-        tls = Tls(
-            combined(ours.get("sslmode"), authority, setting=self.ssl),
-            authority,
-            ours.get("sslcert"),
-            ours.get("sslkey"),
-            ours.get("sslpassword"),
-            direct=ours.get("sslnegotiation") == "direct",
-        )
-        return resolved(parsed, rest, tls)
+        tls = secured(parsed.parameters, self.ssl_ca_file, self.ssl)
+        return resolved(parsed, tls, self._password(), self.passfile)
 
     def _parsed(self) -> Parsed:
         if self.connection_string is not None:
             return parse(self.connection_string.get_secret_value())
-        password = self.password.get_secret_value() if self.password is not None else ""
+        password = self.password.get_secret_value() if isinstance(self.password, SecretStr) else ""
         return Parsed(((self.host, self.port),), self.database, self.username, password, {})
+
+    def _password(self) -> str | Callable[[], Any]:
+        """What counts where no password is written out."""
+        if self.password_file is not None:
+            return partial(_read, self.password_file)
+        return self.password if callable(self.password) else ""
 
     def notes(self) -> Sequence[str]:
         """What `doctor` should point out."""
@@ -146,6 +152,10 @@ class PostgresConfig(ProviderConfig):
         given = [field for field in SINGLE if field in self.model_fields_set]
         if self.connection_string is not None and given:
             notes.append(f"connection_string is set, so {', '.join(given)} count for nothing.")
+        if self.password_file is not None and self._parsed().password:
+            notes.append("a password is written out, so password_file counts for nothing.")
+        if self._parsed().parameters.get("channel_binding") == "require":
+            notes.append("the driver binds no channels; ssl=true makes sure of the server in another way.")
         if self.pool_max_size is not None and "max_connections" in self.model_fields_set:
             notes.append("pool_max_size is set, so max_connections counts for nothing.")
         warning = unverified(self.address)
@@ -159,3 +169,17 @@ def unverified(address: Address) -> str | None:
     off = address.tls.mode in ("disable", "allow")
     what = "is plain text" if off else "does not verify the server's certificate"
     return f"the line to the server {what}; set ssl to true, with ssl_ca_file for an authority of your own"
+
+
+def _read(file: str) -> str:
+    """The password that a file holds now, without the end of its line.
+
+    Raises:
+        MemoryConfigurationError: it cannot be read.
+    """
+    try:
+        return Path(file).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+    text = f"the file of JAF_POSTGRES_PASSWORD_FILE cannot be read: {reason}"
+    raise MemoryConfigurationError(text, provider="postgres")

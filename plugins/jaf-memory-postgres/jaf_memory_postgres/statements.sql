@@ -7,7 +7,7 @@
 -- name: columns
 -- A header, in the order of `rows.header`.
 header.conversation_id, header.incarnation, header.version, header.created_at, header.updated_at, header.user_id,
-header.metadata, header.expires_at, header.ttl, header.first_position, header.trimmed, header.message_count
+header.metadata::text, header.expires_at, header.ttl, header.first_position, header.trimmed, header.message_count
 
 -- name: large
 -- Bytes of a conversation above which no value holds several of its messages: it would meet limits of the server.
@@ -60,12 +60,38 @@ SELECT header.first_position, header.message_count, CASE WHEN header.size <= {la
 FROM {header} AS header
 WHERE {seen}
 
--- name: find
+-- name: find_headers
 -- Its conditions, order and limit are put behind it.
 SELECT {columns} FROM {header} AS header WHERE
 
 -- name: find_whole
 SELECT {columns}, {bodies} AS bodies FROM {header} AS header WHERE
+
+-- name: bounded_ids
+-- `:within` are the conditions that an index in this order answers, `:where` all of them; both stand in `:walk` newest and
+-- in all that match. The second part is not run where the first has enough.
+WITH walked AS MATERIALIZED (
+    SELECT header.id FROM (
+        SELECT header.* FROM {header} AS header WHERE :within {newest_first} LIMIT :walk
+    ) AS header WHERE :where LIMIT :most
+), matched AS MATERIALIZED (
+    SELECT header.id, header.updated_at, header.conversation_id FROM {header} AS header
+    WHERE (SELECT count(*) FROM walked) < :most AND :where
+), chosen AS (
+    SELECT id FROM walked WHERE (SELECT count(*) FROM walked) >= :most
+    UNION ALL
+    (SELECT header.id FROM matched AS header {newest_first} LIMIT :most)
+)
+
+-- name: bounded_headers
+{bounded_ids}
+SELECT {columns} FROM {header} AS header WHERE header.id = ANY(ARRAY(SELECT id FROM chosen))
+{newest_first} LIMIT :limit OFFSET :offset
+
+-- name: bounded_whole
+{bounded_ids}
+SELECT {columns}, {bodies} AS bodies FROM {header} AS header WHERE header.id = ANY(ARRAY(SELECT id FROM chosen))
+{newest_first} LIMIT :limit OFFSET :offset
 
 -- name: newest_first
 ORDER BY header.updated_at DESC, header.conversation_id DESC
@@ -100,7 +126,7 @@ updated_at = greatest(header.updated_at, clock_timestamp()),
 expires_at = CASE WHEN header.ttl IS NULL THEN header.expires_at
     ELSE clock_timestamp() + make_interval(secs => header.ttl) END,
 user_id = coalesce(header.user_id, $3),
-metadata = CASE WHEN $5::jsonb IS NULL THEN header.metadata ELSE header.metadata || $5 END
+metadata = CASE WHEN $5::text IS NULL THEN header.metadata ELSE header.metadata || $5::text::jsonb END
 
 -- name: admitted
 header.conversation_id = $1 AND {live}
@@ -203,7 +229,7 @@ WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
 changed AS (
     INSERT INTO {header} (conversation_id, user_id, incarnation, version, metadata, first_position, message_count, size,
         trimmed, ttl, expires_at, created_at, updated_at)
-    SELECT $1::text, $2::text, $3::text, 1, $4::jsonb, 0, cardinality($5::text[]), $7::bigint, $8::boolean,
+    SELECT $1::text, $2::text, $3::text, 1, $4::text::jsonb, 0, cardinality($5::text[]), $7::bigint, $8::boolean,
         $9::double precision, coalesce($10::timestamptz, now + make_interval(secs => $9)),
         coalesce($11::timestamptz, now), now
     FROM clock
@@ -256,23 +282,24 @@ FROM unnest($3::text[], $4::text[]) WITH ORDINALITY AS batch(message_id, body, o
 -- name: insert_header
 INSERT INTO {header} (conversation_id, incarnation, version, created_at, updated_at, user_id, metadata, expires_at, ttl,
     first_position, trimmed, message_count, size)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8, $9, $10, $11, $12, $13)
 ON CONFLICT (conversation_id) DO NOTHING
 RETURNING id
 
 -- name: update_header
 UPDATE {header} SET version = $2, updated_at = $3, user_id = $4,
-    metadata = CASE WHEN $5::jsonb IS NULL THEN metadata ELSE metadata || $5 END,
+    metadata = CASE WHEN $5::text IS NULL THEN metadata ELSE metadata || $5::text::jsonb END,
     expires_at = $6, ttl = $7, first_position = $8, message_count = $9, trimmed = $10, size = size + $11
 WHERE id = $1
 
 -- name: replace_header
-UPDATE {header} SET incarnation = $2, version = $3, created_at = $4, updated_at = $5, user_id = $6, metadata = $7,
+UPDATE {header} SET incarnation = $2, version = $3, created_at = $4, updated_at = $5, user_id = $6,
+    metadata = $7::text::jsonb,
     expires_at = $8, ttl = $9, first_position = $10, trimmed = $11, message_count = $12, size = $13
 WHERE id = $1
 
 -- name: set_metadata
-UPDATE {header} SET metadata = $2 WHERE id = $1
+UPDATE {header} SET metadata = $2::text::jsonb WHERE id = $1
 
 -- name: copy_messages
 -- The copy's header knows the size only now; nobody has seen it yet.
@@ -291,7 +318,8 @@ DELETE FROM {message} WHERE conversation = $1 AND message_id = ANY($2::text[]) R
 INSERT INTO {message} (conversation, position, message_id, body)
 SELECT $1, placed.* FROM unnest($2::bigint[], $3::text[], $4::text[]) AS placed
 
--- Erasing. Many locks are taken in one order: two who do the same wait for each other, and never in a circle.
+-- Erasing. Everybody who takes several locks takes them in the order of the ids (COLLATE "C", as Python sorts), so that
+-- nobody waits in a circle.
 
 -- name: cut
 -- Keeps what stands from $2 to below $3; how many bytes went.
@@ -314,11 +342,12 @@ SELECT EXISTS (SELECT FROM {header} WHERE user_id = $1 AND id <= $2)
 
 -- name: lock_of_user
 SELECT header.id, {live} AS live FROM {header} AS header
-WHERE header.user_id = $1 AND header.id <= $2 ORDER BY header.id LIMIT $3 FOR UPDATE
+WHERE header.user_id = $1 AND header.id <= $2 ORDER BY header.conversation_id LIMIT $3 FOR UPDATE
 
 -- name: lock_expired
 SELECT header.id FROM {header} AS header
-WHERE header.expires_at <= clock_timestamp() AND ($1::text IS NULL OR header.user_id = $1)
+-- Within a SELECT of its own the time is one for the whole statement, and so may bound the index.
+WHERE header.expires_at <= (SELECT clock_timestamp()) AND ($1::text IS NULL OR header.user_id = $1)
 ORDER BY header.expires_at LIMIT $2 FOR UPDATE SKIP LOCKED
 
 -- Health.
@@ -345,11 +374,21 @@ SELECT
         FROM pg_attribute AS attribute JOIN pg_class AS relation ON relation.oid = attribute.attrelid
         WHERE relation.relnamespace = schema.oid AND relation.relname = $3
             AND attribute.attnum > 0 AND NOT attribute.attisdropped) AS columns,
+    (SELECT array_agg(proname::text) FROM pg_proc
+        WHERE pronamespace = schema.oid AND proname = ANY($4::text[])) AS functions,
+    (SELECT array_agg(tgname::text) FROM pg_trigger JOIN pg_class AS relation ON relation.oid = tgrelid
+        WHERE relation.relnamespace = schema.oid AND relation.relname = $3 AND tgname = ANY($5::text[])) AS triggers,
     schema.oid IS NOT NULL AS has_schema,
     current_setting('server_encoding') AS encoding,
     current_user::text AS role,
     clock_timestamp() AS now
 FROM (SELECT 1) AS always LEFT JOIN pg_namespace AS schema ON schema.nspname = $1
+
+-- name: clear_ledger
+DELETE FROM {layout}
+
+-- name: drop_functions
+DROP FUNCTION IF EXISTS {shown}(text[]), {labels}(jsonb, text)
 
 -- name: create_schema
 CREATE SCHEMA {schema}
@@ -376,14 +415,52 @@ SELECT NOT coalesce(bool_and(done), true) FROM {adoption}
 ALTER TABLE {view} RENAME TO {index:before}
 
 -- name: create_adoption
+-- A key, because a table without one takes no UPDATE while a publication of all tables is there.
 CREATE TABLE {adoption} (
-    source  text NOT NULL,
+    source  text PRIMARY KEY,
     total   bigint NOT NULL,
     last    text,
     moved   bigint NOT NULL DEFAULT 0,
     refused bigint NOT NULL DEFAULT 0,
     done    boolean NOT NULL DEFAULT false
 )
+
+-- name: identify_adoption
+-- The same for one that an earlier version made.
+ALTER TABLE {adoption} REPLICA IDENTITY FULL
+
+-- name: adoption_lock_timeout
+-- Whoever waits for a table's exclusive lock makes all others wait behind it.
+SET LOCAL lock_timeout = '3s'
+
+-- name: older_grants
+-- Who may do what with the older table; a role that may write is one that uses the provider.
+SELECT CASE WHEN acl.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(acl.grantee::regrole::text) END AS grantee,
+    bool_or(acl.privilege_type = 'SELECT') AS reads,
+    bool_or(acl.privilege_type IN ('INSERT', 'UPDATE', 'DELETE')) AS writes
+FROM pg_class AS relation CROSS JOIN LATERAL aclexplode(relation.relacl) AS acl
+WHERE relation.oid = to_regclass($1) AND acl.grantee <> relation.relowner
+GROUP BY acl.grantee
+ORDER BY 1
+
+-- name: older_followers
+-- What refers to the older table by its identity, and so follows it to its new name.
+SELECT 'foreign key ' || conname || ' of the table ' || conrelid::regclass::text AS follower
+FROM pg_constraint WHERE contype = 'f' AND confrelid = to_regclass($1) AND conrelid <> confrelid
+UNION
+SELECT DISTINCT CASE reading.relkind WHEN 'm' THEN 'materialized view ' ELSE 'view ' END || reading.oid::regclass::text
+FROM pg_depend AS depends JOIN pg_rewrite AS rule ON rule.oid = depends.objid
+    JOIN pg_class AS reading ON reading.oid = rule.ev_class
+WHERE depends.classid = 'pg_rewrite'::regclass AND depends.refobjid = to_regclass($1) AND reading.oid <> to_regclass($1)
+UNION
+SELECT 'trigger ' || tgname FROM pg_trigger WHERE tgrelid = to_regclass($1) AND NOT tgisinternal
+ORDER BY 1
+
+-- name: erase_user_before
+DELETE FROM {before} WHERE user_id = $1 OR metadata ->> 'user_id' = $1
+
+-- name: erase_before
+DELETE FROM {before} WHERE conversation_id = $1
 
 -- name: grant_adoption
 -- A role that does not own the tables looks at it when it starts.
@@ -400,7 +477,13 @@ SELECT count(*) > 0 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnam
 WHERE nspname = $1 AND relname = $2
 
 -- name: older_documented
-SELECT conversation_id, user_id, messages::text, metadata::text, created_at, updated_at FROM {before}
+-- The driver cannot read a date before Christ or after the year 9999, and the whole page would fail with it.
+SELECT conversation_id, user_id, messages::text, metadata::text,
+    CASE WHEN created_at >= '0001-01-02' AND created_at < '9999-12-31' THEN created_at END AS created_at,
+    CASE WHEN updated_at >= '0001-01-02' AND updated_at < '9999-12-31' THEN updated_at END AS updated_at,
+    coalesce(created_at < '0001-01-02' OR created_at >= '9999-12-31', false)
+        OR coalesce(updated_at < '0001-01-02' OR updated_at >= '9999-12-31', false) AS has_odd_time
+FROM {before}
 WHERE $1::text IS NULL OR conversation_id > $1 ORDER BY conversation_id LIMIT $2
 
 -- name: older_jaf_py

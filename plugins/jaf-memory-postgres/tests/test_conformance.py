@@ -83,7 +83,7 @@ async def dropped(url, table):
         await connection.execute(
             Names("public", table).fill(
                 "DROP VIEW IF EXISTS {view}; DROP TABLE IF EXISTS {header}, {message}, {layout};"
-                "DROP FUNCTION IF EXISTS {shown}, {labels}"
+                "DROP FUNCTION IF EXISTS {shown}, {labels}, {admits}, {admits_message}, {refuses}"
             )
         )
     finally:

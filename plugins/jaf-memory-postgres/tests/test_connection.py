@@ -168,7 +168,8 @@ def test_bounds_of_our_pool(postgres, table):
         provider = await create_postgres_provider(config)
         assert await asyncio.to_thread(backends, postgres, table) == 2
         await provider.store_messages("c", said("0"))
-        await asyncio.gather(*(provider.append_messages("c", said(str(n))) for n in range(40)))
+        # Of one conversation, only two are written to at once.
+        await asyncio.gather(*(provider.append_messages(f"c{n}", said(str(n)), create=True) for n in range(40)))
         assert await asyncio.to_thread(backends, postgres, table) == 4
         await until_backends(2, postgres, table)
         await provider.close()

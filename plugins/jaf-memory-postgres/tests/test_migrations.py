@@ -41,7 +41,7 @@ def schema_of(config):
 def test_many_processes_start_at_once(postgres, table):
     """Eight processes that start at once on an empty database all come up."""
     assert faults.started_at_once(postgres, table, 8) == 0
-    assert postgres.sql(f"SELECT count(*) FROM {table}__layout") == "1"
+    assert postgres.sql(f"SELECT count(*) FROM {table}__layout") == "2"
 
 
 HOSTILE = ["\0", "\ud800", "a\\\0b", "\udc00\udc00", "\\ud800", "😀", "\\\\\0", '"\\', 2**70, 1e22, -0.0, 10**3999]
@@ -202,18 +202,18 @@ def test_schema_by_hand(postgres, table):
 def test_apply_schema(postgres, table):
     """`schema --apply` makes what is missing, tells it, and finds nothing the second time."""
     config = config_of(postgres, table, auto_migrate=False)
-    assert asyncio.run(PostgresBackend(config).apply_schema()) == ["0001_conversations"]
+    assert asyncio.run(PostgresBackend(config).apply_schema()) == ["0001_conversations", "0002_view"]
     assert asyncio.run(PostgresBackend(config).apply_schema()) == []
     opened(config)
 
 
 def test_all_or_nothing(postgres, table):
     """A migration that fails half-way leaves nothing of itself."""
-    postgres.sql(f"CREATE TABLE {table}__message (x int)")  # in the way of the second table
-    with pytest.raises(MemoryStorageError):
+    postgres.sql(f"CREATE TYPE {table}__message AS ENUM ('x')")  # in the way of the second table
+    with pytest.raises(MemoryConfigurationError, match="in the way"):
         opened(config_of(postgres, table))
     assert postgres.sql(f"SELECT to_regclass('{table}__header') IS NULL") == "t"
-    postgres.sql(f"DROP TABLE {table}__message")
+    postgres.sql(f"DROP TYPE {table}__message")
     opened(config_of(postgres, table))
 
 

@@ -51,7 +51,10 @@ def large(postgres):
     asyncio.run(fill())
     yield names
     postgres.sql(
-        names.fill("DROP VIEW {view}; DROP TABLE {header}, {message}, {layout}; DROP FUNCTION {shown}, {labels}")
+        names.fill(
+            "DROP VIEW {view}; DROP TABLE {header}, {message}, {layout};"
+            "DROP FUNCTION {shown}, {labels}, {admits}, {admits_message}, {refuses}"
+        )
     )
 
 

@@ -7,17 +7,22 @@ errors. This one does neither.
 from __future__ import annotations
 
 import getpass
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import parse_qsl, unquote
 
+from jaf_memory_postgres.connection.parameters import HONOURED, WORDS, check_parameter, is_about_tls, socket_options
 from jaf_memory_postgres.connection.tls import Tls
 
 SCHEMES = ("postgresql", "postgres")
 PORT = 5432
 LAST_PORT = 65_535
-SESSIONS = ("any", "primary", "standby", "read-write", "read-only", "prefer-standby")
 LOCAL = ("localhost", "127.0.0.1", "::1")
+
+
+Password = str | Callable[[], Any]
+"""A password, or what gives one for each new connection: a text, or an awaitable of one."""
 
 
 @dataclass(frozen=True)
@@ -28,20 +33,32 @@ class Address:
         hosts: (host or folder of a socket, port), in the order in which they are tried.
         database, user: where, and as whom.
         password: `""` for none.
-        tls: how the lines are secured.
+        tls: how the connections are secured.
         session: which of several hosts will do: libpq's `target_session_attrs`.
         server_settings: further parameters of the string, for the server.
         passfile: libpq's file of passwords, or `None`.
+        numeric: the address to connect to in the place of each host's name; libpq's `hostaddr`.
+        timeout: seconds that a new connection may take, or `None`.
+        is_balanced: whether each connection begins with any of the hosts.
+        socket_options: (level, option) → value.
+        gss: `krbsrvname` and `gsslib`, where they are given.
+        is_pooled: whether the string says that a pooler stands between.
     """
 
     hosts: tuple[tuple[str, int], ...]
     database: str
     user: str
-    password: str = field(default="", repr=False)
+    password: Password = field(default="", repr=False)
     tls: Tls = field(default=Tls(), repr=False)
     session: str = "any"
     server_settings: Mapping[str, str] = field(default_factory=dict, repr=False)
     passfile: str | None = None
+    numeric: tuple[str, ...] = ()
+    timeout: float | None = None
+    is_balanced: bool = False
+    socket_options: Mapping[tuple[int, int], int] = field(default_factory=dict, repr=False)
+    gss: Mapping[str, str] = field(default_factory=dict, repr=False)
+    is_pooled: bool = False
 
     @property
     def is_local(self) -> bool:
@@ -81,7 +98,8 @@ def parse(text: str) -> Parsed:
     parameters = _parameters(query)
     user, _, password = login.partition(":")
     database = unquote(path) or parameters.pop("dbname", "") or parameters.pop("database", "")
-    found = _hosts(hosts or parameters.get("host", ""), parameters.get("port", ""))
+    names = hosts or parameters.get("host", "") or parameters.get("hostaddr", "")
+    found = _hosts(names, parameters.get("port", ""))
     parameters = {key: value for key, value in parameters.items() if key not in ("host", "port")}
     if not found or not database:
         raise ValueError("it must name a host (or host=/folder for a socket) and a database")
@@ -96,11 +114,17 @@ def parse(text: str) -> Parsed:
 
 def _parameters(query: str) -> dict[str, str]:
     try:
-        return dict(parse_qsl(query, strict_parsing=True)) if query else {}
+        pairs = parse_qsl(query, strict_parsing=True, keep_blank_values=True) if query else []
     except ValueError:
-        pass
-    # Not within the handler: the parser's own error quotes the piece.
-    raise ValueError("what follows the ? must have the form name=value&name=value")
+        pairs = None
+    if pairs is None:  # not within the handler: the parser's own error quotes the piece
+        raise ValueError("what follows the ? must have the form name=value&name=value")
+    names = [name for name, _ in pairs]
+    for name, value in pairs:
+        check_parameter(name, value)
+        if names.count(name) > 1:
+            raise ValueError(f"{name} stands in the URL twice")
+    return dict(pairs)
 
 
 def _hosts(text: str, ports: str) -> tuple[tuple[str, int], ...]:
@@ -129,37 +153,41 @@ def _port(text: str) -> int:
     raise ValueError(f"each port in it must be a whole number from 1 to {LAST_PORT}")
 
 
-def resolved(parsed: Parsed, mode_of: Mapping[str, str], tls: Tls) -> Address:
+def resolved(parsed: Parsed, tls: Tls, password: Password, passfile: str | None) -> Address:
     """The address that a parsed string comes to.
 
     Args:
         parsed: the string.
-        mode_of: its parameters that are not about TLS.
-        tls: how the lines are secured.
+        tls: how the connections are secured.
+        password: what counts where the string has none.
+        passfile: libpq's file of passwords, which counts where there is no other password.
 
     Raises:
-        ValueError: `target_session_attrs` is no word that the driver knows.
+        ValueError: a parameter contradicts another.
     """
-    rest = dict(mode_of)
-    # Of several servers one is the primary, and a memory has to be written.
-    session = rest.pop("target_session_attrs", "any" if len(parsed.hosts) == 1 else "read-write")
-    if session not in SESSIONS:
-        raise ValueError(f"target_session_attrs in the URL must be one of {', '.join(SESSIONS)}")
-    passfile = rest.pop("passfile", None)
-    rest.pop("connect_timeout", None)  # operation_timeout bounds it
-    return Address(parsed.hosts, parsed.database, parsed.user, parsed.password, tls, session, rest, passfile)
-
-
-def secured(parameters: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """The parameters that are about TLS, and the others.
-
-    Returns:
-        (by libpq's name, the rest).
-
-    Raises:
-        ValueError: `sslnegotiation` is no word that there is.
-    """
-    ours = {key: value for key, value in parameters.items() if key.startswith("ssl")}
-    if ours.get("sslnegotiation", "postgres") not in ("postgres", "direct"):
-        raise ValueError("sslnegotiation in the URL must be postgres or direct")
-    return ours, {key: value for key, value in parameters.items() if key not in ours}
+    rest = {name: value for name, value in parsed.parameters.items() if not is_about_tls(name)}
+    taken = {name: rest.pop(name) for name in [*rest] if name in HONOURED or name in WORDS}
+    if "fallback_application_name" in taken:
+        rest.setdefault("application_name", taken["fallback_application_name"])
+    numeric = tuple(filter(None, taken.get("hostaddr", "").split(",")))
+    if numeric and len(numeric) != len(parsed.hosts):
+        raise ValueError("hostaddr in the URL must have as many addresses as there are hosts")
+    seconds = float(taken.get("connect_timeout", "0"))
+    given = parsed.password or password
+    return Address(
+        parsed.hosts,
+        parsed.database,
+        parsed.user,
+        given,
+        tls,
+        # Of several servers one is the primary, and a memory has to be written.
+        session=taken.get("target_session_attrs", "any" if len(parsed.hosts) == 1 else "read-write"),
+        server_settings=rest,
+        passfile=taken.get("passfile", passfile) if not given else None,
+        numeric=numeric,
+        timeout=seconds if seconds > 0 else None,
+        is_balanced=taken.get("load_balance_hosts") == "random",
+        socket_options=socket_options(taken),
+        gss={name: taken[name] for name in ("krbsrvname", "gsslib") if name in taken},
+        is_pooled=taken.get("pgbouncer") == "true",
+    )

@@ -1,15 +1,41 @@
-"""Pool that the application hands over: its pool, or its one connection."""
+"""Clients that the application hands over: its pool, or its one connection."""
 
 from __future__ import annotations
 
 import asyncio
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
 
-from jaf_memory_core.errors import MemoryConnectionError
+from jaf_memory_core.errors import MemoryConfigurationError, MemoryConnectionError
 from jaf_memory_postgres import errors
-from jaf_memory_postgres.connection.pool import Pool, Pooled
+from jaf_memory_postgres.connection.pool import CANCELLING, Connection, Pool, Pooled
+from jaf_memory_postgres.connection.sessions import copied, is_behind_pooler
+
+AGAIN = 0.005
+"""Seconds between two looks at a connection that the application is using."""
+
+PROTOCOL = "_protocol"
+"""Where the driver keeps what a connection sends through."""
+
+SENDING = frozenset(
+    ("prepare", "bind_execute", "bind_execute_many", "bind", "execute", "close_portal", "query", "copy_in", "copy_out")
+)
+"""Its methods that send a statement."""
+
+KINDS: Mapping[str, Any] = {
+    "text": "\u00e9",
+    "varchar": "v",
+    "int4": 4,
+    "int8": 1 << 40,
+    "float8": 0.5,
+    "bool": True,
+    "timestamptz": datetime(2024, 1, 2, 3, 4, 5, 678, tzinfo=UTC),
+}
+"""Types of what we send and read, each with a value that has to come back as it is."""
 
 
 class ApplicationPool(Pool):
@@ -17,6 +43,7 @@ class ApplicationPool(Pool):
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
+        self._cancelling: set[asyncio.Task[None]] = set()
 
     @property
     def count(self) -> int:
@@ -46,67 +73,185 @@ class ApplicationPool(Pool):
         pooled.connection.terminate()
         await self._pool.release(pooled.connection)
 
-    def drop_idle(self) -> None:
+    async def cancel(self, pooled: Pooled) -> None:
+        """Let the pool wait for the driver's cancel request before it lends the connection again."""
+        task = asyncio.get_running_loop().create_task(self._cancelled(pooled))
+        self._cancelling.add(task)
+        task.add_done_callback(self._cancelling.discard)
+
+    async def _cancelled(self, pooled: Pooled) -> None:
+        try:
+            await self._pool.release(pooled.connection, timeout=CANCELLING)
+        except errors.DRIVER_ERRORS:
+            return  # the pool has ended it
+
+    def drop_idle(self, since: float) -> None:
         """Nothing: the pool is the application's."""
 
     async def close(self) -> None:
-        """Nothing: the pool is the application's."""
+        """Nothing of the pool's: only what was cancelled is waited for."""
+        if self._cancelling:
+            await asyncio.wait(set(self._cancelling), timeout=CANCELLING)
 
     def abandon(self) -> None:
         """Nothing: the pool is the application's."""
 
 
 class ApplicationConnection(Pool):
-    """The application's connection: one operation at a time, never ended, never used inside its own transaction."""
+    """The application's connection: one operation at a time, never ended, never used inside its own transaction.
 
-    def __init__(self, connection: Any) -> None:
-        self._line = Pooled(connection)
+    While an operation of ours uses it, statements of the application are refused as the driver refuses what comes while
+    another is in progress: between two statements of our transaction they would become part of it, and vanish with it.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._pooled = Pooled(connection)
         self._lock = asyncio.Lock()
         self._tidying: asyncio.Task[None] | None = None
 
     @property
     def count(self) -> int:
         """One, unless it is closed."""
-        return 0 if self._line.connection.is_closed() else 1
+        return 0 if self._pooled.connection.is_closed() else 1
 
     async def acquire(self) -> Pooled:
         """The connection, when nobody of ours uses it."""
         await self._lock.acquire()
-        problem = unusable(self._line.connection)
+        problem = unusable(self._pooled.connection)
         if problem:
             self._lock.release()
             raise MemoryConnectionError(problem, retryable=False)
-        return self._line
+        _reserve(self._pooled.connection)
+        return self._pooled
 
-    async def release(self, pooled: Pooled) -> None:  # noqa: ARG002  (there is one)
+    async def release(self, pooled: Pooled) -> None:
         """Let the next operation have it."""
+        _free(pooled.connection)
         self._lock.release()
 
     async def discard(self, pooled: Pooled) -> None:
         """Leave it open, and undo what an operation began, while nobody else may use it."""
-        self._tidying = asyncio.get_running_loop().create_task(self._tidied(pooled))
+        _free(pooled.connection)
+        self._tidying = asyncio.get_running_loop().create_task(self._tidied(pooled.connection))
 
-    async def _tidied(self, pooled: Pooled) -> None:
+    async def cancel(self, pooled: Pooled) -> None:
+        """The same: the driver sends nothing before its cancel request was answered."""
+        await self.discard(pooled)
+
+    async def _tidied(self, connection: Connection) -> None:
+        _reserve(connection)
         try:
-            if not pooled.connection.is_closed() and pooled.connection.is_in_transaction():
-                await pooled.connection.execute("ROLLBACK")
+            while not connection.is_closed() and not await _answered(connection):  # noqa: ASYNC110  (no event tells)
+                await asyncio.sleep(AGAIN)
+            if not connection.is_closed() and connection.is_in_transaction():
+                await connection.execute("ROLLBACK")
         except errors.DRIVER_ERRORS:
             # It is of no use any more; the next operation finds that, and says so.
             return
         finally:
+            _free(connection)
             self._lock.release()
 
-    def drop_idle(self) -> None:
+    def drop_idle(self, since: float) -> None:
         """Nothing: the connection is the application's."""
 
     async def close(self) -> None:
-        """Nothing: the connection is the application's."""
+        """Nothing of the connection: only what was cancelled on it is waited for."""
+        if self._tidying is not None and not self._tidying.done():
+            await asyncio.wait({self._tidying}, timeout=CANCELLING)
 
     def abandon(self) -> None:
         """Nothing: the connection is the application's."""
 
 
-def unusable(connection: Any) -> str | None:
+async def _answered(connection: Connection) -> bool:
+    """Whether the server has answered everything: only then the driver knows if a transaction is open."""
+    try:
+        await connection.execute("SELECT 1")
+    except asyncpg.PostgresError:
+        return True  # in a transaction that has failed, for example
+    except asyncpg.InterfaceError as error:
+        if errors.is_busy(error):
+            return False
+        raise
+    return True
+
+
+class _Reserved:
+    """A connection's protocol, for one task only."""
+
+    def __init__(self, protocol: Any, owner: asyncio.Task[Any] | None) -> None:
+        self.protocol = protocol
+        self._owner = owner
+
+    def __getattr__(self, name: str) -> Any:
+        if name in SENDING and asyncio.current_task() is not self._owner:
+            raise asyncpg.InterfaceError(errors.RESERVED)
+        return getattr(self.protocol, name)
+
+
+def _driver(connection: Connection) -> Any:
+    """The driver's own object behind a pool's proxy."""
+    return getattr(connection, "_con", connection)
+
+
+def _reserve(connection: Connection) -> None:
+    driver = _driver(connection)
+    protocol = getattr(driver, PROTOCOL, None)
+    if protocol is not None and not isinstance(protocol, _Reserved):
+        setattr(driver, PROTOCOL, _Reserved(protocol, asyncio.current_task()))
+
+
+def _free(connection: Connection) -> None:
+    driver = _driver(connection)
+    reserved = getattr(driver, PROTOCOL, None)
+    if isinstance(reserved, _Reserved):
+        setattr(driver, PROTOCOL, reserved.protocol)
+
+
+async def check(connection: Connection) -> None:
+    """Look whether a connection of the application does for us.
+
+    Raises:
+        MemoryConfigurationError: it decodes a type that we need in a way of its own, or it keeps prepared statements
+            while a pooler between it and the server mixes sessions.
+    """
+    for kind, value in KINDS.items():
+        if not await _comes_back(connection, kind, value):
+            raise MemoryConfigurationError(
+                f"the application's connection has a codec of its own for {kind} (set_type_codec), which would change "
+                "what is stored; give the provider a connection or a pool without it (one for jsonb or json is fine)",
+                provider="postgres",
+            )
+    if await is_behind_pooler(connection) and await _keeps_statements(connection):
+        raise MemoryConfigurationError(
+            "a pooler stands between the application's connection and the server, and prepared statements are kept; "
+            "make the connection or the pool with statement_cache_size=0",
+            provider="postgres",
+        )
+
+
+async def _comes_back(connection: Connection, kind: str, value: Any) -> bool:
+    try:
+        found = await connection.fetchval(f"SELECT $1::{kind}", value)
+    except (asyncpg.DataError, asyncpg.InterfaceError, ValueError, TypeError, AttributeError, LookupError):
+        return False
+    return type(found) is type(value) and bool(found == value)
+
+
+MARKED = "SELECT 1 AS jaf_memory_{}"
+PREPARED = "SELECT count(*) FROM pg_prepared_statements WHERE name <> '' AND statement = '{}'"
+
+
+async def _keeps_statements(connection: Connection) -> bool:
+    """Whether a statement stands among the prepared ones after it was run, in a transaction and so in one session."""
+    marked = MARKED.format(secrets.token_hex(8))
+    async with connection.transaction():
+        await connection.fetchval(marked)
+        return await copied(connection, PREPARED.format(marked)) != "0"
+
+
+def unusable(connection: Connection) -> str | None:
     """Why a connection of the application cannot be used, or `None`."""
     if connection.is_closed():
         return "the application's connection is closed; create a provider with a new one, or with a pool"

@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import random
+import secrets
 import ssl
+from collections.abc import Mapping
 from typing import Any
 
 import asyncpg
 
 from jaf_memory_core.errors import MemoryConfigurationError, MemoryConnectionError
 from jaf_memory_postgres import errors
+from jaf_memory_postgres.connection import sessions
 from jaf_memory_postgres.connection.address import Address
+
+logger = logging.getLogger("jaf_memory_postgres")
 
 REFUSES_THIS_LINE = (asyncpg.InvalidAuthorizationSpecificationError, ConnectionError, ssl.SSLError)
 """What a server answers that wants TLS, or has none; with `allow` and `prefer` the other way is tried then."""
+
+KEPT = 256
+"""Prepared statements that a connection keeps."""
+
+_OURS = secrets.token_hex(6)
+
+
+class DirectConnection(asyncpg.Connection):  # type: ignore[misc]  # the driver has no types
+    """A connection whose prepared statements have names that no other process uses.
+
+    The driver counts from 1 in each process. Behind a pooler that nobody told us of, one process would run what another
+    has prepared under the same name, on other tables. So it is told that there is none of that name, and we notice.
+    """
+
+    __slots__ = ()
+
+    def _get_unique_id(self, prefix: str) -> str:
+        return f"{super()._get_unique_id(prefix)}{os.getpid():x}_{_OURS}"
 
 
 class Connector:
@@ -20,13 +46,18 @@ class Connector:
 
     Args:
         address: the server or servers.
-        pooler: whether a pooler stands between, so that no prepared statement may be kept.
+        pooler: whether a pooler stands between, so that no prepared statement may be kept; `"auto"` looks.
         patience: seconds for all hosts together.
+
+    Attributes:
+        pooled: whether a pooler was found, or told of.
     """
 
-    def __init__(self, address: Address, *, pooler: bool, patience: float) -> None:
+    def __init__(self, address: Address, *, pooler: bool | str, patience: float) -> None:
         self._address = address
-        self._cache = 0 if pooler else 256
+        self._looks = pooler == "auto"
+        self.pooled = pooler is True
+        self._has_transactions = False
         self._patience = patience
         self._first = 0
 
@@ -35,14 +66,16 @@ class Connector:
 
         Raises:
             MemoryConnectionError: none will; the text names each, and no secret.
-            MemoryConfigurationError: a certificate's file cannot be read.
+            MemoryConfigurationError: a certificate's file or the password's cannot be read, or the pooler has no
+                transactions.
         """
         hosts = self._address.hosts
+        first = random.randrange(len(hosts)) if self._address.is_balanced else self._first  # noqa: S311  (no secret)
         problems: list[MemoryConnectionError] = []
         for step in range(len(hosts)):
-            turn = (self._first + step) % len(hosts)
+            turn = (first + step) % len(hosts)
             try:
-                connection = await self._host(*hosts[turn])
+                connection = await self._host(turn)
             except MemoryConnectionError as error:
                 problems.append(error)
             else:
@@ -51,28 +84,57 @@ class Connector:
         text = "; ".join(map(str, problems))
         raise MemoryConnectionError(text, retryable=any(problem.retryable for problem in problems)) from problems[0]
 
-    async def _host(self, host: str, port: int) -> asyncpg.Connection[Any]:
+    def found_pooler(self) -> None:
+        """A statement was lost between two sessions: keep none from now on."""
+        if not self.pooled:
+            logger.warning(
+                "a pooler mixes sessions between us and the server; prepared statements are not kept any more. "
+                "JAF_POSTGRES_POOLER=true says so from the start"
+            )
+        self.pooled = True
+
+    async def _host(self, turn: int) -> asyncpg.Connection[Any]:
+        host, port = self._address.hosts[turn]
         place = host if host.startswith("/") else f"{host}:{port}"
         try:
-            choices = self._address.tls.choices() if not host.startswith("/") else [None]
+            choices = self._address.tls.choices(host) if not host.startswith("/") else [None]
         except OSError as error:
             raise MemoryConfigurationError(
                 f"a file of certificates cannot be read: {error.strerror or type(error).__name__}", provider="postgres"
             ) from None
         for context in choices:
             try:
-                return await self._line(host, port, context)
+                return await self._session(turn, context)
             except errors.DRIVER_ERRORS as error:
                 if context is choices[-1] or not isinstance(error, REFUSES_THIS_LINE):
-                    raise errors.unreached(error, place) from error
+                    raise errors.unreached(error, place, tuple(self._address.server_settings)) from error
         raise AssertionError("there is always a choice")
 
-    async def _line(self, host: str, port: int, context: ssl.SSLContext | None) -> asyncpg.Connection[Any]:
-        address, others = self._address, len(self._address.hosts) - 1
-        # A host that does not answer must leave time for the others; else the deadline of the operation is enough.
+    async def _session(self, turn: int, context: ssl.SSLContext | None) -> asyncpg.Connection[Any]:
+        """A connection of which is known what stands between."""
+        connection = await self._connected(turn, context)
+        try:
+            if not self.pooled and self._looks:
+                self.pooled = await sessions.is_behind_pooler(connection) or not await sessions.watch(connection)
+                if self.pooled:
+                    await connection.close()
+                    connection = await self._connected(turn, context)
+            elif not self.pooled and not await sessions.is_behind_pooler(connection):
+                await sessions.watch(connection)
+            if self.pooled and not self._has_transactions:
+                await sessions.require_transactions(connection)
+                self._has_transactions = True
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    async def _connected(self, turn: int, context: ssl.SSLContext | None) -> asyncpg.Connection[Any]:
+        address = self._address
+        host, port = address.hosts[turn]
         # Whatever is left out here, the driver would take from the environment.
-        return await asyncpg.connect(
-            host=host,
+        connection = await asyncpg.connect(
+            host=address.numeric[turn] if address.numeric else host,
             port=port,
             user=address.user,
             password=None if address.passfile else address.password,
@@ -82,7 +144,25 @@ class Connector:
             direct_tls=address.tls.direct and context is not None,
             target_session_attrs=address.session,
             server_settings=dict(address.server_settings) or None,
-            statement_cache_size=self._cache,
+            statement_cache_size=0 if self.pooled else KEPT,
             max_cached_statement_lifetime=0,
-            timeout=self._patience / (1 + others) if others else None,
+            connection_class=DirectConnection,
+            timeout=self._timeout(),
+            **address.gss,
         )
+        _set_options(connection, address.socket_options)
+        return connection
+
+    def _timeout(self) -> float:
+        """Seconds for one host: one that does not answer must leave time for the others."""
+        whole = self._patience / len(self._address.hosts)
+        return whole if self._address.timeout is None else min(whole, self._address.timeout)
+
+
+def _set_options(connection: asyncpg.Connection[Any], options: Mapping[tuple[int, int], int]) -> None:
+    """Set what a connection string says of keepalives."""
+    transport = getattr(connection, "_transport", None)
+    socket = transport.get_extra_info("socket") if transport is not None and options else None
+    if socket is not None:
+        for (level, name), value in options.items():
+            socket.setsockopt(level, name, value)

@@ -12,7 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from jaf_memory_core.errors import MemoryConnectionError
 from jaf_memory_postgres import errors
@@ -22,6 +22,9 @@ Connection = Any
 
 POLITE = 0.4
 """Seconds that closing gives the server to hear of it."""
+
+CANCELLING = 1.0
+"""Seconds that a server has to answer a statement that it was asked to cancel."""
 
 
 class Pooled:
@@ -42,7 +45,13 @@ class Pooled:
 
 
 class Pool(ABC):
-    """Where operations get their connections."""
+    """Where operations get their connections.
+
+    Attributes:
+        is_own: whether its connections are ours, to be ended when they are of no more use.
+    """
+
+    is_own: ClassVar[bool] = False
 
     @abstractmethod
     async def acquire(self) -> Pooled:
@@ -61,8 +70,16 @@ class Pool(ABC):
         """Give a connection back of which nobody knows how it stands. Never waits."""
 
     @abstractmethod
-    def drop_idle(self) -> None:
-        """End the idle connections of our own: the server that one of them led to is going, or can no longer write."""
+    async def cancel(self, pooled: Pooled) -> None:
+        """Give a connection back whose statement the caller no longer waits for. Never waits.
+
+        The statement must end on the server, too: a backend that goes on waiting for a lock is a connection more than
+        the pool may have.
+        """
+
+    @abstractmethod
+    def drop_idle(self, since: float) -> None:
+        """End our own connections that are idle since before that time (`time.monotonic`): they may lead nowhere."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -81,12 +98,16 @@ class Pool(ABC):
 class OwnPool(Pool):
     """A pool whose release costs nothing: no operation leaves anything in a session that had to be reset.
 
+    Connections are opened by tasks of their own, which outlive an impatient caller: whoever waits first gets them.
+
     Args:
         connect: makes a connection.
         smallest, largest: how many stay open when idle, and how many there are at most.
         uses: operations after which a connection is replaced.
         idle: seconds after which an idle one is closed; 0 for never.
     """
+
+    is_own = True
 
     def __init__(
         self,
@@ -101,86 +122,103 @@ class OwnPool(Pool):
         self._smallest, self._largest, self._most_uses, self._most_idle = smallest, largest, uses, idle
         self._idle: list[Pooled] = []
         self._busy: set[Pooled] = set()
-        self._connecting = 0
-        self._waiting: deque[asyncio.Future[Pooled | None]] = deque()
+        self._opening: set[asyncio.Task[None]] = set()
+        self._closing: dict[asyncio.Task[None], Pooled] = {}
+        self._waiting: deque[asyncio.Future[Pooled]] = deque()
         self._sweep: asyncio.TimerHandle | None = None
         self._quiet: asyncio.Event | None = None
-        self._closing: set[asyncio.Task[None]] = set()
         self._ended = False
 
     @property
     def count(self) -> int:
         """How many connections are open."""
+        return len(self._idle) + len(self._busy) + len(self._closing)
+
+    @property
+    def _kept(self) -> int:
         return len(self._idle) + len(self._busy)
 
     async def acquire(self) -> Pooled:
-        """An idle connection, a new one, or the next that is given back."""
-        while True:
-            self._refuse_after_the_end()
-            while self._idle:
-                pooled = self._idle.pop()
-                if not pooled.connection.is_closed():
-                    self._busy.add(pooled)
-                    return pooled
-            if self.count + self._connecting < self._largest:
-                return await self._new()
-            waiter: asyncio.Future[Pooled | None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiter)
-            try:
-                given = await waiter
-            except BaseException:
-                # Cancelled when a connection had been handed over already: it goes on to the next.
-                if waiter.done() and not waiter.cancelled():
-                    self._pass_on(waiter.result())
-                raise
-            if given is not None:
-                return given
+        """An idle connection, or the next that is opened or given back."""
+        self._refuse_after_the_end()
+        while self._idle:
+            pooled = self._idle.pop()
+            if not pooled.connection.is_closed():
+                self._busy.add(pooled)
+                return pooled
+        waiter: asyncio.Future[Pooled] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        self._open(sum(not one.done() for one in self._waiting))
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            # Cancelled when a connection had been handed over already: it goes on to the next.
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self._pass_on(waiter.result())
+            raise
 
-    async def _new(self) -> Pooled:
-        self._connecting += 1
+    def _open(self, wanted: int) -> None:
+        """Open as many as are wanted and not yet being opened, and as there is room for."""
+        room = self._largest - self.count - len(self._opening)
+        for _ in range(min(wanted - len(self._opening), room)):
+            task = asyncio.get_running_loop().create_task(self._opened())
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+
+    async def _opened(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  (a coroutine runs in a task)
         try:
             pooled = Pooled(await self._connect())
-        except BaseException:
-            self._connecting -= 1
-            self._pass_on(None)
-            raise
-        self._connecting -= 1
+        except Exception as error:  # noqa: BLE001  (whoever waits first gets it, whatever it is)
+            self._opening.discard(task)
+            self._fail(error)
+            return
+        self._opening.discard(task)
         if self._ended:
             pooled.connection.terminate()
-        self._refuse_after_the_end()
+            return
         self._busy.add(pooled)
-        return pooled
+        self._pass_on(pooled)
+
+    def _fail(self, error: Exception) -> None:
+        """Tell the first who waits; the others have tasks of their own, or get one now."""
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_exception(error)
+                break
+        if not self._ended:
+            self._open(sum(not one.done() for one in self._waiting))
 
     def _refuse_after_the_end(self) -> None:
         if self._ended:
-            raise MemoryConnectionError("the provider was closed meanwhile", retryable=False)
+            raise _closed_meanwhile()
 
     async def fill(self) -> None:
         """Open the connections that are to stay open; those that fail are opened when they are needed."""
-        missing = self._smallest - self.count
-        opened = await asyncio.gather(*(self._new() for _ in range(missing)), return_exceptions=True)
-        for pooled in opened:
-            if isinstance(pooled, Pooled):
-                await self.release(pooled)
+        self._open(self._smallest - self.count)
+        if self._opening:
+            await asyncio.wait(set(self._opening))
 
-    def _pass_on(self, pooled: Pooled | None) -> None:
-        """Give the first who waits a connection, or `None`: the room for one."""
+    def _pass_on(self, pooled: Pooled) -> None:
+        """Give the first who waits a connection."""
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
                 waiter.set_result(pooled)
                 return
-        if pooled is not None:
-            self._rest(pooled)
+        self._rest(pooled)
 
     async def release(self, pooled: Pooled) -> None:
         """To the next who waits, or to the idle ones."""
         pooled.uses += 1
         if pooled not in self._busy:  # closed meanwhile
             pooled.connection.terminate()
-        elif pooled.uses >= self._most_uses or pooled.connection.is_closed():
+        elif pooled.connection.is_closed():
             self._drop(pooled)
-            self._say_goodbye(pooled)
+        elif pooled.uses >= self._most_uses:
+            self._say_goodbye(pooled, POLITE)
         else:
             self._pass_on(pooled)
 
@@ -189,38 +227,54 @@ class OwnPool(Pool):
         self._tell_quiet()
         pooled.since = time.monotonic()
         self._idle.append(pooled)
-        if self._most_idle and self._sweep is None and self.count > self._smallest:
+        if self._most_idle and self._sweep is None and self._kept > self._smallest:
             self._sweep = asyncio.get_running_loop().call_later(self._most_idle, self._close_idle)
 
     def _close_idle(self) -> None:
         self._sweep = None
         limit = time.monotonic() - self._most_idle
-        while self._idle and self._idle[0].since <= limit and self.count > self._smallest:
-            self._say_goodbye(self._idle.pop(0))
-        if self._idle and self.count > self._smallest:
+        while self._idle and self._idle[0].since <= limit and self._kept > self._smallest:
+            self._say_goodbye(self._idle.pop(0), POLITE)
+        if self._idle and self._kept > self._smallest:
             delay = max(0.01, self._idle[0].since - limit)
             self._sweep = asyncio.get_running_loop().call_later(delay, self._close_idle)
 
-    def _say_goodbye(self, pooled: Pooled) -> None:
-        task = asyncio.get_running_loop().create_task(_closed(pooled))
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+    def _say_goodbye(self, pooled: Pooled, seconds: float) -> None:
+        """Close a connection in a task of its own. It counts until the server has let go of it."""
+        task = asyncio.get_running_loop().create_task(_closed(pooled, seconds))
+        self._closing[task] = pooled
+        task.add_done_callback(self._said_goodbye)
+        self._busy.discard(pooled)
+        self._tell_quiet()
+
+    def _said_goodbye(self, task: asyncio.Task[None]) -> None:
+        self._closing.pop(task, None)
+        if not self._ended:
+            self._open(sum(not one.done() for one in self._waiting))
 
     async def discard(self, pooled: Pooled) -> None:
         """End the connection; idle ones that the server may have ended with it are looked at when they are taken."""
         pooled.connection.terminate()
         self._drop(pooled)
 
-    def drop_idle(self) -> None:
-        """End the idle connections: they lead where the last one led."""
-        for pooled in self._idle:
+    async def cancel(self, pooled: Pooled) -> None:
+        """Close the connection behind the driver's cancel request; until then nobody gets its place."""
+        if self._ended or pooled.connection.is_closed():
+            await self.discard(pooled)
+        else:
+            self._say_goodbye(pooled, CANCELLING)
+
+    def drop_idle(self, since: float) -> None:
+        """End idle connections: they lead where the last one led."""
+        for pooled in [one for one in self._idle if one.since < since]:
             pooled.connection.terminate()
-        self._idle.clear()
+            self._idle.remove(pooled)
 
     def _drop(self, pooled: Pooled) -> None:
         self._busy.discard(pooled)
         self._tell_quiet()
-        self._pass_on(None)
+        if not self._ended:
+            self._open(sum(not one.done() for one in self._waiting))
 
     def _tell_quiet(self) -> None:
         if self._quiet is not None and not self._busy:
@@ -234,10 +288,12 @@ class OwnPool(Pool):
             await asyncio.wait({quiet}, timeout=POLITE)
             quiet.cancel()
         for pooled in self._idle:
-            self._say_goodbye(pooled)
+            self._say_goodbye(pooled, POLITE)
         self._idle.clear()
-        if self._closing:
-            await asyncio.wait(set(self._closing), timeout=POLITE)
+        self._ended = True
+        under_way = {*self._closing, *self._opening}
+        if under_way:
+            await asyncio.wait(under_way, timeout=POLITE)
         self.abandon()
         await asyncio.sleep(0)  # a socket is closed in the turn of the loop after its end
 
@@ -247,19 +303,30 @@ class OwnPool(Pool):
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
-        for pooled in (*self._idle, *self._busy):
+        for pooled in (*self._idle, *self._busy, *self._closing.values()):
             _end(pooled)
         self._idle.clear()
         self._busy.clear()
+        self._closing.clear()
+        for task in self._opening:
+            if not task.get_loop().is_closed():
+                task.cancel()
+        self._opening.clear()
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done() and not waiter.get_loop().is_closed():
-                waiter.set_result(None)
+                waiter.set_exception(_closed_meanwhile())
 
 
-async def _closed(pooled: Pooled) -> None:
+def _closed_meanwhile() -> MemoryConnectionError:
+    return MemoryConnectionError("the provider was closed meanwhile", retryable=False)
+
+
+async def _closed(pooled: Pooled, seconds: float) -> None:
+    # The driver's own time-out does not count what it waits for a cancelled statement.
     try:
-        await pooled.connection.close(timeout=POLITE)
+        async with asyncio.timeout(seconds):
+            await pooled.connection.close()
     except errors.DRIVER_ERRORS:
         pooled.connection.terminate()
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ssl
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, get_args
 
 Mode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -11,6 +12,24 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 
 SYSTEM = "system"
 """Stands for the authorities that the system trusts, as in libpq 16."""
+
+
+_VERSIONS = {
+    "TLSv1": ssl.TLSVersion.TLSv1,
+    "TLSv1.1": ssl.TLSVersion.TLSv1_1,
+    "TLSv1.2": ssl.TLSVersion.TLSv1_2,
+    "TLSv1.3": ssl.TLSVersion.TLSv1_3,
+}
+
+
+class _Context(ssl.SSLContext):
+    """A context that asks for the host by its name where its address is connected to (`hostaddr`)."""
+
+    server_name: str | None = None
+
+    def wrap_bio(self, *positional: Any, **named: Any) -> ssl.SSLObject:
+        named["server_hostname"] = self.server_name or named.get("server_hostname")
+        return super().wrap_bio(*positional, **named)
 
 
 class Tls(NamedTuple):
@@ -21,6 +40,8 @@ class Tls(NamedTuple):
         authority: file of the certificates that are trusted, `"system"`, or `None`.
         certificate, key, passphrase: the client's own certificate, where the server asks for one.
         direct: begin with TLS instead of asking for it (`sslnegotiation=direct`).
+        revoked, revoked_folder: a file and a folder of certificates that are revoked.
+        oldest, newest: versions of TLS, as libpq writes them, or `None`.
     """
 
     mode: Mode = "prefer"
@@ -29,26 +50,36 @@ class Tls(NamedTuple):
     key: str | None = None
     passphrase: str | None = None
     direct: bool = False
+    revoked: str | None = None
+    revoked_folder: str | None = None
+    oldest: str | None = None
+    newest: str | None = None
 
     @property
     def verified(self) -> bool:
         """Whether the server has to show a certificate that is trusted."""
         return self.mode.startswith("verify")
 
-    def choices(self) -> list[ssl.SSLContext | None]:
+    def choices(self, name: str) -> list[ssl.SSLContext | None]:
         """What to try, in this order; `None` is plain text.
+
+        Args:
+            name: the host's name, whatever address is connected to.
 
         Raises:
             OSError: a certificate's file cannot be read, or is none.
         """
         if self.mode == "disable":
             return [None]
-        context = self._context()
+        context = self._context(name)
         return {"allow": [None, context], "prefer": [context, None]}.get(self.mode, [context])
 
-    def _context(self) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
+    def _context(self, name: str) -> ssl.SSLContext:
+        context = _Context(ssl.PROTOCOL_TLS_CLIENT)
+        context.server_name = name
+        context.minimum_version = _VERSIONS[self.oldest or "TLSv1.2"]
+        if self.newest is not None:
+            context.maximum_version = _VERSIONS[self.newest]
         context.check_hostname = self.mode == "verify-full"
         context.verify_mode = ssl.CERT_REQUIRED if self.verified else ssl.CERT_NONE
         if self.verified and self.authority in (None, SYSTEM):
@@ -57,9 +88,46 @@ class Tls(NamedTuple):
             context.load_verify_locations(cafile=self.authority)
         if self.certificate is not None:
             context.load_cert_chain(self.certificate, self.key, self.passphrase or "")
+        if self.revoked is not None or self.revoked_folder is not None:
+            context.load_verify_locations(cafile=self.revoked, capath=self.revoked_folder)
+            context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_CHAIN
         if self.direct:
             context.set_alpn_protocols(["postgresql"])
         return context
+
+
+def secured(parameters: Mapping[str, str], authority: str | None, setting: bool | Mode | None) -> Tls:  # noqa: FBT001
+    """How connections are secured by a connection string's parameters and the settings together.
+
+    Args:
+        parameters: of the string, by libpq's names.
+        authority: file of trusted certificates by the settings, or `None`.
+        setting: `True` verifies fully, `False` is plain text, `None` leaves it to the string.
+
+    Raises:
+        ValueError: as `combined` says.
+    """
+    authority = authority or parameters.get("sslrootcert")
+    words = [parameters[name] for name in ("sslmode",) if name in parameters]
+    # Older and others' ways to ask for TLS; a channel can be bound only where there is TLS.
+    asked = {"ssl": "true", "requiressl": "1", "channel_binding": "require"}
+    words += ["require" for name, value in asked.items() if parameters.get(name) == value]
+    if "disable" in words and len(set(words)) > 1:
+        raise ValueError("sslmode in the URL is disable, and another parameter asks for TLS")
+    word = max(words, key=MODES.index, default=None) if set(words) <= set(MODES) else words[0]
+    has_own = parameters.get("sslcertmode") != "disable"
+    return Tls(
+        combined(word, authority, setting=setting),
+        authority,
+        parameters.get("sslcert") if has_own else None,
+        parameters.get("sslkey"),
+        parameters.get("sslpassword"),
+        direct=parameters.get("sslnegotiation") == "direct",
+        revoked=parameters.get("sslcrl"),
+        revoked_folder=parameters.get("sslcrldir"),
+        oldest=parameters.get("ssl_min_protocol_version"),
+        newest=parameters.get("ssl_max_protocol_version"),
+    )
 
 
 def combined(word: str | None, authority: str | None, *, setting: bool | Mode | None) -> Mode:

@@ -12,8 +12,10 @@ from jaf_memory_postgres.connection.pool import Connection
 
 T = TypeVar("T")
 
-BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
-"""Whatever the server's defaults are: a later statement has to see what was committed while an earlier one waited."""
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+"""Whatever the server's default is: a later statement has to see what was committed while an earlier one waited.
+
+Not READ WRITE: a server that is read-only refuses that in words of its own, and then each other write in others."""
 
 
 class BeatenError(Exception):

@@ -11,8 +11,8 @@ import asyncpg
 from jaf_memory_core.errors import MemoryConfigurationError
 from jaf_memory_core.statements import quoted
 from jaf_memory_postgres.connection.pool import Connection
-from jaf_memory_postgres.connection.transaction import BEGIN, transaction
-from jaf_memory_postgres.names import Names
+from jaf_memory_postgres.connection.transaction import transaction
+from jaf_memory_postgres.names import FUNCTIONS, TRIGGERS, Names
 
 
 class Migration(NamedTuple):
@@ -36,6 +36,8 @@ class Found(NamedTuple):
         version: of the newest migration that was applied, 0 for none.
         standing: kind of the relation under the table name (`r` a table, `v` a view), or `None`.
         columns: name → type of that relation's columns, as JSON, or `None`.
+        missing: what a layout of that version has and this database has not.
+        ours: what of the relations that we name stands there.
         has_schema: whether the schema is there.
         adopting: whether older data was begun to be moved in, and that was not finished.
         encoding, role: the database's encoding, and whom the server takes us for.
@@ -45,6 +47,8 @@ class Found(NamedTuple):
     version: int
     standing: str | None
     columns: str | None
+    missing: tuple[str, ...]
+    ours: frozenset[str]
     has_schema: bool
     adopting: bool
     encoding: str
@@ -63,20 +67,38 @@ def migrations() -> tuple[Migration, ...]:
     return tuple(found)
 
 
+_TABLES = ("header", "message")
+_INDEXES = ("user_id", "created_at", "updated_at", "expires_at", "metadata", "message_id")
+
+
 async def look(connection: Connection, names: Names) -> Found:
     """What stands there; at most three statements, none of which changes or locks anything."""
-    ours = {suffix: names.plain(suffix) for suffix in ("layout", "adoption")}
-    row = await connection.fetchrow(names.sql["look"], names.schema, list(ours.values()), names.table)
-    present = row["ours"] or ()
+    relations, functions, triggers = (
+        {suffix: names.plain(suffix) for suffix in suffixes}
+        for suffixes in (("layout", "adoption", "before", *_TABLES, *_INDEXES), FUNCTIONS, TRIGGERS)
+    )
+    wanted = [list(group.values()) for group in (relations, functions, triggers)]
+    row = await connection.fetchrow(names.sql["look"], names.schema, wanted[0], names.table, *wanted[1:])
+    present = frozenset(row["ours"] or ())
+    relations.pop("before")
     version, adopting = 0, False
-    if ours["layout"] in present:
+    if relations.pop("layout") in present:
         version = await connection.fetchval(names.sql["ledger_version"])
-    if ours["adoption"] in present:
+    if relations.pop("adoption") in present:
         adopting = await connection.fetchval(names.sql["adoption_unfinished"])
+    expected = [*relations.values()] if version else []
+    if version >= MADE_AGAIN:
+        present |= {*(row["functions"] or ()), *(row["triggers"] or ())}
+        expected += [*functions.values(), *triggers.values()]
+    missing = [name for name in dict.fromkeys(expected) if name not in present]
+    if version and row["standing"] is None:
+        missing.append(names.table)
     return Found(
         version,
         row["standing"],
         row["columns"],
+        tuple(missing),
+        present,
         row["has_schema"],
         adopting,
         row["encoding"],
@@ -102,6 +124,7 @@ def check(found: Found, names: Names) -> bool:
             f"the tables of {names.table!r} have layout {found.version}, this jaf-memory-postgres knows up to "
             f"{newest}; upgrade it"
         )
+    _check_tables(found, names)
     if found.version == 0 and found.standing is not None:
         raise _refused(
             f"{_kind(found)} {names.table!r} stands in schema {names.schema!r} already, and jaf-memory did not make "
@@ -111,7 +134,24 @@ def check(found: Found, names: Names) -> bool:
         raise _refused(
             f"conversations are being moved into {names.table!r}, or that was stopped; let `jaf-memory adopt` end it"
         )
-    return found.version == newest
+    return found.version == newest and not found.missing
+
+
+def _check_tables(found: Found, names: Names) -> None:
+    tables = {names.plain(suffix) for suffix in _TABLES}
+    if found.version and len(gone := sorted(tables.intersection(found.missing))) == 1:
+        raise _refused(
+            f"the table {gone[0]!r} is missing in schema {names.schema!r}, and what else jaf-memory made there stands; "
+            f"restore it from a backup, or drop {min(tables - {*gone})!r} too, to begin with nothing"
+        )
+    if found.version and found.standing not in (None, "v"):
+        raise _refused(f"{_kind(found)} stands where the view {names.table!r} has to be; rename it")
+    in_the_way = sorted(tables & found.ours)
+    if not found.version and in_the_way:
+        raise _refused(
+            f"{in_the_way[0]!r} stands in schema {names.schema!r} already, and jaf-memory did not make it; rename it, "
+            "or set JAF_POSTGRES_TABLE_NAME to another name"
+        )
 
 
 def _kind(found: Found) -> str:
@@ -133,9 +173,10 @@ async def prepare(connection: Connection, names: Names, *, migrate: bool) -> Fou
     if check(found, names):
         return found
     if not migrate:
+        newest = migrations()[-1].version
+        state = f"have layout {found.version} of {newest}" if found.version < newest else f"lack {_listed(found)}"
         raise _refused(
-            f"the tables of {names.table!r} have layout {found.version} of {migrations()[-1].version}, and "
-            "auto_migrate is off; run `jaf-memory schema --apply`"
+            f"the tables of {names.table!r} {state}, and auto_migrate is off; run `jaf-memory schema --apply`"
         )
     await transaction(connection, lambda: apply(connection, names))
     return found
@@ -150,13 +191,12 @@ async def apply(connection: Connection, names: Names) -> list[str]:
     Raises:
         MemoryConfigurationError: as `check` says, or the role may not make tables.
     """
-    await connection.execute(f"SELECT pg_advisory_xact_lock({names.lock})")
+    await connection.execute(locking(names))
     found = await look(connection, names)
     if check(found, names):
         return []
-    due = [migration for migration in migrations() if migration.version > found.version]
     try:
-        await _make(connection, names, due, found)
+        return await _make(connection, names, found)
     except asyncpg.InsufficientPrivilegeError:
         right = (
             f"USAGE, CREATE ON SCHEMA {quoted(names.schema)}" if found.has_schema else "CREATE ON DATABASE (its name)"
@@ -164,48 +204,73 @@ async def apply(connection: Connection, names: Names) -> list[str]:
         raise _refused(
             f"the role {found.role!r} may not make tables in schema {names.schema!r}; have an administrator run what "
             f"`jaf-memory schema` prints, or GRANT {right} TO {quoted(found.role)}"
+            if found.version == 0
+            else f"the role {found.role!r} may not upgrade the tables of {names.table!r}, which another role owns; "
+            "have that one, or an administrator, run `jaf-memory schema --apply`"
         ) from None
-    return [f"{migration.version:04}_{migration.name}" for migration in due]
+    except _IN_THE_WAY as error:
+        raise _refused(
+            f"something stands in the way of the tables of {names.table!r} in schema {names.schema!r}: a type, "
+            f"perhaps, of the name of one of them, or the server keeps that name for itself ({error.sqlstate}); set "
+            "JAF_POSTGRES_TABLE_NAME or JAF_POSTGRES_SCHEMA_NAME to another one"
+        ) from None
 
 
-async def _make(connection: Connection, names: Names, due: list[Migration], found: Found) -> None:
+_IN_THE_WAY = (
+    asyncpg.DuplicateTableError,
+    asyncpg.DuplicateObjectError,
+    asyncpg.DuplicateFunctionError,
+    asyncpg.InvalidFunctionDefinitionError,
+    asyncpg.ReservedNameError,
+)
+
+
+def locking(names: Names) -> str:
+    """The statement that waits for whoever changes the layout, until the end of the transaction."""
+    return "SELECT " + ", ".join(f"pg_advisory_xact_lock({number})" for number in names.locks)
+
+
+def _listed(found: Found) -> str:
+    return ", ".join(map(repr, found.missing))
+
+
+MADE_AGAIN = 2
+"""The migration that can be applied again at any time: it makes what holds no data."""
+
+
+async def _make(connection: Connection, names: Names, found: Found) -> list[str]:
+    """Apply what is due, and make again what is missing."""
     if not found.has_schema:
         await connection.execute(names.sql["create_schema"])
     if found.version == 0:
         await connection.execute(names.sql["create_ledger"])
-    for migration in due:
-        await connection.execute(names.fill(migration.template))
-        await connection.execute(names.sql["ledger_entry"], migration.version, migration.name)
-
-
-def script(names: Names, role: str) -> str:
-    """What an administrator runs, with psql, to make the layout: all of it or nothing.
-
-    Args:
-        names: our names.
-        role: whom the provider logs in as; it gets the rights it needs, and no others.
-    """
-    parts = [
-        BEGIN,
-        f"SELECT pg_advisory_xact_lock({names.lock})",
-        # Every database has `public`, and even IF NOT EXISTS wants the right to make one.
-        *([names.fill("CREATE SCHEMA IF NOT EXISTS {schema}")] if names.schema != "public" else []),
-        names.sql["create_ledger"],
-    ]
+    version = found.version
+    if {names.plain(suffix) for suffix in _TABLES} <= {*found.missing}:
+        await connection.execute(names.sql["clear_ledger"])
+        await connection.execute(names.sql["drop_functions"])
+        version = 0
+    done = []
     for migration in migrations():
-        parts.append(names.fill(migration.template).strip().removesuffix(";"))
-        entry = names.sql["ledger_entry"].replace("$1", str(migration.version))
-        parts.append(entry.replace("$2", f"'{migration.name}'"))
-    parts += [grant + f" TO {quoted(role)}" for grant in map(names.fill, GRANTS)]
-    return ";\n\n".join([*parts, "COMMIT"]) + ";\n"
+        if migration.version > version:
+            await connection.execute(names.fill(migration.template))
+            await connection.execute(names.sql["ledger_entry"], migration.version, migration.name)
+            done.append(f"{migration.version:04}_{migration.name}")
+    return done or await _made_again(connection, names, found)
 
 
-GRANTS = (
-    "GRANT USAGE ON SCHEMA {schema}",
-    "GRANT SELECT, INSERT, UPDATE, DELETE ON {header}, {message}",
-    "GRANT SELECT ON {layout}, {view}",
-)
-"""The rights that a provider needs which does not own the tables."""
+async def _made_again(connection: Connection, names: Names, found: Found) -> list[str]:
+    first, again = (next(one for one in migrations() if one.version == version) for version in (1, MADE_AGAIN))
+    for statement in map(str.strip, first.template.split(";")):
+        index = next((suffix for suffix in _INDEXES if statement.startswith(f"CREATE INDEX {{index:{suffix}}} ")), None)
+        if index is not None and names.plain(index) in found.missing:
+            await connection.execute(names.fill(statement))
+    await connection.execute(names.fill(again.template))
+    left = (await look(connection, names)).missing
+    if left:
+        raise _refused(
+            f"{', '.join(map(repr, left))} of the tables of {names.table!r} is missing, and holds them together"
+        )
+    return [f"{name} (again)" for name in found.missing]
 
 
 def is_older(columns: Mapping[str, str]) -> str | None:

@@ -2,17 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import asyncpg
 
 from jaf_memory_core import rules
 from jaf_memory_core.records import Record, Stamp
 from jaf_memory_postgres import rows
 from jaf_memory_postgres.connection.pool import Connection
+from jaf_memory_postgres.names import Names
+
+logger = logging.getLogger("jaf_memory_postgres")
 
 STEP = 500
 """Conversations of a user that one transaction deletes."""
+
+
+Run = Callable[[Callable[[Connection], Awaitable[Any]]], Awaitable[Any]]
+
+
+async def erase_before(run: Run, names: Names, name: str, value: str) -> bool:
+    """Erase from the older table that an adoption has kept, too; where that cannot be, say so.
+
+    Args:
+        run: gives a connection.
+        names: our names.
+        name: of the statement.
+        value: whose, or which.
+
+    Returns:
+        whether the older table is still there.
+    """
+    before = names.plain("before")
+    try:
+        count = await run(lambda connection: connection.execute(names.sql[name], value))
+    except asyncpg.UndefinedTableError:
+        return False
+    except (asyncpg.InsufficientPrivilegeError, asyncpg.IntegrityConstraintViolationError) as error:
+        logger.warning(
+            "what was erased still stands in the older table %r, from which this role cannot delete it (%s); "
+            "`jaf-memory adopt --remove` drops that table",
+            before,
+            error.sqlstate,
+        )
+    else:
+        logger.info("erased from the older table %r as well: %s", before, count)
+    return True
 
 
 class Locked(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,8 +12,17 @@ from jaf_memory_core.values import identifier
 from jaf_memory_postgres import rows
 
 SHORT = 1_000
-"""Limits up to which each has a statement of its own."""
+"""Limits up to which each has a statement of its own, where that is good for it."""
 
+
+PLACE = re.compile(r'"(?:[^"]|"")*"|(?<!:):(walk|most|limit|offset|within|where)\b')
+"""A place in a statement, or a quoted name."""
+
+OWNER = re.compile(r"^header\.user_id = (\$\d+)$")
+_IN_ORDER = ("header.user_id = ", "(header.updated_at, ", "header.updated_at ")
+
+WALK, LEAST_WALK, MOST_WALK = 100, 1_000, 5_000
+"""Newest conversations that a search looks at first: so many for each that is wanted, at least, and at most."""
 
 OWNED = "header.user_id = {}"
 
@@ -51,6 +61,12 @@ class Search:
     def where(self) -> str:
         """All conditions together."""
         return " AND ".join(self._conditions) or "true"
+
+    @property
+    def within(self) -> str:
+        """Those that an index in the order of `updated_at` answers by itself, with the owner unseen."""
+        unseen = (OWNER.sub(r"header.user_id = (SELECT \1::text)", one) for one in self._conditions)
+        return " AND ".join(one for one in unseen if one.startswith(_IN_ORDER)) or "true"
 
 
 def filters(query: MemoryQuery, owned: str = OWNED) -> Search:
@@ -91,7 +107,7 @@ def _add_metadata(search: Search, values: Mapping[str, Any]) -> None:
             _add_owner(search, owner)
     if rest:
         # The second half says that the index, which leaves out the empty ones, will do.
-        search.add("header.metadata @> {}::jsonb AND header.metadata <> '{{}}'", rows.wanted(rest))
+        search.add("header.metadata @> {}::text::jsonb AND header.metadata <> '{{}}'", rows.wanted(rest))
 
 
 def _add_owner(search: Search, owner: Any) -> None:
@@ -107,8 +123,9 @@ def found(query: MemoryQuery, sql: Mapping[str, str]) -> tuple[str, list[Any]] |
     Returns:
         the statement and its values, or `None` if nothing can match.
     """
-    short = query.limit is not None and query.limit <= SHORT
-    search = filters(query, OWNED_UNSEEN if short and _is_by_owner(query) else OWNED)
+    short = query.limit is not None and query.limit + query.offset <= SHORT
+    by_owner = _is_by_owner(query)
+    search = filters(query, OWNED_UNSEEN if short and by_owner else OWNED)
     if search.impossible:
         return None
     search.require(sql["live"])
@@ -116,8 +133,10 @@ def found(query: MemoryQuery, sql: Mapping[str, str]) -> tuple[str, list[Any]] |
     if below is not None:
         moment, key = search.bound(below[0]), search.bound(below[1])
         search.require(f"(header.updated_at, header.conversation_id) < ({moment}, {key})")
-    asked = sql["find_whole" if query.include_messages else "find"]
-    asked += f" {search.where} {sql['newest_first']}"
+    columns = "whole" if query.include_messages else "headers"
+    if short and not by_owner and query.conversation_id is None:
+        return _bounded(query, search, columns, sql)
+    asked = f"{sql[f'find_{columns}']} {search.where} {sql['newest_first']}"
     if query.limit is not None:
         # Where the number stands in the statement, the server keeps one plan for it; else it plans at each call.
         asked += f" LIMIT {query.limit if short else search.bound(min(query.limit, rows.MOST))}"
@@ -126,8 +145,31 @@ def found(query: MemoryQuery, sql: Mapping[str, str]) -> tuple[str, list[Any]] |
     return asked, search.values
 
 
+def _bounded(query: MemoryQuery, search: Search, columns: str, sql: Mapping[str, str]) -> tuple[str, list[Any]]:
+    """A search of which the server cannot know whether what matches is among the newest.
+
+    It guesses, and a wrong guess walks through all conversations. So it looks at some of the newest, and where those do
+    not suffice, at all that match by the filters' own index, whatever plan it keeps.
+    """
+    limit = query.limit or 0
+    most = limit + query.offset
+    # A trace id is one conversation's, or a few's: hardly ever among the newest by chance.
+    walk = most if query.trace_id is not None else max(LEAST_WALK, min(MOST_WALK, WALK * most))
+    places = {
+        "walk": search.bound(walk),
+        "most": search.bound(most),
+        "limit": search.bound(limit),
+        "offset": search.bound(query.offset),
+        "within": search.within,
+        "where": search.where,
+    }
+    # A name of ours, which stands quoted, may itself hold what looks like a place.
+    text = PLACE.sub(lambda found: places[found[1]] if found[1] else found[0], sql[f"bounded_{columns}"])
+    return text, search.values
+
+
 def _is_by_owner(query: MemoryQuery) -> bool:
-    """Whether the owner is all that is asked for."""
+    """Whether nothing but the owner, if anything, is asked for."""
     times = (query.since, query.until, query.active_since, query.active_until)
     others = (query.conversation_id, query.trace_id, query.metadata, *times)
     return all(value is None for value in others)
@@ -147,4 +189,5 @@ def scanned(
     if above is not None:
         moment, key = search.bound(above[0]), search.bound(above[1])
         search.require(f"(header.created_at, header.conversation_id) > ({moment}, {key})")
-    return f"{sql['scan']} {search.where} {sql['oldest_first']} LIMIT {limit}", search.values
+    asked = f"{sql['scan']} {search.where} {sql['oldest_first']}"
+    return f"{asked} LIMIT {limit if _is_by_owner(query) else search.bound(limit)}", search.values

@@ -1,0 +1,124 @@
+"""How an operation uses a connection, and whose turn it is where many want the same conversation."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import asyncpg
+
+from jaf_memory_core.errors import MemoryConnectionError, MemoryError, MemoryStorageError
+from jaf_memory_postgres import errors
+from jaf_memory_postgres.connection.pool import Connection, Pool, Pooled
+from jaf_memory_postgres.connection.transaction import BeatenError
+
+T = TypeVar("T")
+
+Work = Callable[[Connection], Awaitable[T]]
+
+
+async def execute(pool: Pool, work: Work[T], *, long: float, unprepared: Callable[[], None]) -> T:
+    """Run statements on a connection of their own; one on which anything but an answer came back is ended.
+
+    Args:
+        pool: where the connection comes from.
+        work: the statements.
+        long: seconds after which a cancelled operation says that its connection may lead nowhere.
+        unprepared: told when another session than before answers, as behind a pooler.
+    """
+    pooled = await pool.acquire()
+    began = time.monotonic()
+    try:
+        answer = await work(pooled.connection)
+    except (asyncpg.PostgresError, MemoryError, BeatenError) as error:
+        await _after_an_answer(pool, pooled, error, unprepared)
+        raise
+    except asyncio.CancelledError:
+        if time.monotonic() - began > long:
+            # Those that have answered since are alive.
+            pool.drop_idle(began)
+        await pool.cancel(pooled)
+        raise
+    except BaseException as error:
+        if not errors.is_busy(error):
+            # The server, or the way to it, is gone, and the idle ones with it.
+            pool.drop_idle(time.monotonic())
+        await pool.discard(pooled)
+        if isinstance(error, AttributeError) and pooled.ended:
+            # The driver trips over itself where `close` ends a connection between two of its steps.
+            text = "the provider was closed meanwhile"
+            raise MemoryConnectionError(text, retryable=False, outcome="unknown") from error
+        if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
+            # The driver could not encode an argument, and its text quotes it.
+            text = "a value is outside of what PostgreSQL can hold"
+            raise MemoryStorageError(text, operation="encode") from None
+        raise
+    await pool.release(pooled)
+    return answer
+
+
+async def _after_an_answer(pool: Pool, pooled: Pooled, error: Exception, unprepared: Callable[[], None]) -> None:
+    useless = isinstance(error, asyncpg.PostgresError) and errors.ends_connection(error)
+    if useless:
+        pool.drop_idle(time.monotonic())
+    if errors.state(error) in errors.UNPREPARED:
+        unprepared()
+        pool.drop_idle(time.monotonic())
+        await pooled.connection.reload_schema_state()  # forgets what the application's connection has prepared
+        useless = pool.is_own
+    await (pool.release(pooled) if pooled.is_sound and not useless else pool.discard(pooled))
+
+
+class Turns:
+    """A bound on the connections that operations on one conversation may hold.
+
+    All of them wait for the same row. Without a bound a busy or locked conversation fills the pool, and starves all
+    others; with it the rest wait here, in the order in which they came, and cost the server nothing.
+
+    Args:
+        width: operations at once on one conversation. Two keep the server busy: while one commits, the next waits.
+    """
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._running: dict[str, int] = {}
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+
+    async def run(self, key: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Run an operation on a conversation when it is its turn."""
+        running = self._running.get(key, 0)
+        if running < self._width:
+            self._running[key] = running + 1
+        else:
+            await self._turn(key)
+        try:
+            return await call()
+        finally:
+            self._next(key)
+
+    async def _turn(self, key: str) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(key, deque()).append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # it was given the turn, and will not use it
+                self._next(key)
+            raise
+
+    def _next(self, key: str) -> None:
+        waiting = self._waiting.get(key)
+        while waiting:
+            turn = waiting.popleft()
+            if not turn.done() and not turn.get_loop().is_closed():
+                turn.set_result(None)
+                return
+        self._waiting.pop(key, None)
+        left = self._running[key] - 1
+        if left:
+            self._running[key] = left
+        else:
+            del self._running[key]
