@@ -6,7 +6,9 @@ leaves its place in the order, so that no reply can reach another's operation.
 
 from __future__ import annotations
 
+import array
 import asyncio
+import sys
 from collections import deque
 from typing import Any
 
@@ -14,18 +16,27 @@ import hiredis
 
 from jaf_memory_redis.errors import ServerError, TransportError
 
+if sys.platform != "win32":
+    import fcntl
+    import termios
+
 TOGETHER = 16
 """Operations that are sent at once; the server begins with these while more are being prepared."""
 
 
+PIECE = 64 << 10
+"""Bytes of one request that are handed to the socket at once; what is larger goes piece by piece."""
+
+
 class _Waiting:
-    """An operation that waits for `count` replies."""
+    """An operation that waits for `count` replies; `packed` as long as nothing of it was sent."""
 
-    __slots__ = ("count", "future", "replies")
+    __slots__ = ("count", "future", "packed", "replies")
 
-    def __init__(self, future: asyncio.Future[list[Any]], count: int) -> None:
+    def __init__(self, future: asyncio.Future[list[Any]], count: int, packed: bytes = b"") -> None:
         self.future = future
         self.count = count
+        self.packed = packed
         self.replies: list[Any] = []
 
 
@@ -34,7 +45,7 @@ class Connection(asyncio.Protocol):
 
     Args:
         writer: kept, because it closes the transport when nothing refers to it.
-        patience: seconds without a byte after which a connection that owes a reply is given up.
+        patience: seconds without a byte in either direction after which a connection that owes a reply is given up.
     """
 
     def __init__(self, writer: asyncio.StreamWriter, patience: float) -> None:
@@ -45,15 +56,26 @@ class Connection(asyncio.Protocol):
         self._reader = hiredis.Reader(protocolError=ConnectionError, replyError=ServerError)
         self._waiting: deque[_Waiting] = deque()
         self._unsent: list[bytes] = []
+        self._queue: deque[_Waiting] = deque()
+        self._rest = memoryview(b"")
+        self._rest_of: _Waiting | None = None
+        self._paused = False
+        self._accepted = self._seen = self._arrived = 0
         self._timer: asyncio.TimerHandle | None = None
         self._heard = 0.0
         self.lost: TransportError | None = None
         self._transport.set_protocol(self)
+        self._transport.set_write_buffer_limits(high=PIECE)
 
     @property
     def load(self) -> int:
         """How many operations wait on it."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._queue)
+
+    @property
+    def clogged(self) -> bool:
+        """Whether something large is on its way, behind which nothing small should wait."""
+        return self._paused or self._arrived > PIECE
 
     def send(self, packed: bytes, count: int) -> asyncio.Future[list[Any]]:
         """Send commands that bring `count` replies.
@@ -67,11 +89,18 @@ class Connection(asyncio.Protocol):
         if self.lost is not None:
             raise TransportError(str(self.lost), sent=False)
         future: asyncio.Future[list[Any]] = self._loop.create_future()
-        if not self._waiting:
+        if not self.load:
             self._heard = self._loop.time()
             if self._timer is None:
                 self._timer = self._loop.call_later(self._patience, self._check)
-            self._transport.write(packed)
+        if self._paused or self._queue or len(packed) > PIECE:
+            # Behind something large: it is not sent before there is room, nor if nobody waits for it by then.
+            self._flush()
+            self._queue.append(_Waiting(future, count, packed))
+            self._feed()
+            return future
+        if not self._waiting:
+            self._write(packed)
         else:
             if not self._unsent:
                 self._loop.call_soon(self._flush)
@@ -81,14 +110,47 @@ class Connection(asyncio.Protocol):
         self._waiting.append(_Waiting(future, count))
         return future
 
+    def _write(self, data: bytes | memoryview) -> None:
+        self._accepted += len(data)
+        self._transport.write(data)
+
     def _flush(self) -> None:
         unsent, self._unsent = self._unsent, []
         if self.lost is None and unsent:
-            self._transport.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
+            self._write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
+
+    def _feed(self) -> None:
+        """Send what is queued, as far as there is room."""
+        while not self._paused and self.lost is None:
+            if not self._rest:
+                self._rest_of = None
+                while self._queue and self._queue[0].future.done():
+                    self._queue.popleft()
+                if not self._queue:
+                    return
+                waiting = self._rest_of = self._queue.popleft()
+                self._waiting.append(waiting)
+                self._rest, waiting.packed = memoryview(waiting.packed), b""
+            elif self._rest_of is not None and self._rest_of.future.done() and len(self._waiting) == 1:
+                # Its caller has gone, and nobody else is here: the rest need not be sent.
+                self.drop("what was being sent is not waited for any more")
+                return
+            piece, self._rest = self._rest[:PIECE], self._rest[PIECE:]
+            self._write(piece)
+
+    def pause_writing(self) -> None:
+        """The socket takes no more for now."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """It takes more again."""
+        self._paused = False
+        self._feed()
 
     def data_received(self, data: bytes) -> None:
         """Hand out replies."""
         self._heard = self._loop.time()
+        self._arrived += len(data)
         waiting, reader = self._waiting, self._reader
         reader.feed(data)
         try:
@@ -101,6 +163,7 @@ class Connection(asyncio.Protocol):
                         return
                     replies.append(reply)
                 waiting.popleft()
+                self._arrived = 0
                 if not first.future.done():
                     first.future.set_result(replies)
             whole = not reader.has_data()
@@ -119,13 +182,29 @@ class Connection(asyncio.Protocol):
 
     def _check(self) -> None:
         self._timer = None
-        if not self._waiting or self.lost is not None:
+        if not self.load or self.lost is not None:
             return
+        sent = self._accepted - self._transport.get_write_buffer_size() - self._in_the_system()
+        if sent != self._seen:
+            # What is still being sent is no silence.
+            self._seen, self._heard = sent, self._loop.time()
         left = self._heard + self._patience - self._loop.time()
         if left <= 0:
             self.drop(f"the server did not answer for {self._patience:g} s")
         else:
             self._timer = self._loop.call_later(left, self._check)
+
+    def _in_the_system(self) -> int:
+        """Bytes that the system has taken from us, and the other side not yet from it."""
+        sock = self._transport.get_extra_info("socket")
+        if sys.platform == "win32" or sock is None or sock.fileno() < 0:
+            return 0
+        waiting = array.array("i", [0])
+        try:
+            fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, waiting)
+        except OSError:
+            return 0
+        return waiting[0]
 
     def drop(self, reason: str) -> None:
         """Close without waiting for anything; whoever waits is told."""
@@ -137,6 +216,11 @@ class Connection(asyncio.Protocol):
         if not self._loop.is_closed():
             self._transport.abort()
         self._unsent.clear()
+        self._rest, self._rest_of = memoryview(b""), None
+        while self._queue:
+            future = self._queue.popleft().future
+            if not future.done():
+                future.set_exception(TransportError(reason, sent=False))
         while self._waiting:
             future = self._waiting.popleft().future
             if not future.done():

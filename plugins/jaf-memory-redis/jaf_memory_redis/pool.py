@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from typing import Any, Protocol
 
 from jaf_memory_core.errors import MemoryError
-from jaf_memory_redis.connection import Connection
+from jaf_memory_redis.connection import PIECE, Connection
 from jaf_memory_redis.connector import Connector
 from jaf_memory_redis.errors import ServerError, TransportError
 from jaf_memory_redis.scripts import Command, Packed
@@ -90,23 +90,34 @@ class Pool:
     def _least_busy(self) -> Connection | None:
         best: Connection | None = None
         for connection in self._connections:
-            if connection.lost is None and (best is None or connection.load < best.load):
+            if connection.lost is None and (
+                best is None or (connection.clogged, connection.load) < (best.clogged, best.load)
+            ):
                 best = connection
         return best
 
     def _free(self) -> Connection | None:
-        """The first that is not crowded; where all are, the one with the least to do, unless another may be opened."""
+        """The first with room; where none has any, the one with the least to do, unless another may be opened."""
         for connection in self._connections:
-            if connection.load < self._crowded and connection.lost is None:
+            if connection.load < self._crowded and connection.lost is None and not connection.clogged:
                 return connection
         return self._least_busy() if len(self._connections) >= self._most else None
 
-    async def connection(self) -> Connection:
+    def _apart(self) -> Connection | None:
+        """One for something large: never the first, so that what is small always has that; `None` to open another."""
+        others = [connection for connection in self._connections[1:] if connection.lost is None]
+        idle = next((connection for connection in others if not connection.load), None)
+        if idle is not None or len(self._connections) < self._most:
+            return idle
+        return min(others, key=lambda connection: connection.load, default=self._least_busy())
+
+    async def connection(self, *, large: bool = False) -> Connection:
         """A connection to send on."""
-        connection = self._free()
+        choose = self._apart if large else self._free
+        connection = choose()
         while connection is None:
             async with self._lock:
-                connection = self._free() or await self._another()
+                connection = choose() or await self._another()
         return connection
 
     async def _another(self) -> Connection:
@@ -131,8 +142,12 @@ class Pool:
         Raises:
             TransportError: the connection could not be opened, or was lost.
         """
-        connection = self._free() or await self.connection()
-        replies = await connection.send(packed(commands), len(commands))
+        data = packed(commands)
+        if len(data) > PIECE:
+            connection = await self.connection(large=True)
+        else:
+            connection = self._free() or await self.connection()
+        replies = await connection.send(data, len(commands))
         if failed(replies) is not None:
             await self._mend(connection, commands, replies)
         return replies
