@@ -58,12 +58,15 @@ class Backend(ABC):
             loops at once. Leave it `False` only if any loop and any thread may call at the same time.
         waits: whether a call can wait for anything at all; `False` spares the deadline's timer.
         driver_errors: exceptions of the driver that `translate` understands. Anything else is a bug, and stays one.
+        patient: whether what cannot be reached is only in use, as a file that another process has locked. The guard
+            then tries again until the deadline, and not only for `reconnect_timeout`.
     """
 
     name: ClassVar[str] = "custom"
     loop_bound: ClassVar[bool] = False
     waits: ClassVar[bool] = True
     driver_errors: ClassVar[tuple[type[Exception], ...]] = (OSError,)
+    patient: ClassVar[bool] = False
 
     config: ProviderConfig | None = None
     """The settings it was made with: a provider that is given none of its own goes by them."""

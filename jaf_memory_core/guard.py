@@ -22,6 +22,7 @@ from jaf_memory_core.records import Damaged, Record
 
 if TYPE_CHECKING:
     from jaf_memory_core.backend import Backend
+    from jaf_memory_core.settings import ProviderConfig
 
 logger = logging.getLogger("jaf_memory_core")
 
@@ -66,9 +67,10 @@ Observer = Callable[[OperationEvent], None]
 class Guard:
     """Runs every operation of one backend, for a provider and for all its `for_user` views."""
 
-    def __init__(self, backend: Backend, *, operation_timeout: float, observers: Sequence[Observer] = ()) -> None:
+    def __init__(self, backend: Backend, config: ProviderConfig, observers: Sequence[Observer] = ()) -> None:
         self.backend = backend
-        self.operation_timeout = operation_timeout
+        self.operation_timeout = config.operation_timeout
+        self.reconnect_timeout = config.operation_timeout if backend.patient else config.reconnect_timeout
         self.failures: tuple[type[Exception], ...] = (MemoryError, *backend.driver_errors)
         self._observers = checked_observers(observers)
         self._pid = os.getpid()
@@ -84,7 +86,13 @@ class Guard:
         return self._seconds / self._operations if self._operations else 0.0
 
     async def run(
-        self, operation: str, call: Callable[[], Awaitable[T]], *, repeatable: bool | None = None, retry: bool = True
+        self,
+        operation: str,
+        call: Callable[[], Awaitable[T]],
+        *,
+        repeatable: bool | None = None,
+        retry: bool = True,
+        seconds: float | None = None,
     ) -> T:
         """Run one operation of the backend within the deadline.
 
@@ -93,6 +101,7 @@ class Guard:
             call: makes the backend's coroutine; called again for each attempt.
             repeatable: whether it may be sent again after a lost answer (default: by its name).
             retry: `False` tells at once how things stand.
+            seconds: of the deadline, where it is not `operation_timeout`.
 
         Raises:
             MemoryConnectionError: not reached, not in time, closed, or in the wrong loop or process.
@@ -100,9 +109,10 @@ class Guard:
         """
         if repeatable is None:
             repeatable = operation in REPEATABLE
-        attempt = _Attempt(self, operation, repeatable=repeatable, retry=retry)
+        seconds = self.operation_timeout if seconds is None else seconds
+        attempt = _Attempt(self, operation, seconds, repeatable=repeatable, retry=retry)
         started = time.perf_counter()
-        deadline = Deadline(self.operation_timeout)
+        deadline = Deadline(seconds)
         error: BaseException | None = None
         try:
             if not self.backend.waits:
@@ -224,9 +234,11 @@ class Guard:
 class _Attempt:
     """The attempts of one operation."""
 
-    def __init__(self, guard: Guard, operation: str, *, repeatable: bool, retry: bool) -> None:
+    def __init__(self, guard: Guard, operation: str, seconds: float, *, repeatable: bool, retry: bool) -> None:
         self._guard = guard
         self._operation = operation
+        self._seconds = seconds
+        self._away_since: float | None = None
         self._repeatable = repeatable
         self._retry = retry
         self._last: MemoryError | None = None
@@ -272,13 +284,20 @@ class _Attempt:
         return problem
 
     def _again(self, error: MemoryError) -> bool:
-        return self._retry and error.retryable and (self._repeatable or error.outcome == "not_applied")
+        if not (self._retry and error.retryable and (self._repeatable or error.outcome == "not_applied")):
+            return False
+        if not isinstance(error, MemoryConnectionError):
+            self._away_since = None  # it has answered
+            return True
+        now = time.monotonic()
+        self._away_since = self._away_since or now
+        return now - self._away_since < self._guard.reconnect_timeout
 
     def too_late(self) -> MemoryConnectionError:
         unsent = self.count == 0 or self._operation in REPEATABLE - {"append_messages"}
         reason = f"; the last try failed: {self._last}" if self._last else ""
         return MemoryConnectionError(
-            f"{self._operation} did not end within {self._guard.operation_timeout:g} s{reason}",
+            f"{self._operation} did not end within {self._seconds:g} s{reason}",
             provider=self._guard.backend.name,
             outcome="not_applied" if unsent else "unknown",
         )

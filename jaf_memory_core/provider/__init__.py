@@ -256,7 +256,8 @@ class BackendProvider(Reads, Imports, Forks, RegenerationPoints, Leases, Summari
             healthy=False, provider=self.name, latency_ms=0.0, warnings=[], metrics=metrics, details={}
         )
         try:
-            ping = await self._guard.run("health_check", self.backend.ping, retry=False)
+            seconds = min(self.config.health_timeout, self.config.operation_timeout)
+            ping = await self._guard.run("health_check", self.backend.ping, retry=False, seconds=seconds)
         except MemoryError as error:
             health["error"] = str(error)
         else:

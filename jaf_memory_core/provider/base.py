@@ -55,7 +55,7 @@ class ProviderBase:
             raise MemoryConfigurationError(f"a provider is made over a Backend, not over a {type(backend).__name__}")
         self.backend = backend
         self.config = configured(ProviderConfig, config if config is not None else backend.config, backend.name)
-        self._guard = Guard(backend, operation_timeout=self.config.operation_timeout, observers=observers)
+        self._guard = Guard(backend, self.config, observers)
         self._chain = Chain(processors)
         self._scope: str | None = None
 

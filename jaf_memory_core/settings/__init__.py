@@ -98,6 +98,12 @@ class ProviderConfig(Settings):
     operation_timeout: float = Field(default=30.0, gt=0, le=DAY)
     """Seconds within which every operation ends."""
 
+    reconnect_timeout: float = Field(default=5.0, ge=0, le=DAY)
+    """Seconds for which a server that refuses or cannot be reached is tried again."""
+
+    health_timeout: float = Field(default=2.0, gt=0, le=DAY)
+    """Seconds within which a health check ends, if operation_timeout is not shorter."""
+
     max_messages: int | None = Field(default=None, ge=1)
     """Messages that a conversation keeps, the newest; none for all."""
 

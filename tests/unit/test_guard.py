@@ -305,6 +305,75 @@ class TestRetries:
         asyncio.run(main())
 
 
+class TestReconnecting:
+    """A server that is away is waited for a while, and not until the deadline."""
+
+    def test_gives_up(self, line):
+        """After `reconnect_timeout` the call ends with what the server said."""
+
+        async def main():
+            provider = await stored(line, operation_timeout=30, reconnect_timeout=0.3)
+            line.before = [ConnectionRefusedError() for _ in range(1000)]
+            with Stopwatch() as watch, pytest.raises(MemoryConnectionError, match="could not be reached") as caught:
+                await provider.get_recent_messages("c")
+            assert 0.3 <= watch.seconds < 1.5 + GRACE
+            assert (caught.value.outcome, caught.value.retryable) == ("not_applied", True)
+
+        asyncio.run(main())
+
+    def test_at_once(self, line):
+        """0 seconds are one try."""
+
+        async def main():
+            provider = await stored(line, reconnect_timeout=0)
+            line.before = [ConnectionRefusedError(), ConnectionRefusedError()]
+            with pytest.raises(MemoryConnectionError):
+                await provider.get_recent_messages("c")
+            assert len(line.before) == 1
+
+        asyncio.run(main())
+
+    def test_back_in_time(self, line):
+        """One that is back before is no matter."""
+
+        async def main():
+            provider = await stored(line, reconnect_timeout=2)
+            line.before = [ConnectionRefusedError() for _ in range(3)]
+            assert len(await provider.get_recent_messages("c")) == 2
+
+        asyncio.run(main())
+
+    def test_what_is_in_use(self):
+        """A store that is only in use, such as a locked file, is tried again until the deadline."""
+
+        class Locked(Line):
+            patient = True
+
+        async def main():
+            line = Locked()
+            provider = await stored(line, operation_timeout=0.5, reconnect_timeout=0)
+            line.before = [ConnectionRefusedError() for _ in range(1000)]
+            with pytest.raises(MemoryConnectionError, match="did not end within"):
+                await provider.get_recent_messages("c")
+
+        asyncio.run(main())
+
+    @pytest.mark.parametrize(("settings", "seconds"), [({}, 2), ({"operation_timeout": 0.3}, 0.3)])
+    def test_health_has_a_deadline_of_its_own(self, line, settings, seconds):
+        """A health check of a store that hangs ends within `health_timeout`, or the deadline where that is shorter."""
+
+        async def main():
+            provider = await stored(line, **settings)
+            line.hang = 30
+            with Stopwatch() as watch:
+                health = await provider.health_check()
+            assert health["healthy"] is False
+            assert f"within {seconds:g} s" in health["error"]
+            assert watch.seconds < seconds + GRACE
+
+        asyncio.run(main())
+
+
 class TestDeadline:
     """Every call ends in time."""
 

@@ -45,6 +45,7 @@ class SqliteBackend(Backend):
     """
 
     name: ClassVar[str] = "sqlite"
+    patient: ClassVar[bool] = True
     driver_errors: ClassVar[tuple[type[Exception], ...]] = (sqlite3.Error,)
 
     def __init__(self, config: SqliteConfig | None = None) -> None:
