@@ -72,7 +72,6 @@ def damaged(conversation_id: str | None = None) -> MemoryStorageError:
     whose = "what is stored" if conversation_id is None else f"what is stored of conversation {conversation_id!r}"
     return MemoryStorageError(
         f"{whose} is damaged and cannot be read; restore it from a backup, or delete it",
-        operation="read",
         conversation_id=conversation_id,
     )
 
@@ -199,7 +198,6 @@ def check_format(found: object, conversation_id: str | None = None) -> None:
         whose = "the stored data" if conversation_id is None else f"conversation {conversation_id!r}"
         raise MemoryStorageError(
             f"{whose} has format {found}, this jaf-memory-core reads format {FORMAT}; upgrade jaf-memory",
-            operation="read",
             conversation_id=conversation_id,
         )
     raise damaged(conversation_id)

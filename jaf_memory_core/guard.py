@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.deadline import Deadline
-from jaf_memory_core.errors import MemoryConnectionError, MemoryError
+from jaf_memory_core.errors import MemoryConnectionError, MemoryError, MemoryStorageError
 from jaf_memory_core.processors import checked_observers
 from jaf_memory_core.records import Damaged, Record
 
@@ -281,6 +281,8 @@ class _Attempt:
         backend = self._guard.backend
         problem = error if isinstance(error, MemoryError) else backend.translate(error, self._operation)
         problem.provider = problem.provider or backend.name
+        if isinstance(problem, MemoryStorageError):
+            problem.operation = problem.operation or self._operation
         return problem
 
     def _again(self, error: MemoryError) -> bool:

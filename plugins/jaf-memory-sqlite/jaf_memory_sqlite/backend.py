@@ -12,14 +12,27 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from jaf_memory_core import rules
+from jaf_memory_core import codec, rules
 from jaf_memory_core.backend import Backend
 from jaf_memory_core.conversations import MemoryQuery
-from jaf_memory_core.errors import MemoryConnectionError, MemoryError
+from jaf_memory_core.errors import MemoryConnectionError, MemoryError, MemoryStorageError
 from jaf_memory_core.guard import Observer
 from jaf_memory_core.processors import Processor
 from jaf_memory_core.provider import BackendProvider, configured, opened
-from jaf_memory_core.records import Amend, Fork, Page, Ping, Record, Revise, Stamp, Stats, Tail, Truncate, Write
+from jaf_memory_core.records import (
+    Amend,
+    Damaged,
+    Fork,
+    Page,
+    Ping,
+    Record,
+    Revise,
+    Stamp,
+    Stats,
+    Tail,
+    Truncate,
+    Write,
+)
 from jaf_memory_core.results import WriteResult
 from jaf_memory_sqlite import health, migrations
 from jaf_memory_sqlite.connection import Connector
@@ -30,6 +43,7 @@ from jaf_memory_sqlite.errors import NeedsThreadError, closed, translated
 from jaf_memory_sqlite.operations import erasure, queries, reads, writes
 from jaf_memory_sqlite.operations.reads import INLINE_BYTES
 from jaf_memory_sqlite.operations.writes import append_many
+from jaf_memory_sqlite.rows import name_in
 from jaf_memory_sqlite.settings import GONE_WITH_PROCESS, SqliteConfig
 
 T = TypeVar("T")
@@ -185,20 +199,31 @@ class SqliteBackend(Backend):
         """Remove the conversation at `expected`."""
         return await self._write(lambda db: erasure.delete(db, conversation_id, expected), erases="whole")
 
-    async def scan(self, query: MemoryQuery) -> AsyncIterator[Record]:
+    async def scan(self, query: MemoryQuery) -> AsyncIterator[Record | Damaged]:
         """Records in order of creation; each is read when it is its turn."""
-        above = rules.creation_cursor(query)
+        above = queries.start(query)
         while True:
             keys = await self._search(partial(queries.keys, query=query, above=above))
             for key in keys:
-                record = await self._record(key[1], with_messages=query.include_messages)
-                # Made again under the same id: it did not stand throughout, and its turn is later.
-                if record is not None and rules.creation_key(record) == key:
-                    yield record
+                found = await self._listed(key, query)
+                if found is not None:
+                    yield found
             if len(keys) < queries.STRETCH:
                 return
-            above = keys[-1]
+            above = queries.last(keys)
             await asyncio.sleep(0)  # short reads do not wait for anything, and others want their turn in the loop
+
+    async def _listed(self, key: queries.Key, query: MemoryQuery) -> Record | Damaged | None:
+        if key.creation is None:
+            return Damaged(codec.damaged(name_in(key.conversation_id)))
+        try:
+            record = await self._record(key.conversation_id, with_messages=query.include_messages)
+        except MemoryStorageError as error:
+            if error.conversation_id is None:
+                raise
+            return Damaged(error, key.creation[0])
+        # Made again under the same id: it did not stand throughout, and its turn is later.
+        return record if record is not None and rules.creation_key(record) == key.creation else None
 
     # Faster than the defaults.
 
@@ -230,7 +255,7 @@ class SqliteBackend(Backend):
         """A live header; costs the header."""
         return rules.seen(await self._record(conversation_id, with_messages=False), self.now(), scope)
 
-    async def find(self, query: MemoryQuery) -> Sequence[Record]:
+    async def find(self, query: MemoryQuery) -> Sequence[Record | Damaged]:
         """The newest that match; an index leads to a user's, to a time's, to a trace's."""
         now = self.now()
         return await self._search(lambda db: queries.find(db, query, now))

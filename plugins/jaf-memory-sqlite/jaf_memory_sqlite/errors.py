@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
+from jaf_memory_core import codec
 from jaf_memory_core.errors import MemoryConnectionError, MemoryError, MemoryStorageError, Outcome
 
 BUSY = ("database is locked", "database table is locked", "database schema is locked", "locking protocol")
@@ -11,7 +12,8 @@ FULL = "database or disk is full"
 READ_ONLY = "attempt to write a readonly database"
 CANNOT_OPEN = "unable to open database file"
 IO = "disk I/O error"
-DAMAGED = ("database disk image is malformed", "file is not a database")
+DAMAGED = ("database disk image is malformed", "file is not a database", "malformed database schema")
+NO_TEXT = "Could not decode to UTF-8"
 INTERRUPTED = "interrupted"
 
 _ADVICE: dict[str, tuple[str, Outcome]] = {
@@ -22,6 +24,7 @@ _ADVICE: dict[str, tuple[str, Outcome]] = {
     IO: ("reading or writing the database's file failed; look at the disk, and at the system's log", "unknown"),
     DAMAGED[0]: ("the database is damaged; restore it from a backup, or try SQLite's `.recover`", "unknown"),
     DAMAGED[1]: ("the file is no SQLite database, or damaged; restore a backup, or name another", "not_applied"),
+    DAMAGED[2]: ("the database is damaged; restore it from a backup, or try SQLite's `.recover`", "not_applied"),
 }
 
 
@@ -36,8 +39,25 @@ def is_busy(error: BaseException) -> bool:
 
 def leaves_doubt(error: BaseException) -> bool:
     """Whether a connection that said so is better replaced by a new one."""
+    if isinstance(error, MemoryStorageError):
+        return error.conversation_id is not None
     known = isinstance(error, sqlite3.DatabaseError) and str(error).startswith((IO, *DAMAGED, CANNOT_OPEN, READ_ONLY))
     return known and not is_busy(error)
+
+
+def tells_damage(error: BaseException) -> bool:
+    """Whether a read failed because of what stands in the file."""
+    known = isinstance(error, sqlite3.DatabaseError) and str(error).startswith((*DAMAGED, NO_TEXT))
+    return known or isinstance(error, UnicodeDecodeError)
+
+
+def without_content(error: Exception) -> Exception:
+    """The error as it may go to whoever waits: SQLite's own text for what is no UTF-8 repeats it."""
+    if isinstance(error, UnicodeDecodeError) or str(error).startswith(NO_TEXT):
+        return codec.damaged()
+    if isinstance(error, MemoryStorageError):
+        error.__context__ = None
+    return error
 
 
 def closed() -> MemoryConnectionError:
@@ -57,7 +77,12 @@ def translated(error: Exception, operation: str) -> MemoryError:
     for known, (advice, outcome) in _ADVICE.items():
         if text.startswith(known):
             return MemoryStorageError(advice, operation=operation, outcome=outcome)
-    if isinstance(error, sqlite3.OperationalError):
-        name = getattr(error, "sqlite_errorname", "an operational error")
-        return MemoryStorageError(f"SQLite refused: {name}", operation=operation, outcome="unknown")
-    raise error
+    if isinstance(error, sqlite3.ProgrammingError):
+        raise error
+    # Constraints among them: they hold for all that we write, unless the file says otherwise.
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    return MemoryStorageError(
+        f"SQLite refused: {name}; look at the file with `PRAGMA integrity_check`",
+        operation=operation,
+        outcome="unknown",
+    )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from pathlib import Path
 
 from jaf_memory_core.records import Ping
 from jaf_memory_core.values import FrozenDict
+from jaf_memory_sqlite import migrations
+from jaf_memory_sqlite.connection import size_of
 from jaf_memory_sqlite.rows import SQL
 from jaf_memory_sqlite.settings import MEMORY, SqliteConfig
 
@@ -19,12 +22,17 @@ MANY = 0.5
 WARN_FROM = 64 << 20
 """Bytes below which nobody minds free pages, or a long write-ahead log."""
 
+WARN_BELOW = 64 << 20
+"""Bytes that are left on the disk, below which it is worth saying."""
+
 LEVELS = {"FULL": "every commit is on the disk", "NORMAL": "a power failure can lose the last commits"}
 
 
 def ping(db: sqlite3.Connection, config: SqliteConfig, path: str, connections: int) -> Ping:
-    """Look at the file, with the connection that writes, inside a transaction: so it is known to be writable."""
+    """Look at the file, with the connection that writes, inside a transaction that writes a page."""
     db.execute(SQL["write_nothing"])
+    # A page is written, though nothing changes: a full disk is told by nothing less.
+    db.execute(f"PRAGMA user_version = {migrations.CURRENT}")
     pages, free, page_size, mode, schema = (
         db.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("page_count", "freelist_count", "page_size", "journal_mode", "user_version")
@@ -55,6 +63,9 @@ def _warnings(path: str, size: int, free: int, log: int) -> list[str]:
         found.append(
             f"the file is on a network file system ({kind}), where SQLite can lose or damage it; use a local disk"
         )
+    left = room(path) if path != MEMORY else None
+    if left is not None and left < WARN_BELOW:
+        found.append(f"the disk is nearly full: {left >> 20} MiB are left")
     if free > max(WARN_FROM, size * MANY):
         found.append("most of the file is free; SQLite's VACUUM would make it smaller")
     if log > max(WARN_FROM, size):
@@ -62,12 +73,12 @@ def _warnings(path: str, size: int, free: int, log: int) -> list[str]:
     return found
 
 
-def size_of(path: str) -> int:
-    """Bytes of a file; 0 if there is none."""
+def room(path: str) -> int | None:
+    """Bytes that are left on the disk for this process, where the system tells."""
     try:
-        return Path(path).stat().st_size
+        return shutil.disk_usage(Path(path).parent).free
     except OSError:
-        return 0
+        return None
 
 
 def file_system(path: str) -> str:

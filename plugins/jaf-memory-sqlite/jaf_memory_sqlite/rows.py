@@ -24,6 +24,17 @@ BEYOND = 1 << POSITIONS
 """No conversation has as many positions, and no message as many bytes."""
 
 
+MOST = 1 << 62
+"""No number of ours is as large, and what is added to one that is below still fits into 64 bits."""
+
+LONGEST = 1 << 33
+"""Seconds above any ttl, which is a century at most."""
+
+MOMENT = (int, type(None))
+SPAN = (float, int, type(None))
+"""What an expiry and a ttl are."""
+
+
 class Kept(NamedTuple):
     """A conversation's row: its `Record` (without messages, maybe without metadata), and what only we know.
 
@@ -72,7 +83,41 @@ def moment(micros: int) -> datetime:
 
 
 def kept(row: tuple[Any, ...]) -> Kept:
-    """Read a row of the statement `header`, with the metadata behind it or without."""
+    """Read a row of the statement `header`, with the metadata behind it or without.
+
+    Raises:
+        MemoryStorageError: the row is damaged; the text names the conversation.
+    """
+    try:
+        if _fits(row):
+            return _kept(row)
+    except codec.UNREADABLE:
+        pass
+    raise codec.damaged(name_in(row[1]))
+
+
+def name_in(value: object) -> str:
+    """A conversation's id as an error can show it, whatever stands there."""
+    text = value if isinstance(value, str) else repr(value)[:255]
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _fits(row: tuple[Any, ...]) -> bool:
+    """Whether numbers stand where they must, each within its bounds, and text is text."""
+    numbers = (row[0], row[4], row[5], row[6], *row[9:15])
+    if any(number.__class__ is not int or not 0 <= number < MOST for number in numbers):
+        return False
+    if row[7].__class__ not in MOMENT or row[8].__class__ not in SPAN or not 0 <= (row[8] or 0) < LONGEST:
+        return False
+    texts = (row[1], row[3], row[2] or "", *row[15:])
+    return (
+        all(text.__class__ is str and (text.isascii() or text.encode()) for text in texts)
+        and row[0] < BEYOND >> 1
+        and row[9] + row[10] < BEYOND
+    )
+
+
+def _kept(row: tuple[Any, ...]) -> Kept:
     key, conversation_id, user_id, incarnation, version, created, updated, expires = row[:8]
     ttl, first_position, message_count, trimmed, size, largest, second = row[8:15]
     record = Record(
@@ -83,7 +128,7 @@ def kept(row: tuple[Any, ...]) -> Kept:
         moment(updated),
         user_id,
         (),
-        read_metadata(row[15]) if len(row) > 15 else EMPTY,  # noqa: PLR2004  (the columns above)
+        read_metadata(row[15], conversation_id) if len(row) > 15 else EMPTY,  # noqa: PLR2004  (the columns above)
         None if expires is None else moment(expires),
         ttl,
         first_position,
@@ -114,9 +159,9 @@ def columns(record: Record, size: int, largest: int) -> tuple[Any, ...]:
     )
 
 
-def read_metadata(text: str) -> FrozenDict:
+def read_metadata(text: str, conversation_id: str) -> FrozenDict:
     """Metadata from its column."""
-    return EMPTY if text == "{}" else codec.decode_object(text)
+    return EMPTY if text == "{}" else codec.decode_object(text, conversation_id)
 
 
 def labels(metadata: FrozenDict) -> tuple[str | None, str]:

@@ -25,7 +25,7 @@ SELECT {columns} FROM conversation WHERE conversation_id = ?
 {headers} WHERE conversation_id = ?
 
 -- name: stats
-SELECT count(*), sum(message_count), sum(size), min(created_at), max(created_at) FROM conversation WHERE {live}
+SELECT count(*), sum(typeof(message_count) || typeof(size) || typeof(created_at) = 'integerintegerinteger'), sum(message_count), sum(size), min(created_at), max(created_at) FROM conversation WHERE {live}
 
 -- name: stats_of_user
 {stats} AND user_id = ?
@@ -118,6 +118,11 @@ SELECT id + ?, ?, message_id, body FROM message WHERE id >= ? AND id < ?
 DELETE FROM message WHERE id >= ? AND id < ?
 
 -- Erasing; the messages go with their conversation.
+
+-- name: standing
+-- No more than it takes, so that what is damaged can be erased.
+SELECT id, CASE typeof(expires_at) WHEN 'integer' THEN expires_at END
+FROM conversation WHERE conversation_id = ? AND (? IS NULL OR user_id = ?)
 
 -- name: erase
 DELETE FROM conversation WHERE id = ?

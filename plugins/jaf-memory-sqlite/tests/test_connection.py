@@ -3,11 +3,15 @@
 import asyncio
 import os
 import sqlite3
+import subprocess
+import sys
 import tempfile
+import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from jaf_memory_sqlite import SqliteBackend, SqliteConfig, connection, create_sqlite_provider
+from jaf_memory_sqlite import SqliteBackend, SqliteConfig, connection, create_sqlite_provider, health
 from jaf_memory_testing.expectations import done
 from jaf_memory_testing.expectations import refused as was_refused
 
@@ -110,17 +114,37 @@ def as_nobody(path, python):
     """What opening a file comes to for a user without rights."""
     return python(
         """
-        import asyncio, os, sys
-        from jaf_memory_core import MemoryError
+        import asyncio, logging, os, sys
+        from jaf_memory_core import MemoryError, MemoryQuery
         from jaf_memory_sqlite import SqliteConfig, create_sqlite_provider
 
         async def open_it(path):
             try:
                 provider = await create_sqlite_provider(SqliteConfig(path=path))
-                await provider.close()
             except MemoryError as error:
                 print(type(error).__name__, error)
+                return
+            if path != ":memory:":
+                await look(provider)
+            await provider.close()
 
+        async def look(provider):
+            for one in await provider.find_conversations(MemoryQuery()):
+                print(one.conversation_id, one.message_count)
+            async for one in provider.iter_conversations():
+                print(one.conversation_id)
+            print((await provider.get_stats())["total_messages"])
+            print((await provider.get_recent_messages("c"))[0].content)
+            for call in (provider.store_messages("d", []), provider.clear_user_conversations("u")):
+                try:
+                    error = (await call).error
+                except MemoryError as raised:
+                    error = raised
+                print(type(error).__name__, error)
+            health = await provider.health_check()
+            print(health["healthy"], health.get("error"))
+
+        logging.getLogger("jaf_memory_sqlite").addHandler(logging.NullHandler())
         asyncio.run(open_it(":memory:"))  # imports what is imported late, while it can be read
         if os.geteuid() == 0:
             os.setgroups([])
@@ -153,18 +177,60 @@ def test_folder_that_cannot_be_written(visible, python):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="rights work differently there")
-def test_file_that_cannot_be_written(visible, python):
-    """A file that cannot be written is refused at the start, not at the first write."""
+@pytest.mark.parametrize(("rights", "folder"), [(0o444, 0o777), (0o444, 0o555), (0o666, 0o555)])
+def test_file_that_cannot_be_written(visible, python, rights, folder):
+    """What cannot be written can be listed, counted and exported; each change is refused, with what to do."""
 
     async def make():
-        await (await create_sqlite_provider(SqliteConfig(path=visible / "c.db"))).close()
+        async with await create_sqlite_provider(SqliteConfig(path=visible / "c.db")) as provider:
+            done(await provider.store_messages("c", [Message("user", "x")], user_id="u"))
 
     asyncio.run(make())
+    (visible / "c.db").chmod(rights)
+    visible.chmod(folder)
+    before = (visible / "c.db").read_bytes()
+    said = as_nobody(visible / "c.db", python).splitlines()
+    assert said[:4] == ["c 1", "c", "1", "x"]
+    assert [line.split(" ")[0] for line in said[4:]] == ["MemoryStorageError"] * 2 + ["False"]
+    assert all("cannot be written" in line for line in said[4:])
+    assert (visible / "c.db").read_bytes() == before
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="takes two users; run the tests as root")
+def test_what_others_change_is_seen(visible):
+    """A file that we cannot write is read as it stands, also after somebody else has changed it."""
+    program = """
+        import asyncio, os, sys
+        from jaf_memory_sqlite import SqliteConfig, create_sqlite_provider
+
+        async def count(path):
+            async with await create_sqlite_provider(SqliteConfig(path=":memory:")) as provider:
+                await provider.get_stats()  # imports what is imported late, while it can be read
+            os.setgroups([])
+            os.setgid(int(sys.argv[2]))
+            os.setuid(int(sys.argv[2]))
+            async with await create_sqlite_provider(SqliteConfig(path=path)) as provider:
+                for _ in range(3):
+                    stats = await provider.get_stats()
+                    print(stats["total_messages"], len(await provider.get_recent_messages("c")), flush=True)
+                    input()
+
+        asyncio.run(count(sys.argv[1]))
+        """
+
+    async def write(number):
+        async with await create_sqlite_provider(SqliteConfig(path=visible / "c.db")) as provider:
+            done(await provider.append_messages("c", [Message("user", str(number))], create=True))
+
+    asyncio.run(write(0))
     (visible / "c.db").chmod(0o444)
-    visible.chmod(0o777)
-    said = as_nobody(visible / "c.db", python)
-    assert said.startswith("MemoryStorageError")
-    assert "cannot be written" in said
+    command = [sys.executable, "-c", textwrap.dedent(program), str(visible / "c.db"), str(NOBODY)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
+        for number in range(1, 4):
+            assert reader.stdout.readline() == f"{number} {number}\n"
+            asyncio.run(write(number))
+            reader.stdin.write("\n")
+            reader.stdin.flush()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="rights work differently there")
@@ -292,3 +358,103 @@ def test_from_environment(path):
         assert path.is_file()
 
     asyncio.run(work())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="rights work differently there")
+def test_a_new_file_is_private(path, use):
+    """A file that we make, its log and its index are its user's alone; the rights of a file that stood stay."""
+
+    async def rights(provider):
+        done(await provider.store_messages("c", [Message("user", "x")]))
+        return {file.name: oct(file.stat().st_mode & 0o777) for file in path.parent.iterdir()}
+
+    before = os.umask(0)
+    try:
+        assert use(rights) == dict.fromkeys(
+            ["conversations.db", "conversations.db-shm", "conversations.db-wal"], "0o600"
+        )
+        path.chmod(0o640)
+        assert set(use(rights).values()) == {"0o640"}
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("~nosuchuser/c.db", "begins with ~ and a user who has no home"),
+        ("a" * 300, "file name too long"),
+        ("loop/c.db", "too many levels of symbolic links"),
+        ("file/c.db", "not a directory"),
+        (".", "is a folder"),
+        ("nowhere/c.db", "there is no folder"),
+    ],
+)
+def test_paths_that_lead_nowhere(tmp_path, monkeypatch, path, reason):
+    """Each kind of path that can name no file is a configuration error that says why."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    assert reason in str(refused(path, MemoryConfigurationError))
+
+
+def test_a_working_folder_that_is_gone(tmp_path, monkeypatch):
+    """A path that begins at a working folder that is gone is told as such."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert "working folder, which is not there" in str(refused("c.db", MemoryConfigurationError))
+
+
+def test_a_file_that_was_unlinked_takes_no_write(path, use):
+    """No write is acknowledged into a file that its path no longer names, however short a time ago it was removed."""
+
+    async def work(provider):
+        for n in range(20):
+            done(await provider.append_messages(f"c{n}", [Message("user", "x")], create=True))
+            path.unlink()
+            done(await provider.append_messages(f"d{n}", [Message("user", "x")], create=True))
+            db = sqlite3.connect(path)
+            assert db.execute("SELECT conversation_id FROM conversation").fetchall() == [(f"d{n}",)]
+            db.close()
+
+    use(work)
+
+
+def test_health_tells_a_full_disk(path, python):
+    """Where nothing can be written any more `health_check` says so, though nothing is asked to be stored."""
+    said = python(
+        """
+        import asyncio, os, resource, signal, sys
+        from jaf_memory_core import Message
+        from jaf_memory_sqlite import SqliteConfig, create_sqlite_provider
+
+        async def main():
+            async with await create_sqlite_provider(SqliteConfig(path=sys.argv[1])) as provider:
+                await provider.store_messages("c", [Message("user", "x")])
+                print((await provider.health_check())["healthy"])
+                size = os.stat(sys.argv[1] + "-wal").st_size
+                resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+                health = await provider.health_check()
+                print(health["healthy"], health["error"])
+                resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+                print((await provider.health_check())["healthy"])
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        asyncio.run(main())
+        """,
+        path,
+    )
+    first, full, after = said.splitlines()
+    assert (first, after) == ("True", "True")
+    assert full.startswith("False")
+    assert "disk" in full
+
+
+def test_health_warns_before_the_disk_is_full(use, monkeypatch):
+    """When little is left on the disk `health_check` warns, and says how much."""
+    monkeypatch.setattr(health.shutil, "disk_usage", lambda _: SimpleNamespace(free=5 << 20))
+    told = use(lambda provider: provider.health_check())
+    assert told["healthy"]
+    assert "the disk is nearly full: 5 MiB are left" in told["warnings"]

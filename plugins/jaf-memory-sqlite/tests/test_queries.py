@@ -75,7 +75,7 @@ def test_a_scan_goes_by_an_index(use, query):
     """A scan's page is found by an index, too, from beyond its cursor on."""
 
     async def work(provider):
-        above = (NOW, "c")
+        above = queries.Key(1, "c")
         steps = await plan(provider, queries.in_order_of_creation(query, above, 100))
         assert "SEARCH conversation USING" in steps
         assert "SCAN" not in steps

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sqlite3
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from jaf_memory_core.errors import MemoryConfigurationError, MemoryStorageError
@@ -15,6 +18,8 @@ from jaf_memory_sqlite.locks import wait_for_lock
 from jaf_memory_sqlite.rows import SQL
 from jaf_memory_sqlite.settings import MEMORY, SqliteConfig
 
+logger = logging.getLogger("jaf_memory_sqlite")
+
 OLDEST = (3, 24, 0)
 """The first SQLite that understands every statement of ours."""
 
@@ -23,6 +28,9 @@ STATEMENTS = 256
 
 CACHE = 8 << 10
 """KiB of pages that a connection keeps at most."""
+
+PRIVATE = 0o600
+"""Rights of a file that is made: it holds what people said."""
 
 LOOK = 0.1
 """Seconds after which it looks anew whether the file is still there."""
@@ -34,6 +42,45 @@ No more than half of the deadline, so that there is time to say why.
 """
 
 
+NOWHERE = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
+"""Why a path cannot name a file, whatever is made on the way."""
+
+_making = threading.Lock()
+
+
+def absolute(path: str) -> Path:
+    """The path from the root.
+
+    Raises:
+        MemoryConfigurationError: it begins at a home folder or a working folder that is not there.
+    """
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        problem = "JAF_SQLITE_PATH begins with ~ and a user who has no home folder here; give the whole path"
+    except OSError:
+        problem = "JAF_SQLITE_PATH begins at the working folder, which is not there any more; give the whole path"
+    raise MemoryConfigurationError(problem)
+
+
+def make_private(path: str) -> None:
+    """Make the file, if it is not there, for nobody else to read; SQLite gives its log and its index the same rights.
+
+    A file that is there keeps its rights: who may read it was decided.
+    """
+    # Under a lock: to close the file would undo locks that a connection of this process got on it meanwhile.
+    with _making, suppress(OSError):  # that it cannot be made SQLite tells, and in more words
+        os.close(os.open(os.path.realpath(path), os.O_CREAT | os.O_EXCL | os.O_RDWR, PRIVATE))
+
+
+def size_of(path: str) -> int:
+    """Bytes of a file; 0 if there is none, or nobody can tell."""
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return 0
+
+
 class Connector:
     """Makes connections to one file, and can tell whether the last one still leads to what the path names.
 
@@ -43,13 +90,16 @@ class Connector:
     """
 
     def __init__(self, config: SqliteConfig, *, reading: bool = False) -> None:
-        self.path = MEMORY if config.in_memory else str(Path(config.path).expanduser().absolute())
+        self.path = MEMORY if config.in_memory else str(absolute(config.path))
+        self._file = Path(self.path)
         self._synchronous = config.synchronous
         self._patience = min(PATIENCE, config.operation_timeout / 2)
         self._reading = reading
         self.applied: list[int] = []
         """Versions of the tables that were applied to the file when it was opened."""
-        self._identity: tuple[int, int] | None = None
+        self.read_only = False
+        """Whether the last connection can only read, since the file or its folder cannot be written."""
+        self._identity: tuple[int, ...] | None = None
         self._looked_at = 0.0
 
     def connect(self) -> sqlite3.Connection:
@@ -57,7 +107,7 @@ class Connector:
 
         Raises:
             MemoryConfigurationError: the path leads nowhere.
-            MemoryStorageError: the file is not ours, damaged, newer than this code, or may not be written.
+            MemoryStorageError: the file is not ours, damaged, newer than this code, or can neither be written nor read.
             sqlite3.OperationalError: another process holds a lock on it.
         """
         if sqlite3.sqlite_version_info < OLDEST:
@@ -66,50 +116,92 @@ class Connector:
         try:
             db = wait_for_lock(self._connected, patience=self._patience)
         except sqlite3.DatabaseError as error:
-            self._explain(error)
-            raise
-        assert db is not None  # noqa: S101  (patience without end conditions gives a connection)
+            db = self._only_reading(error)
+        except UnicodeDecodeError:  # SQLite quotes a damaged definition of a table
+            db = None
+        if db is None:
+            raise self._damaged()
         self._identity = self._stands_at()
         return db
 
-    def leads_elsewhere(self) -> bool:
-        """Whether the path no longer names the file that was opened: removed, replaced, restored."""
-        now = time.monotonic()
-        if self.path == MEMORY or now < self._looked_at + LOOK:
+    def _only_reading(self, error: sqlite3.DatabaseError) -> sqlite3.Connection:
+        """A connection to a file that cannot be written.
+
+        Raises:
+            MemoryConfigurationError, MemoryStorageError, sqlite3.DatabaseError: what was wrong with writing, or is now.
+        """
+        if str(error).startswith((READ_ONLY, CANNOT_OPEN)) and size_of(self.path):
+            known = self.read_only
+            with suppress(sqlite3.DatabaseError):
+                db = self._connected(read_only=True)
+                if not (known or self._reading):
+                    logger.warning("%s cannot be written; it can be read, and every change is refused", self.path)
+                return db
+        self._explain(error)
+        raise error
+
+    def leads_elsewhere(self, *, now: bool = False) -> bool:
+        """Whether the path no longer names the file that was opened: removed, replaced, restored.
+
+        Args:
+            now: look, however short a time ago it was looked.
+        """
+        moment = time.monotonic()
+        if self.path == MEMORY or (not now and moment < self._looked_at + LOOK):
             return False
         if self._stands_at() != self._identity:
             return True  # and so it stays for whoever asks next, until the other file is opened
-        self._looked_at = now
+        self._looked_at = moment
         return False
 
-    def _stands_at(self) -> tuple[int, int] | None:
+    def _stands_at(self) -> tuple[int, ...] | None:
         try:
-            found = Path(self.path).stat()
+            found = self._file.stat()
         except OSError:
             return None
-        return found.st_dev, found.st_ino
+        # What others change in a file that is taken to be unchanging has to be opened anew.
+        changes = (found.st_mtime_ns, found.st_size, size_of(f"{self.path}-wal")) if self.read_only else ()
+        return (found.st_dev, found.st_ino, *changes)
 
-    def _connected(self) -> sqlite3.Connection:
+    def _connected(self, *, read_only: bool = False) -> sqlite3.Connection:
+        target = self._file.as_uri() + self._reading_options() if read_only else self.path
+        if not (read_only or self.path == MEMORY):
+            make_private(self.path)
         # Transactions are ours to begin and end, and a lock of the worker's guards the connection.
         db = sqlite3.connect(
-            self.path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS
+            target,
+            timeout=0,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=STATEMENTS,
+            uri=read_only,
         )
         try:
-            self._prepare(db)
+            self._prepare(db, read_only=read_only)
         except BaseException:
             db.close()
             raise
+        self.read_only = read_only
         return db
 
-    def _prepare(self, db: sqlite3.Connection) -> None:
+    def _reading_options(self) -> str:
+        """A file with a log can only be read with the log's index; one without is read as it stands."""
+        return "?mode=ro" if size_of(f"{self.path}-wal") else "?mode=ro&immutable=1"
+
+    def _prepare(self, db: sqlite3.Connection, *, read_only: bool) -> None:
         # Sorting must not leave users' texts in temporary files, and a cache must not grow with the file.
         db.execute("PRAGMA temp_store = MEMORY")
         db.execute(f"PRAGMA cache_size = -{CACHE}")
         if self._reading:
             db.execute("PRAGMA query_only = ON")
+            if not read_only:
+                db.execute("PRAGMA user_version").fetchone()  # now it is known whether it can be opened
             return
         migrations.refuse_foreign(db, self.path)
         migrations.refuse_newer(migrations.version_of(db), self.path)
+        if read_only:
+            migrations.refuse_older(migrations.version_of(db), self.path)
+            return
         (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal" and self.path != MEMORY:
             raise MemoryStorageError(
@@ -134,14 +226,23 @@ class Connector:
                 operation="open",
             ) from error
         if text.startswith(DAMAGED):
-            raise MemoryStorageError(
-                f"{self.path} is no SQLite database, or is damaged; restore it from a backup, or name another file",
-                operation="open",
-            ) from error
+            raise self._damaged() from error
+
+    def _damaged(self) -> MemoryStorageError:
+        return MemoryStorageError(
+            f"{self.path} is no SQLite database, or is damaged; restore it from a backup, or name another file",
+            operation="open",
+        )
 
     def _why_not_opened(self) -> MemoryConfigurationError | MemoryStorageError:
-        folder = Path(self.path).parent
-        if Path(self.path).is_dir():
+        folder = self._file.parent
+        try:
+            self._file.stat()
+        except OSError as error:
+            if error.errno in NOWHERE:
+                reason = os.strerror(error.errno or 0).lower()
+                return MemoryConfigurationError(f"JAF_SQLITE_PATH leads nowhere: {reason}; name another file")
+        if self._file.is_dir():
             return MemoryConfigurationError(f"{self.path} is a folder; JAF_SQLITE_PATH must name a file")
         if not folder.is_dir():
             return MemoryConfigurationError(f"there is no folder {folder}; make it, or name a file elsewhere")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from jaf_memory_sqlite.connection.worker import Call, Job, Worker
+from jaf_memory_sqlite.connection.worker import Call, Job, Worker, fail
 from jaf_memory_sqlite.errors import NeedsThreadError, is_busy
 from jaf_memory_sqlite.locks import wait_for_lock
 
@@ -38,8 +38,8 @@ class Reader(Worker):
             try:
                 job.result = wait_for_lock(partial(job.call, db), go_on=partial(_wanted, job)) if job.wanted else None
             except Exception as error:  # noqa: BLE001  (whoever waits gets it as it is)
-                job.failure = error
                 self.doubt(error)
+                fail([job], error)
             self.answer([job])
         db.set_progress_handler(None, LOOK)
         jobs.clear()
@@ -110,15 +110,15 @@ class InlineReads:
         raise NeedsThreadError
 
     def _read(self, worker: Worker, call: Call[T]) -> T:
-        if worker.db is None or not worker.usable:
+        connector = worker.connector
+        if worker.db is None or not worker.usable or connector.leads_elsewhere(now=connector.read_only):
             raise NeedsThreadError
         started = time.monotonic()
         try:
             return call(worker.db)
         except sqlite3.DatabaseError as error:
-            if is_busy(error):
-                raise NeedsThreadError from None
-            worker.doubt(error)
-            raise
+            if not is_busy(error):
+                worker.doubt(error)
+            raise NeedsThreadError from None  # the thread meets it again, and tells whoever waits
         finally:
             self._latency.learn(time.monotonic() - started)

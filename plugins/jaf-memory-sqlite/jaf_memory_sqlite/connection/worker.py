@@ -14,10 +14,10 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from jaf_memory_sqlite.connection import Connector
-from jaf_memory_sqlite.errors import closed, leaves_doubt
+from jaf_memory_sqlite.errors import closed, leaves_doubt, without_content
 from jaf_memory_sqlite.settings import MEMORY
 
 logger = logging.getLogger("jaf_memory_sqlite")
@@ -91,7 +91,7 @@ class Job(Generic[T]):
 def fail(jobs: Iterable[Job[Any]], error: Exception) -> None:
     """Give all of them this outcome."""
     for job in jobs:
-        job.failure = error
+        job.failure = without_content(error)
 
 
 def settle(jobs: Iterable[Job[Any]]) -> None:
@@ -109,6 +109,9 @@ class Worker:
         name: the thread's.
         connector: makes the connection, in the thread. What it raises is the outcome of the jobs that wait.
     """
+
+    writes: ClassVar[bool] = False
+    """Whether it changes the file: then it looks each time whether that is still the one that the path names."""
 
     def __init__(self, name: str, connector: Connector) -> None:
         self.connector = connector
@@ -242,7 +245,11 @@ class Worker:
 
     def _connected(self) -> sqlite3.Connection:
         db = self.db
-        if db is not None and not self._stale and not self.connector.leads_elsewhere():
+        if (
+            db is not None
+            and not self._stale
+            and not self.connector.leads_elsewhere(now=self.writes or self.connector.read_only)
+        ):
             return db
         if self.usable:
             logger.warning("the database's file was removed or replaced while it was open; opening what is there now")

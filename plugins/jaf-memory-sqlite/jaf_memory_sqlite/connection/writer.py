@@ -130,6 +130,8 @@ class Writer(GroupCommit):
         readers: who read the same file: they get a new connection when this worker does.
     """
 
+    writes = True
+
     def __init__(self, name: str, connector: Connector, readers: Sequence[Reader]) -> None:
         self._readers = readers
         self._latency = CommitLatency()
@@ -158,11 +160,11 @@ class Writer(GroupCommit):
 
     def _committed_inline(self, jobs: list[Job[Any]]) -> bool:
         db = self.db
-        if db is None or not self.usable or self.connector.leads_elsewhere():
+        if db is None or not self.usable or self.connector.leads_elsewhere(now=True):
             return False
         try:
             db.execute("BEGIN IMMEDIATE")
-            self._check(db)
+            migrations.check(db)
             self._commit(db, jobs, inline=True)
         except Exception as error:  # noqa: BLE001  (the thread meets it again, and tells whoever waits)
             self.doubt(error)
@@ -186,7 +188,7 @@ class Writer(GroupCommit):
             except sqlite3.OperationalError:
                 if not self._begin_later(db, jobs):
                     return
-            self._check(db)
+            migrations.check(db)
         except (sqlite3.Error, MemoryError) as error:
             self._give_up(db, jobs, error)
             return
@@ -235,12 +237,6 @@ class Writer(GroupCommit):
             self.rest = self._vacuum.rest
 
     # In either.
-
-    def _check(self, db: sqlite3.Connection) -> None:
-        """Refuse to write into a file that a newer version has upgraded meanwhile."""
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version != migrations.CURRENT:
-            migrations.refuse_newer(version, self.connector.path)
 
     def _commit(self, db: sqlite3.Connection, jobs: list[Job[Any]], *, inline: bool = False) -> None:
         before = db.total_changes

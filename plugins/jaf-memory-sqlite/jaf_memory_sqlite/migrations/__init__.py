@@ -54,6 +54,32 @@ def refuse_newer(found: int, path: str) -> None:
         )
 
 
+def refuse_older(found: int, path: str) -> None:
+    """Keep away from an older file that cannot be upgraded, because it cannot be written.
+
+    Raises:
+        MemoryStorageError: with both versions.
+    """
+    if found < CURRENT:
+        raise MemoryStorageError(
+            f"{path} has schema {found}, and cannot be written, so that it cannot be upgraded to schema {CURRENT}; "
+            "make it and its folder writable for this process",
+            operation="open",
+        )
+
+
+def check(db: sqlite3.Connection) -> None:
+    """Refuse what a newer version has upgraded while it was open; behind a read, so that nothing comes between.
+
+    Raises:
+        MemoryStorageError: with both versions.
+    """
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version != CURRENT:
+        (_, _, path) = db.execute("PRAGMA database_list").fetchone()
+        refuse_newer(version, path)
+
+
 def definitions() -> str:
     """All that a new file gets, as `sqlite3 FILE` would run it."""
     marks = f"PRAGMA application_id = {APPLICATION};\nPRAGMA user_version = {CURRENT};\n"

@@ -44,12 +44,12 @@ def delete(db: sqlite3.Connection, conversation_id: str, expected: Stamp) -> boo
 
 
 def remove(db: sqlite3.Connection, conversation_id: str, scope: str | None, clock: Clock) -> bool:
-    """Remove the conversation, expired or not; whether it was there."""
-    standing = look_up(db, conversation_id)
-    if standing is None or scope not in (None, standing.record.user_id):
+    """Remove the conversation, expired or damaged or not; whether it was there."""
+    row = db.execute(SQL["standing"], (conversation_id, scope, scope)).fetchone()
+    if row is None:
         return False
-    db.execute(SQL["erase"], (standing.key,))
-    return rules.live(standing.record, clock()) is not None
+    db.execute(SQL["erase"], row[:1])
+    return not isinstance(row[1], int) or row[1] > micros(clock())
 
 
 def forget_user(db: sqlite3.Connection, user_id: str, clock: Clock) -> int:

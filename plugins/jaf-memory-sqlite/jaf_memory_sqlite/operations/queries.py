@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
 from jaf_memory_core import codec, rules
 from jaf_memory_core.conversations import MemoryQuery
-from jaf_memory_core.messages import Message
-from jaf_memory_core.records import Record, Stats
+from jaf_memory_core.errors import MemoryStorageError
+from jaf_memory_core.records import Damaged, Record, Stats
 from jaf_memory_core.values import EMPTY
-from jaf_memory_sqlite.operations.reads import bodies_of, snapshot
+from jaf_memory_sqlite import migrations
+from jaf_memory_sqlite.errors import tells_damage
+from jaf_memory_sqlite.operations.reads import all_bodies, snapshot
 from jaf_memory_sqlite.rows import BEYOND, SQL, Kept, kept, micros, moment, second
 
 STRETCH = 100
@@ -26,6 +30,33 @@ STRETCH = 100
 
 
 Statement = tuple[str, list[Any]]
+
+
+class Key(NamedTuple):
+    """What a scan goes by, as it stands in the file: a number and a text, unless they are damaged."""
+
+    created_at: Any
+    conversation_id: Any
+
+    @property
+    def creation(self) -> tuple[datetime, str] | None:
+        """The order of a record, or `None` for what is no key of one."""
+        try:
+            self.conversation_id.encode()
+            return moment(self.created_at), self.conversation_id
+        except (AttributeError, TypeError, ValueError, OverflowError):
+            return None
+
+    @property
+    def place(self) -> str:
+        """Where `bound` stands in a statement."""
+        return "CAST(? AS TEXT)" if isinstance(self.conversation_id, str) else "?"
+
+    @property
+    def bound(self) -> Any:
+        """The id as a statement takes it, though it may be no UTF-8."""
+        value = self.conversation_id
+        return value.encode(errors="surrogateescape") if isinstance(value, str) else value
 
 
 def newest(query: MemoryQuery, now: datetime) -> Statement:
@@ -46,11 +77,11 @@ def newest(query: MemoryQuery, now: datetime) -> Statement:
     return text, values
 
 
-def in_order_of_creation(query: MemoryQuery, above: tuple[datetime, str] | None, limit: int) -> Statement:
+def in_order_of_creation(query: MemoryQuery, above: Key | None, limit: int) -> Statement:
     """Keys of conversations, expired ones too, oldest `created_at` first."""
     where = _filters(query)
     if above is not None:
-        where.append(("(created_at, conversation_id) > (?, ?)", [micros(above[0]), above[1]]))
+        where.append((f"(created_at, conversation_id) > (?, {above.place})", [above.created_at, above.bound]))
     text, values = _joined(SQL["keys"], where)
     return f"{text} ORDER BY created_at, conversation_id LIMIT ?", [*values, limit]
 
@@ -96,38 +127,99 @@ def _joined(select: str, where: list[Statement]) -> Statement:
     return f"{select} WHERE {text}" if text else select, values
 
 
-def find(db: sqlite3.Connection, query: MemoryQuery, now: datetime) -> list[Record]:
-    """Live records that match, newest first, paging applied."""
+def find(db: sqlite3.Connection, query: MemoryQuery, now: datetime) -> list[Record | Damaged]:
+    """Live records that match, newest first, paging applied; what cannot be read stands there as damaged."""
     with snapshot(db):
-        found = list(_page(map(kept, db.execute(*newest(query, now))), query))
-        if not query.include_messages:
-            return [one.record for one in found]
-        return [replace(one.record, messages=_messages(db, one)) for one in found]
+        try:
+            found = list(_page(map(_kept, db.execute(*newest(query, now))), query))
+        except sqlite3.OperationalError as error:
+            if not tells_damage(error):
+                raise
+            found = _with_odd_text(db, query, now)
+        return [_whole(db, one) if query.include_messages else _header(one) for one in found]
 
 
-def _page(rows: Iterator[Kept], query: MemoryQuery) -> Iterator[Kept]:
+def _with_odd_text(db: sqlite3.Connection, query: MemoryQuery, now: datetime) -> list[Kept | Damaged]:
+    """The same where some text is no UTF-8: it is read all the same, and then found to be none."""
+    db.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
+    try:
+        return list(_page(map(_kept, db.execute(*newest(query, now))), query))
+    finally:
+        db.text_factory = str
+
+
+def _page(rows: Iterator[Kept | Damaged], query: MemoryQuery) -> Iterator[Kept | Damaged]:
     wanted = query.metadata
     if wanted is None:
         return rows
-    holding = (one for one in rows if rules.holds(one.record, wanted))
-    return islice(holding, query.offset, None if query.limit is None else query.offset + query.limit)
+    holding = (one for one in rows if isinstance(one, Damaged) or rules.holds(one.record, wanted))
+    offset = min(query.offset, BEYOND)
+    return islice(holding, offset, None if query.limit is None else offset + min(query.limit, BEYOND))
 
 
-def keys(db: sqlite3.Connection, query: MemoryQuery, above: tuple[datetime, str] | None) -> list[tuple[datetime, str]]:
+def _kept(row: tuple[Any, ...]) -> Kept | Damaged:
+    try:
+        return kept(row)
+    except MemoryStorageError as error:
+        return Damaged(error)
+
+
+def _header(one: Kept | Damaged) -> Record | Damaged:
+    return one if isinstance(one, Damaged) else one.record
+
+
+def _whole(db: sqlite3.Connection, one: Kept | Damaged) -> Record | Damaged:
+    if isinstance(one, Damaged):
+        return one
+    key = one.record.conversation_id
+    try:
+        return replace(one.record, messages=codec.decode_messages(all_bodies(db, one), key))
+    except MemoryStorageError as error:
+        return Damaged(error, one.record.created_at)
+    except sqlite3.DatabaseError as error:
+        if not tells_damage(error):
+            raise
+    return Damaged(codec.damaged(key), one.record.created_at)
+
+
+def start(query: MemoryQuery) -> Key | None:
+    """The key behind which a scan begins."""
+    cursor = rules.creation_cursor(query)
+    return None if cursor is None else Key(micros(cursor[0]), cursor[1])
+
+
+def keys(db: sqlite3.Connection, query: MemoryQuery, above: Key | None) -> list[Key]:
     """Keys of the next conversations of a scan, at most `STRETCH`."""
-    rows = db.execute(*in_order_of_creation(query, above, STRETCH)).fetchall()
-    return [(moment(created_at), conversation_id) for created_at, conversation_id in rows]
+    db.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
+    try:
+        rows = db.execute(*in_order_of_creation(query, above, STRETCH)).fetchall()
+    finally:
+        db.text_factory = str
+    migrations.check(db)
+    return [Key(*row) for row in rows]
+
+
+def last(keys: list[Key]) -> Key:
+    """The key behind which the next stretch begins.
+
+    Raises:
+        MemoryStorageError: nothing of the whole stretch can be compared.
+    """
+    comparable = [key for key in keys if key.created_at is not None and key.conversation_id is not None]
+    if not comparable:
+        raise codec.damaged()
+    return comparable[-1]
 
 
 def stats(db: sqlite3.Connection, user_id: str | None, now: datetime) -> Stats:
     """Counts over live conversations, in one statement."""
     values = (micros(now),) if user_id is None else (micros(now), user_id)
     text = SQL["stats"] if user_id is None else SQL["stats_of_user"]
-    conversations, messages, size, oldest, newest = db.execute(text, values).fetchone()
+    with snapshot(db):
+        conversations, sound, messages, size, oldest, newest = db.execute(text, values).fetchone()
     if not conversations:
         return Stats()
-    return Stats(conversations, messages, size, moment(oldest), moment(newest))
-
-
-def _messages(db: sqlite3.Connection, found: Kept) -> tuple[Message, ...]:
-    return codec.decode_messages(bodies_of(db, found, found.record.first_position, found.end))
+    with suppress(*codec.UNREADABLE):
+        if sound == conversations:
+            return Stats(conversations, messages, size, moment(oldest), moment(newest))
+    raise codec.damaged()

@@ -12,8 +12,9 @@ from msgspec.structs import replace
 
 from jaf_memory_core import codec, rules
 from jaf_memory_core.records import Page, Record, Tail
-from jaf_memory_sqlite.errors import NeedsThreadError
-from jaf_memory_sqlite.rows import BEYOND, SQL, Kept, held, kept, micros
+from jaf_memory_sqlite import migrations
+from jaf_memory_sqlite.errors import NeedsThreadError, tells_damage
+from jaf_memory_sqlite.rows import BEYOND, MOMENT, SQL, Kept, held, kept, micros
 
 ANY = math.inf
 """Bytes without a limit."""
@@ -26,11 +27,20 @@ INLINE_BYTES = 256 << 10
 
 
 @contextmanager
-def snapshot(db: sqlite3.Connection) -> Iterator[None]:
-    """Let several statements see the same state."""
+def snapshot(db: sqlite3.Connection, conversation_id: str | None = None) -> Iterator[None]:
+    """Let several statements see the same state, of a version that we know.
+
+    Raises:
+        MemoryStorageError: the file is damaged where the conversation lies, or a newer version has upgraded it.
+    """
     db.execute("BEGIN")
     try:
         yield
+        migrations.check(db)
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        if conversation_id is None or not tells_damage(error):
+            raise
+        raise codec.damaged(conversation_id) from None
     finally:
         if db.in_transaction:  # some errors end the transaction by themselves
             db.execute("COMMIT")
@@ -44,7 +54,7 @@ def conversation(
     Raises:
         NeedsThreadError: its messages have more than `most` bytes.
     """
-    with snapshot(db):
+    with snapshot(db, conversation_id):
         row = db.execute(SQL["header_with_metadata"], (conversation_id,)).fetchone()
         if row is None:
             return None
@@ -53,20 +63,20 @@ def conversation(
             return found.record
         if found.size > most:
             raise NeedsThreadError
-        bodies = bodies_of(db, found, found.record.first_position, found.end)
-    return replace(found.record, messages=codec.decode_messages(bodies))
+        bodies = all_bodies(db, found)
+    return replace(found.record, messages=codec.decode_messages(bodies, conversation_id))
 
 
 def tail(db: sqlite3.Connection, asked: Tail, now: datetime) -> Page | None:
     """A page of messages, of any size; costs the page."""
-    with snapshot(db):
+    with snapshot(db, asked.conversation_id):
         row = db.execute(SQL["header"], (asked.conversation_id,)).fetchone()
         found = kept(row) if row else None
         if found is None or rules.seen(found.record, now, asked.scope) is None:
             return None
         first, end = rules.bounds(found.record, asked)
         bodies = bodies_of(db, found, first, end)
-    return Page(codec.decode_messages(bodies), first, more=first > found.record.first_position)
+    return Page(codec.decode_messages(bodies, asked.conversation_id), first, more=first > found.record.first_position)
 
 
 def small_tail(db: sqlite3.Connection, asked: Tail, now: datetime) -> Page | None:
@@ -80,29 +90,58 @@ def small_tail(db: sqlite3.Connection, asked: Tail, now: datetime) -> Page | Non
     row = db.execute(
         SQL["tail"], (INLINE_BYTES, limit, INLINE_BYTES, before, limit, before, asked.conversation_id)
     ).fetchone()
+    migrations.check(db)
     if row is None:
         return None
     owner, expires, oldest, count, bodies = row
+    if oldest.__class__ is not int or count.__class__ is not int or expires.__class__ not in MOMENT:
+        raise NeedsThreadError  # where the whole header is looked at
     if asked.scope not in (None, owner) or (expires is not None and expires <= micros(now)):
         return None
     end = max(oldest, min(oldest + count, before))  # as `rules.bounds` has it
     first = max(oldest, end - limit)
     if bodies is None and end > first:
         raise NeedsThreadError
-    return Page(codec.decode_joined(bodies) if bodies else (), first, more=first > oldest)
+    messages = codec.decode_joined(bodies, asked.conversation_id) if bodies else ()
+    if len(messages) != end - first:
+        raise codec.damaged(asked.conversation_id)
+    return Page(messages, first, more=first > oldest)
+
+
+def all_bodies(db: sqlite3.Connection, found: Kept) -> list[bytes]:
+    """Bodies of all messages.
+
+    Raises:
+        MemoryStorageError: there are more or fewer than the header says.
+    """
+    rows = db.execute(SQL["bodies"], (found.row_of(0), found.row_of(BEYOND))).fetchall()
+    if len(rows) != found.record.message_count:
+        raise codec.damaged(found.record.conversation_id)
+    return [body for (body,) in rows]
 
 
 def bodies_of(db: sqlite3.Connection, found: Kept, first: int, end: int) -> list[bytes]:
-    """Bodies at the positions from `first`, below `end`."""
+    """Bodies at the positions from `first`, below `end`.
+
+    Raises:
+        MemoryStorageError: not all of them are there.
+    """
     rows = db.execute(SQL["bodies"], (found.row_of(first), found.row_of(end))).fetchall()
+    if len(rows) != max(0, end - first):
+        raise codec.damaged(found.record.conversation_id)
     return [body for (body,) in rows]
 
 
 def look_up(db: sqlite3.Connection, conversation_id: str, *, with_metadata: bool = False) -> Kept | None:
     """The header that stands, expired or not, or `None`."""
     text = SQL["header_with_metadata"] if with_metadata else SQL["header"]
-    row = db.execute(text, (conversation_id,)).fetchone()
-    return kept(row) if row else None
+    try:
+        row = db.execute(text, (conversation_id,)).fetchone()
+        return kept(row) if row else None
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        if not tells_damage(error):
+            raise
+        raise codec.damaged(conversation_id) from None
 
 
 def held_bodies(db: sqlite3.Connection, live: Kept, wanted: Sequence[str]) -> dict[str, bytes]:
