@@ -165,10 +165,14 @@ class CondensedConversation(msgspec.Struct, frozen=True):
     Attributes:
         conversation: its `messages` are those that the summary does not cover; `message_count` counts all.
         summary: what covers the others, or `None`, and then all messages are there.
+        unread: where no more than so many were asked for: how many stand between the summary and those that are there.
+        before: where there are such: give this to `get_messages(id, before=…)` for the page before.
     """
 
     conversation: ConversationMemory
     summary: Summary | None = None
+    unread: int = 0
+    before: int | None = None
 
 
 class Lease(msgspec.Struct, frozen=True):

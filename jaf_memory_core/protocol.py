@@ -126,7 +126,9 @@ class ManagedMemoryProvider(MemoryProvider, Protocol):
     async def release_lease(self, held: Lease) -> bool:
         """Give a lease back; whether it was still theirs."""
 
-    async def get_condensed_conversation(self, conversation_id: str) -> CondensedConversation | None:
+    async def get_condensed_conversation(
+        self, conversation_id: str, limit: int | None = None
+    ) -> CondensedConversation | None:
         """The conversation without the messages that a stored summary covers."""
 
     async def store_summary(self, conversation_id: str, summary: Summary, incarnation: str) -> bool:

@@ -45,7 +45,7 @@ class SyncMethods:
         """Keep a lease for so many seconds from now."""
     def release_lease(self, held: Lease) -> bool:
         """Give a lease back; whether it was still theirs."""
-    def get_condensed_conversation(self, conversation_id: str) -> CondensedConversation | None:
+    def get_condensed_conversation(self, conversation_id: str, limit: int | None=None) -> CondensedConversation | None:
         """The conversation without the messages that a stored summary covers."""
     def store_summary(self, conversation_id: str, summary: Summary, incarnation: str) -> bool:
         """Keep a summary beside the conversation's messages; whether it was of use."""

@@ -22,25 +22,36 @@ from jaf_memory_core.values import EMPTY, FrozenDict, thaw
 class Summaries(ProviderBase):
     """Reading past what a summary covers, and keeping a summary that comes late from doing harm."""
 
-    async def get_condensed_conversation(self, conversation_id: str) -> CondensedConversation | None:
-        """The conversation without the messages that a stored summary covers, or `None`; these are not read."""
-        key = validation.checked_id(conversation_id, "conversation_id")
-        return await self._guard.run("get_condensed_conversation", lambda: self._condensed(key), repeatable=True)
+    async def get_condensed_conversation(
+        self, conversation_id: str, limit: int | None = None
+    ) -> CondensedConversation | None:
+        """The conversation without the messages that a stored summary covers, or `None`; these are not read.
 
-    async def _condensed(self, key: str) -> CondensedConversation | None:
+        Args:
+            conversation_id: 1 to 255 characters.
+            limit: of those that are left, the newest so many; all of them when absent.
+        """
+        key = validation.checked_id(conversation_id, "conversation_id")
+        most = None if limit is None else validation.checked_count(limit, "limit")
+        return await self._guard.run("get_condensed_conversation", lambda: self._condensed(key, most), repeatable=True)
+
+    async def _condensed(self, key: str, limit: int | None) -> CondensedConversation | None:
         operation = "get_condensed_conversation"
         header = await self.backend.header(key, scope=self._scope)
         if header is None:
             return None
         reach = await self._reach(header)
-        if reach is not None:
+        if reach is not None or limit is not None:
             end = header.first_position + header.message_count
-            tail = Tail(key, max(0, end - max(reach + 1, header.first_position)), end, self._scope)
-            page = await self.backend.tail(tail)
+            left = end - max(-1 if reach is None else reach + 1, header.first_position)
+            most = left if limit is None else min(left, limit)
+            page = await self.backend.tail(Tail(key, max(0, most), end, self._scope))
             if page is not None:
                 conversation = self._shown(replace(header, messages=page.messages), operation)
                 chain = self._chain.within(operation, key, header.user_id)
-                return CondensedConversation(conversation, loaded(header.metadata, chain))
+                summary = None if reach is None else loaded(header.metadata, chain)
+                unread = max(0, left - len(page.messages))
+                return CondensedConversation(conversation, summary, unread, page.first if unread else None)
         record = rules.seen(await self.backend.read(key), self.backend.now(), self._scope)
         return CondensedConversation(self._shown(record, operation)) if record else None
 

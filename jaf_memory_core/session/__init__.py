@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Annotated, Any, Self
 
+from msgspec.structs import replace
 from pydantic import Field, PlainValidator
 
+from jaf_memory_core import codec
 from jaf_memory_core.errors import MemoryConnectionError, MemoryInvalidInputError
 from jaf_memory_core.messages import Message
 from jaf_memory_core.protocol import MemoryProvider
 from jaf_memory_core.results import WriteResult
-from jaf_memory_core.session import storage
-from jaf_memory_core.session import views as views
+from jaf_memory_core.session import reconciliation, storage, views
+from jaf_memory_core.session.drafts import Draft, DraftStore
+from jaf_memory_core.session.formats import ViewFormat, checked_format, request_of
 from jaf_memory_core.session.leases import SessionLease
-from jaf_memory_core.session.summaries import Summarize, SummarizedHistory
+from jaf_memory_core.session.reconciliation import Edited, Reconciliation
+from jaf_memory_core.session.room import Counter, Room
+from jaf_memory_core.session.summaries import Compression, Summarize
 from jaf_memory_core.values import Value
+
+logger = logging.getLogger("jaf_memory_core")
 
 
 def _provider(value: Any) -> MemoryProvider:
@@ -61,17 +69,22 @@ class MemorySession:
         user_id: the owner; without one, an erasure by user does not find the conversation.
         summarize: from older messages (valid in themselves, an earlier summary first) to a text; sync, and then it runs
             in a thread, or async. Without it, above the threshold, older messages are left out of views.
+        summarize_timeout: seconds that `summarize` may take. One that fails, takes longer, or gives nothing or too much
+            leaves the view without a summary, and is not asked again for a while.
+        view_format: whose rules a view keeps: `"chat"` (chat-completions), `"anthropic"` or `"responses"`, whatever
+            the messages come from; when absent, those of the interface that they come from.
+        id_from: a field of the senders', such as `"id"`, that serves as `message_id` of what is recorded.
         max_tokens: how many tokens a view may cost, as `count_tokens` counts them.
         count_tokens: from a `Message` to its tokens.
         lease: seconds for which the session holds the conversation's lease, renewed as long as it is open; `None` takes
             none. Entering a session whose conversation another holds is a `MemoryConflictError`.
         lease_wait: seconds to wait for a lease that another holds.
 
-    A view is valid for chat-completions interfaces: see `jaf_memory_core.session.views`. The store keeps
-    every message as it was given.
+    A view is valid for its endpoint: see `jaf_memory_core.session.views`. The store keeps every message as
+    it was given.
 
     Raises:
-        MemoryInvalidInputError: one of `max_tokens` and `count_tokens` without the other, or no seconds.
+        MemoryInvalidInputError: one of `max_tokens` and `count_tokens` without the other, no seconds, no such format.
     """
 
     def __init__(
@@ -81,24 +94,35 @@ class MemorySession:
         conversation_id: str,
         user_id: str | None = None,
         summarize: Summarize | None = None,
+        summarize_timeout: float = 60.0,
+        view_format: ViewFormat | None = None,
+        id_from: str | None = None,
         max_tokens: int | None = None,
-        count_tokens: views.Counter | None = None,
+        count_tokens: Counter | None = None,
         lease: float | None = None,
         lease_wait: float = 0.0,
     ) -> None:
-        if (max_tokens is None) != (count_tokens is None):
-            raise MemoryInvalidInputError("max_tokens and count_tokens belong together; give both or neither")
+        _check(config, max_tokens, count_tokens, summarize, summarize_timeout)
         self.config = config
         self.conversation_id = conversation_id
+        self._format = checked_format(view_format)
+        self._id_from = id_from
         self._stored = storage.StoredConversation(config.provider, conversation_id, user_id, config.ttl)
-        self._room = views.Room(
-            math.inf if config.max_messages is None else config.max_messages,
-            math.inf if max_tokens is None else max_tokens,
-            count_tokens,
+        self._compression = Compression(
+            self._stored,
+            Room(
+                math.inf if config.max_messages is None else config.max_messages,
+                math.inf if max_tokens is None else max_tokens,
+                count_tokens,
+            ),
+            config.compression_threshold,
+            summarize,
+            timeout=summarize_timeout,
+            view_format=self._format,
         )
-        self._history = SummarizedHistory(self._stored, self._room, config.compression_threshold, summarize)
         self._lease = SessionLease(self._stored, lease, lease_wait) if lease is not None else None
         self._known: dict[str, Message] = {}
+        self._view: dict[str, Message] = {}
         self._unsaved: dict[str, Message] = {}
 
     def __repr__(self) -> str:
@@ -123,6 +147,12 @@ class MemorySession:
     async def __aexit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
+        if self._unsaved:
+            logger.warning(
+                "a session of conversation %r was left with %d messages that were recorded and not stored; call save()",
+                self.conversation_id,
+                len(self._unsaved),
+            )
         if self._lease is not None:
             await self._lease.leave()
 
@@ -132,9 +162,26 @@ class MemorySession:
         Raises:
             MemoryConnectionError: the store could not be reached.
         """
-        found = await self._history.read()
+        found = await self._compression.read()
         self._known = {message.message_id: message for message in found.messages}
-        return self._history.view(found, self.unsaved)
+        view = self._compression.view(found, self.unsaved)
+        if not view and (found.messages or self._unsaved):
+            logger.warning(
+                "the view of conversation %r is empty: not even its newest message and its newest question fit into "
+                "max_messages and max_tokens",
+                self.conversation_id,
+            )
+        self._view = {message.message_id: message for message in view}
+        return view
+
+    def request(self, view: Sequence[Message]) -> dict[str, Any]:
+        """A view as arguments for the client of its endpoint, without what that does not know.
+
+        Returns:
+            `messages` for chat-completions; `messages`, and `system` where there is any, for Anthropic; `input` for the
+            Responses interface.
+        """
+        return request_of(view, self._format or "chat")
 
     async def record(self, messages: Sequence[Message]) -> WriteResult | None:
         """Add what is new of these messages, in order: what was loaded or recorded before is known by its `message_id`.
@@ -144,7 +191,8 @@ class MemorySession:
         `auto_store=False` nothing is written until `save()`.
 
         Args:
-            messages: whatever the turn has brought so far; a whole list that begins with the view will do, too.
+            messages: whatever the turn has brought so far; a whole list that begins with the view will do, too, also
+                one whose messages have lost their ids on the way through an engine.
 
         Returns:
             What the store answered; `None` when nothing was written.
@@ -152,11 +200,77 @@ class MemorySession:
         Raises:
             MemoryError: the store refused, could not be reached, or the lease was lost; see `append_messages`.
         """
-        for message in self._stored.checked(messages):
-            known = self._known.get(message.message_id) or self._unsaved.get(message.message_id)
-            if not views.is_made_up(message) and known != message:
+        given = [self._identified(message) for message in self._stored.checked(messages)]
+        for message in given[self._repeated(given) :]:
+            if not views.is_made_up(message) and not self._knows(message):
                 self._unsaved[message.message_id] = message
         return await self.save() if self.config.auto_store else None
+
+    def _identified(self, message: Message) -> Message:
+        own = reconciliation.own_id(message, self._id_from)
+        return message if own in (None, message.message_id) else replace(message, message_id=own)
+
+    def _knows(self, message: Message) -> bool:
+        places = (self._known, self._unsaved, self._view)
+        same = (place.get(message.message_id) for place in places)
+        return any(one is message or (one is not None and _equal(one, message)) for one in same)
+
+    def _repeated(self, given: Sequence[Message]) -> int:
+        """How many messages at the beginning of a list are the view that was loaded, under other ids."""
+        view = list(self._view.values())
+        if not view or len(given) <= len(view) or any(one.message_id in self._view for one in given):
+            return 0
+        pairs = zip(given, view, strict=False)
+        contents = (
+            (reconciliation.content_of(one.dict()), reconciliation.content_of(other.dict())) for one, other in pairs
+        )
+        return len(view) if all(one == other for one, other in contents) else 0
+
+    async def reconcile(
+        self, messages: Sequence[Message | Mapping[str, Any]], *, edited: Edited = "refuse", id_from: str | None = None
+    ) -> Reconciliation:
+        """Take the whole list that a client or an engine sends, and store what of it is new.
+
+        The list is laid over what is stored: what goes on behind it is appended; the same list twice adds nothing.
+        Messages are known by their ids, and by what they say where they have none.
+
+        Args:
+            messages: `Message`s or plain dicts, from the first one on, or from the view that was loaded.
+            edited: of a list in which a stored message reads otherwise: `"refuse"` raises; `"revise"` puts the edited
+                message into its place, and, where the list goes on otherwise too, all of the list from there on;
+                `"fork"` leaves the conversation as it is, and makes another one with the list.
+            id_from: as the session's own.
+
+        Returns:
+            Where the list stands now, and what was written.
+
+        Raises:
+            MemoryConflictError: a stored message reads otherwise, and `edited` is `"refuse"`.
+            MemoryError: as `record`.
+        """
+        given = reconciliation.given_of(messages, id_from or self._id_from)
+        how = reconciliation.checked_edited(edited)
+        if self._lease is not None:
+            await self._lease.confirm()
+        done = await storage.finished(reconciliation.reconciled(self._stored, given, list(self._view.values()), how))
+        self._known, self._view = {}, {}
+        return done
+
+    def draft(self, *, interval: float = 1.0, **fields: Any) -> Draft:
+        """A growing answer, kept while it is streamed; see `Draft`.
+
+        Args:
+            interval: seconds between two writes.
+            fields: of the message, beside its text; its role is assistant unless another one is given.
+        """
+        revise = self._revise if self.config.auto_store and self._stored.offers("revise_messages") else None
+        return Draft(DraftStore(lambda message: self.record([message]), revise), interval, fields)
+
+    async def _revise(self, message: Message) -> None:
+        if self._lease is not None:
+            await self._lease.confirm()
+        await storage.finished(self._stored.revise({message.message_id: message}))
+        self._known[message.message_id] = message
 
     async def save(self) -> WriteResult | None:
         """Store what was recorded and is not stored yet; `None` when there is nothing.
@@ -181,3 +295,22 @@ class MemorySession:
             for key in batch:
                 self._unsaved.pop(key, None)
         return result
+
+
+def _equal(one: Message, other: Message) -> bool:
+    """Whether two messages are equal in every value: 1, 1.0 and true differ."""
+    return one == other and codec.canonical(one.dict()) == codec.canonical(other.dict())
+
+
+def _check(config: Any, max_tokens: Any, count_tokens: Any, summarize: Any, summarize_timeout: Any) -> None:
+    if not isinstance(config, MemoryConfig):
+        raise MemoryInvalidInputError(f"a session takes a MemoryConfig(provider=...), not a {type(config).__name__}")
+    if (max_tokens is None) != (count_tokens is None):
+        raise MemoryInvalidInputError("max_tokens and count_tokens belong together; give both or neither")
+    if max_tokens is not None and (not isinstance(max_tokens, int) or max_tokens < 1):
+        given = repr(max_tokens) if isinstance(max_tokens, int | float) else f"a {type(max_tokens).__name__}"
+        raise MemoryInvalidInputError(f"max_tokens must be a whole number from 1, not {given}")
+    for name, function in (("count_tokens", count_tokens), ("summarize", summarize)):
+        if function is not None and not callable(function):
+            raise MemoryInvalidInputError(f"{name} must be a function, not a {type(function).__name__}")
+    storage.checked_seconds(summarize_timeout, "summarize_timeout")

@@ -9,11 +9,14 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import math
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
-from jaf_memory_core.conversations import CondensedConversation, Lease
+from msgspec import Struct
+
+from jaf_memory_core.conversations import CondensedConversation, Lease, MessagePage, Summary
 from jaf_memory_core.errors import MemoryInvalidInputError
 from jaf_memory_core.errors import MemoryNotFoundError as NotFound
 from jaf_memory_core.messages import Message
@@ -32,9 +35,23 @@ LACKING = {
     "create": "append_messages(create=True): two sessions that begin one conversation at once may lose a turn",
     "set_expiry": "set_expiry: the session's ttl has no effect",
     "get_condensed_conversation": "get_condensed_conversation: summaries are made, and not kept",
+    "revise_messages": "revise_messages: a growing answer is stored when it is finished, and not before",
     "acquire_lease": "acquire_lease: a session of this provider cannot hold a lease",
 }
 """What a session can use beyond the six documented methods, and what happens without it."""
+
+
+def checked_seconds(value: Any, what: str, *, none: bool = False) -> float:
+    """Seconds above 0; `none`: or 0.
+
+    Raises:
+        MemoryInvalidInputError: something else was given.
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and (0 < value < math.inf or (none and value == 0)):
+        return float(value)
+    given = repr(value) if isinstance(value, int | float) else f"a {type(value).__name__}"
+    raise MemoryInvalidInputError(f"{what} must be seconds {'from' if none else 'above'} 0, not {given}")
 
 
 async def finished(work: Coroutine[Any, Any, T]) -> T:
@@ -53,6 +70,26 @@ async def finished(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
+class Excerpt(Struct, frozen=True):
+    """What was read of a conversation.
+
+    Attributes:
+        messages: the newest, without a gap.
+        before: position of the first of them, where there are older ones; else `None`.
+        unread: how many older ones no summary covers; `None` where nobody counted.
+        summary: what covers the others.
+        count: how many messages are stored, where that was asked for.
+        incarnation: of the conversation, where that was asked for.
+    """
+
+    messages: tuple[Message, ...]
+    before: int | None = None
+    unread: int | None = None
+    summary: Summary | None = None
+    count: int = 0
+    incarnation: str = ""
+
+
 class StoredConversation:
     """One conversation in its provider."""
 
@@ -64,6 +101,11 @@ class StoredConversation:
         self._keywords = _keywords(provider)
         self._found = False
         self._expires = ttl is None
+        self._leading: tuple[int, tuple[Message, ...]] | None = None
+
+    def of(self, conversation_id: str) -> StoredConversation:
+        """Another conversation of the same owner, in the same provider."""
+        return StoredConversation(self.provider, conversation_id, self._user_id, self._ttl)
 
     @property
     def lacks(self) -> tuple[str, ...]:
@@ -89,20 +131,62 @@ class StoredConversation:
             raise MemoryInvalidInputError("record takes a list of Message objects; make one with Message(**data)")
         return messages
 
-    async def read(self, *, condensed: bool) -> CondensedConversation | None:
+    @property
+    def pages(self) -> bool:
+        """Whether the provider gives a conversation in pages."""
+        return self.offers("get_messages") and self.offers("get_condensed_conversation")
+
+    async def read(self, *, condensed: bool) -> Excerpt | None:
         """The conversation as it stands; `condensed`: without what a stored summary covers."""
         if condensed and self.offers("get_condensed_conversation"):
-            found = await self.provider.get_condensed_conversation(self.conversation_id)
-        else:
-            conversation = await self.provider.get_conversation(self.conversation_id)
-            found = None if conversation is None else CondensedConversation(conversation)
-        self._found = found is not None
-        self._expires = self._ttl is None or (found is not None and found.conversation.ttl == self._ttl)
-        return found
+            return self._excerpt(await self.provider.get_condensed_conversation(self.conversation_id))
+        conversation = await self.provider.get_conversation(self.conversation_id)
+        return self._excerpt(None if conversation is None else CondensedConversation(conversation))
 
-    async def acquire(self, seconds: float) -> Lease:
-        """Take the conversation's lease."""
-        return await self.provider.acquire_lease(self.conversation_id, seconds, user_id=self._user_id)
+    async def newest(self, limit: int, *, condensed: bool) -> Excerpt | None:
+        """The newest messages, and of all others how many there are.
+
+        Args:
+            limit: how many messages at most.
+            condensed: whether the summary and the count are asked for; without them, one small page is read.
+        """
+        if condensed or (self._ttl is not None and not self._expires):
+            found = await self.provider.get_condensed_conversation(self.conversation_id, limit=limit)
+            return self._excerpt(found)
+        try:
+            page = await self.provider.get_messages(self.conversation_id, limit=limit)
+        except NotFound:
+            self._found, self._leading = False, None
+            return None
+        self._found = True
+        return Excerpt(tuple(page), before=page.before)
+
+    async def page(self, before: int, limit: int) -> MessagePage:
+        """The messages before that position."""
+        return await self.provider.get_messages(self.conversation_id, before=before, limit=limit)
+
+    async def leading(self, limit: int) -> tuple[Message, ...]:
+        """The first messages of the conversation, which do not change as long as it stands; read once a session."""
+        if self._leading is None or self._leading[0] < limit:
+            page = await self.provider.get_messages(self.conversation_id, before=limit, limit=limit)
+            self._leading = limit, tuple(page)
+        return self._leading[1][:limit]
+
+    def _excerpt(self, found: CondensedConversation | None) -> Excerpt | None:
+        self._found = found is not None
+        if found is None:
+            self._expires, self._leading = self._ttl is None, None
+            return None
+        conversation = found.conversation
+        self._expires = self._ttl is None or conversation.ttl == self._ttl
+        count = conversation.message_count or 0
+        return Excerpt(
+            conversation.messages, found.before, found.unread, found.summary, count, conversation.incarnation
+        )
+
+    async def acquire(self, seconds: float, token: str) -> Lease:
+        """Take the conversation's lease under a token that the caller chose."""
+        return await self.provider.acquire_lease(self.conversation_id, seconds, user_id=self._user_id, token=token)
 
     async def append(self, messages: tuple[Message, ...]) -> WriteResult:
         """Store new messages; make the conversation, unless it was there before.
@@ -120,6 +204,10 @@ class StoredConversation:
                 await self.provider.set_expiry(self.conversation_id, self._ttl)
             self._expires = True
         return result
+
+    async def revise(self, revised: Mapping[str, Message]) -> int:
+        """Put messages into the places of others, by their ids."""
+        return await self.provider.revise_messages(self.conversation_id, revised)
 
     async def _appended(self, messages: tuple[Message, ...]) -> WriteResult:
         metadata = {} if self._user_id is None else {"user_id": self._user_id}

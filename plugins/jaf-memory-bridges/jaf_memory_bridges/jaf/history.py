@@ -16,6 +16,7 @@ from typing import Any, SupportsIndex
 from jaf_memory_bridges.jaf.messages import bearable, is_halted, to_core, to_jaf, usable_id
 from jaf_memory_core import ConversationMemory, Message
 from jaf_memory_core.session import views
+from jaf_memory_core.session.room import Room
 
 MARKED = "_jaf_memory_loaded"
 """Attribute by which a message of the engine's tells that it came from the store."""
@@ -119,15 +120,20 @@ class History(tuple[Any, ...]):  # noqa: SLOT001  (it knows where it belongs)
         blocks = views.blocks_of(message for message in self._messages if not is_halted(message))
         most = limit if limit < len(self) else math.inf
         if self._threshold is not None and len(self) > self._threshold:
-            shown = views.shown(views.first_and_newest(blocks, views.Room(min(most, self._threshold))))
+            shown = views.shown(views.first_and_newest(blocks, Room(min(most, self._threshold))))
         else:
-            shown = views.shown(views.limited(blocks, views.Room(most)))
+            shown = views.shown(views.limited(blocks, Room(most)))
         by_id = {message.message_id: message for message in self}
         boundary = self._metadata.get(BOUNDARY)
         if boundary is not None and self._metadata.get(INDEX) is not None:
             ids = [message.message_id for message in shown]
             self._metadata[INDEX] = ids.index(boundary) + 1 if boundary in ids else 0
-        return tuple(_bearable(by_id.get(one.message_id) or to_jaf(one)) for one in shown)
+        as_stored = {id(message) for message in self._messages}
+        return tuple(
+            # What a view brought into form, or shortened, is still the message that was loaded.
+            _bearable(_brought(by_id.get(one.message_id), one, same=id(one) in as_stored))
+            for one in shown
+        )
 
 
 def _marked(message: Any, loaded: Loaded) -> Any:
@@ -135,6 +141,12 @@ def _marked(message: Any, loaded: Loaded) -> Any:
     mark = Mark(loaded, tuple(message.tool_calls or ()), to_core(message) if open_to_writing else None)
     object.__setattr__(message, MARKED, mark)  # the engine's messages are frozen, and no field of theirs is changed
     return message
+
+
+def _brought(loaded: Any, shown: Message, *, same: bool) -> Any:
+    if loaded is None:
+        return to_jaf(shown)
+    return loaded if same else _marked(to_jaf(shown), getattr(loaded, MARKED))
 
 
 def _bearable(message: Any) -> Any:

@@ -1,0 +1,145 @@
+"""What a session reads of its conversation: the end that a view can show, and what it must know beside.
+
+Reading goes backwards, page by page, until the view is full, so that a load costs what it shows, however long the
+conversation is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from jaf_memory_core.messages import Message
+from jaf_memory_core.session import views
+from jaf_memory_core.session.blocks import steps_of
+from jaf_memory_core.session.formats import Form
+from jaf_memory_core.session.room import Room
+from jaf_memory_core.session.storage import Excerpt, StoredConversation
+
+LEADING = 4
+"""Messages at the beginning of a conversation among which its instructions are looked for."""
+
+FIRST_PAGE = 32
+"""Messages of the first page where nothing but tokens limits a view."""
+
+LARGEST_PAGE = 2_000
+
+
+class Found(Struct, frozen=True):
+    """What a load found.
+
+    Attributes:
+        kept: messages that stand before those that were read: a summary's, or the first instructions.
+        read: the newest messages, without a gap.
+        unread: how many stand between `kept` and `read` that no summary covers.
+        summary: the summary's text, or `None`.
+        count: how many messages are stored.
+        incarnation: of the conversation.
+    """
+
+    kept: tuple[Message, ...] = ()
+    read: tuple[Message, ...] = ()
+    unread: int = 0
+    summary: str | None = None
+    count: int = 0
+    incarnation: str = ""
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """All messages that were read."""
+        return (*self.kept, *self.read)
+
+
+async def read_whole(stored: StoredConversation, *, condensed: bool) -> Found | None:
+    """All of the conversation; `condensed`: without what a stored summary covers."""
+    excerpt = await stored.read(condensed=condensed)
+    return None if excerpt is None else _found(excerpt, ())
+
+
+async def read_newest(stored: StoredConversation, room: Room, form: Form | None, *, condensed: bool) -> Found | None:
+    """As much of the end of the conversation as a view within this room can show.
+
+    Args:
+        stored: the conversation.
+        room: of the view.
+        form: of the view; that of the messages where absent.
+        condensed: whether a stored summary is asked for.
+    """
+    lead = LEADING if not condensed else LEADING + int(min(room.messages, LARGEST_PAGE)) // 5
+    size = FIRST_PAGE if room.messages == math.inf else int(room.messages) + 1
+    excerpt = await stored.newest(size, condensed=condensed)
+    if excerpt is None:
+        return None
+    leading: tuple[Message, ...] = ()
+    if excerpt.before is not None and excerpt.summary is None:
+        leading = await stored.leading(lead)
+        leading = _ended(leading) if condensed else tuple(one for one in leading if one.role in views.STAYING)
+    instructions = _instructions(excerpt, leading)
+    while excerpt.before is not None and not is_full(excerpt.messages, instructions, room, form):
+        size = min(2 * size, LARGEST_PAGE)
+        page = await stored.page(excerpt.before, size if excerpt.unread is None else min(size, excerpt.unread))
+        unread = None if excerpt.unread is None else max(0, excerpt.unread - len(page))
+        before = page.before if page and unread != 0 else None
+        excerpt = replace(excerpt, messages=(*page, *excerpt.messages), before=before, unread=unread)
+    if excerpt.before is None:
+        leading = ()
+    return _found(excerpt, leading)
+
+
+def _ended(leading: Sequence[Message]) -> tuple[Message, ...]:
+    """The first messages up to, without, a call whose results may stand behind them."""
+    steps = steps_of(leading)
+    if not steps or not steps[-1].calls:
+        return tuple(leading)
+    end = next(place for place, message in enumerate(leading) if message.message_id == steps[-1].key)
+    return tuple(leading[:end])
+
+
+def _instructions(excerpt: Excerpt, leading: Sequence[Message]) -> tuple[Message, ...]:
+    return tuple(message for message in _kept(excerpt, leading) if message.role in views.STAYING)
+
+
+def _kept(excerpt: Excerpt, leading: Sequence[Message]) -> tuple[Message, ...]:
+    return tuple(leading) if excerpt.summary is None else excerpt.summary.kept
+
+
+def _found(excerpt: Excerpt, leading: Sequence[Message]) -> Found:
+    read = {message.message_id for message in excerpt.messages}
+    return Found(
+        kept=tuple(message for message in _kept(excerpt, leading) if message.message_id not in read),
+        read=excerpt.messages,
+        unread=max(0, (excerpt.unread or 0) - len(leading)),
+        summary=None if excerpt.summary is None else excerpt.summary.text,
+        count=excerpt.count,
+        incarnation=excerpt.incarnation,
+    )
+
+
+def is_full(read: Sequence[Message], kept: Sequence[Message], room: Room, form: Form | None) -> bool:
+    """Whether a view within this room would show nothing that stands before these messages.
+
+    Args:
+        read: the newest messages, without a gap.
+        kept: what stands before them, and takes room too.
+        room: of the view.
+        form: of the view.
+    """
+    blocks = views.blocks_of([*kept, *read], form)
+    fit = views.fitted(blocks, room)
+    if fit is None:
+        return True
+    turns = views.turns_of(fit.others)
+    if not turns or turns[-1][0].role != "user":
+        return False
+    left = room.without(views.messages_of(fit.staying))
+    for turn in reversed(turns[1:]):
+        left = left.without(views.messages_of(turn))
+        if left.short:
+            return True
+    # The first turn that was read may lack its beginning: it is larger than what is seen of it.
+    second = turns[1][0].key if len(turns) > 1 else None
+    seen = next((place for place, one in enumerate(read) if one.message_id == second), len(read))
+    return left.without(views.messages_of(turns[0])).tokens < 0 or left.messages < seen
