@@ -166,7 +166,7 @@ class _Draft:
 
     def place(self, key: str | None, name: str | None) -> int | None:
         """Which call a result answers: the first of that id without one, or, for ids that are one call's, that one."""
-        fits = [n for n, call in enumerate(self.calls) if key is None or call.given_id == key]
+        fits = [n for n, call in enumerate(self.calls) if call.given_id == key or (key is None and not call.legacy)]
         waiting = [n for n in fits if self.answers[n] is None]
         named = [n for n in waiting if name and self.calls[n].name == name] if not key else []
         again = fits[-1] if key and len(fits) == 1 else None
@@ -278,7 +278,7 @@ def _goes_on(draft: _Draft, kind: str) -> bool:
     kinds = {str(one.further.get("type")) for one in draft.said}
     if kind == "reasoning":  # it belongs to what follows it
         return kinds == {"reasoning"} or bool(draft.calls)
-    return kind != "message" or "message" not in kinds or kinds == {"reasoning"}
+    return kind != "message" or kinds == {"reasoning"}
 
 
 def _called(call: ToolCall) -> tuple[object, Any]:

@@ -37,6 +37,13 @@ FORMS = {
     "responses": Form(responses.render, responses.arranged, unique=True),
 }
 
+KNOWN = {
+    "chat": frozenset(("role", "content", "name", "tool_calls", "tool_call_id", "refusal", "audio", "function_call")),
+    "anthropic": frozenset(("role", "content")),
+    "responses": frozenset(("role", "content", "type", "id", "status", "phase")),
+}
+"""Fields that an endpoint knows of a message; others it refuses."""
+
 AS_STORED = Form(partial(chat.render, strict=False), chat.arranged)
 """Chat-completions, with what other engines put into its messages left where it does no harm."""
 
@@ -74,7 +81,7 @@ def request_of(view: Sequence[Message], view_format: ViewFormat) -> dict[str, An
         `messages` for chat-completions; `messages`, and `system` where there is any, for Anthropic; `input` for the
         Responses interface.
     """
-    bodies = [_body(message) for message in view]
+    bodies = [_body(message, KNOWN[view_format]) for message in view]
     if view_format == "responses":
         return {"input": bodies}
     if view_format == "chat":
@@ -87,7 +94,8 @@ def request_of(view: Sequence[Message], view_format: ViewFormat) -> dict[str, An
     return {**request, "system": texts} if texts else request
 
 
-def _body(message: Message) -> dict[str, Any]:
+def _body(message: Message, known: frozenset[str]) -> dict[str, Any]:
     body = message.dict()
-    body.pop("message_id")
-    return body
+    if message.role is None:
+        return {name: value for name, value in body.items() if name != "message_id" and value is not None}
+    return {name: value for name, value in body.items() if name in known and (value is not None or name == "content")}

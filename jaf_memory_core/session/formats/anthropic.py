@@ -143,8 +143,9 @@ def _input(call: Call) -> dict[str, Any]:
 def _results(step: Step, answers: Sequence[tuple[Call, Answer | None]]) -> Message:
     numbers = {id(call): number for number, call in enumerate(step.calls)}
     parts = [_result(call_id(call, step.key, numbers[id(call)]), answer) for call, answer in answers]
-    sources = {answer.source.message_id: answer for _, answer in answers if answer is not None}
-    given = next(iter(sources.values()), None)
+    brought = [answer for _, answer in answers if answer is not None]
+    sources = {answer.source.message_id for answer in brought}
+    given = next(iter(brought), None)
     if given is None:
         return Message(role="user", content=parts, message_id=made_id("no result", step.key))
     whole = given.source

@@ -47,7 +47,9 @@ def render(step: Step) -> tuple[Message, ...]:
         return (replace(message, content=NOTHING),) if step.role == "user" else ()
     items = _items(step)
     # The interface refuses reasoning without what it has led to.
-    if all(item.further.get("type") == "reasoning" for item in items):
+    while items and items[-1].further.get("type") == "reasoning":
+        items.pop()
+    if not items:
         return ()
     return (*items, *_results(step))
 
