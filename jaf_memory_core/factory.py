@@ -60,10 +60,35 @@ async def create_memory_provider_from_env(
     return await _opened(spec, config, core.plugins, processors, observers)
 
 
+def checked_environ(environ: Any) -> Mapping[str, str] | None:
+    """The variables, if they are some.
+
+    Whoever hands over clients here, as other libraries take them, or an empty dict, would get a store in memory that
+    forgets everything; so that is refused.
+
+    Raises:
+        MemoryConfigurationError: this is no mapping of texts to texts, or an empty one.
+    """
+    if environ is None:
+        return None
+    if isinstance(environ, Mapping):
+        kinds = {type(one).__name__ for pair in environ.items() for one in pair if not isinstance(one, str)}
+        if environ and not kinds:
+            return environ
+        given = f"one that holds a {min(kinds)}" if kinds else "an empty one"
+    else:
+        given = f"a {type(environ).__name__}"
+    raise MemoryConfigurationError(
+        f"environ must be a mapping of variables to their texts, not {given}: leave it out for os.environ, or give "
+        'at least {"JAF_MEMORY_TYPE": "memory"}; a client of your own goes to the factory of its plugin, such as '
+        "create_redis_provider(config, client)"
+    )
+
+
 def _described(environ: Mapping[str, str] | None) -> tuple[CoreSettings, ProviderSpec, ProviderConfig]:
     from jaf_memory_core import registry
 
-    core = load(CoreSettings, environ)
+    core = load(CoreSettings, checked_environ(environ))
     spec = registry.load(core.type)
     return core, spec, load(spec.config, environ)
 
@@ -240,7 +265,7 @@ async def test_memory_provider_connection(
     """
     name = ""
     try:
-        name = load(CoreSettings, environ).type
+        name = load(CoreSettings, checked_environ(environ)).type
         core, spec, config = _described(environ)
         _warn_of_unknown(environ, spec)
         health = await _health(await _opened(spec, config, core.plugins), name, config.operation_timeout + GRACE)

@@ -1,6 +1,15 @@
 """From the environment to an open provider, in the environment and with the distributions of conftest.py."""
 
+import asyncio
+
 import pytest
+
+from jaf_memory_core import (
+    MemoryConfigurationError,
+    create_memory_provider_from_env,
+    get_memory_provider_info,
+    test_memory_provider_connection,
+)
 
 PRELUDE = """
 import asyncio, json, logging, os, sys
@@ -256,3 +265,17 @@ names = {"importlib_metadata", "pydantic_settings", "jaf_memory_core.registry"}
 answer(lambda: sorted(names & set(sys.modules)))
 """
     assert run(program)["found"] == []
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"redis": object()}, {"A": 1}, {1: "a"}, {"A": None}, ["JAF_MEMORY_TYPE"], "memory"], ids=repr
+)
+def test_what_is_no_environment_is_refused(given):
+    """Clients, or nothing, in the place of the variables are refused: they would give a store that forgets all."""
+    with pytest.raises(MemoryConfigurationError, match="environ must be a mapping of variables to their texts, not "):
+        asyncio.run(create_memory_provider_from_env(given))
+    with pytest.raises(MemoryConfigurationError, match="leave it out for"):
+        get_memory_provider_info(given)
+    health = asyncio.run(test_memory_provider_connection(given))
+    assert health["healthy"] is False
+    assert "environ must be" in health["error"]

@@ -405,7 +405,9 @@ class TestMaking:
         async def main():
             for provider in (
                 await create_memory_provider("memory", processors=[Wrapping("<")], observers=[events.append]),
-                await create_memory_provider_from_env({}, processors=[Wrapping("<")], observers=[events.append]),
+                await create_memory_provider_from_env(
+                    {"JAF_MEMORY_TYPE": "memory"}, processors=[Wrapping("<")], observers=[events.append]
+                ),
                 create_in_memory_provider(processors=[Wrapping("<")], observers=[events.append]),
             ):
                 await provider.store_messages("c", talk(1))

@@ -28,7 +28,7 @@ def test_users_that_nothing_would_keep_apart(six):
 
 def test_users_of_a_third_partys_plugin(six, monkeypatch):
     """The same over what the environment describes; what was opened for it is closed."""
-    from jaf_memory_bridges.jaf import provider as module
+    from jaf_memory_bridges.jaf import factory as module
 
     closed = []
 
@@ -40,9 +40,11 @@ def test_users_of_a_third_partys_plugin(six, monkeypatch):
 
     six.close = close
     monkeypatch.setattr(module, "_create_from_env", create)
-    with pytest.raises(MemoryConfigurationError, match="for_user"):
-        asyncio.run(create_memory_provider_from_env({"JAF_MEMORY_TYPE": "six"}, user_id="alice"))
+    answer = asyncio.run(create_memory_provider_from_env({"JAF_MEMORY_TYPE": "six"}, user_id="alice"))
+    assert "for_user" in answer.error.message
     assert closed == [True]
+    with pytest.raises(MemoryConfigurationError, match="for_user"):
+        MemoryConfig(provider=answer)
 
 
 def test_six_methods_are_enough_for_runs(six):

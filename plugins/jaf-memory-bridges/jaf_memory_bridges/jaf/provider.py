@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import fields
-from typing import Any, cast
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, ClassVar, cast
 
 from jaf.memory import types as jaf
 
-from jaf_memory_bridges.jaf.history import History, note_load
+from jaf_memory_bridges.jaf.conversations import to_core_query, to_jaf_conversation
+from jaf_memory_bridges.jaf.history import note_load
 from jaf_memory_bridges.jaf.messages import to_jaf
 from jaf_memory_bridges.jaf.results import answered, failure
 from jaf_memory_bridges.jaf.writes import Writer, lacking
@@ -17,13 +17,9 @@ from jaf_memory_core import (
     ConversationMemory,
     ManagedMemoryProvider,
     MemoryConnectionError,
-    MemoryError,
     MemoryInvalidInputError,
     MemoryProvider,
-    MemoryQuery,
 )
-from jaf_memory_core import create_memory_provider_from_env as _create_from_env
-from jaf_memory_core.values import thaw
 
 logger = logging.getLogger("jaf_memory_bridges")
 
@@ -67,36 +63,18 @@ def jaf_provider(provider: MemoryProvider, user_id: str | None = None) -> JafPro
     return JafProvider(given, user_id=user_id)
 
 
-async def create_memory_provider_from_env(
-    environ: Mapping[str, str] | None = None, *, user_id: str | None = None
-) -> JafProvider:
-    """Create and open the provider that the environment describes, ready for a `RunConfig`; `JAF_MEMORY_TYPE` chooses.
-
-    Args:
-        environ: the variables; `os.environ` when `None`.
-        user_id: the owner of every conversation; see `jaf_provider`.
-
-    Raises:
-        MemoryConfigurationError: a setting, a plugin or a driver is wrong or missing.
-        MemoryConnectionError: the store cannot be reached.
-    """
-    whole = await _create_from_env(environ)
-    try:
-        bridge = jaf_provider(whole, user_id)
-    except MemoryError:
-        await JafProvider(whole).close()
-        raise
-    bridge.owned = whole
-    return bridge
-
-
-class JafProvider:
+class JafProvider(jaf.Success):  # type: ignore[misc]
     """jaf-py's `MemoryProvider` over one of ours; its methods answer with jaf-py's `Success` and `Failure`.
+
+    It is a `Success` itself, whose `data` it is: jaf-py's factories answer with a `Success` around the provider, and
+    the document that jaf-memory was built against uses what they answer as the provider.
 
     Attributes:
         provider: ours, for one user if the bridge was given a user.
         owned: what `close` closes: the whole provider, where this one is a view of it.
     """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]] = {}  # or `asdict` would go round in circles
 
     def __init__(
         self,
@@ -113,8 +91,13 @@ class JafProvider:
         self._threshold = threshold
         self._writer = Writer(self.provider, user_id, ttl)
 
+    @property
+    def data(self) -> JafProvider:
+        """The provider, as in jaf-py's `Success`."""
+        return self
+
     def __repr__(self) -> str:
-        return f"<JafProvider over {type(self.provider).__name__}>"
+        return f"<{type(self).__name__} over {type(self.provider).__name__}>"
 
     def configured(self, ttl: float | None, threshold: int | None) -> JafProvider:
         """This bridge with a conversation's ttl in seconds, and a number of messages above which views leave out.
@@ -225,18 +208,12 @@ class JafProvider:
         """
 
         async def find() -> list[Any]:
-            return [self._conversation(one) for one in await self.provider.find_conversations(_asked(query))]
+            return [self._conversation(one) for one in await self.provider.find_conversations(to_core_query(query))]
 
         return await self._answer("find_conversations", None, find, "find_conversations")
 
     def _conversation(self, found: ConversationMemory | None) -> Any:
-        if found is None:
-            return None
-        metadata: dict[str, Any] = thaw(found.metadata) | _derived(found)
-        conversation = jaf.ConversationMemory(found.conversation_id, found.user_id, [], metadata)
-        # jaf-py would make a plain tuple of it.
-        object.__setattr__(conversation, "messages", History.of(found, metadata, self._threshold))
-        return conversation
+        return None if found is None else to_jaf_conversation(found, self._threshold)
 
     # Erasing, and the rest.
 
@@ -341,34 +318,3 @@ class JafProvider:
             conversation_id,
             lambda: self._writer.set_response(conversation_id, response, shift=shift),
         )
-
-
-def _asked(query: Any) -> MemoryQuery:
-    """What a query says to us.
-
-    Raises:
-        MemoryInvalidInputError: it is no query, or says what cannot be asked here.
-    """
-    if isinstance(query, MemoryQuery):
-        return query
-    if not isinstance(query, jaf.MemoryQuery):
-        raise MemoryInvalidInputError(f"a MemoryQuery is needed, not a {type(query).__name__}")
-    names = {field.name for field in fields(jaf.MemoryQuery)}
-    given = {name: value for name, value in vars(query).items() if value is not None}
-    unknown = sorted(given.keys() - names)
-    if unknown:
-        raise MemoryInvalidInputError(
-            f"the query's {', '.join(unknown)} would not be looked at; jaf_memory_core.MemoryQuery can also ask for "
-            "metadata, active_since and active_until"
-        )
-    asked: dict[str, Any] = {name: str(value) if name.endswith("_id") else value for name, value in given.items()}
-    return MemoryQuery(**asked)
-
-
-def _derived(found: ConversationMemory) -> dict[str, Any]:
-    """What jaf-py keeps in the metadata, in its form, which is local time without a zone."""
-    active = getattr(found, "active_at", None) or found.updated_at
-    moments = {"created_at": found.created_at, "updated_at": found.updated_at, "last_activity": active}
-    times = {name: moment.astimezone().replace(tzinfo=None) for name, moment in moments.items() if moment is not None}
-    count = len(found.messages) or found.message_count or 0
-    return {**times, "total_messages": count}

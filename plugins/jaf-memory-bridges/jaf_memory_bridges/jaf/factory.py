@@ -1,0 +1,167 @@
+"""How providers are made, in the shapes of jaf-py's factories: its configurations, `Result`s and clients."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Mapping
+from importlib import import_module
+from typing import Any
+
+from jaf.memory import types as jaf
+from pydantic import BaseModel
+
+from jaf_memory_bridges.jaf.provider import JafProvider, jaf_provider
+from jaf_memory_core import InMemoryConfig, MemoryConfigurationError, MemoryError, ProviderConfig, registry
+from jaf_memory_core import create_in_memory_provider as _create_in_memory
+from jaf_memory_core import create_memory_provider_from_env as _create_from_env
+from jaf_memory_core.settings import CoreSettings, load
+
+logger = logging.getLogger("jaf_memory_bridges")
+
+OVER_CLIENTS = {"redis": "jaf_memory_redis", "postgres": "jaf_memory_postgres"}
+"""Providers that take a client of the application's → the package with their factory."""
+
+
+async def create_memory_provider_from_env(
+    external_clients: Mapping[str, Any] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    user_id: str | None = None,
+) -> Any:
+    """Create and open the provider that the environment describes, ready for a `RunConfig`; `JAF_MEMORY_TYPE` chooses.
+
+    Args:
+        external_clients: open clients of the application by the provider's name, `{"redis": client}` or
+            `{"postgres": connection_or_pool}`; the chosen provider uses its own, and never closes it. A mapping of
+            texts to texts is no mapping of clients: it is taken for `environ`.
+        environ: the variables; `os.environ` when `None`.
+        user_id: the owner of every conversation; see `jaf_provider`.
+
+    Returns:
+        the provider, which is jaf-py's `Success` as well, with itself as `data`; or jaf-py's `Failure`. A `Failure`
+        raises its cause where a provider is needed, as in `MemoryConfig`.
+    """
+    if environ is None and external_clients and _is_environment(external_clients):
+        environ, external_clients = external_clients, None
+    return await _result(_from_env(external_clients or {}, environ, user_id))
+
+
+def _is_environment(given: Any) -> bool:
+    return isinstance(given, Mapping) and all(isinstance(one, str) for pair in given.items() for one in pair)
+
+
+async def _from_env(clients: Any, environ: Mapping[str, str] | None, user_id: str | None) -> JafProvider:
+    if not isinstance(clients, Mapping):
+        raise MemoryConfigurationError(
+            f"external_clients must be a mapping of providers' names to clients, not a {type(clients).__name__}"
+        )
+    settings = load(CoreSettings, environ)
+    unused = sorted(str(name) for name in clients if name != settings.type)
+    if unused:
+        logger.warning("the memory provider %r has no use for the clients: %s", settings.type, ", ".join(unused))
+    client = clients.get(settings.type)
+    if client is None:
+        whole: Any = await _create_from_env(environ)
+    else:
+        config = load(registry.load(settings.type).config, environ)
+        whole = await _create_over(settings.type, config, client, settings.plugins)
+    try:
+        bridge = jaf_provider(whole, user_id)
+    except MemoryError:
+        await JafProvider(whole).close()
+        raise
+    bridge.owned = whole
+    return bridge
+
+
+async def _create_over(name: str, config: Any, client: Any, plugins: Any = ()) -> Any:
+    spec = registry.load(name)
+    if name not in OVER_CLIENTS:
+        raise MemoryConfigurationError(f"the memory provider {name!r} takes no client", provider=name)
+    if not isinstance(config, spec.config):
+        text = f"the memory provider {name!r} takes a {spec.config.__name__}, not a {type(config).__name__}"
+        raise MemoryConfigurationError(text, provider=name)
+    offered = registry.load_plugins(plugins)
+    create = getattr(import_module(OVER_CLIENTS[name]), f"create_{name}_provider")
+    return await create(config, client, processors=offered.processors, observers=offered.observers)
+
+
+async def _result(work: Awaitable[JafProvider]) -> Any:
+    try:
+        return await work
+    except MemoryError as error:
+        logger.warning("no memory provider was made: %s", error)
+        given = {"message": str(error), "provider": error.provider or "jaf-memory", "cause": error}
+        return jaf.Failure(jaf.MemoryConnectionError(**given))
+
+
+class InMemoryProvider(JafProvider):
+    """A provider in the memory of the process, as jaf-py's class of that name makes it.
+
+    Args:
+        config: jaf-py's `InMemoryConfig`, or ours; the defaults when `None`.
+
+    Raises:
+        MemoryConfigurationError: these are other settings.
+    """
+
+    def __init__(self, config: Any = None) -> None:
+        super().__init__(_create_in_memory(_settings(config, "memory", InMemoryConfig)))
+
+
+def create_in_memory_provider(config: Any = None) -> InMemoryProvider:
+    """Create a provider in the memory of the process.
+
+    Args:
+        config: jaf-py's `InMemoryConfig`, or ours; the defaults when `None`.
+
+    Raises:
+        MemoryConfigurationError: these are other settings.
+    """
+    return InMemoryProvider(config)
+
+
+async def create_redis_provider(config: Any = None, client: Any = None) -> Any:
+    """Create and open a provider over Redis; the environment is not looked at.
+
+    Args:
+        config: jaf-py's `RedisConfig`, or that of jaf_memory_redis; the defaults when `None`.
+        client: a `redis.asyncio.Redis` of the application, which stays open.
+
+    Returns:
+        the provider, which is jaf-py's `Success` as well; or jaf-py's `Failure`.
+    """
+    return await _result(_configured("redis", config, client))
+
+
+async def create_postgres_provider(config: Any = None, client: Any = None) -> Any:
+    """Create and open a provider over PostgreSQL; the environment is not looked at.
+
+    Args:
+        config: jaf-py's `PostgresConfig`, or that of jaf_memory_postgres; the defaults when `None`.
+        client: an `asyncpg` connection or pool of the application, which stays open.
+
+    Returns:
+        the provider, which is jaf-py's `Success` as well; or jaf-py's `Failure`.
+    """
+    return await _result(_configured("postgres", config, client))
+
+
+async def _configured(name: str, config: Any, client: Any) -> JafProvider:
+    ours = _settings(config, name, registry.load(name).config)
+    return JafProvider(await _create_over(name, ours, client))
+
+
+def _settings(config: Any, name: str, kind: type[ProviderConfig]) -> Any:
+    """Our settings, from jaf-py's: what was set there. Both have the same defaults."""
+    theirs = {"memory": jaf.InMemoryConfig, "redis": jaf.RedisConfig, "postgres": jaf.PostgresConfig}[name]
+    if config is None:
+        return kind()
+    if isinstance(config, theirs) and isinstance(config, BaseModel):
+        given = config.model_dump(include=config.model_fields_set - {"type"}, exclude_none=True)
+        return kind(**given)
+    if isinstance(config, kind):
+        return config
+    raise MemoryConfigurationError(
+        f"the memory provider {name!r} takes a {kind.__name__}, not a {type(config).__name__}", provider=name
+    )
