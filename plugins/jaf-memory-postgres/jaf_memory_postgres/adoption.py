@@ -30,8 +30,7 @@ from jaf_memory_core.settings import ProviderConfig
 from jaf_memory_core.statements import quoted
 from jaf_memory_core.transfer.jsonlines import derived_id
 from jaf_memory_postgres import migrations
-from jaf_memory_postgres.connection.pool import Connection
-from jaf_memory_postgres.connection.transaction import transaction
+from jaf_memory_postgres.connection.execution import Connection, transaction
 from jaf_memory_postgres.migrations.script import GRANTS, READING
 from jaf_memory_postgres.names import Names
 from jaf_memory_postgres.operations.reads import Reader

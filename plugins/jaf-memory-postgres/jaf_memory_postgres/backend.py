@@ -20,9 +20,8 @@ from jaf_memory_core.results import WriteResult
 from jaf_memory_postgres import adoption, errors, health, migrations
 from jaf_memory_postgres.connection.clients import ApplicationConnection, ApplicationPool, check, is_pool
 from jaf_memory_postgres.connection.connector import Connector
-from jaf_memory_postgres.connection.execution import Turns, Work, execute
-from jaf_memory_postgres.connection.pool import Connection, OwnPool, Pool
-from jaf_memory_postgres.connection.transaction import BeatenError, transaction
+from jaf_memory_postgres.connection.execution import BeatenError, Connection, Pool, Turns, Work, execute, transaction
+from jaf_memory_postgres.connection.pool import OwnPool
 from jaf_memory_postgres.migrations.script import script
 from jaf_memory_postgres.names import Names
 from jaf_memory_postgres.operations.bulk import Bulk

@@ -6,7 +6,7 @@ from jaf_memory_core.records import Ping
 from jaf_memory_core.statements import quoted
 from jaf_memory_core.values import FrozenDict
 from jaf_memory_postgres.connection.address import Address
-from jaf_memory_postgres.connection.pool import Connection
+from jaf_memory_postgres.connection.execution import Connection
 from jaf_memory_postgres.names import Names
 from jaf_memory_postgres.settings import unverified
 

@@ -195,3 +195,95 @@ def test_nothing_to_adopt(postgres, table):
     (note,) = asyncio.run(adopted(config))
     assert "nothing to move" in note.text
     assert postgres.sql(f"SELECT to_regclass('{table}__layout') IS NULL") == "t"
+
+
+def test_odd_rows_are_refused_one_by_one(postgres, table):
+    """A row that cannot be moved is refused with its reason, whatever is odd in it, and all behind it are moved."""
+    twice = literal([{"role": "user", "content": text, "message_id": "1"} for text in ("a", "b")])
+    rows = {
+        "twice": (twice, "NULL", "'2024-01-01'"),
+        "before christ": ("'[]'", "NULL", "'0044-03-15 BC'"),
+        "far": ("'[]'", "NULL", "'12024-01-01'"),
+        "never": ("'[]'", "NULL", "'infinity'"),
+        "digits": ("'[]'", f"'{{\"n\": {'9' * 5000}}}'", "'2024-01-01'"),
+        "self": (literal([{"role": "user", "content": "x", "self": 1}]), "NULL", "'2024-01-01'"),
+        "zz good": (literal([{"role": "user", "content": "x"}]), "NULL", "'2024-01-01'"),
+    }
+    values = ", ".join(f"('{key}', {', '.join(row)})" for key, row in rows.items())
+    postgres.sql(
+        DOCUMENTED.format(table)
+        + f"INSERT INTO {table} (conversation_id, messages, metadata, created_at) VALUES {values}"
+    )
+    steps = asyncio.run(adopted(PostgresConfig(connection_string=postgres.url(), table_name=table)))
+    refused = {step.conversation_id for step in steps if step.outcome == "refused"}
+    assert refused >= {"twice", "before christ", "far", "never", "digits"}
+    assert "zz good" in postgres.sql(f"SELECT conversation_id FROM {table}").split("\n")
+    opened(postgres, table)
+
+
+def opened(server, table):
+    """Start as an application does."""
+
+    async def main():
+        async with await create_postgres_provider(PostgresConfig(connection_string=server.url(), table_name=table)):
+            pass
+
+    asyncio.run(main())
+
+
+def test_adopt_under_a_publication(postgres, table):
+    """Where a publication of all tables is there, which refuses an UPDATE of a table without a key, all is moved."""
+    postgres.sql(filled(table, JAF_PY, 60))
+    postgres.sql(f"CREATE PUBLICATION p_{table} FOR ALL TABLES")
+    try:
+        asyncio.run(adopted(PostgresConfig(connection_string=postgres.url(), table_name=table)))
+        opened(postgres, table)
+    finally:
+        postgres.sql(f"DROP PUBLICATION p_{table}")
+    assert postgres.sql(f"SELECT count(*) FROM {table}") == "60"
+
+
+def test_rights_and_followers_of_the_older_table(postgres, table):
+    """Who could read or write the older table can do so now, and what follows the older table is named."""
+    reader, writer = f"read_{table}", f"write_{table}"
+    postgres.sql(filled(table, DOCUMENTED, 3))
+    postgres.sql(
+        f"CREATE ROLE {reader}; GRANT SELECT ON {table} TO {reader};"
+        f"CREATE ROLE {writer} LOGIN PASSWORD 'pw'; GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {writer};"
+        f"CREATE VIEW seen_{table} AS SELECT user_id FROM {table};"
+        f"CREATE TABLE refers_{table} (c varchar(255) REFERENCES {table} (conversation_id))"
+    )
+    steps = asyncio.run(adopted(PostgresConfig(connection_string=postgres.url(), table_name=table)))
+    notes = " ".join(step.text for step in steps if step.outcome == "note")
+    assert all(name in notes for name in (reader, writer, f"seen_{table}", f"refers_{table}"))
+    assert postgres.sql(f"SET ROLE {reader}; SELECT count(*) FROM {table}") == "3"
+    url = f"postgresql://{writer}:pw@127.0.0.1:{postgres.port}/jaf?sslmode=disable"
+
+    async def main():
+        async with await create_postgres_provider(PostgresConfig(connection_string=url, table_name=table)) as provider:
+            await provider.delete_conversation("c0000")
+
+    asyncio.run(main())
+
+
+def test_erasing_reaches_the_older_table(postgres, table, caplog):
+    """What is erased after an adoption is erased from the kept older table, or a warning says that it could not be."""
+    postgres.sql(filled(table, JAF_PY, 9))
+    config = PostgresConfig(connection_string=postgres.url(), table_name=table)
+    asyncio.run(adopted(config))
+
+    async def main(url):
+        own = PostgresConfig(connection_string=url, table_name=table)
+        async with await create_postgres_provider(own) as provider:
+            await provider.clear_user_conversations("u1")
+            await provider.delete_conversation("c0000")
+
+    asyncio.run(main(postgres.url()))
+    left = postgres.sql(f"SELECT conversation_id FROM {table}__before ORDER BY 1").split("\n")
+    assert left == ["c0002", "c0003", "c0005", "c0006", "c0008"]
+    role = f"e_{table}"
+    postgres.sql(f"CREATE ROLE {role} LOGIN PASSWORD 'pw'; GRANT SELECT ON {table}__layout TO {role};")
+    postgres.sql(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table}__header, {table}__message TO {role}")
+    asyncio.run(main(f"postgresql://{role}:pw@127.0.0.1:{postgres.port}/jaf?sslmode=disable"))
+    assert f"{table}__before" in caplog.text
+    assert "--remove" in caplog.text

@@ -7,7 +7,7 @@ import json
 
 import asyncpg
 import pytest
-from jaf_memory_postgres import PostgresBackend, PostgresConfig, create_postgres_provider
+from jaf_memory_postgres import PostgresBackend, PostgresConfig, create_postgres_provider, migrations
 from jaf_memory_postgres.names import derived
 from services import postgres_faults as faults
 from services import postgres_servers as servers
@@ -331,3 +331,86 @@ def test_the_format_on_disk(postgres, table):
     assert (header["version"], header["first_position"], header["message_count"], header["trimmed"]) == (1, 0, 1, False)
     assert header["size"] == len(message["body"].encode())
     assert (header["user_id"], header["ttl"], header["expires_at"]) == ("u", None, None)
+
+
+def test_several_tables_start_at_once_in_a_new_schema(postgres, table):
+    """Six table names that start at one moment in a schema that is not there yet all come up."""
+
+    async def main():
+        configs = [config_of(postgres, f"{table}_{n}", schema_name=f"new_{table}") for n in range(6)]
+        for provider in await asyncio.gather(*map(create_postgres_provider, configs)):
+            await provider.close()
+
+    asyncio.run(main())
+
+
+def test_tables_of_the_first_layout_are_upgraded(postgres, table, monkeypatch):
+    """What 0.1 made is upgraded in place by the first start, and everything in it is there."""
+    monkeypatch.setattr(migrations, "migrations", lambda: found[:1])
+    monkeypatch.setattr(migrations, "MADE_AGAIN", 99)
+    found = every = _migrations()
+
+    async def main():
+        async with await create_postgres_provider(config_of(postgres, table)) as provider:
+            await provider.store_messages("c", [Message("user", "x")], {"a": 1}, user_id="u")
+
+    asyncio.run(main())
+    assert postgres.sql(f"SELECT max(version) FROM {table}__layout") == "1"
+    monkeypatch.undo()
+    opened(config_of(postgres, table))
+    assert postgres.sql(f"SELECT max(version) FROM {table}__layout") == str(every[-1].version)
+    assert (
+        postgres.sql(f"SELECT conversation_id, metadata ->> 'a', messages -> 0 ->> 'content' FROM {table}") == "c|1|x"
+    )
+    with pytest.raises(RuntimeError, match="is for reading"):
+        postgres.sql(f"DELETE FROM {table}")
+
+
+_migrations = migrations.migrations
+
+LOST = {
+    "view": "DROP VIEW {0}",
+    "functions": "DROP VIEW {0}; DROP FUNCTION {0}__shown, {0}__labels, {0}__refuses",
+    "trigger": "DROP TRIGGER {0}__refuses ON {0}",
+    "index": "DROP INDEX {0}__metadata",
+    "tables": "DROP VIEW {0}; DROP TABLE {0}__header, {0}__message",
+}
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_what_is_missing_is_made_again(postgres, table, lost):
+    """What the ledger has and the catalogue has not is told where nothing may be made, and made again by `--apply`."""
+    opened(config_of(postgres, table))
+    before = sorted(_objects(postgres, table))
+    postgres.sql(LOST[lost].format(table))
+    with pytest.raises(MemoryConfigurationError, match=f"lack .*{table}.*schema --apply"):
+        opened(config_of(postgres, table, auto_migrate=False))
+    assert asyncio.run(PostgresBackend(config_of(postgres, table)).apply_schema())
+    assert sorted(_objects(postgres, table)) == before
+    opened(config_of(postgres, table, auto_migrate=False))
+
+
+def _objects(server, table):
+    """Everything in the catalogue that is named after a table."""
+    return server.sql(
+        f"SELECT relname FROM pg_class WHERE relname LIKE '{table}%' AND relkind IN ('r', 'v', 'i')"
+        f"UNION ALL SELECT proname FROM pg_proc WHERE proname LIKE '{table}%'"
+        f"UNION ALL SELECT tgname FROM pg_trigger WHERE tgname LIKE '{table}%'"
+    ).split()
+
+
+def test_one_missing_table_is_named(postgres, table):
+    """One table without the other is refused by its name: nothing could be made of what is left."""
+    opened(config_of(postgres, table))
+    postgres.sql(f"DROP VIEW {table}; DROP TABLE {table}__message")
+    for act in (opened, lambda config: asyncio.run(PostgresBackend(config).apply_schema())):
+        with pytest.raises(MemoryConfigurationError, match=f"'{table}__message' is missing"):
+            act(config_of(postgres, table))
+
+
+def test_a_stranger_under_one_of_our_names_is_named(postgres, table):
+    """A table of others under the name of one of ours is refused by that name, and left alone."""
+    postgres.sql(f"CREATE TABLE {table}__header (x int)")
+    with pytest.raises(MemoryConfigurationError, match=f"'{table}__header' stands in schema"):
+        opened(config_of(postgres, table))
+    assert postgres.sql(f"SELECT count(*) FROM {table}__header") == "0"

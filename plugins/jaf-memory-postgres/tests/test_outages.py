@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import traceback
 
 import asyncpg
 import pytest
@@ -16,7 +18,7 @@ from services import postgres_servers as servers
 from services.ports import free_port
 
 from jaf_memory_core import MemoryQuery, Message
-from jaf_memory_core.errors import MemoryConnectionError
+from jaf_memory_core.errors import MemoryConnectionError, MemoryNotFoundError, MemoryStorageError
 
 
 def flawless(outcome):
@@ -139,3 +141,133 @@ def test_only_what_the_settings_name_is_connected_to(postgres, table, monkeypatc
 
     asyncio.run(main())
     assert set(seen) == {("127.0.0.1", postgres.port, "jaf", "jaf")}
+
+
+WRITES = {
+    "append": lambda provider: provider.append_messages("c", [Message("user", "y")]),
+    "store": lambda provider: provider.store_messages("c", [Message("user", "y")]),
+    "create": lambda provider: provider.store_messages("new", []),
+    "metadata": lambda provider: provider.update_metadata("c", {"a": 1}),
+    "expiry": lambda provider: provider.set_expiry("c", 60),
+    "delete": lambda provider: provider.delete_conversation("c"),
+    "truncate": lambda provider: provider.truncate_conversation_after("c", "m"),
+    "fork": lambda provider: provider.fork_conversation("c", "d"),
+    "clear": lambda provider: provider.clear_user_conversations("u"),
+    "purge": lambda provider: provider.purge_expired(),
+}
+
+
+def test_a_read_only_server_means_one_thing(postgres, table):
+    """A server that cannot write, by its own setting, is left by each write, in the same words."""
+    url = f"{postgres.url()}&default_transaction_read_only=on"
+
+    async def main():
+        plain = PostgresConfig(connection_string=postgres.url(), table_name=table)
+        async with await create_postgres_provider(plain) as provider:
+            await provider.store_messages("c", [Message("user", "x", message_id="m")], user_id="u")
+        config = PostgresConfig(connection_string=url, table_name=table, operation_timeout=0.6)
+        async with await create_postgres_provider(config) as provider:
+            assert await provider.get_conversation("c") is not None
+            for write in WRITES.values():
+                with pytest.raises(MemoryConnectionError, match=r"read-only.*25006") as caught:
+                    await write(provider)
+                assert caught.value.retryable is True
+            assert len((await provider.get_conversation("c")).messages) == 1
+
+    asyncio.run(main())
+
+
+def test_writes_recover_when_an_address_leads_to_the_primary_again(pair, table):
+    """Each write that met a standby works by itself once the same address leads to the primary."""
+    primary, standby = pair
+    leads_to = standby
+
+    async def forwarded(reader, writer):
+        other = await asyncio.open_connection("127.0.0.1", leads_to.port)
+
+        async def pump(source, sink):
+            with contextlib.suppress(OSError):
+                while data := await source.read(65_536):
+                    sink.write(data)
+                    await sink.drain()
+            sink.close()
+
+        await asyncio.gather(pump(reader, other[1]), pump(other[0], writer))
+
+    async def main():
+        nonlocal leads_to
+        async with await create_postgres_provider(
+            PostgresConfig(connection_string=primary.url(), table_name=table)
+        ) as provider:
+            await provider.store_messages("c", [Message("user", "x", message_id="m")], user_id="u")
+        while not standby.sql(f"SELECT to_regclass('{table}__header')"):  # noqa: ASYNC110  (it is the server's event)
+            await asyncio.sleep(0.05)
+        relay = await asyncio.start_server(forwarded, "127.0.0.1", 0)
+        port = relay.sockets[0].getsockname()[1]
+        url = f"postgresql://jaf:{servers.PASSWORD}@127.0.0.1:{port}/jaf?sslmode=disable"
+        for name, write in WRITES.items():
+            leads_to = standby
+            config = PostgresConfig(connection_string=url, table_name=table, operation_timeout=1.0)
+            async with await create_postgres_provider(config) as provider:
+                with pytest.raises(MemoryConnectionError, match="read-only"):
+                    await write(provider)
+                leads_to = primary
+                try:
+                    await write(provider)
+                except MemoryNotFoundError:
+                    assert name in ("metadata", "expiry", "truncate", "fork")
+        relay.close()
+
+    asyncio.run(main())
+
+
+def test_a_password_that_changes(postgres, table, tmp_path):
+    """The next connection logs in with what the password's file holds by then, or with what a function gives."""
+    role, file = f"rotating_{table}", tmp_path / "password"
+    postgres.sql(f"CREATE ROLE {role} LOGIN SUPERUSER PASSWORD 'one'")
+    words = ["one"]
+
+    async def given():
+        return words[-1]
+
+    async def main():
+        file.write_text("one\n")
+        right = {"host": "127.0.0.1", "port": postgres.port, "database": "jaf", "username": role, "table_name": table}
+        configs = (
+            PostgresConfig(**right, password_file=str(file)),
+            PostgresConfig(**right, password=given),
+        )
+        providers = [await create_postgres_provider(config) for config in configs]
+        postgres.sql(f"ALTER ROLE {role} PASSWORD 'two'")
+        file.write_text("two\n")
+        words.append("two")
+        ended = f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{role}'"
+        await asyncio.to_thread(postgres.sql, ended)
+        for provider in providers:
+            await provider.get_conversation("c")
+            await provider.append_messages("c", [Message("user", "x")], create=True)
+            await provider.close()
+
+    asyncio.run(main())
+
+
+def test_causes_hold_no_values(postgres, table):
+    """The driver's error goes along as the cause of ours, and a traceback shows no value of a row or a statement."""
+    word = "zqcard4111"
+
+    async def main():
+        async with await create_postgres_provider(
+            PostgresConfig(connection_string=postgres.url(), table_name=table)
+        ) as provider:
+            await provider.store_messages("c", [])
+            postgres.sql(f"ALTER TABLE {table}__message ADD CHECK (body NOT LIKE '%zqcard%')")
+            postgres.sql(f"ALTER TABLE {table}__header ADD CHECK (metadata::text NOT LIKE '%zqcard%')")
+            appended = await provider.append_messages("c", [Message("user", word)])
+            stored = await provider.store_messages("c", [Message("user", word)])
+            with pytest.raises(MemoryStorageError) as caught:
+                await provider.update_metadata("c", {"a": word})
+            return appended.error, stored.error, caught.value
+
+    for error in asyncio.run(main()):
+        assert "23514" in str(error)
+        assert word not in "".join(traceback.format_exception(error))

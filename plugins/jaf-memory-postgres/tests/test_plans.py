@@ -176,3 +176,75 @@ def test_newest_of_a_user_have_one_plan(postgres, large):
         return kept
 
     assert asyncio.run(main()) == 5
+
+
+async def kept(server, sql, values):
+    """The plan that the server keeps for a statement on one connection, after so many calls that it has chosen one."""
+    connection = await asyncpg.connect(server.url())
+    try:
+        for _ in range(10):
+            await connection.fetch(sql, *values)
+        statement = await connection.prepare(f"EXPLAIN (FORMAT JSON) {sql}")
+        plans = [json.loads((await statement.fetchrow(*values))[0]) for _ in range(8)]
+        return plans[-1]
+    finally:
+        await connection.close()
+
+
+def walks(plan):
+    """Whether a part of a plan goes through an index in its order without a condition, and without a limit of ours."""
+    if isinstance(plan, list):
+        return any(map(walks, plan))
+    if not isinstance(plan, dict):
+        return False
+    if plan.get("Node Type") == "Limit" and plan.get("Plan Rows", 0) <= queries.MOST_WALK:
+        below = plan.get("Plans", [])
+        return any(walks(part.get("Plans", [])) for part in below)
+    return (plan.get("Node Type") == "Index Scan" and "Index Cond" not in plan) or any(map(walks, plan.values()))
+
+
+@pytest.mark.parametrize("limit", [1, 10])
+@pytest.mark.parametrize("name", ["trace", "metadata", "since", "until", "active until", "all together"])
+def test_the_plan_that_is_kept_walks_through_nothing(postgres, large, name, limit):
+    """From the first call to the hundredth a search with a filter reads some of the newest, and what matches."""
+    fields = {field: getattr(SEARCHES[name], field) for field in SEARCHES[name].__struct_fields__}
+    query = MemoryQuery(**fields | {"limit": limit, "include_messages": False})
+    sql, values = queries.found(query, large.sql)
+    for mode in ("force_custom_plan", "force_generic_plan"):
+        plan = asyncio.run(planned(postgres, sql, values, mode))
+        assert not walks(plan), (mode, json.dumps(plan)[:3000])
+    assert not walks(asyncio.run(kept(postgres, sql, values)))
+
+
+async def planned(server, sql, values, mode):
+    """The plan of a statement as the server makes it in a mode."""
+    connection = await asyncpg.connect(server.url())
+    try:
+        await connection.execute(f"SET plan_cache_mode = {mode}")
+        return json.loads((await connection.fetchrow(f"EXPLAIN (FORMAT JSON) {sql}", *values))[0])
+    finally:
+        await connection.close()
+
+
+def test_a_search_is_as_quick_on_the_hundredth_call(postgres, large):
+    """A hundred searches for old trace ids on one connection take no longer at the end than at the beginning."""
+
+    async def main():
+        config = PostgresConfig(connection_string=postgres.url(), table_name="large", max_connections=1)
+        async with await create_postgres_provider(config) as provider:
+            buffers = []
+            connection = await asyncpg.connect(postgres.url())
+            sql, values = queries.found(MemoryQuery(trace_id="t7", limit=1, include_messages=False), large.sql)
+            statement = await connection.prepare(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}")
+            for _ in range(100):
+                plan = json.loads((await statement.fetchrow(*values))[0])[0]["Plan"]
+                buffers.append(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+            await connection.close()
+            assert [
+                one.conversation_id for one in await provider.find_conversations(MemoryQuery(trace_id="t7", limit=1))
+            ]
+            return buffers
+
+    buffers = asyncio.run(main())
+    assert max(buffers[10:]) <= 3 * max(buffers[:3])
+    assert max(buffers) < 200

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 from jaf_memory_postgres import PostgresConfig
 from jaf_memory_postgres.connection.address import parse
@@ -222,3 +224,88 @@ def test_notes_on_the_line():
     assert any("plain text" in note for note in PostgresConfig(host="db.example.com", ssl=False).notes())
     assert not PostgresConfig(host="db.example.com", ssl=True).notes()
     assert not PostgresConfig(host="localhost").notes()
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        *("service=x", "servicefile=x", "require_auth=scram-sha-256", "requirepeer=x", "replication=database"),
+        *("sslkeylogfile=x", "scram_client_key=x", "oauth_issuer=x", "gssencmode=require", "gssdelegation=1"),
+        *("ssl=false", "ssl=no-verify", "sslmod=require", "ssl_mode=verify-full", "SSLMODE=require", "tls=true"),
+        *("sslsni=0", "sslcertmode=require", "ssl_min_protocol_version=TLSv9", "channel_binding=maybe"),
+        *(
+            "client_encoding=latin1",
+            "load_balance_hosts=all",
+            "keepalives=2",
+            "keepalives_idle=x",
+            "connect_timeout=soon",
+        ),
+        *("min_protocol_version=3.2", "sslmode=", "sslmode=require&sslmode=disable", "sslmode=disable&ssl=true"),
+        *("sslmode=disable&channel_binding=require", "sslmode=disable&requiressl=1", "hostaddr=10.0.0.1,10.0.0.2"),
+    ],
+)
+def test_a_parameter_that_cannot_be_honoured_is_named(parameter):
+    """A parameter of libpq, or what looks like TLS, that cannot be honoured is refused by name before it connects."""
+    with pytest.raises(ValidationError) as caught:
+        PostgresConfig(connection_string=f"{URL}?{parameter}")
+    assert parameter.partition("=")[0] in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "attribute", "value"),
+    [
+        ("ssl=true", "tls.mode", "require"),
+        ("requiressl=1", "tls.mode", "require"),
+        ("channel_binding=require", "tls.mode", "require"),
+        ("channel_binding=prefer", "tls.mode", "prefer"),
+        ("sslcrl=/crl.pem", "tls.revoked", "/crl.pem"),
+        ("ssl_min_protocol_version=TLSv1.3", "tls.oldest", "TLSv1.3"),
+        ("ssl_max_protocol_version=TLSv1.2", "tls.newest", "TLSv1.2"),
+        ("sslcert=c.pem&sslcertmode=disable", "tls.certificate", None),
+        ("hostaddr=10.0.0.1", "numeric", ("10.0.0.1",)),
+        ("connect_timeout=7", "timeout", 7.0),
+        ("connect_timeout=0", "timeout", None),
+        ("load_balance_hosts=random", "is_balanced", True),
+        ("krbsrvname=pg", "gss", {"krbsrvname": "pg"}),
+        ("fallback_application_name=a", "server_settings", {"application_name": "a"}),
+        ("fallback_application_name=a&application_name=b", "server_settings", {"application_name": "b"}),
+        ("options=endpoint%3Dquiet-sun", "server_settings", {"options": "endpoint=quiet-sun"}),
+        ("gssencmode=disable", "server_settings", {}),
+        ("client_encoding=utf8", "server_settings", {}),
+        ("statement_timeout=5s", "server_settings", {"statement_timeout": "5s"}),
+        ("keepalives=0", "socket_options", {(socket.SOL_SOCKET, socket.SO_KEEPALIVE): 0}),
+        (
+            "keepalives_idle=30&tcp_user_timeout=5000",
+            "socket_options",
+            {
+                (socket.SOL_SOCKET, socket.SO_KEEPALIVE): 1,
+                (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE): 30,
+                (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT): 5000,
+            },
+        ),
+    ],
+)
+def test_a_parameter_that_is_honoured(parameter, attribute, value):
+    """Every other parameter of libpq comes to what it says, and none of them reaches the server as a setting of its."""
+    found = PostgresConfig(connection_string=f"{URL}?{parameter}").address
+    for name in attribute.split("."):
+        found = getattr(found, name)
+    assert found == value
+
+
+def test_where_a_password_comes_from(tmp_path):
+    """A written password counts first, then a file, read at each use, a function, and libpq's file of passwords."""
+    file = tmp_path / "password"
+    file.write_text("one\n")
+    config = PostgresConfig(connection_string="postgresql://u@h/d", password_file=str(file), passfile="pgpass")
+    assert config.address.password() == "one"
+    file.write_text("two")
+    assert config.address.password() == "two"
+    assert config.address.passfile is None
+    assert PostgresConfig(connection_string=URL, password_file=str(file)).address.password == "s3cret"
+    assert PostgresConfig(password=lambda: "three").address.password() == "three"
+    assert load(PostgresConfig, {"PGPASSFILE": "pgpass"}).address.passfile == "pgpass"
+    file.unlink()
+    with pytest.raises(MemoryConfigurationError, match="JAF_POSTGRES_PASSWORD_FILE"):
+        config.address.password()

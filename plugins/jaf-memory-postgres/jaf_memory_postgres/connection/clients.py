@@ -12,8 +12,9 @@ import asyncpg
 
 from jaf_memory_core.errors import MemoryConfigurationError, MemoryConnectionError
 from jaf_memory_postgres import errors
-from jaf_memory_postgres.connection.pool import CANCELLING, Connection, Pool, Pooled
-from jaf_memory_postgres.connection.sessions import copied, is_behind_pooler
+from jaf_memory_postgres.connection.connector import copied, is_behind_pooler
+from jaf_memory_postgres.connection.execution import Connection, Pool, Pooled
+from jaf_memory_postgres.connection.pool import CANCELLING
 
 AGAIN = 0.005
 """Seconds between two looks at a connection that the application is using."""

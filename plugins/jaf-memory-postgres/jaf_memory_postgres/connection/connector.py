@@ -1,4 +1,4 @@
-"""One new connection to the address that the settings name, and to nothing else."""
+"""One new connection to the address that the settings name, and to nothing else; and what stands between."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import asyncpg
 
 from jaf_memory_core.errors import MemoryConfigurationError, MemoryConnectionError
 from jaf_memory_postgres import errors
-from jaf_memory_postgres.connection import sessions
 from jaf_memory_postgres.connection.address import Address
+from jaf_memory_postgres.connection.execution import Connection
 
 logger = logging.getLogger("jaf_memory_postgres")
 
@@ -115,14 +115,14 @@ class Connector:
         connection = await self._connected(turn, context)
         try:
             if not self.pooled and self._looks:
-                self.pooled = await sessions.is_behind_pooler(connection) or not await sessions.watch(connection)
+                self.pooled = await is_behind_pooler(connection) or not await watch(connection)
                 if self.pooled:
                     await connection.close()
                     connection = await self._connected(turn, context)
-            elif not self.pooled and not await sessions.is_behind_pooler(connection):
-                await sessions.watch(connection)
+            elif not self.pooled and not await is_behind_pooler(connection):
+                await watch(connection)
             if self.pooled and not self._has_transactions:
-                await sessions.require_transactions(connection)
+                await require_transactions(connection)
                 self._has_transactions = True
         except BaseException:
             connection.terminate()
@@ -166,3 +166,66 @@ def _set_options(connection: asyncpg.Connection[Any], options: Mapping[tuple[int
     if socket is not None:
         for (level, name), value in options.items():
             socket.setsockopt(level, name, value)
+
+
+# What a session is: a pooler may hand it from client to client, and it may outlive us.
+
+_PID = "SELECT pg_backend_pid()"
+
+_WATCHED = """
+SELECT pg_backend_pid(), CASE WHEN current_setting('client_connection_check_interval', true) = '0'
+    THEN set_config('client_connection_check_interval', '500', false) END"""
+"""While a statement runs or waits for a lock, the server looks every 500 ms whether its client is still there."""
+
+STATEMENT_MODE = "statement pooling mode"
+"""How PgBouncer says that it allows no transactions."""
+
+
+async def copied(connection: Connection, query: str) -> str:
+    """The first column of a query of one row, asked so that nothing of it stays in the session, as COPY is."""
+    parts: list[bytes] = []
+
+    async def keep(data: bytes) -> None:
+        parts.append(data)
+
+    await connection.copy_from_query(query, output=keep)
+    return b"".join(parts).decode().strip().split("\t")[0]
+
+
+async def is_behind_pooler(connection: Connection) -> bool:
+    """Whether the session that answers is another than the one that let us in, as behind PgBouncer."""
+    return await copied(connection, _PID) != str(connection.get_server_pid())
+
+
+async def watch(connection: Connection) -> bool:
+    """Let the server end what it does for a client that is gone.
+
+    Returns:
+        whether the session was still the one that let us in.
+    """
+    try:
+        pid = await copied(connection, _WATCHED)
+    except asyncpg.PostgresError:
+        return True  # its computer has no way to look
+    return pid == str(connection.get_server_pid())
+
+
+async def require_transactions(connection: Connection) -> None:
+    """Refuse a pooler that hands each statement to another session.
+
+    Raises:
+        MemoryConfigurationError: it does.
+    """
+    try:
+        await connection.execute("BEGIN")
+        await connection.execute("COMMIT")
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        if STATEMENT_MODE not in str(error):
+            raise
+    else:
+        return
+    raise MemoryConfigurationError(
+        "the pooler is in statement mode, in which there are no transactions; set its pool_mode to transaction (or "
+        "session) for this database",
+        provider="postgres",
+    )

@@ -1,23 +1,124 @@
-"""How an operation uses a connection, and whose turn it is where many want the same conversation."""
+"""How an operation uses a connection: what a pool offers it, transactions, and whose turn it is on a conversation.
+
+An operation has a connection for itself, and a connection on which anything but an answer of the server came back is
+never used again.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import asyncpg
 
 from jaf_memory_core.errors import MemoryConnectionError, MemoryError, MemoryStorageError
 from jaf_memory_postgres import errors
-from jaf_memory_postgres.connection.pool import Connection, Pool, Pooled
-from jaf_memory_postgres.connection.transaction import BeatenError
 
 T = TypeVar("T")
 
+Connection = Any
+"""An `asyncpg.Connection`, or a pool's proxy of one; asyncpg has no type that is both."""
+
 Work = Callable[[Connection], Awaitable[T]]
+
+
+class Pooled:
+    """One connection, and how it was used."""
+
+    __slots__ = ("connection", "ended", "since", "uses")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.ended = False
+        self.uses = 0
+        self.since = 0.0
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the next operation may use it."""
+        return not self.connection.is_closed() and not self.connection.is_in_transaction()
+
+
+class Pool(ABC):
+    """Where operations get their connections.
+
+    Attributes:
+        is_own: whether its connections are ours, to be ended when they are of no more use.
+    """
+
+    is_own: ClassVar[bool] = False
+
+    @abstractmethod
+    async def acquire(self) -> Pooled:
+        """A connection for one operation.
+
+        Raises:
+            MemoryConnectionError: there is none; nothing was sent.
+        """
+
+    @abstractmethod
+    async def release(self, pooled: Pooled) -> None:
+        """Give a connection back on which every statement was answered."""
+
+    @abstractmethod
+    async def discard(self, pooled: Pooled) -> None:
+        """Give a connection back of which nobody knows how it stands. Never waits."""
+
+    @abstractmethod
+    async def cancel(self, pooled: Pooled) -> None:
+        """Give a connection back whose statement the caller no longer waits for. Never waits.
+
+        The statement must end on the server, too: a backend that goes on waiting for a lock is a connection more than
+        the pool may have.
+        """
+
+    @abstractmethod
+    def drop_idle(self, since: float) -> None:
+        """End our own connections that are idle since before that time (`time.monotonic`): they may lead nowhere."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Let go of all connections of our own."""
+
+    @abstractmethod
+    def abandon(self) -> None:
+        """The same without waiting."""
+
+    @property
+    @abstractmethod
+    def count(self) -> int:
+        """How many connections are open."""
+
+
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+"""Whatever the server's default is: a later statement has to see what was committed while an earlier one waited.
+
+Not READ WRITE: a server that is read-only refuses that in words of its own, and then each other write in others."""
+
+
+class BeatenError(Exception):
+    """Somebody else made the conversation between our look and our insert; to be tried again."""
+
+
+async def transaction(connection: Connection, work: Callable[[], Awaitable[T]]) -> T:
+    """Run statements as one transaction.
+
+    asyncpg's own context manager would wait for a ROLLBACK when it is cancelled, on a dead connection for ever. Here
+    only an answer of the server is followed by one; after anything else the caller ends the connection.
+    """
+    await connection.execute(BEGIN)
+    try:
+        answer = await work()
+    except (asyncpg.PostgresError, MemoryError, BeatenError):
+        if not connection.is_closed():
+            await connection.execute("ROLLBACK")
+        raise
+    await connection.execute("COMMIT")
+    return answer
 
 
 async def execute(pool: Pool, work: Work[T], *, long: float, unprepared: Callable[[], None]) -> T:

@@ -1,98 +1,22 @@
-"""The connection pool: ours, and what it shares with the application's clients (`clients.py`).
-
-An operation has a connection for itself, and a connection on which anything but an answer of the server came back is
-never used again. Nothing here waits for a connection that may be dead.
-"""
+"""The connection pool: ours. Nothing here waits for a connection that may be dead."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar
 
 from jaf_memory_core.errors import MemoryConnectionError
 from jaf_memory_postgres import errors
-
-Connection = Any
-"""An `asyncpg.Connection`, or a pool's proxy of one; asyncpg has no type that is both."""
+from jaf_memory_postgres.connection.execution import Connection, Pool, Pooled
 
 POLITE = 0.4
 """Seconds that closing gives the server to hear of it."""
 
 CANCELLING = 1.0
 """Seconds that a server has to answer a statement that it was asked to cancel."""
-
-
-class Pooled:
-    """One connection, and how it was used."""
-
-    __slots__ = ("connection", "ended", "since", "uses")
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.ended = False
-        self.uses = 0
-        self.since = 0.0
-
-    @property
-    def is_sound(self) -> bool:
-        """Whether the next operation may use it."""
-        return not self.connection.is_closed() and not self.connection.is_in_transaction()
-
-
-class Pool(ABC):
-    """Where operations get their connections.
-
-    Attributes:
-        is_own: whether its connections are ours, to be ended when they are of no more use.
-    """
-
-    is_own: ClassVar[bool] = False
-
-    @abstractmethod
-    async def acquire(self) -> Pooled:
-        """A connection for one operation.
-
-        Raises:
-            MemoryConnectionError: there is none; nothing was sent.
-        """
-
-    @abstractmethod
-    async def release(self, pooled: Pooled) -> None:
-        """Give a connection back on which every statement was answered."""
-
-    @abstractmethod
-    async def discard(self, pooled: Pooled) -> None:
-        """Give a connection back of which nobody knows how it stands. Never waits."""
-
-    @abstractmethod
-    async def cancel(self, pooled: Pooled) -> None:
-        """Give a connection back whose statement the caller no longer waits for. Never waits.
-
-        The statement must end on the server, too: a backend that goes on waiting for a lock is a connection more than
-        the pool may have.
-        """
-
-    @abstractmethod
-    def drop_idle(self, since: float) -> None:
-        """End our own connections that are idle since before that time (`time.monotonic`): they may lead nowhere."""
-
-    @abstractmethod
-    async def close(self) -> None:
-        """Let go of all connections of our own."""
-
-    @abstractmethod
-    def abandon(self) -> None:
-        """The same without waiting."""
-
-    @property
-    @abstractmethod
-    def count(self) -> int:
-        """How many connections are open."""
 
 
 class OwnPool(Pool):

@@ -10,8 +10,7 @@ import asyncpg
 
 from jaf_memory_core.errors import MemoryConfigurationError
 from jaf_memory_core.statements import quoted
-from jaf_memory_postgres.connection.pool import Connection
-from jaf_memory_postgres.connection.transaction import transaction
+from jaf_memory_postgres.connection.execution import Connection, transaction
 from jaf_memory_postgres.names import FUNCTIONS, TRIGGERS, Names
 
 
@@ -86,18 +85,17 @@ async def look(connection: Connection, names: Names) -> Found:
         version = await connection.fetchval(names.sql["ledger_version"])
     if relations.pop("adoption") in present:
         adopting = await connection.fetchval(names.sql["adoption_unfinished"])
-    expected = [*relations.values()] if version else []
+    missing = [name for name in relations.values() if name not in present] if version else []
     if version >= MADE_AGAIN:
-        present |= {*(row["functions"] or ()), *(row["triggers"] or ())}
-        expected += [*functions.values(), *triggers.values()]
-    missing = [name for name in dict.fromkeys(expected) if name not in present]
+        for group, kind in ((functions, "functions"), (triggers, "triggers")):
+            missing += [name for name in group.values() if name not in (row[kind] or ())]
     if version and row["standing"] is None:
         missing.append(names.table)
     return Found(
         version,
         row["standing"],
         row["columns"],
-        tuple(missing),
+        tuple(dict.fromkeys(missing)),
         present,
         row["has_schema"],
         adopting,

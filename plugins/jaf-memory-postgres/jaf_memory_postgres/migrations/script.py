@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jaf_memory_core.statements import quoted
-from jaf_memory_postgres.connection.transaction import BEGIN
+from jaf_memory_postgres.connection.execution import BEGIN
 from jaf_memory_postgres.migrations import locking, migrations
 from jaf_memory_postgres.names import Names
 

@@ -12,8 +12,7 @@ from jaf_memory_core.errors import MemoryConnectionError, MemoryStorageError
 from jaf_memory_core.records import Write
 from jaf_memory_core.results import WriteResult
 from jaf_memory_postgres import errors, rows
-from jaf_memory_postgres.connection.pool import Connection
-from jaf_memory_postgres.connection.transaction import transaction
+from jaf_memory_postgres.connection.execution import Connection, transaction
 from jaf_memory_postgres.names import Names
 
 COLUMNS = ("conversation", "position", "message_id", "body")

@@ -12,7 +12,7 @@ import asyncpg
 from jaf_memory_core import rules
 from jaf_memory_core.records import Record, Stamp
 from jaf_memory_postgres import rows
-from jaf_memory_postgres.connection.pool import Connection
+from jaf_memory_postgres.connection.execution import Connection
 from jaf_memory_postgres.names import Names
 
 logger = logging.getLogger("jaf_memory_postgres")

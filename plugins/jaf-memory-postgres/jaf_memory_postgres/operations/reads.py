@@ -13,7 +13,7 @@ from jaf_memory_core import Message, codec, rules
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.records import Page, Record, Stats, Tail
 from jaf_memory_postgres import rows
-from jaf_memory_postgres.connection.pool import Connection
+from jaf_memory_postgres.connection.execution import Connection
 from jaf_memory_postgres.operations import queries
 
 SHORT_PAGE = 50

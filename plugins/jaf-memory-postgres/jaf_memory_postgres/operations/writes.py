@@ -16,8 +16,7 @@ from jaf_memory_core.errors import MemoryNotFoundError
 from jaf_memory_core.records import Amend, Fork, Record, Revise, Stamp, Truncate, Write
 from jaf_memory_core.results import WriteResult
 from jaf_memory_postgres import rows
-from jaf_memory_postgres.connection.pool import Connection
-from jaf_memory_postgres.connection.transaction import BeatenError
+from jaf_memory_postgres.connection.execution import BeatenError, Connection
 from jaf_memory_postgres.operations.erasure import Eraser, Locked
 
 FEW = 4
