@@ -96,6 +96,11 @@ class JafProvider(jaf.Success):  # type: ignore[misc]
         """The provider, as in jaf-py's `Success`."""
         return self
 
+    @property
+    def has_owner(self) -> bool:
+        """Whether all of its conversations are one user's."""
+        return self._user_id is not None
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} over {type(self.provider).__name__}>"
 
