@@ -272,6 +272,7 @@ async def test_memory_provider_connection(
     except (TimeoutError, MemoryError, OSError) as error:  # a third party's driver raises the latter two
         text = str(error)
         health = {"healthy": False, "error": type(error).__name__ if has_credentials(text) else text}
+        health |= {"error_type": type(error).__name__, "retryable": getattr(error, "retryable", None)}
     healthy = bool(health.get("healthy"))
     key, text = ("message", "it answers") if healthy else ("error", "it does not say what is wrong")
     if not health.get(key):

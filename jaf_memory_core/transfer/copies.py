@@ -10,9 +10,10 @@ from msgspec.structs import replace
 
 from jaf_memory_core import codec
 from jaf_memory_core.conversations import ConversationMemory, MemoryQuery
+from jaf_memory_core.damage import OnDamaged
 from jaf_memory_core.protocol import ManagedMemoryProvider, MemoryProvider
 from jaf_memory_core.results import Result, Success
-from jaf_memory_core.transfer.exports import closable, require
+from jaf_memory_core.transfer.exports import iterated, require
 from jaf_memory_core.transfer.imports import Step, at_once, import_one, in_batches, note, same, tell
 from jaf_memory_core.transfer.reports import Copied
 
@@ -26,6 +27,7 @@ async def copy(
     resume: bool = True,
     report: Copied | None = None,
     on_step: Step | None = None,
+    on_damaged: OnDamaged = "raise",
 ) -> Copied:
     """Copy conversations with their times from one provider to another, in bounded memory.
 
@@ -41,6 +43,7 @@ async def copy(
         resume: `False` refuses every conversation that stands in the destination already.
         report: filled as the work goes on, batch by batch, so that it tells how far it came even if an error ends it.
         on_step: called with each conversation, once its batch is done.
+        on_damaged: what happens about a conversation of the source that cannot be read, as `iter_conversations` has it.
 
     Returns:
         the report; conflicts stand in it, and are not raised.
@@ -52,13 +55,13 @@ async def copy(
     report = report if report is not None else Copied()
     require(source, "iter_conversations", "copy")
     async with (
-        aclosing(closable(source.iter_conversations(query))) as conversations,
+        aclosing(iterated(source, query, on_damaged)) as conversations,
         aclosing(in_batches(conversations, at_once(destination))) as batches,
     ):
         async for batch in batches:
             await _copy_batch(destination, batch, report, resume=resume)
             tell(on_step, batch)
-    return await compare(source, destination, query=query, report=report) if verify else report
+    return await compare(source, destination, query=query, report=report, on_damaged=on_damaged) if verify else report
 
 
 async def compare(
@@ -68,6 +71,7 @@ async def compare(
     query: MemoryQuery | None = None,
     report: Copied | None = None,
     on_step: Step | None = None,
+    on_damaged: OnDamaged = "raise",
 ) -> Copied:
     """Compare the digests of all conversations of a source with those in a destination.
 
@@ -77,13 +81,14 @@ async def compare(
         query: which; all when `None`.
         report: its `verified` and `differing` are filled.
         on_step: called after each conversation.
+        on_damaged: what happens about a conversation of the source that cannot be read, as `iter_conversations` has it.
 
     Returns:
         the report.
     """
     report = report if report is not None else Copied()
     require(source, "iter_conversations", "verifying")
-    async with aclosing(closable(source.iter_conversations(query))) as conversations:
+    async with aclosing(iterated(source, query, on_damaged)) as conversations:
         async for conversation in conversations:
             standing = await _standing(destination, conversation.conversation_id)
             if standing is None:

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
-from jaf_memory_core.conversations import ConversationMemory, MemoryQuery
+from jaf_memory_core.conversations import MemoryQuery
+from jaf_memory_core.damage import OnDamaged
 from jaf_memory_core.errors import MemoryConfigurationError
 from jaf_memory_core.protocol import ManagedMemoryProvider
 from jaf_memory_core.transfer.imports import Step
@@ -38,7 +39,11 @@ def provider_name(provider: object) -> str:
 
 
 async def export(
-    provider: ManagedMemoryProvider, query: MemoryQuery | None = None, *, on_step: Step | None = None
+    provider: ManagedMemoryProvider,
+    query: MemoryQuery | None = None,
+    *,
+    on_step: Step | None = None,
+    on_damaged: OnDamaged = "raise",
 ) -> AsyncIterator[bytes]:
     """Write conversations as lines, oldest first, in bounded memory.
 
@@ -46,23 +51,26 @@ async def export(
         provider: where they are.
         query: which; all when `None`.
         on_step: called with each conversation before its line is yielded.
+        on_damaged: what happens about a conversation that cannot be read, as `iter_conversations` has it.
 
     Yields:
         one line a conversation, as `read_lines` takes it.
 
     Raises:
         MemoryConfigurationError: the provider does not offer `iter_conversations`.
+        MemoryStorageError: a conversation is damaged, and `on_damaged` is `"raise"`.
     """
     require(provider, "iter_conversations", "export")
-    async with aclosing(closable(provider.iter_conversations(query))) as conversations:
+    async with aclosing(iterated(provider, query, on_damaged)) as conversations:
         async for conversation in conversations:
             if on_step:
                 on_step(conversation)
             yield write_line(conversation)
 
 
-def closable(conversations: AsyncIterator[ConversationMemory]) -> Any:
-    """An iterator that can be closed, whatever a provider gave."""
-    if hasattr(conversations, "aclose"):
-        return conversations
-    return (one async for one in conversations)
+def iterated(provider: ManagedMemoryProvider, query: MemoryQuery | None, on_damaged: OnDamaged) -> Any:
+    """All conversations that match, as an iterator that can be closed, whatever the provider gave."""
+    # A provider of somebody else's need not know of damage.
+    options: Any = {} if on_damaged == "raise" else {"on_damaged": on_damaged}
+    conversations = provider.iter_conversations(query, **options)
+    return conversations if hasattr(conversations, "aclose") else (one async for one in conversations)

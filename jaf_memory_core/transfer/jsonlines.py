@@ -26,7 +26,9 @@ FIELDS = (
     "ttl",
     "digest",
 )
-"""All that a line may hold; `conversation_id` and `messages` are needed."""
+"""All that a line may hold; `conversation_id` and `messages` are needed, and null stands for nothing elsewhere."""
+
+NEEDED = ("conversation_id", "messages")
 
 LONGEST = 1 << 30
 """Bytes of one line, line feed included: what is longer is no conversation, and would fill the memory."""
@@ -34,6 +36,13 @@ LONGEST = 1 << 30
 DERIVED_IDS = uuid.UUID("211c1ae9-1356-49f0-885c-0e129f61dd04")
 """Namespace of the ids that are derived for messages without one. It never changes: importing again adds nothing."""
 
+_KINDS: Mapping[str, type] = {
+    "conversation_id": str,
+    "messages": list,
+    "user_id": str,
+    "metadata": dict,
+    **dict.fromkeys(("created_at", "expires_at", "digest"), str),
+}
 _WORDS = {dict: "an object", list: "an array", str: "a string", bool: "true or false", type(None): "null"}
 
 
@@ -154,8 +163,8 @@ def _fields(number: int, line: bytes | str) -> dict[str, Any]:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         hint = _hint(fields) if "conversations" in fields else f"allowed are {', '.join(FIELDS)}"
         raise LineError(number, f"has the unknown field {unknown[0][:40]!r}{more}; {hint}")
-    for name, kind in (("conversation_id", str), ("messages", list)):
-        if not isinstance(fields.get(name), kind):
+    for name, kind in _KINDS.items():
+        if not isinstance(fields.get(name), kind) and (name in NEEDED or fields.get(name) is not None):
             found = f"is {_kind(fields[name])}" if name in fields else "is missing"
             raise LineError(number, f"{name} {found}; it must be {_WORDS[kind]}")
     return fields
@@ -165,7 +174,7 @@ def _parsed(number: int, line: bytes | str) -> Any:
     try:
         # Not json.loads on bytes: it would guess at UTF-16, and take raw surrogates for UTF-8.
         text = line if isinstance(line, str) else line.decode()
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_object)
     except UnicodeDecodeError as error:
         raise LineError(number, f"is not UTF-8, from byte {error.start + 1} on") from None
     except json.JSONDecodeError as error:
@@ -177,6 +186,16 @@ def _parsed(number: int, line: bytes | str) -> Any:
     except ValueError:
         # All that is left: Python's limit against integers that take minutes to read.
         raise LineError(number, "holds an integer of more than 4300 digits; write it as a string") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object. Of two equal keys one would be lost, whichever the reader prefers."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise MemoryInvalidInputError(f"has the key {twice[:40]!r} twice in one object; keep the one that is meant")
+    return made
 
 
 def _refuse_constant(name: str) -> NoReturn:

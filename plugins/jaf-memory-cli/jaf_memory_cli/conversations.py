@@ -12,9 +12,10 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from jaf_memory_cli.options import Id, Json, User, moment
-from jaf_memory_cli.output import Output, count, heading, number, pairs, safe, size, table, text_or_dash
+from jaf_memory_cli.output import Output, count, heading, number, pairs, size, table, text_or_dash
 from jaf_memory_cli.output import moment as shown_moment
-from jaf_memory_cli.stores import chosen, warn_if_empty_at_start
+from jaf_memory_cli.stores import chosen, said_before
+from jaf_memory_cli.terminal import safe
 from jaf_memory_cli.transcript import header, transcript
 from jaf_memory_core.codec import digest
 from jaf_memory_core.conversations import ConversationMemory, MemoryQuery
@@ -28,6 +29,9 @@ PAGE = 500
 
 WIDEST = 120
 """Columns beyond which a table gains nothing."""
+
+NARROWEST = 60
+"""Columns below which a table would tear ids apart, and each conversation gets lines of its own."""
 
 
 async def list_conversations(
@@ -61,13 +65,13 @@ async def list_conversations(
             shown, more = shown + len(page), behind
     if not shown:
         output.note("no conversations" + (" match" if user or since or until or after else " yet"), mark="·")
-        warn_if_empty_at_start(output, store)
     elif not as_json:
         output.show(Text(""), Text(count(shown, "conversation") + ("; more:" if more else ""), style="dim"))
         if more:
             options = {"--user": user, "--since": since, "--until": until, "--limit": str(limit), "--after": more}
-            said = " ".join(f"{name} {shlex.quote(text)}" for name, text in options.items() if text)
-            output.console.print(Text(f"  jaf-memory list {safe(said)}", style="cyan"), soft_wrap=True)
+            given = [word for name, text in options.items() if text for word in (name, text)]
+            said = shlex.join(["jaf-memory", *said_before(context), "list", *given])
+            output.console.print(Text(f"  {safe(said)}", style="cyan"), soft_wrap=True)
 
 
 async def _behind(provider: ManagedMemoryProvider, query: MemoryQuery, after: str | None) -> MemoryQuery:
@@ -102,6 +106,9 @@ def _show_page(output: Output, page: Sequence[ConversationMemory], *, first: boo
         for conversation in page:
             output.document(described(conversation))
         return
+    if output.console.width < NARROWEST:
+        output.show(*map(_lines, page))
+        return
     wide = output.console.width >= WIDEST - 20
     columns: list[tuple[str, dict[str, Any]]] = [
         ("Conversation", {"overflow": "fold", "ratio": 3}),
@@ -115,6 +122,12 @@ def _show_page(output: Output, page: Sequence[ConversationMemory], *, first: boo
     if expand:  # each page is a table of its own, and all have to have the same columns
         made.width = min(output.console.width, WIDEST)
     output.show(made)
+
+
+def _lines(conversation: ConversationMemory) -> Text:
+    whose = safe(conversation.user_id) if conversation.user_id is not None else "nobody's"
+    facts = [whose, count(conversation.message_count or 0, "message"), str(shown_moment(conversation.updated_at))]
+    return Text.assemble((safe(conversation.conversation_id), "cyan"), *(f"\n  {fact}" for fact in facts))
 
 
 def _row(conversation: ConversationMemory, *, wide: bool) -> list[RenderableType]:
@@ -160,7 +173,6 @@ async def show(
     async with store.opened() as provider:
         conversation = await _read(provider, conversation_id, last)
     if conversation is None:
-        warn_if_empty_at_start(output, store)
         raise MemoryNotFoundError(conversation_id)
     messages = conversation.messages
     earlier = (conversation.message_count or 0) - len(messages)
@@ -208,5 +220,3 @@ async def stats(context: typer.Context, *, user: User = None, as_json: Json = Fa
             ("newest", shown_moment(found["newest_conversation"])),
         ),
     )
-    if not found["total_conversations"]:
-        warn_if_empty_at_start(output, store)

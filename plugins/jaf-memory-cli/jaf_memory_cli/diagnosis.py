@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -12,12 +13,14 @@ from rich.text import Text
 
 from jaf_memory_cli.errors import FAILED, OK
 from jaf_memory_cli.options import Json
-from jaf_memory_cli.output import BAD, GOOD, WARN, Output, count, heading, marked, pairs, safe, table, text_or_dash
+from jaf_memory_cli.output import BAD, GOOD, WARN, Output, count, heading, marked, pairs, table, text_or_dash
 from jaf_memory_cli.probe import Probe, probe
 from jaf_memory_cli.stores import Store, chosen
-from jaf_memory_core.errors import MemoryConfigurationError
+from jaf_memory_cli.terminal import safe
+from jaf_memory_core.errors import MemoryConfigurationError, MemoryError
 from jaf_memory_core.factory import get_memory_provider_info, test_memory_provider_connection
 from jaf_memory_core.hooks import ProviderSpec
+from jaf_memory_core.maintenance import HasFiles, MayBeAbsent
 from jaf_memory_core.registry import KINDS, OURS, Installed, find, installed
 from jaf_memory_core.settings import CoreSettings
 from jaf_memory_core.settings.environment import Setting, UnknownVariable, describe, doctor_notes, unknown_variables
@@ -132,7 +135,7 @@ def _show_diagnosis(output: Output, found: Diagnosis, store: Store) -> None:
         )
         output.show(Text(""), table(*columns, rows=[_setting(row, store.origins) for row in found.settings]))
     lines = [(BAD, _told(what, advice)) for what, advice in found.problems]
-    lines += [(WARN, _told(text)) for text in found.warnings]
+    lines += [(WARN, _told(text)) for text in (found.absent, *found.warnings) if text]
     if found.health.get("healthy"):
         latency = f"  {float(found.health.get('latency_ms') or 0):.1f} ms"
         lines.insert(0, (GOOD, Text.assemble(safe(found.health["message"]), (latency, "dim"))))
@@ -177,6 +180,7 @@ class Diagnosis:
         warnings: what deserves a word though the provider works.
         unknown: variables that nothing reads; the warnings tell of them, too.
         health: what the health check answered.
+        absent: that there is no store yet, if so; it was not connected to then, and not made.
     """
 
     provider: str = ""
@@ -187,11 +191,12 @@ class Diagnosis:
     warnings: list[str] = field(default_factory=list)
     unknown: Sequence[UnknownVariable] = ()
     health: dict[str, Any] = field(default_factory=dict)
+    absent: str = ""
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing is wrong; there may be warnings."""
-        return not self.problems and bool(self.health.get("healthy"))
+        """Whether nothing is wrong; there may be warnings, and the store may still have to be made."""
+        return not self.problems and bool(self.absent or self.health.get("healthy"))
 
     def document(self) -> dict[str, Any]:
         """All of it, for JSON."""
@@ -205,6 +210,7 @@ class Diagnosis:
             "warnings": self.warnings,
             "unknown_variables": [asdict(one) for one in self.unknown],
             "health": self.health,
+            "absent": self.absent or None,
         }
 
 
@@ -222,12 +228,40 @@ async def diagnose(store: Store) -> Diagnosis:
     _look_at_settings(found, store, spec)
     if found.problems:
         return found
+    if await _is_still_to_be_made(found, store):
+        return found
     found.health = await test_memory_provider_connection(store.environ)
     found.warnings += found.health.get("warnings") or ()
     if not found.health["healthy"]:
-        advice = "look whether the store is up, and whether the settings above lead to it"
-        found.problems.append((str(found.health["error"]), advice))
+        found.problems.append((str(found.health["error"]), _advice_by_cause(found.health)))
     return found
+
+
+async def _is_still_to_be_made(found: Diagnosis, store: Store) -> bool:
+    """Whether there is no store, and the first write can make it. Connecting would do that here and now."""
+    if store.name == "memory":
+        return False
+    try:
+        async with store.unopened() as backend:
+            reason = await backend.absent() if isinstance(backend, MayBeAbsent) else None
+            files = backend.files() if isinstance(backend, HasFiles) else ()
+    except MemoryError:  # connecting will say it better
+        return False
+    if reason and files and os.access(files[0].parent, os.W_OK | os.X_OK):
+        found.absent = f"{reason}: the first write makes the store"
+    return bool(found.absent)
+
+
+def _advice_by_cause(health: Mapping[str, Any]) -> str:
+    """What to do about a failed connection: a store that answered, and refused, is not down."""
+    cause = health.get("error_type")
+    if cause in ("MemoryConfigurationError", "MemoryInvalidInputError"):
+        return "mend what is named, and run this again"
+    if cause == "MemoryConnectionError" and health.get("retryable") is False:
+        return "the store was reached, and refused: look at user, password, database and rights"
+    if cause in ("MemoryStorageError", "MemoryConflictError"):
+        return "the store was reached; what it names has to be mended there"
+    return "look whether the store is up, and whether the settings above lead to it"
 
 
 def _look_at_settings(found: Diagnosis, store: Store, spec: ProviderSpec) -> None:

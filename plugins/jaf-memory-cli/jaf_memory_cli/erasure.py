@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import signal
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 from jaf_memory_cli.errors import FAILED, USAGE, Stop
+from jaf_memory_cli.execution import interruption
 from jaf_memory_cli.options import Id, Json, Yes
-from jaf_memory_cli.output import Output, count, safe
+from jaf_memory_cli.output import Output, count
 from jaf_memory_cli.stores import chosen
+from jaf_memory_cli.terminal import safe
 from jaf_memory_core.errors import MemoryNotFoundError
 from jaf_memory_core.transfer import require
 
@@ -33,14 +35,11 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def _answer(question: str) -> str:
-    # asyncio's own handler would take the first Ctrl-C, and leave the question standing.
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
+    with suppress(OSError):
         sys.stderr.write(question)
         sys.stderr.flush()
+    with interruption.blocking():
         return sys.stdin.readline()
-    finally:
-        signal.signal(signal.SIGINT, handler)
 
 
 async def delete(context: typer.Context, conversation_id: Id, *, yes: Yes = False, as_json: Json = False) -> None:

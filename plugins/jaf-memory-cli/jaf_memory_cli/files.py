@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from jaf_memory_cli.errors import FAILED, USAGE, Stop
+from jaf_memory_cli.execution import interruption
+
 STANDARD = "-"
+
+_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d{1,4})")
+_NAMED = {"/dev/stdout": 1, "/dev/stderr": 2}
+
+_BEGIN = b'{"conversation_id":'
+_END = re.compile(rb'"digest":"[0-9a-f]{64}"}\n?\Z')
 
 
 class Counted:
@@ -23,7 +33,8 @@ class Counted:
 
     def readline(self, size: int, /) -> bytes:
         """The next line, cut to `size`."""
-        line = self._file.readline(size)
+        with interruption.blocking():
+            line = self._file.readline(size)
         self._on_read(len(line))
         return line
 
@@ -36,39 +47,138 @@ def reading(name: str) -> Iterator[tuple[IO[bytes], int | None]]:
         the file, and its size in bytes if it has one.
     """
     if name == STANDARD:
-        yield sys.stdin.buffer, None
+        with _named("standard input"):
+            yield sys.stdin.buffer, None
         return
-    with Path(name).open("rb") as file:
+    with interruption.blocking():
+        file = Path(name).open("rb")  # noqa: SIM115  (a pipe that nobody writes to yet is waited for)
+    with file, _named(name):
         about = os.fstat(file.fileno())
         yield file, about.st_size if stat.S_ISREG(about.st_mode) else None
 
 
 @contextmanager
-def writing(name: str) -> Iterator[IO[bytes]]:
+def writing(name: str, *, spared: Sequence[Path] = (), force: bool = False) -> Iterator[IO[bytes]]:
     """Open a file to be written: it gets its name once it is whole, so that no half of an export is taken for one.
 
-    Its owner alone may read it. Devices and pipes are written as they are.
+    Its owner alone may read it. Devices, pipes and what is open already are written as they are.
+
+    Args:
+        name: the file.
+        spared: files that are never written to: the store's own.
+        force: replace what is no export, and an export by an empty one.
+
+    Raises:
+        Stop: what stands there must not be replaced.
+        OSError: it cannot be written.
     """
-    path = Path(name)
-    if name == STANDARD:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-    elif path.exists() and not path.is_file():
-        with path.open("wb") as file:
+    descriptor = _descriptor(name)
+    if descriptor is not None:
+        with _named("standard output" if descriptor == 1 else name):
+            _spare(name, os.fstat(descriptor), spared)
+            with _open_already(descriptor) as file:
+                yield file
+        return
+    about = _status(name)
+    _spare(name, about, spared)
+    if about is not None and not stat.S_ISREG(about.st_mode):
+        with interruption.blocking():
+            device = Path(name).open("wb")  # noqa: SIM115  (a pipe that nobody reads yet is waited for)
+        with _named(name), device as file:
             yield file
-    else:
-        with _replacing(path.resolve()) as file:
-            yield file
+        return
+    if about is not None and about.st_size and not force and not is_export(name):
+        raise Stop(
+            f"{name} is no export of conversations, and stays as it is; name another file, or add --force", USAGE
+        )
+    with _replacing(name, keep=bool(about and about.st_size) and not force) as file:
+        yield file
+
+
+def is_export(name: str) -> bool:
+    """Whether each line of a file is one that an export has written."""
+    with Path(name).open("rb") as file:
+        return all(line.startswith(_BEGIN) and _END.search(line) for line in file)
+
+
+def same_file(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file, by links of either kind, or would if it were there."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _descriptor(name: str) -> int | None:
+    """The number of an open file that a name stands for: replaced, whoever opened it would be left with the old one."""
+    match = _DESCRIPTOR.fullmatch(name)
+    return int(match[1]) if match else 1 if name == STANDARD else _NAMED.get(name)
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name[:100]}.", delete=False) as file:
-        try:
+def _open_already(descriptor: int) -> Iterator[IO[bytes]]:
+    if descriptor == 1:
+        sys.stdout.flush()
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    else:
+        with os.fdopen(os.dup(descriptor), "wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+
+
+def _status(name: str) -> os.stat_result | None:
+    try:
+        return os.stat(name)  # noqa: PTH116  (a path's `exists` takes a loop of links for nothing)
+    except FileNotFoundError:
+        return None
+
+
+def _spare(name: str, about: os.stat_result | None, spared: Sequence[Path]) -> None:
+    for file in spared:
+        if same_file(Path(name), file) or (about is not None and _is(about, file)):
+            raise Stop(f"{name} belongs to the store ({file}); export to another file", USAGE)
+
+
+def _is(about: os.stat_result, file: Path) -> bool:
+    try:
+        return os.path.samestat(about, file.stat())
+    except OSError:
+        return False
+
+
+@contextmanager
+def _replacing(name: str, *, keep: bool) -> Iterator[IO[bytes]]:
+    path = Path(os.path.realpath(name))
+    folder = Path(name).parent
+    try:
+        made = tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name[:50]}.", delete=False)  # noqa: SIM115
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from error
+    with made as file:
+        try:
+            with _named(name):
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            _refuse_empty(name, file, keep=keep)
         except BaseException:
             Path(file.name).unlink()
             raise
-    Path(file.name).replace(path)
+    with _named(name):
+        Path(file.name).replace(path)
+
+
+def _refuse_empty(name: str, file: IO[bytes], *, keep: bool) -> None:
+    if keep and not file.tell():
+        raise Stop(f"there is nothing to export; {name} keeps what it holds (--force would empty it)", FAILED)
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Name the file in errors that do not, a full disk for one, or that name a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or Path(os.fspath(error.filename)).name.startswith("."):
+            raise OSError(error.errno, error.strerror, name) from error
+        raise

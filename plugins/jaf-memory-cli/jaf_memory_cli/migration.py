@@ -15,7 +15,6 @@ from jaf_memory_cli.options import Json, Yes
 from jaf_memory_cli.output import Output, count
 from jaf_memory_cli.progress import progress
 from jaf_memory_cli.stores import Store, chosen
-from jaf_memory_core import registry
 from jaf_memory_core.errors import MemoryConfigurationError
 from jaf_memory_core.maintenance import Adopts, HasSchema
 from jaf_memory_core.transfer.reports import Problems
@@ -25,21 +24,15 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def _offered(store: Store, offer: type[T], lacking: str, operation: str) -> AsyncIterator[T]:
-    """The backend, made and not opened; closed in the end, its driver's errors translated."""
-    spec, config = store.spec(), store.config()
-    try:
-        backend: Any = spec.backend(config) if spec.backend is not None else None
-    except ModuleNotFoundError as error:
-        raise registry.missing_module(registry.find(spec.name), error) from error
-    offers = isinstance(backend, offer)
-    if not offers:
-        raise MemoryConfigurationError(f"provider {spec.name!r} {lacking}", provider=spec.name)
-    try:
-        yield backend
-    except backend.driver_errors as error:
-        raise backend.translate(error, operation) from error
-    finally:
-        await backend.close()
+    """The backend, made and not opened; its driver's errors translated."""
+    async with store.unopened() as backend:
+        offers = isinstance(backend, offer)
+        if not offers:
+            raise MemoryConfigurationError(f"provider {store.name!r} {lacking}", provider=store.name)
+        try:
+            yield backend
+        except backend.driver_errors as error:
+            raise backend.translate(error, operation) from error
 
 
 async def schema(

@@ -1,10 +1,12 @@
-"""Options that several commands share, and how their texts are read."""
+"""Options that several commands share, and those before a command; how their texts are read."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -15,8 +17,20 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", metavar="", help="Do not ask."
 User = Annotated[str | None, typer.Option("--user", metavar="USER", help="Only this user's conversations.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="A conversation's id.", show_default=False)]
 
+KeepGoing = Annotated[
+    bool, typer.Option("--keep-going", metavar="", help="Pass over what is damaged, and tell of it in the end.")
+]
+
 _AGO = re.compile(r"(\d{1,6})([mhdw])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+class Choice(NamedTuple):
+    """What the options before the command say; looked into once a command needs a store."""
+
+    kind: str | None
+    settings: Sequence[str]
+    file: Path | None
 
 
 def moment(text: str | None, option: str) -> datetime | None:

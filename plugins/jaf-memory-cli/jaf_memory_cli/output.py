@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import json
 import logging
-import os
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -20,29 +16,12 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from jaf_memory_cli.terminal import console, safe, say, say_error, to_json
 from jaf_memory_core.errors import MemoryConnectionError, MemoryStorageError
 from jaf_memory_core.transfer.reports import Problems
 
-WIDTH = 100
-"""Columns where nobody says how wide the output is: in a pipe or a file without COLUMNS."""
-
 SHOWN = 20
 """Problems that people get to see one by one."""
-
-# Control characters could move the cursor or retitle the terminal; marks of direction could make one id look like
-# another; lone surrogates cannot be written at all.
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def safe(text: str, *, one_line: bool = True) -> str:
-    """A text that a terminal shows without obeying it; tab and line feed stay if it may have several lines."""
-    text = _UNSAFE.sub(_visible, text.replace("\r\n", "\n"))
-    return text.replace("\n", "␊").replace("\t", "␉") if one_line else text
-
-
-def _visible(match: re.Match[str]) -> str:
-    code = ord(match.group())
-    return chr(0x2400 + code) if code < 0x20 else f"\\u{code:04x}"  # noqa: PLR2004  (the control pictures)
 
 
 class _Trimmed:
@@ -71,10 +50,13 @@ class Output:
         warnings: whether the library's warnings are shown.
     """
 
+    unfinished: ClassVar[Mapping[str, Any]] = {}
+    """What the work had come to when an error or a signal ended it; a program finds it beside the error."""
+
     def __init__(self, *, as_json: bool, warnings: bool = True) -> None:
         self.as_json = as_json
-        self.console = _console(sys.stdout)
-        self.messages = _console(sys.stderr)
+        self.console = console(sys.stdout)
+        self.messages = console(sys.stderr)
         logger = logging.getLogger("jaf_memory_core")
         logger.handlers[:] = [_Notes(self) if warnings else logging.NullHandler()]
         logger.propagate = False
@@ -86,7 +68,7 @@ class Output:
 
     def document(self, value: Mapping[str, Any]) -> None:
         """Write one JSON document, on one line."""
-        sys.stdout.write(to_json(value) + "\n")
+        sys.stdout.write(to_json(value, plain) + "\n")
 
     def done(self, document: Mapping[str, Any], text: str) -> None:
         """Say what was done: a document for machines, a sentence for people."""
@@ -115,39 +97,19 @@ class Output:
             self._say(Text.assemble((f"{mark} ", style), safe(text)))
 
     def _say(self, text: Text) -> None:
-        # Whole lines for logs; on a terminal words are not torn apart.
-        self.messages.print(text, soft_wrap=not self.messages.is_terminal)
+        say(self.messages, text)
 
     def error(self, error: BaseException, status: int) -> None:
         """Say why the command ends, on standard error."""
-        if self.as_json:
-            about = {"error": str(error), "kind": type(error).__name__, "exit_status": status}
-            sys.stderr.write(to_json(about) + "\n")
-            return
         # A copy has two stores.
         store = getattr(error, "provider", "") if isinstance(error, (MemoryConnectionError, MemoryStorageError)) else ""
-        where = f"{store}: " if store and store not in str(error) else ""
-        self._say(Text.assemble(("error: ", "bold red"), safe(f"{where}{error}")))
+        where = f"{store}: " if store and store not in str(error) and not self.as_json else ""
+        say_error(f"{where}{error}", type(error).__name__, status, as_json=self.as_json, **self.unfinished)
 
 
-def to_json(value: Any) -> str:
-    """JSON in ASCII, so that it can be written wherever; times are ISO 8601."""
-    return json.dumps(value, ensure_ascii=True, allow_nan=False, default=_plain)
-
-
-def _plain(value: object) -> str:
+def plain(value: object) -> str:
+    """What JSON has no form for, as a text; times are ISO 8601."""
     return value.isoformat() if isinstance(value, datetime) else str(value)
-
-
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """Leave it to `errors.command`; rich would end the program here."""
-        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
-
-
-def _console(stream: Any) -> Console:
-    width = None if stream.isatty() or os.environ.get("COLUMNS") else WIDTH
-    return _Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
 
 
 class _Notes(logging.Handler):

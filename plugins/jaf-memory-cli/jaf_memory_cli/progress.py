@@ -23,8 +23,8 @@ from jaf_memory_cli.output import Output
 class Advance(Protocol):
     """Says how much more has been done, and, once it is known, how much there is to do."""
 
-    def __call__(self, amount: float, /, total: float | None = None) -> None:
-        """Move the bar."""
+    def __call__(self, amount: float, /, total: float | None = None, *, things: int = 0) -> None:
+        """Move the bar, and count so many more things."""
 
 
 def wanted(output: Output) -> bool:
@@ -33,14 +33,14 @@ def wanted(output: Output) -> bool:
 
 
 @contextmanager
-def progress(output: Output, doing: str, total: float | None, *, parts: bool = True) -> Iterator[Advance]:
+def progress(output: Output, doing: str, total: float | None, *, things: str = "") -> Iterator[Advance]:
     """Show how far the work is; the bar goes when it is done.
 
     Args:
         output: the command's.
         doing: what is done: `importing`.
         total: how much there is to do, `None` if nobody knows.
-        parts: whether the amounts are a number of things (and not of bytes, say), and worth showing.
+        things: what is counted beside the bar, where its amounts are something else, bytes for one.
 
     Yields:
         what moves the bar.
@@ -48,22 +48,28 @@ def progress(output: Output, doing: str, total: float | None, *, parts: bool = T
     if not wanted(output):
         yield _nowhere
         return
-    amount: ProgressColumn = MofNCompleteColumn() if parts else TaskProgressColumn()
+    amounts: list[ProgressColumn] = [MofNCompleteColumn()]
+    if things:
+        amounts = [TaskProgressColumn(), TextColumn("{task.fields[things]:,} " + things)]
     bar = Progress(
         *(
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(complete_style="cyan", finished_style="green"),
-            amount,
+            *amounts,
             TimeRemainingColumn(compact=True),
         ),
         console=output.messages,
         transient=True,
     )
     with bar:
-        task = bar.add_task(doing, total=total)
-        yield lambda amount, total=None: bar.update(task, advance=amount, total=total)
+        task = bar.add_task(doing, total=total, things=0)
+
+        def advance(amount: float, /, total: float | None = None, *, things: int = 0) -> None:
+            bar.update(task, advance=amount, total=total, things=bar.tasks[task].fields["things"] + things)
+
+        yield advance
 
 
-def _nowhere(_amount: float, /, total: float | None = None) -> None:
+def _nowhere(_amount: float, /, total: float | None = None, *, things: int = 0) -> None:
     """The bar that nobody sees."""

@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import typer
 
 from jaf_memory_cli.errors import USAGE, Stop
+from jaf_memory_cli.options import Choice
 from jaf_memory_cli.output import Output
+from jaf_memory_core import registry
 from jaf_memory_core.factory import create_memory_provider_from_env
 from jaf_memory_core.hooks import ProviderSpec
+from jaf_memory_core.maintenance import HasFiles, MayBeAbsent
 from jaf_memory_core.protocol import ManagedMemoryProvider
 from jaf_memory_core.registry import KINDS, installed
 from jaf_memory_core.registry import load as load_spec
 from jaf_memory_core.settings import CoreSettings, ProviderConfig, load, variables
-from jaf_memory_core.settings.environment import doctor_notes, unknown_variables
+from jaf_memory_core.settings.environment import describe, doctor_notes, unknown_variables
 
 TYPE = "JAF_MEMORY_TYPE"
 PLUGINS = "JAF_MEMORY_PLUGINS"
 
 _ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=(.*)")
+
+
+# Finding a plugin reads the metadata of all that is installed, and one command asks several times.
+_spec = functools.cache(load_spec)
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,7 @@ class Store:
         Raises:
             MemoryConfigurationError: it does not load.
         """
-        return load_spec(self.name)
+        return _spec(self.name)
 
     def config(self) -> ProviderConfig:
         """The provider's settings.
@@ -63,8 +71,44 @@ class Store:
         return load(self.spec().config, self.environ)
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[ManagedMemoryProvider]:
-        """The open provider; closed in the end."""
+    async def unopened(self) -> AsyncIterator[Any]:
+        """The backend, made and not opened, so that nothing of the store is made; `None` if the plugin has none."""
+        spec, config = self.spec(), self.config()
+        try:
+            backend: Any = spec.backend(config) if spec.backend is not None else None
+        except ModuleNotFoundError as error:
+            raise registry.missing_module(registry.find(spec.name), error) from error
+        try:
+            yield backend
+        finally:
+            if backend is not None:
+                await backend.close()
+
+    async def absent(self) -> str | None:
+        """Why there is nothing that could be read or erased; `None` if the store stands."""
+        if self.name == "memory":
+            return f"the store is 'memory', which lives as long as one process; set {TYPE}, or give --type, for another"
+        async with self.unopened() as backend:
+            reason = await backend.absent() if isinstance(backend, MayBeAbsent) else None
+        return f"there is no store: {reason}; `jaf-memory info` shows which settings lead there" if reason else None
+
+    async def files(self) -> Sequence[Path]:
+        """What the store consists of, where that is files on this machine."""
+        async with self.unopened() as backend:
+            return backend.files() if isinstance(backend, HasFiles) else ()
+
+    @asynccontextmanager
+    async def opened(self, *, create: bool = False) -> AsyncIterator[ManagedMemoryProvider]:
+        """The open provider; closed in the end.
+
+        Args:
+            create: whether the store may be made if it is absent: not by who reads or erases.
+
+        Raises:
+            Stop: it is absent, and must not be made.
+        """
+        if not create and (reason := await self.absent()):
+            raise Stop(reason, USAGE)
         provider = await create_memory_provider_from_env(self.environ)
         try:
             yield provider
@@ -165,20 +209,28 @@ def _refuse_what_has_no_effect(store: Store, spec: ProviderSpec) -> None:
             raise Stop(f"{store.origins[unknown.name]}: nothing reads {unknown.name}{hint}", USAGE)
 
 
-def warn_if_empty_at_start(output: Output, store: Store) -> None:
-    """Say what puzzles everyone once: the default store is in memory, and empty in each new process."""
-    if store.name == "memory":
-        output.note(
-            f"the store is 'memory', which lives as long as one process; set {TYPE}, or give --type, for another"
-        )
+async def warn_if_gone_at_end(output: Output, store: Store) -> None:
+    """Say what puzzles everyone once: the default store is in memory, and gone when this process ends."""
+    if store.name == "memory" and (reason := await store.absent()):
+        output.note(reason)
 
 
-class Choice(NamedTuple):
-    """What the options before the command say; looked into once a command needs a store."""
+def own_files(context: typer.Context) -> Sequence[Path]:
+    """The file of variables that describes the store, if one does."""
+    _, _, file = context.find_object(Choice) or Choice(None, (), None)
+    return [file] if file is not None else []
 
-    kind: str | None
-    settings: Sequence[str]
-    file: Path | None
+
+def said_before(context: typer.Context) -> list[str]:
+    """The options before the command, for a command that is shown to be run next; secrets are left out."""
+    kind, settings, file = context.find_object(Choice) or Choice(None, (), None)
+    store, spec = chosen(context), chosen(context).spec() if settings else None
+    said = [*(["--type", kind] if kind else []), *(["--env-file", str(file)] if file else [])]
+    shown = {row.variable: row.value_shown for row in describe(spec.config, store.environ)} if spec else {}
+    for assignment in settings:
+        variable, text = _assigned(assignment, spec, "--set") if spec else ("", "")
+        said += ["--set", assignment if shown.get(variable, text) == text else f"{assignment.partition('=')[0]}=…"]
+    return said
 
 
 def chosen(context: typer.Context) -> Store:

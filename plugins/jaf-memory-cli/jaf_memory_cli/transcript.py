@@ -10,7 +10,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from jaf_memory_cli.output import count, heading, moment, safe, shortened, size
+from jaf_memory_cli.output import count, heading, moment, shortened, size
+from jaf_memory_cli.terminal import safe
 from jaf_memory_core.conversations import ConversationMemory
 from jaf_memory_core.messages import ContentPart, Message, ToolCall
 

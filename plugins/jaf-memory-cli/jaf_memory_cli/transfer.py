@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,16 +13,19 @@ import typer
 from rich.text import Text
 
 from jaf_memory_cli.errors import FAILED, OK, USAGE, Stop
-from jaf_memory_cli.files import STANDARD, Counted, reading, writing
-from jaf_memory_cli.options import Json, User
+from jaf_memory_cli.files import STANDARD, Counted, reading, same_file, writing
+from jaf_memory_cli.options import Json, KeepGoing, User
 from jaf_memory_cli.output import Output, count
-from jaf_memory_cli.progress import progress, wanted
-from jaf_memory_cli.stores import choose, chosen, warn_if_empty_at_start
+from jaf_memory_cli.progress import Advance, progress, wanted
+from jaf_memory_cli.stores import Store, choose, chosen, own_files, warn_if_gone_at_end
 from jaf_memory_core.conversations import ConversationMemory, MemoryQuery
-from jaf_memory_core.errors import MemoryError
+from jaf_memory_core.damage import OnDamaged
+from jaf_memory_core.errors import MemoryError, MemoryStorageError
 from jaf_memory_core.protocol import ManagedMemoryProvider
 from jaf_memory_core.transfer import compare, copy, export, import_conversations, read_lines, require
 from jaf_memory_core.transfer.reports import Copied, Imported, Problems
+
+DAMAGED = "damaged, left out"
 
 
 async def import_file(
@@ -43,15 +46,18 @@ async def import_file(
     output, store = Output(as_json=as_json), chosen(context)
     report, bad = Imported(), Problems()
     with reading(file) as (stream, size):
-        async with store.opened() as provider:
-            with progress(output, "importing", size, parts=False) as advance, _telling(output, "imported", report):
+        async with store.opened(create=True) as provider:
+            with (
+                progress(output, "importing", size, things="conversations") as advance,
+                _telling(output, "imported", report, bad),
+            ):
                 lines = read_lines(
                     Counted(stream, advance),
                     on_error=(lambda error: bad.add(str(error.line), _reason(error))) if keep_going else None,
                 )
-                await import_conversations(provider, lines, report=report)
+                await import_conversations(provider, lines, report=report, on_step=lambda _one: advance(0, things=1))
     _tell_of_import(output, report, bad, store.name)
-    warn_if_empty_at_start(output, store)
+    await warn_if_gone_at_end(output, store)
     return FAILED if report.refused or bad else OK
 
 
@@ -64,33 +70,45 @@ async def export_file(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Where to, or - for standard output.")] = STANDARD,
     *,
     user: User = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", metavar="", help="Replace what is no export, and an export by an empty one."),
+    ] = False,
+    keep_going: KeepGoing = False,
     as_json: Json = False,
-) -> None:
+) -> int:
     """Export conversations as JSON Lines, with digests.
 
-    The file appears once it is whole; only its owner may read it.
+    The file appears once it is whole; only its owner may read it. It may
+    take the place of an older export, but of nothing else.
     """
     output, store = Output(as_json=as_json), chosen(context)
-    conversations = messages = 0
+    damaged, conversations, messages = Problems(), 0, 0
 
     def step(conversation: ConversationMemory) -> None:
         nonlocal conversations, messages
         conversations, messages = conversations + 1, messages + len(conversation.messages)
         advance(1)
 
+    spared = [*await store.files(), *own_files(context)]
     async with store.opened() as provider:
         require(provider, "iter_conversations", "`export`")
-        with writing(file) as target, progress(output, "exporting", await _total(output, provider, user)) as advance:
-            async for line in export(provider, MemoryQuery(user_id=user), on_step=step):
+        total = await _total(output, provider, user)
+        with (
+            writing(file, spared=spared, force=force) as target,
+            progress(output, "exporting", total) as advance,
+        ):
+            lines = export(provider, MemoryQuery(user_id=user), on_step=step, on_damaged=_noting(damaged, keep_going))
+            async for line in lines:
                 target.write(line)
-    document = {"conversations": conversations, "messages": messages, "file": file}
+    document = {"conversations": conversations, "messages": messages, "file": file, **_damaged(damaged)}
     said = f"exported {count(conversations, 'conversation')}, {count(messages, 'message')}"
     if file == STANDARD:
         output.note(said, mark="✓", style="green")
     else:
         output.done(document, f"{said} to {file}")
-    if not conversations:
-        warn_if_empty_at_start(output, store)
+    output.problems(damaged, DAMAGED)
+    return FAILED if damaged else OK
 
 
 async def copy_store(
@@ -110,6 +128,7 @@ async def copy_store(
     no_resume: Annotated[
         bool, typer.Option("--no-resume", metavar="", help="Refuse all that stands there, even if it is equal.")
     ] = False,
+    keep_going: KeepGoing = False,
     as_json: Json = False,
 ) -> int:
     """Copy conversations to another store.
@@ -122,21 +141,45 @@ async def copy_store(
         raise Stop("say where to copy: --to NAME, --to-set FIELD=VALUE or --to-env-file FILE", USAGE)
     output, source = Output(as_json=as_json), chosen(context)
     target = choose(to, to_set or (), to_env_file, option="--to-")
-    if (source.name, source.config()) == (target.name, target.config()):
+    if await _same_store(source, target):
         raise Stop("source and destination are the same store; say with --to, --to-set or --to-env-file", USAGE)
-    report, started = Copied(), time.monotonic()
-    query = MemoryQuery(user_id=user)
-    async with source.opened() as old, target.opened() as new:
+    report, damaged, started = Copied(), Problems(), time.monotonic()
+    query, on_damaged = MemoryQuery(user_id=user), _noting(damaged, keep_going)
+    async with source.opened() as old, target.opened(create=True) as new:
         require(old, "iter_conversations", "`copy`")
         total = await _total(output, old, user)
         with progress(output, "copying", total) as advance, _telling(output, "copied", report):
-            await copy(old, new, query=query, resume=not no_resume, report=report, on_step=lambda _one: advance(1))
+            step = _stepping(advance)
+            await copy(old, new, query=query, resume=not no_resume, report=report, on_step=step, on_damaged=on_damaged)
         if verify:
-            with progress(output, "verifying", total) as advance:
-                await compare(old, new, query=query, report=report, on_step=lambda _one: advance(1))
+            with progress(output, "verifying", total) as advance, _telling(output, "copied", report):
+                step = _stepping(advance)
+                await compare(old, new, query=query, report=report, on_step=step, on_damaged=on_damaged)
     way = f"{source.name} to {target.name}, in {time.monotonic() - started:.1f} s"
-    _tell_of_copy(output, report, way, target.name, verified=verify)
-    return FAILED if report.refused or report.differing else OK
+    _tell_of_copy(output, report, damaged, way, target.name, verified=verify)
+    return FAILED if report.refused or report.differing or damaged else OK
+
+
+async def _same_store(one: Store, other: Store) -> bool:
+    if (one.name, one.config()) == (other.name, other.config()):
+        return True
+    theirs = await other.files()
+    return any(same_file(ours, file) for ours in await one.files() for file in theirs)
+
+
+def _stepping(advance: Advance) -> Callable[[ConversationMemory], None]:
+    return lambda _conversation: advance(1)
+
+
+def _noting(damaged: Problems, keep_going: bool) -> OnDamaged:  # noqa: FBT001  (an option, passed on)
+    def note(error: MemoryStorageError) -> None:
+        damaged.add(error.conversation_id or f"one without a readable id ({damaged.count + 1})", str(error))
+
+    return note if keep_going else "raise"
+
+
+def _damaged(damaged: Problems) -> dict[str, Any]:
+    return {"damaged": damaged.count, "damaged_first": _pairs(damaged)}
 
 
 async def _total(output: Output, provider: ManagedMemoryProvider, user: str | None) -> int | None:
@@ -146,12 +189,15 @@ async def _total(output: Output, provider: ManagedMemoryProvider, user: str | No
 
 
 @contextmanager
-def _telling(output: Output, done: str, report: Imported) -> Iterator[None]:
-    """Say how far the work came, if an error or an interruption ends it."""
+def _telling(output: Output, done: str, report: Imported, bad: Problems | None = None) -> Iterator[None]:
+    """Say how far the work came, and what was refused, if an error or an interruption ends it."""
     try:
         yield
-    except (MemoryError, asyncio.CancelledError):
+    except (MemoryError, OSError, asyncio.CancelledError, SystemExit):
+        Output.unfinished = {**_described(report), **(_bad_lines(bad) if bad is not None else {})}
         output.note(f"{_counted(report)} {done} before that; run the same command again to go on")
+        output.problems(bad or Problems(), "bad lines, passed over")
+        output.problems(report.refused, "refused")
         raise
 
 
@@ -164,20 +210,19 @@ def _tell_of_import(output: Output, report: Imported, bad: Problems, store: str)
         bad: lines that were passed over, by number.
         store: the provider's name.
     """
-    lines = [{"line": int(number), "reason": reason} for number, reason in bad]
-    document = {**_described(report), "bad_lines": bad.count, "bad_lines_first": lines}
-    output.done(document, f"imported {_counted(report)}")
+    output.done({**_described(report), **_bad_lines(bad)}, f"imported {_counted(report)}")
     _remark(output, report, store)
     output.problems(bad, "bad lines, passed over")
     output.problems(report.refused, "refused")
 
 
-def _tell_of_copy(output: Output, report: Copied, way: str, store: str, *, verified: bool) -> None:
+def _tell_of_copy(output: Output, report: Copied, damaged: Problems, way: str, store: str, *, verified: bool) -> None:
     """Tell of a copy.
 
     Args:
         output: the command's.
         report: what was done.
+        damaged: conversations of the source that could not be read.
         way: from where to where, and how long it took.
         store: the name of the provider that it went to.
         verified: whether the digests were compared.
@@ -188,6 +233,7 @@ def _tell_of_copy(output: Output, report: Copied, way: str, store: str, *, verif
         "verified": report.verified if verified else None,
         "differing": report.differing.count,
         "differing_first": _pairs(report.differing),
+        **_damaged(damaged),
     }
     output.done(document, f"copied {_counted(report)}, {way}")
     if output.as_json:
@@ -203,6 +249,12 @@ def _tell_of_copy(output: Output, report: Copied, way: str, store: str, *, verif
         if key not in report.refused:
             differing.add(key, reason)
     output.problems(differing, "different in the destination")
+    output.problems(damaged, DAMAGED)
+
+
+def _bad_lines(bad: Problems) -> dict[str, Any]:
+    lines = [{"line": int(number), "reason": reason} for number, reason in bad]
+    return {"bad_lines": bad.count, "bad_lines_first": lines}
 
 
 def _counted(report: Imported) -> str:

@@ -1,20 +1,45 @@
 """`jaf-memory` as a user runs it: a process of its own, variables, files."""
 
+import asyncio
+import atexit
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+from jaf_memory_sqlite import SqliteConfig, create_sqlite_provider
 from sample_conversations import REAL, WITHOUT_REAL, lines, sample_conversations
 
 HERE = Path(__file__).parent
-SAMPLES = ("six", "unreachable", "sleepy", "torn", "tidy")
+SAMPLES = ("six", "unreachable", "sleepy", "torn", "endless", "tidy")
 
 LOOKS = ("COLUMNS", "FORCE_COLOR", "GITHUB_ACTIONS", "NO_COLOR", "PY_COLORS", "TTY_")
 """Beginnings of variables that change how output looks."""
+
+
+class ForkServer:
+    """A process that has imported the program, and runs it in a child for each job: a start takes no second then."""
+
+    def __init__(self):
+        self._process = None
+
+    def run(self, job):
+        """Run one job, and return its exit status."""
+        if self._process is None:
+            command = [sys.executable, str(HERE / "fork_server.py")]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            self._process = subprocess.Popen(command, **pipes)
+            atexit.register(self._process.kill)
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+
+SERVER = ForkServer()
 
 
 class Program:
@@ -48,11 +73,25 @@ class Program:
 
     def run(self, *arguments, status=0, text=""):
         """Run it to its end, which must have that status, and return what it wrote."""
+        if self.command == Program(self.folder).command and "PYTHONIOENCODING" not in self.environ:
+            ran, ended = self._forked([*map(str, arguments)], text)
+            assert ended == status, f"ended with {ended}\n{ran.out}\n{ran.err}"
+            assert "Traceback" not in ran.err, ran.err
+            return ran
         with self.start(*arguments, stdin=subprocess.PIPE) as process:
             out, err = process.communicate(text, timeout=300)
         assert process.returncode == status, f"ended with {process.returncode}\n{out}\n{err}"
         assert "Traceback" not in err, err
         return Ran(out, err)
+
+    def _forked(self, arguments, text):
+        with tempfile.TemporaryDirectory() as place:
+            streams = Path(place)
+            (streams / "stdin").write_text(text, encoding="utf-8")
+            job = {"arguments": arguments, "folder": str(self.folder), "environ": self.environ, "streams": place}
+            ended = SERVER.run(job)
+            out, err = ((streams / name).read_bytes().decode("utf-8") for name in ("stdout", "stderr"))
+        return Ran(out, err), ended
 
 
 class Ran:
@@ -104,10 +143,29 @@ def samples(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory):
+    """A SQLite store without conversations."""
+    path = tmp_path_factory.mktemp("empty") / "store.db"
+
+    async def make():
+        await (await create_sqlite_provider(SqliteConfig(path=path))).close()
+
+    asyncio.run(make())
+    return path
+
+
 @pytest.fixture
-def program(tmp_path):
-    """`jaf-memory` on an empty SQLite file."""
+def fresh(tmp_path):
+    """`jaf-memory` on a SQLite file that is not there."""
     return Program(tmp_path, JAF_MEMORY_TYPE="sqlite", JAF_SQLITE_PATH=str(tmp_path / "store.db"))
+
+
+@pytest.fixture
+def program(fresh, empty):
+    """`jaf-memory` on a SQLite file without conversations."""
+    shutil.copy(empty, fresh.folder / "store.db")
+    return fresh
 
 
 @pytest.fixture

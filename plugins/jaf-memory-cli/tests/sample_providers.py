@@ -1,6 +1,7 @@
 """Providers that the tests of the command line install: a small one, ones in trouble, and one with upkeep to do."""
 
 import asyncio
+import itertools
 import json
 from pathlib import Path
 
@@ -133,6 +134,31 @@ class TornBackend(InMemoryBackend):
         raise OSError(5, "Input/output error")
 
 
+class EndlessConfig(ProviderConfig):
+    """Settings of a store without an end."""
+
+    env_prefix = "JAF_ENDLESS_"
+
+
+class EndlessBackend(InMemoryBackend):
+    """A store that goes on and on, a conversation in a hundredth of a second."""
+
+    name = "endless"
+
+    def __init__(self, _config):
+        super().__init__()
+
+    async def scan(self, query):
+        """Give one after the other."""
+        assert query.cursor is None
+        from jaf_memory_core.records import Record, new_incarnation
+
+        for number in itertools.count():
+            now = self.now()
+            await asyncio.sleep(0.01)
+            yield Record(f"endless-{number}", new_incarnation(), 1, now, now)
+
+
 class TidyConfig(ProviderConfig):
     """Settings of a store with upkeep to do."""
 
@@ -192,4 +218,5 @@ six = _Plugin(name="six", config=SixConfig, create=SixProvider)
 unreachable = _Plugin(name="unreachable", config=UnreachableConfig, backend=UnreachableBackend)
 sleepy = _Plugin(name="sleepy", config=SleepyConfig, backend=SleepyBackend)
 torn = _Plugin(name="torn", config=TornConfig, backend=TornBackend)
+endless = _Plugin(name="endless", config=EndlessConfig, backend=EndlessBackend)
 tidy = _Plugin(name="tidy", config=TidyConfig, backend=TidyBackend)

@@ -277,7 +277,7 @@ STATUSES = [
     (2, ["show", "x" * 256], "error: conversation_id must have 1 to 255 characters, not 256"),
     (2, ["import", "missing.jsonl"], "error: missing.jsonl: No such file or directory"),
     (2, ["import", "."], "error: .: Is a directory"),
-    (2, ["export", "missing/export.jsonl"], "No such file or directory"),
+    (2, ["export", "missing/export.jsonl"], "error: missing: No such file or directory"),
     (2, ["--type", "sqllite", "list"], "error: there is no memory provider 'sqllite'; did you mean 'sqlite'?"),
     (2, ["--set", "pth=x", "list"], "error: --set: the provider 'sqlite' has no setting 'pth'; did you mean path?"),
     (2, ["--set", "path", "list"], "error: --set takes FIELD=VALUE, for example --set path=…"),
@@ -420,9 +420,11 @@ def test_a_copy_reports_conflicts(program, tmp_path):
 def test_an_export_that_fails_leaves_what_was_there(sampled, tmp_path):
     """If an export fails half-way, the file of the last one stays as it was, and no half of the new one is left."""
     file = tmp_path / "export.jsonl"
-    file.write_text("the last one")
+    sampled.run("import", write(tmp_path / "one.json", talk()))
+    sampled.run("export", file)
+    before = file.read_bytes()
     sampled.run("--type", "torn", "export", file, status=3)
-    assert file.read_text() == "the last one"
+    assert file.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir() if "jsonl" in path.name] == ["export.jsonl"]
 
 
@@ -472,8 +474,8 @@ def test_an_option_is_not_overruled_quietly(sampled):
 
 
 def test_the_empty_default_is_explained(program):
-    """On the default store, which is empty in each process, a command says why it finds nothing."""
-    ran = program.given(JAF_MEMORY_TYPE="").run("list")
+    """On the default store, which is empty in each process, a command says why there is nothing to be found."""
+    ran = program.given(JAF_MEMORY_TYPE="").run("list", status=2)
     assert "the store is 'memory', which lives as long as one process; set JAF_MEMORY_TYPE" in ran.err
 
 

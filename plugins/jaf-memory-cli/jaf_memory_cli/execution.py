@@ -1,0 +1,147 @@
+"""A command from its start to its exit status, whatever ends it: done, an error, a signal, a reader who has gone."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import functools
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, ParamSpec
+
+import typer
+
+from jaf_memory_cli.errors import FAILED, OK, READER_GONE, SIGNALLED, STORE, USAGE, Stop
+from jaf_memory_cli.output import Output
+from jaf_memory_cli.terminal import os_error, silence
+from jaf_memory_core.errors import (
+    MemoryConfigurationError,
+    MemoryConflictError,
+    MemoryError,
+    MemoryInvalidInputError,
+    MemoryNotFoundError,
+)
+from jaf_memory_core.transfer.jsonlines import LineError
+
+ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Signals that ask the program to end, and that it answers by tidying up."""
+
+P = ParamSpec("P")
+
+
+class Ended(SystemExit):
+    """A signal arrived where nothing can be cancelled."""
+
+
+class Interruption:
+    """What signals do: the first cancels the command, so that all its files and connections are given back.
+
+    Attributes:
+        signal: the number of the one that came, 0 before.
+    """
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self._blocked = 0
+        self._cancel: Callable[[], object] | None = None
+
+    async def guard(self, work: Coroutine[Any, Any, int | None]) -> int | None:
+        """Run a command's coroutine; a signal cancels it."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        self._cancel = functools.partial(loop.call_soon_threadsafe, task.cancel if task else _nothing)
+        try:
+            return await work
+        finally:
+            self._cancel = None
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Answer signals, but for those that whoever started the program has made it ignore (`nohup`)."""
+        before = {one: signal.getsignal(one) for one in ENDING}
+        heard = [one for one, handler in before.items() if handler is not signal.SIG_IGN]
+        for one in heard:
+            signal.signal(one, self._arrived)
+        try:
+            yield
+        finally:
+            for one in heard:
+                signal.signal(one, before[one])
+
+    @contextmanager
+    def blocking(self) -> Iterator[None]:
+        """Around a call that waits for somebody else, outside of the event loop: a signal ends it there and then."""
+        self._blocked += 1
+        try:
+            yield
+        finally:
+            self._blocked -= 1
+
+    def _arrived(self, number: int, _frame: FrameType | None) -> None:
+        again, self.signal = bool(self.signal), number
+        if again or self._blocked or self._cancel is None:
+            raise Ended(SIGNALLED + number)
+        self._cancel()
+
+
+interruption = Interruption()
+"""The one of this process."""
+
+
+def command(work: Callable[P, Coroutine[Any, Any, int | None]]) -> Callable[P, None]:
+    """Make a command of a coroutine function: run it, and end with its status, or with an error's.
+
+    No mistake of a user's ends in a stack trace; a bug does.
+    """
+
+    @functools.wraps(work)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        output = Output(as_json=bool(kwargs.get("as_json")))
+        with interruption.listening():
+            try:
+                status = asyncio.run(interruption.guard(work(*args, **kwargs))) or OK
+                sys.stdout.flush()
+            except (Stop, MemoryError) as error:
+                status = status_of(error)
+                output.error(error, status)
+            except (Ended, asyncio.CancelledError):
+                if not interruption.signal:
+                    raise
+                status = SIGNALLED + interruption.signal
+                output.error(_ended(interruption.signal), status)
+            except OSError as error:
+                status = _status_of_os_error(error, output)
+        raise typer.Exit(status)
+
+    return run
+
+
+def status_of(error: Exception) -> int:
+    """The exit status that an error leads to."""
+    if isinstance(error, Stop):
+        return error.status
+    if isinstance(error, (LineError, MemoryConflictError, MemoryNotFoundError)):
+        return FAILED
+    return USAGE if isinstance(error, (MemoryConfigurationError, MemoryInvalidInputError)) else STORE
+
+
+def _ended(number: int) -> BaseException:
+    if number == signal.SIGINT:
+        return KeyboardInterrupt("interrupted")
+    return SystemExit(f"ended by {signal.Signals(number).name}")
+
+
+def _status_of_os_error(error: OSError, output: Output) -> int:
+    if error.errno == errno.EPIPE:
+        silence(sys.stdout)
+        return READER_GONE
+    if error.filename is None:
+        silence(sys.stdout)
+    output.error(OSError(os_error(error)), USAGE)
+    return USAGE
+
+
+def _nothing() -> None:
+    """Nobody is there to be cancelled."""
