@@ -29,6 +29,7 @@ from jaf_memory_redis.layout import Keys, Owners
 from jaf_memory_redis.operations import writes
 from jaf_memory_redis.operations.adoption import Adoption, Remainder
 from jaf_memory_redis.operations.bulk import Bulk
+from jaf_memory_redis.operations.copies import ATTEMPTS, MANY, Copier, is_large
 from jaf_memory_redis.operations.erasure import Eraser
 from jaf_memory_redis.operations.queries import Finder
 from jaf_memory_redis.operations.reads import Reader
@@ -72,6 +73,7 @@ class RedisBackend(Backend):
         self._reader = Reader(self.keys, topology, self._owners.learn)
         self._finder = Finder(self._reader, self._indexes)
         self._writer = Writer(config, self._indexes, self._owners)
+        self._copier = Copier(self.keys, topology)
         self._remainder = Remainder(topology, self.keys)
         self._older = False
         self._eraser = Eraser(self._indexes, self._writer)
@@ -128,12 +130,21 @@ class RedisBackend(Backend):
         if self.config.min_replicas:
             request["confirm"] = True
         token: str | None = None
+        more: tuple[bytes, ...]
         messages = layout.messages_of(write.messages, write.bodies)
+        attempts, more = ATTEMPTS if is_large(write.bodies) else 0, ()
         for _ in range(TRIES):
-            reply = await self._writer.perform(scripts.WRITE, request, messages, owner=write.user_id)
+            if attempts and not more:
+                attempts -= 1
+                request["staged"], more = await self._copier.write(write) or (None, ())
+            sent = () if more else messages
+            reply = await self._writer.perform(scripts.WRITE, request, sent, owner=write.user_id, more=more)
             status = reply[0]
             if status == b"expired":
                 await self._eraser.bury(write.conversation_id)
+            elif status == b"changed":
+                await self._copier.discard(more)
+                request["staged"], more = None, ()
             elif status == b"differs":
                 writes.compare(write, reply[2])
                 request["alike"] = reply[1].decode()
@@ -142,6 +153,7 @@ class RedisBackend(Backend):
                 await self._indexes.refuse_older(write.conversation_id)
                 token = await self._indexes.announce(write.conversation_id, write.user_id, request["announced"])
             elif status == b"version":
+                await self._copier.discard(more)
                 raise writes.version_conflict(write, reply[1])
             else:
                 if not self.topology.single:
@@ -158,6 +170,12 @@ class RedisBackend(Backend):
         await self._indexes.refuse_older(key)
         token = await self._indexes.announce(key, new, request["created"])
         old = self._owners.guess(key) or new
+        more: tuple[bytes, ...] = ()
+        if len(record.messages) > MANY:
+            staged = await self._copier.record(key, request["expected"], record.first_position, record.messages)
+            if staged is not None:
+                request["staged"], more = staged
+                request["more"] = len(more)
         for _ in range(TRIES):
             keys: tuple[bytes, ...] = self.keys.conversation(key)
             if self.topology.single:
@@ -165,7 +183,12 @@ class RedisBackend(Backend):
                 keys = self.keys.single(key, old or new)
                 if old is not None and new is not None and old != new:
                     keys += self.keys.owned(new)
-            reply = await self._writer.send(scripts.PUT, keys, request, messages)
+            reply = await self._writer.send(scripts.PUT, (*keys, *more), request, () if more else messages)
+            if reply[0] == b"changed":
+                await self._copier.discard(more)
+                request["staged"] = request["more"] = None
+                more = ()
+                continue
             if reply[0] == b"owner":
                 old = reply[1].decode() or None
                 continue
@@ -205,9 +228,18 @@ class RedisBackend(Backend):
 
     async def truncate(self, truncate: Truncate) -> int:
         """Drop from the end, by one script."""
-        request = {"id": truncate.conversation_id, "scope": truncate.scope, "message": truncate.message_id}
+        key = truncate.conversation_id
+        request: dict[str, Any] = {"id": key, "scope": truncate.scope, "message": truncate.message_id}
         reply = await self._writer.perform(scripts.TRUNCATE, request, owner=truncate.scope)
-        await self._indexes.settle(truncate.conversation_id, reply)
+        for attempt in range(ATTEMPTS + 1):
+            if reply[0] != b"large":
+                break
+            request["at_once"] = attempt == ATTEMPTS or None
+            staged = await self._copier.part(key, key, reply[1].decode(), *reply[2:4])
+            request["staged"], more = staged or (None, ())
+            request["at_once"] = True if staged is None else request["at_once"]
+            reply = await self._writer.perform(scripts.TRUNCATE, request, owner=truncate.scope, more=more)
+        await self._indexes.settle(key, reply)
         removed: int = reply[5]
         return removed
 
@@ -233,22 +265,30 @@ class RedisBackend(Backend):
         """Copy within the server, by one script; on a Cluster the two are in different slots, and the default does."""
         if not self.topology.single:
             return await super().fork(fork)
-        request = {
+        request: dict[str, Any] = {
             "id": fork.new_id,
             "scope": fork.scope,
             "stop": fork.until_message_id,
             "incarnation": fork.incarnation,
         }
-        parent = self.keys.conversation(fork.conversation_id)
+        parent: tuple[bytes, ...] = self.keys.conversation(fork.conversation_id)
+        attempts = ATTEMPTS
+        more: tuple[bytes, ...] = ()
         for _ in range(TRIES):
             owner = fork.scope or self._owners.guess(fork.conversation_id)
             try:
-                reply = await self._writer.perform(scripts.FORK, request, owner=owner, more=parent)
+                reply = await self._writer.perform(scripts.FORK, request, owner=owner, more=parent + more)
             except MemoryNotFoundError:
                 raise MemoryNotFoundError(fork.conversation_id) from None
             if reply[0] == b"ok":
                 count: int = reply[5]
                 return count
+            if reply[0] == b"large":
+                staged = await self._copier.part(fork.conversation_id, fork.new_id, reply[1].decode(), *reply[2:4])
+                attempts -= 1
+                request["staged"], more = staged or (None, ())
+                request["at_once"] = True if staged is None or not attempts else None
+                continue
             if reply[0] == b"taken":
                 raise forks.taken(fork.new_id)
             if reply[0] == b"nowhere":

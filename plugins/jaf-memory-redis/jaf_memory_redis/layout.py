@@ -101,6 +101,11 @@ class Keys:
         start = self.start(conversation_id)
         return start + b"h", start + b"m", start + b"i"
 
+    def aside(self, conversation_id: str, token: str) -> tuple[bytes, bytes]:
+        """Where bodies and ids of a large change are laid aside, for one writer."""
+        start = self.start(conversation_id)
+        return b"%bm:%b" % (start, token.encode()), b"%bi:%b" % (start, token.encode())
+
     def owned(self, user_id: str) -> tuple[bytes, bytes]:
         """A user's index by activity, and by creation."""
         start = b"%b{u-%b}:" % (self.prefix, tag(user_id))

@@ -16,6 +16,7 @@ from jaf_memory_core.results import WriteResult
 from jaf_memory_redis import layout, scripts
 from jaf_memory_redis.errors import DRIVER_ERRORS, ServerError, translate
 from jaf_memory_redis.layout import Keys, moment
+from jaf_memory_redis.operations.copies import is_large
 from jaf_memory_redis.operations.writes import request_of
 from jaf_memory_redis.pool import Topology
 from jaf_memory_redis.scripts import Command, Part
@@ -29,7 +30,7 @@ TOGETHER = 16
 STREAMED = 4
 """Calls of `make.lua` that are sent at once."""
 
-SHORT, LIGHT = 500, 64 << 10
+SHORT, LIGHT = 200, 32 << 10
 """Messages, and bytes of them, of a conversation that shares a call with others."""
 
 Outcome = WriteResult | MemoryError | None
@@ -65,7 +66,9 @@ class Bulk:
         if self._piped:
             new = {index: write for index, write in _firsts(writes, ()).items() if _is_new(write)}
             outcomes |= await self._make(new, problems)
-            outcomes |= await self._pipe(_firsts(writes, outcomes), problems)
+            rest = _firsts(writes, outcomes).items()
+            small = {index: write for index, write in rest if not is_large(write.bodies)}
+            outcomes |= await self._pipe(small, problems)
         while not problems and time.monotonic() < until and (some := _firsts(writes, outcomes)):
             few = list(some.items())[:ABREAST]
             done = await asyncio.gather(*(self._one(write, problems) for _, write in few))
@@ -77,7 +80,7 @@ class Bulk:
     async def _make(self, writes: Mapping[int, Write], problems: list[MemoryError]) -> dict[int, Outcome]:
         """Make what is not there yet; what is, is left out."""
         outcomes: dict[int, Outcome] = {}
-        groups = [list(writes)[start : start + TOGETHER] for start in range(0, len(writes), TOGETHER)]
+        groups = _groups(writes)
         replies = await self._streamed(self._making([writes[index] for index in group]) for group in groups)
         for group, reply in zip(groups, replies, strict=True):
             for at, index in enumerate(group):
@@ -152,6 +155,19 @@ def _described(write: Write) -> Iterator[Part]:
         yield position
         yield message.message_id
     yield from fields
+
+
+def _groups(writes: Mapping[int, Write]) -> list[list[int]]:
+    """Indexes of those that one call makes: no more than keep the server for a moment."""
+    groups: list[list[int]] = []
+    messages = 0
+    for index, write in writes.items():
+        messages += len(write.messages)
+        if not groups or len(groups[-1]) == TOGETHER or messages > 2 * SHORT:
+            groups.append([])
+            messages = len(write.messages)
+        groups[-1].append(index)
+    return groups
 
 
 def _is_new(write: Write) -> bool:

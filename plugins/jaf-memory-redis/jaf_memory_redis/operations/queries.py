@@ -139,7 +139,11 @@ class Finder:
                 size += int(sizes[stop] or 0)
                 stop += 1
             ids = [record.conversation_id for record in records[start:stop]]
-            for record in await self._reader.read_all(ids, with_messages=True):
+            if size > BYTES:
+                some = [await self._reader.read(ids[0])]
+            else:
+                some = await self._reader.read_all(ids, with_messages=True)
+            for record in some:
                 if record is not None:
                     yield record
             start = stop

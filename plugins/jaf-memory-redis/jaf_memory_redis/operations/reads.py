@@ -19,6 +19,18 @@ from jaf_memory_redis.scripts import Command, Form, Part, asked, command
 LARGEST = 1 << 53
 """Lua's numbers are exact up to here; no count of ours comes near it."""
 
+PAGE = 64
+"""Messages of a conversation that are read before its size is known."""
+
+HEAVY = 128 << 10
+"""Bytes of messages that one command reads."""
+
+ABREAST = 8
+"""Such commands that are under way together."""
+
+ATTEMPTS = 3
+"""How often a large conversation is read anew because it changed; then it is read by a script, of one moment."""
+
 _TAIL = ("f", "inc", "v", "x", "o", "p", "n")
 
 
@@ -61,8 +73,48 @@ class Reader:
         return now
 
     async def read(self, conversation_id: str, *, with_messages: bool = True) -> Record | None:
-        """One record, expired or not."""
-        return (await self.read_all([conversation_id], with_messages=with_messages))[0]
+        """One record, expired or not; a large one in pages, which keep neither the server nor a connection for long."""
+        if not with_messages:
+            return (await self.read_all([conversation_id], with_messages=False))[0]
+        for _ in range(ATTEMPTS):
+            header, bodies, _ = self._keys.conversation(conversation_id)
+            flat, found, stamp, clock = await self._topology.run_all(
+                [
+                    command("HGETALL", header),
+                    command("LRANGE", bodies, 0, PAGE - 1),
+                    command("HMGET", header, "inc", "v"),
+                    Command(header, ("TIME",)),
+                ]
+            )
+            self.heard(clock)
+            if layout.stamp_of(flat) != stamp:
+                continue
+            whole = await self._rest(conversation_id, flat, found)
+            if whole is not None:
+                return self._known(layout.record_of(flat, whole))
+        return await self._read_by_script(conversation_id)
+
+    async def _rest(self, conversation_id: str, flat: Sequence[bytes], found: list[bytes]) -> list[bytes] | None:
+        """All bodies, if the header still stands behind the last of them; `found` are the first."""
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        count = int(fields.get(b"n", 0))
+        if len(found) < PAGE or count == len(found):
+            return found
+        header, bodies, _ = self._keys.conversation(conversation_id)
+        step = max(1, min(PAGE * 32, HEAVY * count // max(1, int(fields[b"s"]))))
+        for start in range(PAGE, count, step * ABREAST):
+            stop = min(count, start + step * ABREAST)
+            ranges = [command("LRANGE", bodies, at, min(at + step, stop) - 1) for at in range(start, stop, step)]
+            *pages, stamp, stands = await self._topology.run_all(
+                [*ranges, command("HMGET", header, "inc", "v"), command("LLEN", bodies)]
+            )
+            if stamp != layout.stamp_of(flat):
+                return None
+            if stands != count:
+                raise damaged(conversation_id, count, stands)
+            for page in pages:
+                found += page
+        return found
 
     async def read_all(self, ids: Sequence[str], *, with_messages: bool) -> list[Record | None]:
         """Records in the order of the ids."""

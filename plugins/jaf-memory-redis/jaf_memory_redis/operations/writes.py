@@ -29,7 +29,20 @@ TRIES = 100
 
 
 NEEDED = (
-    *("HSET", "HDEL", "RPUSH", "LTRIM", "LSET", "ZADD", "ZREM", "ZREMRANGEBYSCORE", "UNLINK", "PEXPIREAT", "PERSIST"),
+    *(
+        "HSET",
+        "HDEL",
+        "RPUSH",
+        "LTRIM",
+        "LSET",
+        "ZADD",
+        "ZREM",
+        "ZREMRANGEBYSCORE",
+        "UNLINK",
+        "PEXPIREAT",
+        "PERSIST",
+        "RENAME",
+    ),
     *("TYPE", "GETRANGE"),
 )
 """Commands that the scripts write with."""
@@ -147,7 +160,8 @@ class Writer:
                 request["guess"] = owner
                 keys = (*self._keys.single(conversation_id, owner), *more)
             else:
-                keys = self._keys.conversation(conversation_id)
+                keys = (*self._keys.conversation(conversation_id), *more)
+            request["more"] = len(more) or None
             reply = await self.send(script, keys, request, messages)
             status = reply[0]
             if status == b"owner":

@@ -1,6 +1,8 @@
 -- A copy of another conversation, up to, without, a message, as `branches.forked` decides it. The new one's keys come
--- first, as in every script; the last three are the parent's. Only a single server has both at hand.
-local parent_header, parent_bodies, parent_ids = KEYS[#KEYS - 2], KEYS[#KEYS - 1], KEYS[#KEYS]
+-- first, as in every script; the three behind them are the parent's, and two more what was laid aside. Only a single server has both at hand.
+local behind = request.staged and 2 or 0
+local parent_header, parent_bodies = KEYS[#KEYS - behind - 2], KEYS[#KEYS - behind - 1]
+local parent_ids = KEYS[#KEYS - behind]
 local parent = read_header(parent_header)
 if parent and parent.format ~= FORMAT then return { 'format', parent.format } end
 if not parent or expired(parent) or (request.scope and parent.owner ~= request.scope) then return { 'missing' } end
@@ -25,16 +27,31 @@ local header = {
   expires = not parent.ttl and parent.expires or nil, owner = parent.owner, first = parent.first,
   trimmed = parent.trimmed, count = stop - parent.first, size = parent.size,
 }
+local staged = request.staged
+if staged and (stamp(parent) ~= staged.expected or staged.count ~= header.count or not is_staged(staged)) then
+  staged = nil
+end
+if not staged and not request.at_once and is_large(header.count, parent) then
+  return { 'large', stamp(parent), header.count, parent.size }
+end
+if staged then
+  refused = denied('RENAME', 'PERSIST')
+  if refused then return refused end
+end
 touch(header)
 index(header, nil)
-clear_remains()
-if header.count > 0 then
+if staged then
+  take_staged(staged)
+  header.size = staged.size
+elseif header.count > 0 then
+  clear_remains()
   call('COPY', parent_bodies, KEYS[2], 'REPLACE')
   call('COPY', parent_ids, KEYS[3], 'REPLACE')
   header.size = header.size - size_between(header.count, -1)
   call('LTRIM', KEYS[2], 0, header.count - 1)
   call('ZREMRANGEBYSCORE', KEYS[3], stop, '+inf')
 else
+  clear_remains()
   header.size = 0
 end
 local metadata = {}

@@ -11,7 +11,6 @@ local AFTERLIFE = 60000 -- ms: what nobody has purged so long after it expired i
 local RESERVED = 'm:"jaf-memory:'
 local SUMMARY = 'm:"jaf-memory:summary"'
 local STEP = 2000 -- Lua's stack takes no more than 8,000 arguments at once
-local SINGLE = #KEYS > 3
 local call = redis.call
 
 if redis.replicate_commands then redis.replicate_commands() end
@@ -31,6 +30,8 @@ local function whole(number)
 end
 
 local request = cmsgpack.unpack(ARGV[1])
+local SINGLE = #KEYS - (request.more or 0) > 3
+local MANY, HEAVY = 200, 524288 -- messages, and their bytes, that one script takes in its stride
 local given = (#ARGV - 1) / 2 -- how many messages
 local clock = call('TIME')
 local clock_number = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
@@ -76,7 +77,7 @@ end
 -- Forms of the commands that write, for asking whether they are allowed.
 local FORMS = {
   HSET = { 'f', 'v' }, HDEL = { 'f' }, RPUSH = { 'v' }, LTRIM = { 0, -1 }, LSET = { 0, 'v' }, ZADD = { 0, 'm' }, ZREM = { 'm' },
-  ZREMRANGEBYSCORE = { 0, 0 }, UNLINK = {}, PEXPIREAT = { 1 }, PERSIST = {}, TYPE = {}, GETRANGE = { 0, 0 },
+  ZREMRANGEBYSCORE = { 0, 0 }, UNLINK = {}, PEXPIREAT = { 1 }, PERSIST = {}, RENAME = { 'k' }, TYPE = {}, GETRANGE = { 0, 0 },
 }
 
 -- A command that is refused half-way would leave the first half: each script asks first, and touches nothing else before.
@@ -84,7 +85,8 @@ local FORMS = {
 local function denied(...)
   if not redis.acl_check_cmd then return request.probed == nil and { 'unprobed' } or nil end
   for _, name in ipairs({ ... }) do
-    if not redis.acl_check_cmd(name, KEYS[1], unpack(FORMS[name])) then return { 'denied', name } end
+    local form = name == 'RENAME' and { KEYS[1] } or FORMS[name]
+    if not redis.acl_check_cmd(name, KEYS[1], unpack(form)) then return { 'denied', name } end
   end
   if SINGLE and not redis.acl_check_cmd('ZADD', KEYS[5], 0, 'm') then return { 'denied', 'ZADD' } end
   return nil
@@ -192,6 +194,27 @@ local function set_lease(header, before)
     for index = 1, 3 do call('PEXPIREAT', KEYS[index], at) end
   elseif before and before.expires then
     for index = 1, 3 do call('PERSIST', KEYS[index]) end
+  end
+end
+
+-- Whether that many messages, of a conversation with that header, are too many for one script.
+local function is_large(count, header)
+  return count > MANY or (count > 1 and count * (header.size / math.max(1, header.count)) > HEAVY)
+end
+
+-- Whether what was laid aside (`stage.lua`) is all there.
+local function is_staged(staged)
+  return call('LLEN', KEYS[#KEYS - 1]) == staged.count and call('ZCARD', KEYS[#KEYS]) == staged.count
+end
+
+-- It takes the place of what stands, whatever its size: two names are changed, and memory is freed behind our back.
+local function take_staged(staged)
+  call('UNLINK', KEYS[2], KEYS[3])
+  if staged.count > 0 then
+    call('RENAME', KEYS[#KEYS - 1], KEYS[2])
+    call('RENAME', KEYS[#KEYS], KEYS[3])
+    call('PERSIST', KEYS[2])
+    call('PERSIST', KEYS[3])
   end
 end
 

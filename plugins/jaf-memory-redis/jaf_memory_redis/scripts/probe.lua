@@ -10,7 +10,9 @@ if redis.replicate_commands then redis.replicate_commands() end
 local refused = {}
 for _, name in ipairs(ARGV) do
   local answer
-  if name == 'TIME' then
+  if name == 'RENAME' then
+    answer = redis.pcall(name, KEYS[1], KEYS[1])
+  elseif name == 'TIME' then
     answer = redis.pcall(name)
   else
     answer = redis.pcall(name, KEYS[1], unpack(forms[name] or {}))

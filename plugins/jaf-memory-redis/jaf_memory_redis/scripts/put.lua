@@ -5,6 +5,13 @@ if SINGLE and before and before.owner ~= request.guess then return { 'owner', be
 local refused = denied('UNLINK', 'HSET', 'RPUSH', 'ZADD', 'ZREM') or (request.expires and denied('PEXPIREAT'))
 if refused then return refused end
 
+local staged = request.staged
+if staged then
+  refused = denied('RENAME', 'PERSIST')
+  if refused then return refused end
+  if not is_staged(staged) then return { 'changed' } end
+end
+
 local header = {
   incarnation = request.incarnation, version = request.version, created = request.created,
   updated = request.updated, expires = request.expires, ttl = request.ttl, owner = request.owner,
@@ -15,11 +22,16 @@ if before then
   call('UNLINK', KEYS[1])
 end
 -- KEYS[8..9] are the old owner's where there are more.
-if #KEYS > 9 then KEYS[8], KEYS[9] = KEYS[10], KEYS[11] end
+if #KEYS - (request.more or 0) > 9 then KEYS[8], KEYS[9] = KEYS[10], KEYS[11] end
 index(header, nil)
-clear_remains()
-place_ids(ARGV, 2, given, header.first)
-header.size = add_bodies(ARGV, 2, given)
+if staged then
+  take_staged(staged)
+  header.count, header.size = staged.count, staged.size
+else
+  clear_remains()
+  place_ids(ARGV, 2, given, header.first)
+  header.size = add_bodies(ARGV, 2, given)
+end
 write_header(header, nil, request.metadata)
 -- What was moved in: erasing it reaches the string that it came from, and no other.
 if request.adopting then call('HSET', KEYS[1], 'j', '1') end

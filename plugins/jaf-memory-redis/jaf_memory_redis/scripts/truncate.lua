@@ -12,14 +12,24 @@ if not position then return told('ok', before, 0) end
 local header = copied(before)
 local kept = tonumber(position) - header.first
 local removed = header.count - kept
-header.size = header.size - size_between(kept, -1)
-header.count = kept
-if kept == 0 then
-  call('UNLINK', KEYS[2])
-else
-  call('LTRIM', KEYS[2], 0, kept - 1)
+local staged = request.staged
+if staged then
+  if stamp(before) ~= staged.expected or staged.count ~= kept or not is_staged(staged) then staged = nil end
 end
-call('ZREMRANGEBYSCORE', KEYS[3], position, '+inf')
+if kept > 0 and not staged and not request.at_once and is_large(removed, header) then
+  return { 'large', stamp(before), kept, header.size }
+end
+if staged or kept == 0 then
+  refused = denied('RENAME', 'PERSIST')
+  if refused then return refused end
+  take_staged(staged or { count = 0 })
+  header.size = staged and staged.size or 0
+else
+  header.size = header.size - size_between(kept, -1)
+  call('LTRIM', KEYS[2], 0, kept - 1)
+  call('ZREMRANGEBYSCORE', KEYS[3], position, '+inf')
+end
+header.count = kept
 unsummarise(tonumber(position))
 touch(header)
 write_header(header, before)

@@ -26,8 +26,15 @@ if not refused and request.cap then refused = denied('LTRIM', 'ZREMRANGEBYSCORE'
 if refused then return refused end
 if adding and not complete(before) then return { 'damaged', before.count, call('LLEN', KEYS[2]) } end
 
+local staged = request.staged
+if staged then
+  local refused_too = denied('RENAME', 'PERSIST', 'UNLINK')
+  if refused_too then return refused_too end
+  if (before and stamp(before)) ~= staged.expected or not is_staged(staged) then return { 'changed' } end
+end
+
 -- The list and its part that are to be added; see `place_ids`.
-local list, first, fresh = ARGV, 2, given
+local list, first, fresh = ARGV, 2, staged and staged.fresh or given
 
 local function held_positions()
   local positions, any = {}, false
@@ -45,10 +52,17 @@ end
 local function compare(positions)
   local last_held, differing = 0, {}
   local known = request.alike == stamp(before)
+  -- To reach into the middle of a long list costs, so that what stands together is fetched together.
+  local fetched, from = {}, -1
   for index = 1, given do
     if positions[index] then
       last_held = index
-      local body = not known and call('LINDEX', KEYS[2], tonumber(positions[index]) - before.first)
+      local place = tonumber(positions[index]) - before.first
+      if not known and not fetched[place - from + 1] then
+        from = place
+        fetched = call('LRANGE', KEYS[2], from, from + math.min(99, given - index))
+      end
+      local body = not known and fetched[place - from + 1]
       if body and body ~= ARGV[given + 1 + index] then
         differing[#differing + 1] = index - 1
         differing[#differing + 1] = body
@@ -81,7 +95,7 @@ if adding and before.count > 0 and given > 0 then
   end
 end
 local labelled = request.metadata or (owner and not (before and before.owner))
-if adding and fresh == 0 and (given > 0 or not labelled) then
+if adding and fresh == 0 and (given > 0 or staged or not labelled) then
   -- WAIT counts from this connection's last write: a retry has to make one, to ask about the first attempt's.
   if request.confirm then call('HSET', KEYS[1], 'v', before.version) end
   return told('same', before, before.version, before.count, 0)
@@ -95,17 +109,23 @@ local header = before and copied(before) or {
   expires = request.expires, ttl = request.ttl, first = 0, count = 0, size = 0, trimmed = false,
 }
 if before and request.replace then
-  call('UNLINK', KEYS[2], KEYS[3])
+  if not staged then call('UNLINK', KEYS[2], KEYS[3]) end
   unsummarise(0)
   header.first, header.count, header.size, header.trimmed = 0, 0, 0, false
 end
-local cut = request.cap and math.max(0, header.count + fresh - request.cap) or 0
+local cut = not staged and request.cap and math.max(0, header.count + fresh - request.cap) or 0
 touch(header)
 header.owner = owner
 index(header, before)
 if not before then clear_remains() end
-if not placed then place_ids(list, first, fresh, header.first + header.count) end
-header.size = header.size + add_bodies(list, first, fresh)
+if staged then
+  take_staged(staged)
+  header.first, header.count, header.size = staged.first, staged.count - fresh, staged.size
+  header.trimmed = header.trimmed or staged.cut > 0
+else
+  if not placed then place_ids(list, first, fresh, header.first + header.count) end
+  header.size = header.size + add_bodies(list, first, fresh)
+end
 if cut > 0 then
   header.size = header.size - size_between(0, cut - 1)
   call('LTRIM', KEYS[2], cut, -1)

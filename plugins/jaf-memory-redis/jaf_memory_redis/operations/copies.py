@@ -1,0 +1,192 @@
+"""Large changes: laid aside in small steps under an unchanged stamp, and put in place by one rename.
+
+No script may keep a server for more than a few milliseconds, whatever a conversation's size. So what is large is not
+written, copied or cut in the script that decides, but beside it, and that script only swaps names (decision 0006).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from secrets import token_hex
+from typing import Any
+
+from jaf_memory_core import codec
+from jaf_memory_core.messages import Message
+from jaf_memory_core.records import Write
+from jaf_memory_redis import layout, scripts
+from jaf_memory_redis.errors import ServerError, damaged
+from jaf_memory_redis.layout import Keys
+from jaf_memory_redis.operations.writes import compare
+from jaf_memory_redis.pool import Topology
+from jaf_memory_redis.scripts import asked, command
+
+MANY, HEAVY = 200, 128 << 10
+"""Messages, and bytes of them, that one script takes in its stride; measured: about 2 ms."""
+
+ABREAST = 16
+"""Ranges that are fetched together."""
+
+ATTEMPTS = 3
+"""How often a large change is laid aside anew because the conversation changed; then one script does it after all."""
+
+Staged = tuple[dict[str, Any], tuple[bytes, bytes]]
+
+
+def is_large(bodies: Sequence[bytes]) -> bool:
+    """Whether these are too many for one script."""
+    return len(bodies) > MANY or (len(bodies) > 1 and sum(map(len, bodies)) > 4 * HEAVY)
+
+
+class Copier:
+    """Lays large changes aside.
+
+    Args:
+        keys: names of keys.
+        topology: the way to the servers.
+    """
+
+    def __init__(self, keys: Keys, topology: Topology) -> None:
+        self._keys = keys
+        self._topology = topology
+
+    async def part(self, source: str, target: str, stamp: str, count: int, size: int) -> Staged | None:
+        """The first `count` messages of a conversation; `None` if it has changed, or there is no memory for it."""
+        aside = self._keys.aside(target, token_hex(8))
+        copied = await self._copied(source, aside, stamp, (0, count), size)
+        return None if copied is None else ({"expected": stamp, "count": count, "size": copied}, aside)
+
+    async def write(self, write: Write) -> Staged | None:
+        """What stands after a store or an append; `None` where its script has to decide more."""
+        key = write.conversation_id
+        header = self._keys.conversation(key)[0]
+        (found,) = await self._topology.run_all([command("HMGET", header, "inc", "v", "p", "n", "s", "k")])
+        incarnation, version, first, count, size, trimmed = found
+        if incarnation is None and not write.create:
+            return None
+        stamp = None if incarnation is None else f"{incarnation.decode()}:{int(version)}"
+        kept = 0 if stamp is None or write.replace else int(count)
+        position = int(first) if kept else 0
+        fresh: Sequence[int] = range(len(write.messages))
+        if kept:
+            held = await self._held(write, position, max(1, int(size) // kept))
+            # On a trimmed conversation, what stands before a held message was there once.
+            fresh = [at for at in fresh if at not in held and not (trimmed == b"1" and held and at < max(held))]
+        aside = self._keys.aside(key, token_hex(8))
+        if not fresh:
+            return {"expected": stamp, "count": 0, "size": 0, "fresh": 0, "first": 0, "cut": 0}, aside
+        cut = max(0, kept + len(fresh) - write.max_messages) if write.max_messages is not None else 0
+        if cut > kept:
+            return None
+        copied = await self._copied(key, aside, str(stamp), (cut, kept), int(size)) if kept else 0
+        if copied is None:
+            return None
+        content = [write.messages[at] for at in fresh], [write.bodies[at] for at in fresh]
+        added = await self._added(key, aside, stamp, (kept - cut, position + kept), content)
+        if added is None:
+            return None
+        total = kept - cut + len(fresh)
+        staged = {"expected": stamp, "count": total, "size": copied + added, "fresh": len(fresh)}
+        return staged | {"first": position + cut, "cut": cut}, aside
+
+    async def _held(self, write: Write, first: int, each: int) -> set[int]:
+        """Which of the messages the conversation holds.
+
+        Raises:
+            MemoryConflictError: with other content.
+        """
+        _, bodies, ids = self._keys.conversation(write.conversation_id)
+        names = [message.message_id for message in write.messages]
+        steps = [command("ZMSCORE", ids, *names[at : at + MANY]) for at in range(0, len(names), MANY)]
+        scores = [score for step in await self._topology.run_all(steps) for score in step]
+        places = sorted((int(score) - first, at) for at, score in enumerate(scores) if score is not None)
+        # To reach into the middle of a long list costs, so that what stands together is fetched together.
+        runs: list[list[tuple[int, int]]] = []
+        for place, at in places:
+            if runs and runs[-1][-1][0] + 1 == place and len(runs[-1]) < max(1, min(MANY, HEAVY // each)):
+                runs[-1].append((place, at))
+            else:
+                runs.append([(place, at)])
+        for start in range(0, len(runs), ABREAST):
+            some = runs[start : start + ABREAST]
+            found = await self._topology.run_all([command("LRANGE", bodies, run[0][0], run[-1][0]) for run in some])
+            for run, stored in zip(some, found, strict=True):
+                differing = [
+                    part
+                    for (_, at), body in zip(run, stored, strict=False)
+                    if body != write.bodies[at]
+                    for part in (at, body)
+                ]
+                compare(write, differing)
+        return {at for _, at in places}
+
+    async def record(self, key: str, stamp: str | None, first: int, messages: Sequence[Message]) -> Staged | None:
+        """The messages of a whole record."""
+        aside = self._keys.aside(key, token_hex(8))
+        bodies = list(map(codec.encode, messages))
+        size = await self._added(key, aside, stamp, (0, first), (messages, bodies))
+        return None if size is None else ({"expected": stamp, "count": len(messages), "size": size}, aside)
+
+    async def discard(self, aside: tuple[bytes, ...]) -> None:
+        """Remove what was laid aside for nothing; what is left of a writer that was killed goes by itself."""
+        if aside:
+            await self._topology.run_all([command("UNLINK", name) for name in aside])
+
+    async def _copied(
+        self, source: str, aside: tuple[bytes, bytes], stamp: str, places: tuple[int, int], size: int
+    ) -> int | None:
+        start, stop = places
+        each = max(1, size // max(1, stop))
+        step = max(1, min(MANY, HEAVY // each))
+        total = 0
+        for at in range(start, stop, step):
+            request = {"start": at, "stop": min(at + step, stop), "staged": at - start}
+            found = await self._step(source, aside, stamp, request)
+            if found is None:
+                return None
+            total += found
+        return total
+
+    async def _added(
+        self,
+        key: str,
+        aside: tuple[bytes, bytes],
+        stamp: str | None,
+        places: tuple[int, int],
+        content: tuple[Sequence[Message], Sequence[bytes]],
+    ) -> int | None:
+        staged, position = places
+        messages, bodies = content
+        total = start = 0
+        while start < len(messages):
+            stop, size = start + 1, len(bodies[start])
+            while stop < min(len(messages), start + MANY) and size + len(bodies[stop]) <= HEAVY:
+                size += len(bodies[stop])
+                stop += 1
+            sent = layout.messages_of(messages[start:stop], bodies[start:stop])
+            request = {"start": 0, "stop": 0, "staged": staged + start, "position": position + start}
+            found = await self._step(key, aside, stamp, request, sent)
+            if found is None:
+                return None
+            total += found
+            start = stop
+        return total
+
+    async def _step(
+        self,
+        key: str,
+        aside: tuple[bytes, bytes],
+        stamp: str | None,
+        request: Mapping[str, Any],
+        messages: Sequence[str | bytes] = (),
+    ) -> int | None:
+        keys = (*self._keys.conversation(key), *aside)
+        whole = {**request, "id": key, "expected": stamp, "more": len(aside), "probed": True}
+        try:
+            (reply,) = await self._topology.run_all([asked(scripts.STAGE, keys, whole, messages)])
+        except ServerError as error:
+            if error.code == "OOM" or "OOM" in error.text:
+                return None  # to cut something away needs no memory, but a copy does
+            raise
+        if reply[0] == b"damaged":
+            raise damaged(key, *reply[1:3])
+        return int(reply[1]) if reply[0] == b"ok" else None

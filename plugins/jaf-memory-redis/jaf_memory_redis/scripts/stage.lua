@@ -1,0 +1,29 @@
+-- A part of a large change is laid aside, in steps that keep nobody waiting: messages of the conversation (`start` to `stop`,
+-- by place), or those that come with the request (from `position` on). `staged.lua` puts the whole in place.
+-- KEYS[4..5] bodies and ids that are laid aside; they go by themselves where nobody comes for them.
+if (before and stamp(before)) ~= request.expected then return { 'other' } end
+local refused = denied('RPUSH', 'ZADD', 'PEXPIREAT')
+if refused then return refused end
+if call('LLEN', KEYS[4]) ~= request.staged then return { 'other' } end
+local size = 0
+if request.stop > request.start then
+  local bodies = call('LRANGE', KEYS[2], request.start, request.stop - 1)
+  local from = before.first + request.start
+  local named = call('ZRANGEBYSCORE', KEYS[3], from, from + #bodies - 1, 'WITHSCORES')
+  if #bodies ~= request.stop - request.start or #named ~= 2 * #bodies then
+    return { 'damaged', before.count, call('LLEN', KEYS[2]) }
+  end
+  for at = 1, #named, 2 do named[at], named[at + 1] = named[at + 1], named[at] end
+  for _, body in ipairs(bodies) do size = size + #body end
+  call('RPUSH', KEYS[4], unpack(bodies))
+  call('ZADD', KEYS[5], unpack(named))
+end
+KEYS[2], KEYS[3] = KEYS[4], KEYS[5]
+if given > 0 then
+  place_ids(ARGV, 2, given, request.position)
+  size = size + add_bodies(ARGV, 2, given)
+end
+local at = math.ceil(clock_number / 1000) + AFTERLIFE
+call('PEXPIREAT', KEYS[2], at)
+call('PEXPIREAT', KEYS[3], at)
+return { 'ok', size }

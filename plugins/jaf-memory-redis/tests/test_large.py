@@ -1,0 +1,141 @@
+"""Large conversations: no operation keeps the server for long, and each is as whole as a small one."""
+
+import asyncio
+
+import pytest
+from jaf_memory_redis import RedisConfig, create_redis_provider
+from jaf_memory_redis.layout import Keys
+from jaf_memory_redis.scripts import command
+from services import redis_servers
+
+from jaf_memory_core import Failure, MemoryConflictError, MemoryQuery, Message, Success
+
+MANY = 3_000
+SLOW = 100_000
+"""Microseconds. On a quiet machine no command takes 5,000; at once, each of these took 200,000 to 400,000."""
+
+
+def batch(count, size=0, start=0):
+    """Messages `m0`, `m1` …, each with its number."""
+    return [Message("user", f"{n}" + "x" * size, message_id=f"m{n}") for n in range(start, start + count)]
+
+
+@pytest.fixture(params=["single", "cluster"])
+def address(request, prefix):
+    """A server or a Cluster, with a prefix of its own."""
+    if request.param == "single":
+        return {"port": request.getfixturevalue("server7").port, "key_prefix": prefix}
+    return {"host": request.getfixturevalue("cluster").hosts, "cluster": True, "key_prefix": prefix}
+
+
+def contents(conversation):
+    """The numbers of a conversation's messages."""
+    return [int(message.content.rstrip("x")) for message in conversation.messages]
+
+
+def test_in_steps(address):
+    """What is done in steps gives what one script would: append, repetition, fork, truncation, caps, replacement."""
+
+    async def main():
+        async with await create_redis_provider(RedisConfig(**address, ttl=600.0)) as provider:
+            assert isinstance(await provider.store_messages("c", batch(10), user_id="u"), Success)
+            done = await provider.append_messages("c", batch(MANY), {"k": 1})
+            assert (done.data.added, done.data.message_count) == (MANY - 10, MANY)
+            again = await provider.append_messages("c", batch(MANY))
+            assert (again.data.added, again.data.version) == (0, done.data.version)
+            other = [*batch(MANY - 1), Message("user", "other", message_id=f"m{MANY - 1}")]
+            failure = await provider.append_messages("c", other)
+            assert isinstance(failure, Failure)
+            assert isinstance(failure.error, MemoryConflictError)
+            whole = await provider.get_conversation("c")
+            assert contents(whole) == list(range(MANY))
+            assert (whole.metadata["k"], whole.message_count, whole.user_id) == (1, MANY, "u")
+            assert await provider.fork_conversation("c", "d", until_message_id="m2500") == 2_500
+            assert contents(await provider.get_conversation("d")) == list(range(2_500))
+            assert await provider.truncate_conversation_after("d", "m1000") == 1_500
+            assert await provider.truncate_conversation_after("d", "m900") == 100
+            assert contents(await provider.get_conversation("d")) == list(range(900))
+            assert (await provider.append_messages("d", batch(1, start=900))).data.message_count == 901
+            assert await provider.truncate_conversation_after("c", "m0") == MANY
+            assert (await provider.get_conversation("c")).message_count == 0
+            assert isinstance(await provider.store_messages("c", batch(MANY, start=5)), Success)
+            assert contents(await provider.get_conversation("c")) == list(range(5, MANY + 5))
+            stats = await provider.get_stats()
+            sizes = [len(one) for name in ("c", "d") for one in await bodies_of(provider, name)]
+            assert stats["total_storage_size"] == sum(sizes)
+        async with await create_redis_provider(RedisConfig(**address, ttl=600.0, max_messages=1_000)) as provider:
+            await provider.append_messages("c", batch(600, start=MANY + 5))
+            assert contents(await provider.get_conversation("c")) == list(range(MANY - 395, MANY + 605))
+            (found,) = await provider.find_conversations(MemoryQuery(conversation_id="c"))
+            assert found.message_count == 1_000
+
+    asyncio.run(main())
+
+
+async def bodies_of(provider, name):
+    """The bodies of a conversation, as they are stored."""
+    keys = provider.backend.keys.conversation(name)
+    (bodies,) = await provider.backend.topology.run_all([command("LRANGE", keys[1], 0, -1)])
+    return bodies
+
+
+def test_beside_others(server, prefix):
+    """Large appends of many writers to one conversation all stay, each contiguous; nothing laid aside is left."""
+
+    async def main():
+        async with await create_redis_provider(RedisConfig(port=server.port, key_prefix=prefix)) as provider:
+            await provider.store_messages("c", [])
+            large = [batch(400, start=writer * 10_000) for writer in range(4)]
+            small = [batch(1, start=100_000 + number) for number in range(60)]
+            results = await asyncio.gather(*(provider.append_messages("c", some) for some in [*large, *small]))
+            assert all(isinstance(result, Success) for result in results)
+            found = contents(await provider.get_conversation("c"))
+            assert len(found) == 4 * 400 + 60
+            for some in large:
+                first = found.index(int(some[0].content))
+                assert found[first : first + 400] == list(range(found[first], found[first] + 400))
+            await provider.delete_conversation("c")
+            start = Keys(prefix).start("c").decode()
+            assert [key for key in server.command("KEYS", "*") if key.decode().startswith(start)] == []
+
+    asyncio.run(main())
+
+
+def test_cut_without_memory(server7, prefix):
+    """On a server that is out of memory a large truncation still frees some."""
+
+    async def main():
+        async with await create_redis_provider(RedisConfig(port=server7.port, key_prefix=prefix)) as provider:
+            await provider.store_messages("c", batch(MANY))
+            server7.command("CONFIG", "SET", "maxmemory", "1")
+            try:
+                assert await provider.truncate_conversation_after("c", "m1000") == MANY - 1_000
+            finally:
+                server7.command("CONFIG", "SET", "maxmemory", "0")
+            assert contents(await provider.get_conversation("c")) == list(range(1_000))
+
+    asyncio.run(main())
+
+
+def test_the_server_is_not_kept():
+    """No command of ours takes long, whatever is done to a conversation of 27 MB."""
+
+    async def main(server):
+        server.command("CONFIG", "SET", "slowlog-log-slower-than", SLOW)
+        async with await create_redis_provider(RedisConfig(port=server.port, operation_timeout=60.0)) as provider:
+            messages = batch(3_000, 9_000)
+            await provider.append_messages("c", messages, user_id="u", create=True)
+            await provider.append_messages("c", messages[1_000:])
+            assert (await provider.get_conversation("c")).message_count == 3_000
+            assert len(await provider.find_conversations(MemoryQuery(user_id="u"))) == 1
+            await provider.fork_conversation("c", "d", until_message_id="m2000")
+            await provider.truncate_conversation_after("d", "m1000")
+            await provider.truncate_conversation_after("c", "m2")
+            await provider.delete_conversation("d")
+            await provider.store_messages("c", messages)
+            await provider.clear_user_conversations("u")
+        slow = [(entry[2], entry[3][0]) for entry in server.command("SLOWLOG", "GET", 50)]
+        assert slow == []
+
+    with redis_servers.single() as server:
+        asyncio.run(main(server))
