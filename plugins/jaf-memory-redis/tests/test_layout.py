@@ -76,10 +76,10 @@ def test_newer_format(server, prefix, form):
                 provider.delete_conversation("c"),
                 provider.find_conversations(MemoryQuery(user_id="u")),
             ):
-                with pytest.raises(MemoryStorageError, match="format"):
+                with pytest.raises(MemoryStorageError, match="format" if form.isdigit() else "damaged"):
                     await work
             failure = await provider.append_messages("c", [Message("user", "b")])
-            assert "format" in str(failure.error)
+            assert ("format" if form.isdigit() else "damaged") in str(failure.error)
             assert server.command("HGETALL", header) == before
 
     asyncio.run(main())
