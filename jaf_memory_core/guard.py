@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.deadline import Deadline
-from jaf_memory_core.errors import MemoryConnectionError, MemoryError, MemoryStorageError
+from jaf_memory_core.errors import MemoryConflictError, MemoryConnectionError, MemoryError, MemoryStorageError
 from jaf_memory_core.processors import checked_observers
 from jaf_memory_core.records import Damaged, Record
 
@@ -288,6 +288,8 @@ class _Attempt:
     def _again(self, error: MemoryError) -> bool:
         if not (self._retry and error.retryable and (self._repeatable or error.outcome == "not_applied")):
             return False
+        if isinstance(error, MemoryConflictError):
+            return False  # somebody else's turn: when to come back is the caller's to say
         if not isinstance(error, MemoryConnectionError):
             self._away_since = None  # it has answered
             return True

@@ -132,6 +132,15 @@ class TestPgBouncer(ProviderConformance):
 
 
 @slow("the defaults over a server", but=BRIEF)
+class TestUntoldPgBouncer(ProviderConformance):
+    """The same, without a word of it in the settings."""
+
+    @pytest.fixture
+    def target(self, postgres, bouncer, table):
+        """The store under test."""
+        return target_over(open_postgres, postgres, bouncer.url(), table)
+
+
 class TestFourMethods(ProviderConformance):
     """The defaults of `Backend`, over the four methods."""
 
