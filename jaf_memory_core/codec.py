@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from jaf_memory_core.errors import MemoryStorageError
+from jaf_memory_core.errors import MemoryInvalidInputError, MemoryStorageError
 from jaf_memory_core.messages import Message
 from jaf_memory_core.values import EMPTY, FrozenDict, freeze
 
@@ -168,7 +168,16 @@ def digest(conversation: ConversationMemory) -> str:
 
     Times, version, incarnation and id are not part of it. RFC 8785 sorts likewise, but writes 1.0 as 1: ours is
     type-exact.
+
+    Raises:
+        MemoryInvalidInputError: it is no conversation.
     """
+    from jaf_memory_core.conversations import (
+        ConversationMemory,
+    )  # late: whoever only stores needs no more than its type
+
+    if not isinstance(conversation, ConversationMemory):
+        raise MemoryInvalidInputError(f"digest() takes a ConversationMemory, not a {type(conversation).__name__}")
     return digest_of(conversation, [message.dict() for message in conversation.messages])
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, TypedDict
 import msgspec
 from pydantic import AfterValidator, Field
 
+from jaf_memory_core.errors import MemoryInvalidInputError
 from jaf_memory_core.messages import Message
 from jaf_memory_core.values import EMPTY, Count, Identifier, Items, Json, Text, Value
 
@@ -118,10 +119,14 @@ class MemoryQuery(Value, frozen=True, omit_defaults=True):
         """The same query for what comes after `last`, a conversation that this query returned.
 
         Raises:
-            ValueError: if `last` was never stored, and so has no place in the order.
+            MemoryInvalidInputError: if `last` was never stored, and so has no place in the order.
         """
+        if not isinstance(last, ConversationMemory):
+            raise MemoryInvalidInputError(f"after() takes a ConversationMemory, not a {type(last).__name__}")
         if last.created_at is None or last.updated_at is None:
-            raise ValueError("after() takes a conversation that a query returned; this one was never stored")
+            raise MemoryInvalidInputError(
+                "after() takes a conversation that a query returned; this one was never stored"
+            )
         cursor = (last.created_at, last.updated_at, last.conversation_id)
         return msgspec.structs.replace(self, cursor=cursor, offset=0)
 

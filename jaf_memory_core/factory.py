@@ -55,9 +55,10 @@ async def create_memory_provider_from_env(
         MemoryConfigurationError: a setting, a plugin or a driver is wrong or missing.
         MemoryConnectionError: the store cannot be reached.
     """
+    before = Plugins(checked_processors(processors), checked_observers(observers))
     core, spec, config = _described(environ)
     _warn_of_unknown(environ, spec)
-    return await _opened(spec, config, core.plugins, processors, observers)
+    return await _opened(spec, config, core.plugins, before)
 
 
 def checked_environ(environ: Any) -> Mapping[str, str] | None:
@@ -129,11 +130,12 @@ async def create_memory_provider(
     """
     from jaf_memory_core import registry
 
-    spec = registry.load(_checked_name(name))
-    config = configured(spec.config, config, name)
+    before = Plugins(checked_processors(processors), checked_observers(observers))
     if isinstance(plugins, str) or not isinstance(plugins, Sequence):
         raise MemoryConfigurationError(f"plugins must be a list of names, not a {type(plugins).__name__}")
-    return await _opened(spec, config, [_checked_name(one) for one in plugins], processors, observers)
+    names = [_checked_name(one) for one in plugins]
+    spec = registry.load(_checked_name(name))
+    return await _opened(spec, configured(spec.config, config, name), names, before)
 
 
 def _checked_name(name: Any) -> str:
@@ -146,12 +148,10 @@ async def _opened(
     spec: ProviderSpec,
     config: ProviderConfig,
     plugins: Sequence[str],
-    processors: Sequence[Processor] = (),
-    observers: Sequence[Observer] = (),
+    before: Plugins,
 ) -> ManagedMemoryProvider:
     from jaf_memory_core import registry
 
-    before = Plugins(checked_processors(processors), checked_observers(observers))
     if spec.backend is None and (before.processors or before.observers):
         raise MemoryConfigurationError(
             f"processors and observers cannot be applied to the memory provider {spec.name!r}: it brings a provider of "
@@ -268,7 +268,9 @@ async def test_memory_provider_connection(
         name = load(CoreSettings, checked_environ(environ)).type
         core, spec, config = _described(environ)
         _warn_of_unknown(environ, spec)
-        health = await _health(await _opened(spec, config, core.plugins), name, config.operation_timeout + GRACE)
+        health = await _health(
+            await _opened(spec, config, core.plugins, Plugins()), name, config.operation_timeout + GRACE
+        )
     except (TimeoutError, MemoryError, OSError) as error:  # a third party's driver raises the latter two
         text = str(error)
         health = {"healthy": False, "error": type(error).__name__ if has_credentials(text) else text}

@@ -23,6 +23,7 @@ from jaf_memory_core.session.leases import SessionLease
 from jaf_memory_core.session.reconciliation import Edited, Reconciliation
 from jaf_memory_core.session.room import Counter, Room
 from jaf_memory_core.session.summaries import Compression, Summarize
+from jaf_memory_core.validation import checked_text
 from jaf_memory_core.values import Value
 
 logger = logging.getLogger("jaf_memory_core")
@@ -103,10 +104,11 @@ class MemorySession:
         lease_wait: float = 0.0,
     ) -> None:
         _check(config, max_tokens, count_tokens, summarize, summarize_timeout)
+        storage.checked_seconds(lease_wait, "lease_wait", none=True)
         self.config = config
         self.conversation_id = conversation_id
         self._format = checked_format(view_format)
-        self._id_from = id_from
+        self._id_from = None if id_from is None else checked_text(id_from, "id_from")
         self._stored = storage.StoredConversation(config.provider, conversation_id, user_id, config.ttl)
         self._compression = Compression(
             self._stored,
@@ -181,7 +183,7 @@ class MemorySession:
             `messages` for chat-completions; `messages`, and `system` where there is any, for Anthropic; `input` for the
             Responses interface.
         """
-        return request_of(view, self._format or "chat")
+        return request_of(self._stored.checked(view), self._format or "chat")
 
     async def record(self, messages: Sequence[Message]) -> WriteResult | None:
         """Add what is new of these messages, in order: what was loaded or recorded before is known by its `message_id`.
@@ -248,7 +250,8 @@ class MemorySession:
             MemoryConflictError: a stored message reads otherwise, and `edited` is `"refuse"`.
             MemoryError: as `record`.
         """
-        given = reconciliation.given_of(messages, id_from or self._id_from)
+        own_id = self._id_from if id_from is None else checked_text(id_from, "id_from")
+        given = reconciliation.given_of(messages, own_id)
         how = reconciliation.checked_edited(edited)
         if self._lease is not None:
             await self._lease.confirm()

@@ -9,14 +9,13 @@ import asyncio
 import contextlib
 import inspect
 import logging
-import math
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from msgspec import Struct
 
-from jaf_memory_core.conversations import CondensedConversation, Lease, MessagePage, Summary
+from jaf_memory_core.conversations import LONGEST_TTL, CondensedConversation, Lease, MessagePage, Summary
 from jaf_memory_core.errors import MemoryInvalidInputError
 from jaf_memory_core.errors import MemoryNotFoundError as NotFound
 from jaf_memory_core.messages import Message
@@ -48,7 +47,7 @@ def checked_seconds(value: Any, what: str, *, none: bool = False) -> float:
         MemoryInvalidInputError: something else was given.
     """
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if number and (0 < value < math.inf or (none and value == 0)):
+    if number and (0 < value <= LONGEST_TTL or (none and value == 0)):
         return float(value)
     given = repr(value) if isinstance(value, int | float) else f"a {type(value).__name__}"
     raise MemoryInvalidInputError(f"{what} must be seconds {'from' if none else 'above'} 0, not {given}")

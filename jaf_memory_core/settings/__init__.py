@@ -170,7 +170,7 @@ def given(config_type: type[Settings], environ: Mapping[str, str] | None = None)
     from pydantic import create_model
     from pydantic_settings import BaseSettings, EnvSettingsSource
 
-    environ = os.environ if environ is None else environ
+    environ = os.environ if environ is None else _checked_environ(environ)
     names = variables(config_type)
     # As text only: config_type itself converts it, so that one set of checks serves code and environment.
     fields: dict[str, Any] = {name: (str | None, None) for choices in names.values() for name in choices}
@@ -179,6 +179,17 @@ def given(config_type: type[Settings], environ: Mapping[str, str] | None = None)
     texts = source()
     chosen = {field: [name for name in choices if name in texts] for field, choices in names.items()}
     return Given({field: (found[0], texts[found[0]]) for field, found in chosen.items() if found})
+
+
+def _checked_environ(environ: Any) -> Mapping[str, str]:
+    if not isinstance(environ, Mapping):
+        raise MemoryConfigurationError(f"environ must be a dict of variables, not a {type(environ).__name__}")
+    for name, text in environ.items():
+        if not isinstance(name, str):
+            raise MemoryConfigurationError(f"environ must have names of variables as keys, not a {type(name).__name__}")
+        if not isinstance(text, str):
+            raise MemoryConfigurationError(f"environ must hold texts, and {name} holds a {type(text).__name__}")
+    return environ
 
 
 def load(config_type: type[S], environ: Mapping[str, str] | None = None) -> S:
