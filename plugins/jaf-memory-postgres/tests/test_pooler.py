@@ -67,7 +67,7 @@ def test_a_connection_string_that_tells_of_a_pooler():
     )
 
 
-@pytest.mark.parametrize("pooler", ["auto", True])
+@pytest.mark.parametrize("pooler", ["auto", True, False])
 def test_statement_mode_is_refused(postgres, table, pooler):
     """A pooler that hands each statement to another session is refused at the start, by what has to be set there."""
     with servers.bouncing(postgres, mode="statement") as bouncer:

@@ -114,14 +114,12 @@ class Connector:
         """A connection of which is known what stands between."""
         connection = await self._connected(turn, context)
         try:
-            if not self.pooled and self._looks:
-                self.pooled = await is_behind_pooler(connection) or not await watch(connection)
-                if self.pooled:
-                    await connection.close()
-                    connection = await self._connected(turn, context)
-            elif not self.pooled and not await is_behind_pooler(connection):
-                await watch(connection)
-            if self.pooled and not self._has_transactions:
+            behind = self.pooled or await is_behind_pooler(connection) or not await watch(connection)
+            if behind and self._looks and not self.pooled:
+                self.pooled = True
+                await connection.close()
+                connection = await self._connected(turn, context)
+            if behind and not self._has_transactions:
                 await require_transactions(connection)
                 self._has_transactions = True
         except BaseException:

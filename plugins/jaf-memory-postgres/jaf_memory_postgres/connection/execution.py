@@ -166,7 +166,8 @@ async def _after_an_answer(pool: Pool, pooled: Pooled, error: Exception, unprepa
     if useless:
         pool.drop_idle(time.monotonic())
     if errors.state(error) in errors.UNPREPARED:
-        unprepared()
+        if pool.is_own:
+            unprepared()
         pool.drop_idle(time.monotonic())
         await pooled.connection.reload_schema_state()  # forgets what the application's connection has prepared
         useless = pool.is_own
