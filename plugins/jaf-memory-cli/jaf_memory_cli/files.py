@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 from jaf_memory_cli.errors import FAILED, USAGE, Stop
 from jaf_memory_cli.execution import interruption
@@ -50,9 +50,7 @@ def reading(name: str) -> Iterator[tuple[IO[bytes], int | None]]:
         with _named("standard input"):
             yield sys.stdin.buffer, None
         return
-    with interruption.blocking():
-        file = Path(name).open("rb")  # noqa: SIM115  (a pipe that nobody writes to yet is waited for)
-    with file, _named(name):
+    with _opened(name, "rb") as file, _named(name):
         about = os.fstat(file.fileno())
         yield file, about.st_size if stat.S_ISREG(about.st_mode) else None
 
@@ -82,9 +80,7 @@ def writing(name: str, *, spared: Sequence[Path] = (), force: bool = False) -> I
     about = _status(name)
     _spare(name, about, spared)
     if about is not None and not stat.S_ISREG(about.st_mode):
-        with interruption.blocking():
-            device = Path(name).open("wb")  # noqa: SIM115  (a pipe that nobody reads yet is waited for)
-        with _named(name), device as file:
+        with _named(name), _opened(name, "wb") as file:
             yield file
         return
     if about is not None and about.st_size and not force and not is_export(name):
@@ -93,6 +89,12 @@ def writing(name: str, *, spared: Sequence[Path] = (), force: bool = False) -> I
         )
     with _replacing(name, keep=bool(about and about.st_size) and not force) as file:
         yield file
+
+
+def _opened(name: str, mode: Literal["rb", "wb"]) -> IO[bytes]:
+    # A pipe at whose other end nobody is yet is waited for, and only a signal ends that.
+    with interruption.blocking():
+        return Path(name).open(mode)
 
 
 def is_export(name: str) -> bool:
@@ -128,7 +130,7 @@ def _open_already(descriptor: int) -> Iterator[IO[bytes]]:
 
 def _status(name: str) -> os.stat_result | None:
     try:
-        return os.stat(name)  # noqa: PTH116  (a path's `exists` takes a loop of links for nothing)
+        return Path(name).stat()  # `exists` would take a loop of links for nothing
     except FileNotFoundError:
         return None
 

@@ -12,8 +12,7 @@ import typer
 from jaf_memory_cli.erasure import confirm
 from jaf_memory_cli.errors import FAILED, OK
 from jaf_memory_cli.options import Json, Yes
-from jaf_memory_cli.output import Output, count
-from jaf_memory_cli.progress import progress
+from jaf_memory_cli.output import Output, count, progress
 from jaf_memory_cli.stores import Store, chosen
 from jaf_memory_core.errors import MemoryConfigurationError
 from jaf_memory_core.maintenance import Adopts, HasSchema

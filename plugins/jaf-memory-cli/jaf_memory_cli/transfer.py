@@ -15,8 +15,7 @@ from rich.text import Text
 from jaf_memory_cli.errors import FAILED, OK, USAGE, Stop
 from jaf_memory_cli.files import STANDARD, Counted, reading, same_file, writing
 from jaf_memory_cli.options import Json, KeepGoing, User
-from jaf_memory_cli.output import Output, count
-from jaf_memory_cli.progress import Advance, progress, wanted
+from jaf_memory_cli.output import Advance, Output, count, progress, wanted
 from jaf_memory_cli.stores import Store, choose, chosen, own_files, warn_if_gone_at_end
 from jaf_memory_core.conversations import ConversationMemory, MemoryQuery
 from jaf_memory_core.damage import OnDamaged
@@ -98,7 +97,9 @@ async def export_file(
             writing(file, spared=spared, force=force) as target,
             progress(output, "exporting", total) as advance,
         ):
-            lines = export(provider, MemoryQuery(user_id=user), on_step=step, on_damaged=_noting(damaged, keep_going))
+            lines = export(
+                provider, MemoryQuery(user_id=user), on_step=step, on_damaged=_noting(damaged, keep_going=keep_going)
+            )
             async for line in lines:
                 target.write(line)
     document = {"conversations": conversations, "messages": messages, "file": file, **_damaged(damaged)}
@@ -144,7 +145,7 @@ async def copy_store(
     if await _same_store(source, target):
         raise Stop("source and destination are the same store; say with --to, --to-set or --to-env-file", USAGE)
     report, damaged, started = Copied(), Problems(), time.monotonic()
-    query, on_damaged = MemoryQuery(user_id=user), _noting(damaged, keep_going)
+    query, on_damaged = MemoryQuery(user_id=user), _noting(damaged, keep_going=keep_going)
     async with source.opened() as old, target.opened(create=True) as new:
         require(old, "iter_conversations", "`copy`")
         total = await _total(output, old, user)
@@ -171,7 +172,7 @@ def _stepping(advance: Advance) -> Callable[[ConversationMemory], None]:
     return lambda _conversation: advance(1)
 
 
-def _noting(damaged: Problems, keep_going: bool) -> OnDamaged:  # noqa: FBT001  (an option, passed on)
+def _noting(damaged: Problems, *, keep_going: bool) -> OnDamaged:
     def note(error: MemoryStorageError) -> None:
         damaged.add(error.conversation_id or f"one without a readable id ({damaged.count + 1})", str(error))
 

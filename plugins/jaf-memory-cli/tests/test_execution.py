@@ -100,7 +100,8 @@ def test_output_that_cannot_be_written(program, tmp_path, name, stream):
     program.run("import", write(tmp_path / "one.jsonl", talk()))
     done = shell(program, f"{' '.join(CLOSED[name])} {stream}")
     assert done.returncode == 2
-    assert re.fullmatch(r"error: (the output cannot be written|standard output): [^\n]+\n", done.stderr), done.stderr
+    said = r'(error: |{"error": ")(the output cannot be written|standard output): [^\n]+\n'
+    assert re.fullmatch(said, done.stderr), done.stderr
 
 
 def test_messages_that_cannot_be_written(program, tmp_path):
