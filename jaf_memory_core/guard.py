@@ -286,6 +286,8 @@ class _Attempt:
         return problem
 
     def _again(self, error: MemoryError) -> bool:
+        if isinstance(error, MemoryConflictError):
+            return False  # another attempt is the caller's to make: a lease that is held may be held for minutes
         if not (self._retry and error.retryable and (self._repeatable or error.outcome == "not_applied")):
             return False
         if isinstance(error, MemoryConflictError):

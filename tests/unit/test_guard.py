@@ -13,6 +13,7 @@ from jaf_memory_testing.samples import ids, talk
 from jaf_memory_core import (
     BackendProvider,
     Failure,
+    MemoryConflictError,
     MemoryConnectionError,
     MemoryQuery,
     MemoryStorageError,
@@ -751,3 +752,21 @@ class TestTranslation:
         assert type(problem) is kind
         assert problem.outcome == outcome
         assert "secret" not in str(problem)
+
+
+def test_a_conflict_is_answered_at_once():
+    """A held lease may be asked for again later, and says so; the provider itself does not wait for it."""
+
+    class Waiting(InMemoryBackend):
+        waits = True
+
+    async def use():
+        events = []
+        async with BackendProvider(Waiting(), observers=[events.append]) as provider:
+            await provider.acquire_lease("c", 600, user_id="u")
+            with pytest.raises(MemoryConflictError) as caught:
+                await provider.acquire_lease("c", 600)
+            assert caught.value.retryable
+            assert (events[-1].operation, events[-1].attempts) == ("acquire_lease", 1)
+
+    asyncio.run(use())
