@@ -16,9 +16,12 @@ import jaf_memory_testing as kit
 import pytest
 from broken_stores import Plain
 from jaf_memory_testing import FEATURES, Checks, ProviderConformance, SixMethodConformance, Store, Target
+from jaf_memory_testing.fields import DERIVED, RECORD_VALUES
 from jaf_memory_testing.processes import Process, at_once
+from jaf_memory_testing.table import PROMISES, REQUESTS, WHOLE, cells
 
 from jaf_memory_core import BackendProvider
+from jaf_memory_core.records import Amend, Fork, Record, Revise, Truncate, Write
 
 FILE = """
 from functools import partial
@@ -182,8 +185,8 @@ class TestChecks:
         }
 
     def test_number(self, checks: dict[str, Any]) -> None:
-        """There are more than two hundred checks."""
-        assert len(checks) > 200
+        """There are more than three hundred and fifty checks."""
+        assert len(checks) > 350
 
     def test_each_says_what_it_promises(self, checks: dict[str, Any]) -> None:
         """Each check has a docstring: the sentence that it holds a provider to."""
@@ -217,6 +220,48 @@ class TestChecks:
 
 def _is_module(value: object) -> bool:
     return type(value).__name__ == "module"
+
+
+class TestTable:
+    """The derived table."""
+
+    def test_every_field_of_a_request_is_varied(self) -> None:
+        """For each field of each request some entry of the table differs from the plain one; a new field needs one."""
+        asked: list[Any] = []
+
+        class Recorder(Plain):
+            def __getattribute__(self, name: str) -> Any:
+                if name in ("store", "append", "amend", "truncate", "revise", "fork", "remove", "append_many"):
+                    return partial(self._take)
+                return super().__getattribute__(name)
+
+            async def _take(self, request: Any, **_options: Any) -> Any:
+                asked.extend(request if isinstance(request, list) else [request])
+                return [0] * len(request) if isinstance(request, list) else 0
+
+        async def collect() -> None:
+            for make in REQUESTS.values():
+                await make("key")(Recorder())
+
+        asyncio.run(collect())
+        for kind in (Write, Amend, Truncate, Revise, Fork):
+            fixed = {"conversation_id", "bodies", "incarnation", "ids"}
+            for field in set(kind.__struct_fields__) - fixed:
+                values = [getattr(one, field) for one in asked if type(one) is kind]
+                assert any(value != values[0] for value in values), f"nothing varies {kind.__name__}.{field}"
+
+    def test_every_field_of_a_record_is_varied(self) -> None:
+        """Each field of a record has values to be kept, or is a time."""
+        times = {name for name in Record.__struct_fields__ if name.endswith("_at")}
+        assert set(Record.__struct_fields__) - DERIVED - set(RECORD_VALUES) <= times
+
+    def test_number_of_cells(self) -> None:
+        """The table has more than two thousand cells."""
+        assert cells() > 2_000
+
+    def test_each_request_names_its_promise(self) -> None:
+        """A failure can tell the contract's line."""
+        assert {name.split()[0] for name in (*REQUESTS, *WHOLE)} == set(PROMISES)
 
 
 class TestProcesses:

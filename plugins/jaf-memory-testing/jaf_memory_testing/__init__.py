@@ -26,11 +26,14 @@ from jaf_memory_testing.backend_methods import BackendChecks
 from jaf_memory_testing.basic import BasicChecks, IdentifierChecks
 from jaf_memory_testing.cancellation import CancellationChecks
 from jaf_memory_testing.checks import Checks, needs, slow
+from jaf_memory_testing.costs import CostChecks
 from jaf_memory_testing.deadlines import DeadlineChecks
 from jaf_memory_testing.differential import DifferentialChecks
+from jaf_memory_testing.drivers import DriverChecks
 from jaf_memory_testing.erasure import ErasureChecks, FinalChecks
 from jaf_memory_testing.errors import ErrorChecks, LimitChecks
 from jaf_memory_testing.expiry import ExpiryChecks, ReadChecks
+from jaf_memory_testing.fields import FieldChecks
 from jaf_memory_testing.forks import BranchChecks
 from jaf_memory_testing.imports import ImportChecks
 from jaf_memory_testing.iteration import IterationChecks, StatisticsChecks
@@ -41,8 +44,10 @@ from jaf_memory_testing.pages import CapChecks, CutChecks, PageChecks
 from jaf_memory_testing.processes import ProcessChecks
 from jaf_memory_testing.query import QueryChecks, QueryPageChecks
 from jaf_memory_testing.query_times import TimeChecks
+from jaf_memory_testing.races import RaceChecks
 from jaf_memory_testing.scopes import ScopeChecks
 from jaf_memory_testing.state_machine import StateMachineChecks
+from jaf_memory_testing.table import TableChecks
 from jaf_memory_testing.target import FEATURES, FourMethods, Store, Target
 from jaf_memory_testing.transfer import TransferChecks
 from jaf_memory_testing.values import ValueChecks
@@ -75,6 +80,9 @@ class ProviderConformance(  # from basic to hostile: the report runs them in thi
     ExpiryChecks,
     BranchChecks,
     LeaseChecks,
+    FieldChecks,
+    TableChecks,
+    DriverChecks,
     ErasureChecks,
     FinalChecks,
     FormChecks,
@@ -82,6 +90,8 @@ class ProviderConformance(  # from basic to hostile: the report runs them in thi
     StateMachineChecks,
     LifecycleChecks,
     LoopChecks,
+    CostChecks,
+    RaceChecks,
     CancellationChecks,
     ProcessChecks,
     DeadlineChecks,
@@ -102,12 +112,15 @@ __all__ = [
     "CancellationChecks",
     "CapChecks",
     "Checks",
+    "CostChecks",
     "CutChecks",
     "DeadlineChecks",
     "DifferentialChecks",
+    "DriverChecks",
     "ErasureChecks",
     "ErrorChecks",
     "ExpiryChecks",
+    "FieldChecks",
     "FinalChecks",
     "FormChecks",
     "FourMethods",
@@ -124,12 +137,14 @@ __all__ = [
     "ProviderConformance",
     "QueryChecks",
     "QueryPageChecks",
+    "RaceChecks",
     "ReadChecks",
     "ScopeChecks",
     "SixMethodConformance",
     "StateMachineChecks",
     "StatisticsChecks",
     "Store",
+    "TableChecks",
     "Target",
     "TimeChecks",
     "TransferChecks",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -55,6 +56,21 @@ class Checks:
             yield store
         finally:
             store.finish()
+
+    @pytest.fixture
+    def local_time(self) -> Iterator[None]:
+        """Local time ahead of UTC by five and a half hours."""
+        if not hasattr(time, "tzset"):
+            pytest.skip("this system cannot change its time zone")
+        before = os.environ.get("TZ")
+        os.environ["TZ"] = "KIT-05:30"
+        time.tzset()
+        yield
+        if before is None:
+            del os.environ["TZ"]
+        else:
+            os.environ["TZ"] = before
+        time.tzset()
 
     def _skip_what_is_not_offered(self, request: pytest.FixtureRequest, target: Target) -> None:
         topics = {kind.__name__: kind for kind in type(self).__mro__ if issubclass(kind, Checks)}

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import time
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -67,21 +64,6 @@ class TimeChecks(Checks):
         assert await found(provider, since=local) == ["c"]
         assert await found(provider, until=local) == []
         assert await found(provider, since=datetime(2024, 1, 15, 15, 30, 0, 1)) == []  # noqa: DTZ001
-
-    @pytest.fixture
-    def local_time(self) -> Iterator[None]:
-        """Local time ahead of UTC by five and a half hours."""
-        if not hasattr(time, "tzset"):
-            pytest.skip("this system cannot change its time zone")
-        before = os.environ.get("TZ")
-        os.environ["TZ"] = "KIT-05:30"
-        time.tzset()
-        yield
-        if before is None:
-            del os.environ["TZ"]
-        else:
-            os.environ["TZ"] = before
-        time.tzset()
 
     async def test_extreme_times(self, store: Store) -> None:
         """The earliest and the latest datetimes that there are can be asked for."""

@@ -15,7 +15,7 @@ from jaf_memory_core.errors import MemoryError
 from jaf_memory_core.messages import Message
 from jaf_memory_core.provider import BackendProvider
 from jaf_memory_core.results import Failure
-from jaf_memory_testing.checks import Checks, examples
+from jaf_memory_testing.checks import Checks, examples, in_full
 from jaf_memory_testing.iteration import passed
 from jaf_memory_testing.query import found
 from jaf_memory_testing.samples import at, said
@@ -248,4 +248,4 @@ class StateMachineChecks(Checks):
         """After any series of operations the store answers, and holds, exactly what the model does."""
         pair = Pair(store)
         run: Any = run_state_machine_as_test  # typed in some versions of hypothesis only, and there too narrowly
-        run(partial(Machine, pair), settings=examples(100, steps=30))
+        run(partial(Machine, pair), settings=examples(100 if in_full() else 20, steps=30))

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
+import functools
 import importlib
 import importlib.util
 import io
 import json
 import os
 import pickle
+import signal
 import sys
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -148,6 +153,94 @@ def _in_the_child(provider: Any, writing: int) -> None:
 
     os.write(writing, json.dumps(asyncio.run(use())).encode())
     os.close(writing)
+
+
+async def killed_in_rounds(open_: Open, *, conversation_id: str, rounds: int) -> list[list[str]]:
+    """Write in a process that is killed, retry what it did not acknowledge, again and again; what must stand."""
+    standing: list[list[str]] = []
+    for number in range(rounds):
+        child, pipe = _forked(functools.partial(_write_on, open_, conversation_id, number))
+        begun: dict[str, bool] = {}
+        wanted = 2 + number % 5
+        for line in pipe:
+            name, done = json.loads(line)
+            begun[name] = done
+            if sum(begun.values()) >= wanted and not done:
+                time.sleep(0.0004 * (7 * number % 10))  # noqa: ASYNC251  (nobody else is on this loop)
+                break
+        _kill(child)
+        begun.update(dict(json.loads(line) for line in pipe if line.endswith("\n")))
+        pipe.close()
+        lost = [name for name, done in begun.items() if not done]
+        child, pipe = _forked(functools.partial(_retry, open_, conversation_id, lost))
+        begun.update(dict(json.loads(line) for line in pipe))
+        pipe.close()
+        _kill(child)
+        assert all(begun.values()), f"a retry after a kill did not succeed: {lost}"
+        standing += [_batch_ids(name) for name in begun]
+    return standing
+
+
+def _kill(child: int) -> None:
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+def _forked(work: Callable[[Callable[..., None]], Any]) -> tuple[int, Any]:
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(writing)
+        return child, os.fdopen(reading, "r")
+
+    def told(name: str, *, done: bool) -> None:
+        os.write(writing, json.dumps([name, done]).encode() + b"\n")
+
+    thread = threading.Thread(target=lambda: asyncio.run(work(told)))  # the parent's loop runs in this one
+    thread.start()
+    thread.join(60)
+    os._exit(0)
+
+
+def _batch_ids(name: str) -> list[str]:
+    return [f"{name}-{n}" for n in range(3)]
+
+
+def _batch(name: str) -> list[Any]:
+    from jaf_memory_core import Message
+
+    return [Message(role="user", content=one, message_id=one) for one in _batch_ids(name)]
+
+
+async def _write_on(open_: Open, key: str, number: int, told: Callable[..., None]) -> None:
+    from jaf_memory_core import MemoryError, Success
+
+    provider = await open_()
+    for n in range(1_000):
+        name = f"r{number}-{n}"
+        told(name, done=False)
+        if isinstance(await provider.append_messages(key, _batch(name)), Success):
+            told(name, done=True)
+        other = f"o{n % 3}"
+        turns = (
+            lambda other=other, name=name: provider.store_messages(other, _batch(name), {"a": 1}, user_id="u"),
+            lambda other=other, name=name: provider.append_messages(other, _batch(name), create=True, user_id="u"),
+            lambda other=other, name=name: provider.fork_conversation(other, f"fork-{name}"),
+            lambda other=other: provider.set_expiry(other, 600),
+            lambda other=other: provider.delete_conversation(other),
+        )
+        with contextlib.suppress(MemoryError):
+            await turns[(n + number) % len(turns)]()
+
+
+async def _retry(open_: Open, key: str, names: list[str], told: Callable[..., None]) -> None:
+    from jaf_memory_core import Success
+
+    provider = await open_()
+    for name in names:
+        if isinstance(await provider.append_messages(key, _batch(name)), Success):
+            told(name, done=True)
+    await provider.close()
 
 
 # Being the program.

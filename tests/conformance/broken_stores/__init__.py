@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from broken_stores import appends, erasure, imports, lifecycle, reads, values, versions
-from broken_stores.sound import BROKEN, Filed, Plain, Provider, Six
+from broken_stores import appends, drivers, erasure, imports, lifecycle, races, reads, states, values, versions
+from broken_stores.sound import BROKEN, Filed, Paged, Plain, Provider, Six
 
-SOUND = (Plain, Provider, Filed, Six)
+SOUND = (Paged, Plain, Provider, Filed, Six)
 
-__all__ = ["BROKEN", "SOUND", "appends", "erasure", "imports", "lifecycle", "reads", "values", "versions"]
+__all__ = [
+    "BROKEN",
+    "SOUND",
+    "appends",
+    "drivers",
+    "erasure",
+    "imports",
+    "lifecycle",
+    "races",
+    "reads",
+    "states",
+    "values",
+    "versions",
+]

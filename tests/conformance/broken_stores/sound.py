@@ -33,7 +33,7 @@ from jaf_memory_core import (
 )
 from jaf_memory_core.backend import Backend
 from jaf_memory_core.processors import Chain
-from jaf_memory_core.records import Record, Stamp, Write
+from jaf_memory_core.records import Page, Record, Stamp, Tail, Write
 
 BROKEN: dict[type[Any], str] = {}
 """Each broken store, and the check that names its fault."""
@@ -147,6 +147,14 @@ class Plain(Backend):
 
         await self._change(write.conversation_id, changed)
         return answers[-1]
+
+
+class Paged(Plain):
+    """A plain store that has pages of its own."""
+
+    async def tail(self, tail: Tail) -> Page | None:
+        record = rules.seen(await self.read(tail.conversation_id), self.now(), tail.scope)
+        return rules.page(record, tail) if record else None
 
 
 class Provider(BackendProvider):

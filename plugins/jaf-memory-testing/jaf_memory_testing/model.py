@@ -1,0 +1,184 @@
+"""What a store must show, from the rules in plain Python: the defaults of `Backend` over a dict, to compare with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from jaf_memory_core import codec, rules
+from jaf_memory_core.backend import Backend
+from jaf_memory_core.conversations import MemoryQuery
+from jaf_memory_core.errors import MemoryError
+from jaf_memory_core.records import Damaged, Record, Stamp, Tail
+
+Call = Callable[[Backend], Awaitable[Any]]
+
+BUCKET = 300.0
+"""Seconds within which two times count as the same moment after now; what checks ask for is further apart."""
+
+
+class Model(Backend):
+    """A dict of records: every answer comes from `rules` and `forks` by way of the defaults."""
+
+    name = "model"
+    waits = False
+
+    def __init__(self) -> None:
+        self.records: dict[str, Record] = {}
+
+    def now(self) -> datetime:
+        """The time of this machine."""
+        return datetime.now(UTC)
+
+    async def read(self, conversation_id: str) -> Record | None:
+        """What stands in the dict."""
+        return self.records.get(conversation_id)
+
+    async def write(self, record: Record, *, expected: Stamp | None) -> bool:
+        """Put it there, if that still stands."""
+        standing = self.records.get(record.conversation_id)
+        if (standing and standing.stamp) != expected:
+            return False
+        self.records[record.conversation_id] = record
+        return True
+
+    async def delete(self, conversation_id: str, *, expected: Stamp) -> bool:
+        """Take it out, if that still stands."""
+        standing = self.records.get(conversation_id)
+        if standing is None or standing.stamp != expected:
+            return False
+        del self.records[conversation_id]
+        return True
+
+    async def scan(self, query: MemoryQuery) -> AsyncIterator[Record]:
+        """All in order of creation, beyond the cursor."""
+        above = rules.creation_cursor(query)
+        for record in sorted(self.records.values(), key=rules.creation_key):
+            if above is None or rules.creation_key(record) > above:
+                yield record
+
+
+async def told(backend: Backend, call: Call, patience: int = 8) -> Any:
+    """What a request answers, or its error's kind and `outcome`; what a store refuses for the moment is asked again."""
+    for attempt in range(patience):
+        try:
+            return await call(backend)
+        except MemoryError as error:
+            problem = error
+        except backend.driver_errors as error:
+            problem = backend.translate(error, "check")
+        if not (problem.retryable and problem.outcome == "not_applied" and attempt + 1 < patience):
+            return type(problem).__name__, problem.outcome
+        await asyncio.sleep(0.01 * 2**attempt)
+    raise AssertionError("not reached")
+
+
+def shown(record: Record | None, seeds: Mapping[str, Record]) -> Any:
+    """A live record field by field; a time as the one that the seed had, or as so long from now."""
+    if record is None or rules.live(record, datetime.now(UTC)) is None:
+        return None  # a store may let go of what has expired when it likes
+    seed = seeds.get(record.conversation_id)
+    found: dict[str, Any] = {}
+    for field in record.__struct_fields__:
+        value = getattr(record, field)
+        if field == "incarnation":
+            value = "as seeded" if seed is not None and value == seed.incarnation else "new"
+        elif field == "messages":
+            value = [codec.encode(message) for message in value]
+        elif field == "metadata":
+            value = codec.canonical(value)
+        elif isinstance(value, datetime):
+            value = _moment(value, [getattr(one, field) for one in seeds.values()])
+        found[field] = value
+    return found
+
+
+def _moment(value: datetime, seeded: list[datetime | None]) -> str:
+    if value in seeded:
+        return value.isoformat()
+    return f"now + {BUCKET * round((value - datetime.now(UTC)).total_seconds() / BUCKET):g} s"
+
+
+TAILS = ((50, None), (3, None), (0, None), (1, 2), (3, 9), (3, 65_537), (3, 0))
+"""Pages that are looked at after each request."""
+
+
+async def observed(backend: Backend, key: str, seeds: Mapping[str, Record], *, pages: bool = True) -> dict[str, Any]:
+    """All that can be seen of one conversation, by what was asked."""
+    seen: dict[str, Any] = {"read": shown(await backend.read(key), seeds)}
+    for scope in (None, "u"):
+        header = shown(await backend.header(key, scope=scope), seeds)
+        seen[f"header, scope={scope!r}"] = header and {**header, "messages": "left out"}
+    if pages:
+        for limit, before in TAILS:
+            page = await backend.tail(Tail(key, limit, before))
+            ids = None if page is None else [codec.encode(message) for message in page.messages]
+            seen[f"tail, limit={limit}, before={before}"] = page and (ids, page.first, page.more)
+    return seen
+
+
+QUERIES: Mapping[str, MemoryQuery] = {
+    "of u": MemoryQuery(user_id="u"),
+    "of v, without messages": MemoryQuery(user_id="v", include_messages=False),
+    "of nobody": MemoryQuery(user_id="nobody"),
+    "by trace": MemoryQuery(trace_id="t"),
+    "by metadata": MemoryQuery(metadata={"a": 1}),
+    "by owner in metadata": MemoryQuery(metadata={"user_id": "u"}),
+    "the newest": MemoryQuery(limit=1),
+    "the newest of u by metadata": MemoryQuery(user_id="u", metadata={"a": 1}, limit=1),
+    "all": MemoryQuery(),
+}
+"""What is looked for after a request, by name."""
+
+
+async def surveyed(backend: Backend, seeds: Mapping[str, Record]) -> dict[str, Any]:
+    """All that can be seen of the store as a whole: indexes by find, order by scan, counts and sizes."""
+    seen: dict[str, Any] = {}
+    for name, query in QUERIES.items():
+        found = [shown(one, seeds) if isinstance(one, Record) else repr(one) for one in await backend.find(query)]
+        seen[f"find {name}"] = _ordered(found, query)
+    passed = [one async for one in backend.scan(MemoryQuery())]
+    assert not any(isinstance(one, Damaged) for one in passed), "a sound record is called damaged"
+    records = [shown(one, seeds) for one in passed if isinstance(one, Record)]
+    seen["scan"] = sorted((one for one in records if one is not None), key=_key)
+    for user in (None, "u", "v"):
+        stats = await backend.stats(user)
+        created: list[datetime | None] = [one.created_at for one in seeds.values()]
+        ends = [moment and _moment(moment, created) for moment in (stats.oldest, stats.newest)]
+        seen[f"stats of {user!r}"] = (stats.conversations, stats.messages, stats.size, *ends)
+    return seen
+
+
+def _ordered(found: list[Any], query: MemoryQuery) -> Any:
+    if not query.include_messages:
+        found = [{**one, "messages": "left out"} for one in found]
+    if query.limit is not None:
+        return len(found)  # which is the newest of those that were written just now is the clock's choice
+    return sorted(found, key=_key)
+
+
+def _key(one: Any) -> str:
+    return str(one["conversation_id"])
+
+
+def differences(expected: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """What differs, as a reader can use it: where, what must be there, what is there."""
+    lines = []
+    for name, value in expected.items():
+        if given[name] != value:
+            lines.append(f"{name}:\n    must be {_short(value)}\n    but is  {_short(given[name])}")
+            if isinstance(value, dict) and isinstance(given[name], dict):
+                other = given[name]
+                lines[-1] = "\n".join(
+                    f"{name}: {field} must be {_short(value[field])}, but is {_short(other[field])}"
+                    for field in value
+                    if value[field] != other[field]
+                )
+    return lines
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 600 else f"{text[:400]} … {text[-150:]} ({len(text)} characters)"
