@@ -35,6 +35,9 @@ T = TypeVar("T")
 BEATEN = 12
 """Tries to make a conversation that somebody else makes each time, in about a second."""
 
+PASSES = 20
+"""Times that an erasure looks for what was made while it went on."""
+
 WIDTH = 2
 """Connections at most for writes to one conversation."""
 
@@ -241,15 +244,27 @@ class PostgresBackend(Backend):
         return removed
 
     async def forget_user(self, user_id: str) -> int:
-        """Delete in steps; what is made meanwhile belongs to the next call."""
-        last = await self._value("last_id", user_id)
+        """Delete in steps, and again what was made meanwhile: a copy may come to stand while its parent is erased.
+
+        A fork holds its parent's lock until it stands, so that what was copied stands when the pass that takes the
+        parent has ended. What others go on making after several passes belongs to the next call.
+        """
+        live = 0
+        for _ in range(PASSES):
+            last = await self._value("last_id", user_id)
+            if not last:
+                break
+            live += await self._forget_until(user_id, last)
+        await self._erase_before("erase_user_before", user_id)
+        return live
+
+    async def _forget_until(self, user_id: str, last: int) -> int:
         live = 0
         while True:
             step = await self._locked(f"user {user_id}", lambda writer: writer.remove_of_user(user_id, last, STEP))
             live += step[1]
             # Fewer than asked for may also mean that somebody else deletes the same, who may yet fail to finish.
             if step[0] < STEP and not await self._value("any_left", user_id, last):
-                await self._erase_before("erase_user_before", user_id)
                 return live
 
     async def _erase_before(self, name: str, value: str) -> None:

@@ -104,8 +104,10 @@ def name_in(value: object) -> str:
 
 def _fits(row: tuple[Any, ...]) -> bool:
     """Whether numbers stand where they must, each within its bounds, and text is text."""
-    numbers = (row[0], row[4], row[5], row[6], *row[9:15])
+    numbers, times = (row[0], row[4], *row[9:14]), (row[5], row[6], row[14])
     if any(number.__class__ is not int or not 0 <= number < MOST for number in numbers):
+        return False
+    if any(time.__class__ is not int or not -MOST < time < MOST for time in times):  # imports may be older than 1970
         return False
     if row[7].__class__ not in MOMENT or row[8].__class__ not in SPAN or not 0 <= (row[8] or 0) < LONGEST:
         return False
