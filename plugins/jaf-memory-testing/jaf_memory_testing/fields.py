@@ -79,7 +79,7 @@ RECORD_VALUES: Mapping[str, tuple[Any, ...]] = {
     "metadata": ({}, {"a": "x" * 70_000}, {"k" * 300: [1, 1.0, -0.0, None, {"b": [], "a": {}}]}),
     "expires_at": (None, datetime(9998, 12, 31, 23, 59, 59, 999_999, UTC), datetime(2100, 1, 1, 0, 0, 0, 1, UTC)),
     "ttl": (None, 0.001, 1e9, 600.5),
-    "first_position": (0, 65_535, 65_536, 2**31, 2**33),
+    "first_position": (0, 65_535, 65_536, 2**31),
     "trimmed": (False, True),
 }
 """Values of each field of a record that a store must keep."""
