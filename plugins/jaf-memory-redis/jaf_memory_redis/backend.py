@@ -20,7 +20,20 @@ from jaf_memory_core.errors import (
     MemoryStorageError,
 )
 from jaf_memory_core.maintenance import Adopted
-from jaf_memory_core.records import Amend, Fork, Page, Ping, Record, Revise, Stamp, Stats, Tail, Truncate, Write
+from jaf_memory_core.records import (
+    Amend,
+    Damaged,
+    Fork,
+    Page,
+    Ping,
+    Record,
+    Revise,
+    Stamp,
+    Stats,
+    Tail,
+    Truncate,
+    Write,
+)
 from jaf_memory_core.results import WriteResult
 from jaf_memory_redis import health, layout, scripts
 from jaf_memory_redis.errors import DRIVER_ERRORS, ServerError, translate
@@ -326,11 +339,11 @@ class RedisBackend(Backend):
         """The end of the list of bodies, with the header of that moment."""
         return self._reader.tail(tail)
 
-    def scan(self, query: MemoryQuery) -> AsyncIterator[Record]:
+    def scan(self, query: MemoryQuery) -> AsyncIterator[Record | Damaged]:
         """Records in order of creation, in pages of the narrowest index by creation."""
         return self._finder.scan(query)
 
-    async def find(self, query: MemoryQuery) -> Sequence[Record]:
+    async def find(self, query: MemoryQuery) -> Sequence[Record | Damaged]:
         """Records by activity, in pages of the narrowest index."""
         return await self._finder.find(query)
 

@@ -148,6 +148,7 @@ def damaged(conversation_id: str, counted: int, found: int) -> MemoryStorageErro
         f"conversation {conversation_id!r} is damaged: its header counts {counted} messages, and {found} stand; "
         "delete it, or import it again from a copy",
         operation="read",
+        conversation_id=conversation_id,
     )
 
 

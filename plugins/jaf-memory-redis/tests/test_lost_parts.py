@@ -112,6 +112,29 @@ def test_parts_that_do_not_agree(place, part):
     asyncio.run(main())
 
 
+def test_listings_go_on(place):
+    """A listing names what is damaged, and goes on behind it where the caller asks for that."""
+    opened, lose, _ = place
+
+    async def main():
+        async with await opened() as provider:
+            for name in ("a", "b", "c"):
+                await provider.store_messages(name, SECRET, user_id="alice")
+            lose("b", "bodies")
+            for query in (MemoryQuery(), MemoryQuery(user_id="alice")):
+                with pytest.raises(MemoryStorageError, match="'b' is damaged"):
+                    await provider.find_conversations(query)
+                told = []
+                seen = [one.conversation_id async for one in provider.iter_conversations(query, on_damaged=told.append)]
+                assert seen == ["a", "c"]
+                assert "'b' is damaged" in str(told[0])
+                found = await provider.find_conversations(query, on_damaged=told.append)
+                assert [one.conversation_id for one in found] == ["c", "a"]
+                assert [error.conversation_id for error in told] == ["b", "b"]
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-lru", "allkeys-random"])
 def test_eviction(policy):
     """While the server evicts all the time, nobody ever sees another's message, or a count that is not so."""

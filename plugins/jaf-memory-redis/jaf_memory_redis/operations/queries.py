@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta
 
 import msgspec
 
 from jaf_memory_core import rules
 from jaf_memory_core.conversations import MemoryQuery
-from jaf_memory_core.records import Record, Stats
+from jaf_memory_core.errors import MemoryStorageError
+from jaf_memory_core.records import Damaged, Record, Stats
 from jaf_memory_redis.indexes import Indexes
-from jaf_memory_redis.layout import DIGITS, creation_entry, moment, score, time_of
+from jaf_memory_redis.layout import DIGITS, EPOCH, creation_entry, moment, score, time_of
 from jaf_memory_redis.operations.reads import Reader
 from jaf_memory_redis.scripts import Command, command
 
@@ -43,29 +45,31 @@ class Finder:
 
     # In order of creation.
 
-    async def scan(self, query: MemoryQuery) -> AsyncIterator[Record]:
+    async def scan(self, query: MemoryQuery) -> AsyncIterator[Record | Damaged]:
         """Records that match, in order of creation, beyond the query's cursor."""
         above = rules.creation_cursor(query)
         if query.conversation_id is not None:
-            record = await self._reader.read(query.conversation_id, with_messages=query.include_messages)
-            if record is not None and (above is None or rules.creation_key(record) > above):
-                yield record
+            only = await self._reader.read(query.conversation_id, with_messages=query.include_messages)
+            if only is not None and (above is None or rules.creation_key(only) > above):
+                yield only
             return
         step = WHOLE if query.include_messages else HEADERS
         lowest, highest = _created_range(query)
         if above is not None:
             lowest = max(lowest, b"(" + creation_entry(moment(above[0]), above[1]), key=lambda bound: bound[1:])
         async for entries in self._indexes.created(query.user_id, lowest, highest, step):
-            records: list[Record | None] = []
+            records: list[Record | Damaged | None] = []
             read_at = 0.0
             for at, (created, conversation_id) in enumerate(entries):
                 if time.monotonic() - read_at > FRESH:
                     # Whoever takes long with each gets each as it is when it is its turn.
                     ids = [conversation_id for _, conversation_id in entries[at:]]
-                    records[at:] = await self._reader.read_all(ids, with_messages=query.include_messages)
+                    records[at:] = await self._reader.listed(ids, with_messages=query.include_messages)
                     read_at = time.monotonic()
                 record = records[at]
-                if record is None or moment(record.created_at) != created or _foreign(record, query):
+                if isinstance(record, Damaged):
+                    yield Damaged(record.error, time_of(created.encode()))
+                elif record is None or moment(record.created_at) != created or _foreign(record, query):
                     await self._indexes.sweep(conversation_id, query.user_id, created)
                 else:
                     yield record
@@ -92,33 +96,36 @@ class Finder:
 
     # By activity.
 
-    async def find(self, query: MemoryQuery) -> Sequence[Record]:
+    async def find(self, query: MemoryQuery) -> Sequence[Record | Damaged]:
         """Live records that match, newest `updated_at` first, cursor, offset and limit applied."""
         if query.conversation_id is not None:
             record = await self._reader.read(query.conversation_id, with_messages=query.include_messages)
-            found = [record] if record is not None and self._fits(record, query) else []
-            return found[query.offset :][: query.limit]
+            only = [record] if record is not None and self._fits(record, query) else []
+            return only[query.offset :][: query.limit]
         wanted = None if query.limit is None else query.offset + query.limit
         if query.include_messages and (wanted is None or wanted > WHOLE or query.offset):
             # Nobody's messages are read that are skipped, and never too many at once.
             headers = await self.find(msgspec.structs.replace(query, include_messages=False))
             return [record async for record in self._whole(headers) if self._fits(record, query)]
-        found = []
+        found: list[Record | Damaged] = []
         async for page in self._pages(query, wanted):
             found += await self._matching(page, query)
             if wanted is not None and len(found) >= wanted:
                 break
-        found.sort(key=rules.activity_key, reverse=True)
+        found.sort(key=_activity, reverse=True)
         return found[query.offset : wanted]
 
-    async def _matching(self, page: Sequence[tuple[str, float]], query: MemoryQuery) -> list[Record]:
+    async def _matching(self, page: Sequence[tuple[str, float]], query: MemoryQuery) -> list[Record | Damaged]:
         """The conversations of one page that match; their messages are read only if the headers do."""
         ids = [conversation_id for conversation_id, _ in page]
         at_once = query.include_messages and not _filters(query)
-        records = await self._reader.read_all(ids, with_messages=at_once)
-        matching = []
+        records = await self._reader.listed(ids, with_messages=at_once)
+        matching: list[Record | Damaged] = []
         for (conversation_id, found), record in zip(page, records, strict=True):
-            if record is None or _foreign(record, query):
+            if isinstance(record, Damaged):
+                # Its place by activity is what the index says; it stands there until the listing is told.
+                matching.append(Damaged(record.error, EPOCH + timedelta(microseconds=found)))
+            elif record is None or _foreign(record, query):
                 await self._point_nowhere(conversation_id, query.user_id)
             else:
                 await self._indexes.repair(record, found)
@@ -128,8 +135,12 @@ class Finder:
             matching = [record async for record in self._whole(matching) if self._fits(record, query)]
         return matching
 
-    async def _whole(self, records: Sequence[Record]) -> AsyncIterator[Record]:
+    async def _whole(self, found: Sequence[Record | Damaged]) -> AsyncIterator[Record | Damaged]:
         """The same with their messages, as many at once as are no more than `BYTES`."""
+        for one in found:
+            if isinstance(one, Damaged):
+                yield one
+        records = [one for one in found if isinstance(one, Record)]
         names = [self._indexes.keys.conversation(record.conversation_id)[0] for record in records]
         sizes = await self._topology.run_all([command("HGET", name, "s") for name in names])
         start = 0
@@ -140,19 +151,27 @@ class Finder:
                 stop += 1
             ids = [record.conversation_id for record in records[start:stop]]
             if size > BYTES:
-                some = [await self._reader.read(ids[0])]
+                some: list[Record | Damaged | None] = [await self._large(ids[0])]
             else:
-                some = await self._reader.read_all(ids, with_messages=True)
+                some = await self._reader.listed(ids, with_messages=True)
             for record in some:
                 if record is not None:
                     yield record
             start = stop
 
+    async def _large(self, conversation_id: str) -> Record | Damaged | None:
+        try:
+            return await self._reader.read(conversation_id)
+        except MemoryStorageError as error:
+            return Damaged(error)
+
     async def _point_nowhere(self, conversation_id: str, user_id: str | None) -> None:
         # The moment of creation is not known here; an entry by creation is dropped by who walks that index.
         await self._indexes.sweep(conversation_id, user_id, "0" * DIGITS)
 
-    def _fits(self, record: Record, query: MemoryQuery) -> bool:
+    def _fits(self, record: Record | Damaged, query: MemoryQuery) -> bool:
+        if isinstance(record, Damaged):
+            return True
         below = rules.activity_cursor(query)
         return (
             rules.live(record, self._reader.now()) is not None
@@ -228,6 +247,12 @@ def _created_range(query: MemoryQuery) -> tuple[bytes, bytes]:
     lowest = b"-" if query.since is None else b"[" + moment(query.since).encode()
     highest = b"+" if query.until is None else b"(" + moment(query.until).encode()
     return lowest, highest
+
+
+def _activity(found: Record | Damaged) -> tuple[datetime, str]:
+    if isinstance(found, Damaged):
+        return found.created_at or EPOCH, found.error.conversation_id or ""
+    return rules.activity_key(found)
 
 
 def _filters(query: MemoryQuery) -> bool:

@@ -9,7 +9,8 @@ from functools import lru_cache
 from typing import Any
 
 from jaf_memory_core import codec, forks
-from jaf_memory_core.records import Page, Record, Revise, Tail
+from jaf_memory_core.errors import MemoryStorageError
+from jaf_memory_core.records import Damaged, Page, Record, Revise, Tail
 from jaf_memory_redis import layout, scripts
 from jaf_memory_redis.errors import damaged
 from jaf_memory_redis.layout import Keys, moment, server_time
@@ -115,6 +116,16 @@ class Reader:
             for page in pages:
                 found += page
         return found
+
+    async def listed(self, ids: Sequence[str], *, with_messages: bool) -> list[Record | Damaged | None]:
+        """Records in the order of the ids, with `Damaged` in the place of what cannot be read."""
+        try:
+            return [*await self.read_all(ids, with_messages=with_messages)]
+        except MemoryStorageError as error:
+            if len(ids) == 1:
+                return [Damaged(error)]
+        # One of them is; which, is seen one by one.
+        return [one for key in ids for one in await self.listed([key], with_messages=with_messages)]
 
     async def read_all(self, ids: Sequence[str], *, with_messages: bool) -> list[Record | None]:
         """Records in the order of the ids."""
