@@ -32,9 +32,10 @@ async def ping(topology: Topology, config: RedisConfig, arguments: Mapping[str, 
     first = infos[0]
     warnings = [*_server_warnings(infos, settings, config), *_line_warnings(arguments)]
     details = {
-        "version": first.get("redis_version", ""),
+        # Valkey says the version of Redis that it is like as `redis_version`, and its own beside.
+        "version": first.get("valkey_version") or first.get("redis_version", ""),
         "role": first.get("role", ""),
-        "mode": first.get("redis_mode", ""),
+        "mode": first.get("redis_mode") or first.get("server_mode", ""),
         "masters": len(infos),
         "durability": durability(first, settings),
         "eviction_policy": first.get("maxmemory_policy", ""),
