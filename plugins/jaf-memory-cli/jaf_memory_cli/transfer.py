@@ -195,7 +195,8 @@ def _telling(output: Output, done: str, report: Imported, bad: Problems | None =
     try:
         yield
     except (MemoryError, OSError, asyncio.CancelledError, SystemExit):
-        Output.unfinished = {**_described(report), **(_bad_lines(bad) if bad is not None else {})}
+        if bad is not None:
+            Output.unfinished = {**_described(report), **_bad_lines(bad)}
         output.note(f"{_counted(report)} {done} before that; run the same command again to go on")
         output.problems(bad or Problems(), "bad lines, passed over")
         output.problems(report.refused, "refused")

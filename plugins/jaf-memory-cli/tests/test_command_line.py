@@ -439,8 +439,9 @@ def test_an_export_is_its_owners(program, tmp_path):
 # Which store.
 
 
-def test_options_choose_the_store(program, tmp_path):
+def test_options_choose_the_store(program, empty, tmp_path):
     """`--type` and `--set` go over the environment; a variable's whole name does as well as a field's."""
+    shutil.copy(empty, tmp_path / "other.db")
     program.run("import", write(tmp_path / "one.jsonl", talk("a")))
     for option in (f"path={tmp_path / 'other.db'}", f"JAF_SQLITE_PATH={tmp_path / 'other.db'}"):
         assert program.run("--type", "sqlite", "--set", option, "list", "--json").lines == []
