@@ -1,7 +1,11 @@
 """Owners on JAF's HTTP server: a request sees and writes the conversations of who sent it, and nobody else's."""
 
 import asyncio
+import json
 import logging
+import os
+import subprocess
+import sys
 
 import httpx
 import pytest
@@ -143,3 +147,24 @@ def test_a_request_cuts_nothing_that_is_stored(engine):
         await memory.close()
 
     asyncio.run(use())
+
+
+def test_doctor_tells_of_runs_without_an_owner(engine, tmp_path):
+    """`jaf-memory doctor` warns of runs of JAF's engine that belong to nobody, and of none that has an owner."""
+    environ = {"JAF_MEMORY_TYPE": "sqlite", "JAF_SQLITE_PATH": str(tmp_path / "c.db")}
+
+    async def talk(user, conversation):
+        memory = await create_memory_provider_from_env(environ, user_id=user)
+        await engine.run(engine.config(memory, engine.Script("one"), conversation_id=conversation), "a")
+        await memory.close()
+
+    def warnings():
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("JAF_")}
+        line = [sys.executable, "-m", "jaf_memory_cli", "doctor", "--json"]
+        done = subprocess.run(line, env={**kept, **environ}, capture_output=True, text=True, check=True)
+        return " ".join(json.loads(done.stdout)["warnings"])
+
+    asyncio.run(talk("alice", "c"))
+    assert "belong to nobody" not in warnings()
+    asyncio.run(talk(None, "d"))
+    assert "1 of the newest 2 conversations are of JAF's engine and belong to nobody" in warnings()

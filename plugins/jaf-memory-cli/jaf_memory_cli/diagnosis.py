@@ -17,13 +17,17 @@ from jaf_memory_cli.output import BAD, GOOD, WARN, Output, count, heading, marke
 from jaf_memory_cli.probe import Probe, probe
 from jaf_memory_cli.stores import Store, chosen
 from jaf_memory_cli.terminal import safe
+from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import MemoryConfigurationError, MemoryError
-from jaf_memory_core.factory import get_memory_provider_info, test_memory_provider_connection
+from jaf_memory_core.factory import get_memory_provider_info, missing_methods, test_memory_provider_connection
 from jaf_memory_core.hooks import ProviderSpec
 from jaf_memory_core.maintenance import HasFiles, MayBeAbsent
 from jaf_memory_core.registry import KINDS, OURS, Installed, find, installed
 from jaf_memory_core.settings import CoreSettings
 from jaf_memory_core.settings.environment import Setting, UnknownVariable, describe, doctor_notes, unknown_variables
+
+LOOKED_AT = 20
+"""Newest conversations whose owner is looked at: a service that names none does so in each."""
 
 
 async def providers(context: typer.Context, *, as_json: Json = False) -> None:
@@ -234,7 +238,28 @@ async def diagnose(store: Store) -> Diagnosis:
     found.warnings += found.health.get("warnings") or ()
     if not found.health["healthy"]:
         found.problems.append((str(found.health["error"]), _advice_by_cause(found.health)))
+    elif store.name != "memory":
+        found.warnings += await _without_owner(store)
     return found
+
+
+async def _without_owner(store: Store) -> list[str]:
+    """What is to be said of runs of JAF's engine that belong to nobody: no query or erasure by user finds them."""
+    async with store.opened() as provider:
+        if "find_conversations" in missing_methods(provider):
+            return []
+        try:
+            newest = await provider.find_conversations(MemoryQuery(limit=LOOKED_AT, include_messages=False))
+        except MemoryError as error:
+            return [f"the newest conversations cannot be listed: {error}"]
+    lost = sum(one.user_id is None and {"agent_name", "run_id"} <= one.metadata.keys() for one in newest)
+    if not lost:
+        return []
+    told = (
+        f"{lost} of the newest {count(len(newest), 'conversation')} are of JAF's engine and belong to nobody, so that "
+        "forget-user does not find them: give jaf_provider(provider, user_id=...), or user_of= to JAF's server"
+    )
+    return [told]
 
 
 async def _is_still_to_be_made(found: Diagnosis, store: Store) -> bool:
