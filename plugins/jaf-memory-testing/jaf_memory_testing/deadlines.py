@@ -16,8 +16,7 @@ from jaf_memory_core.messages import Message
 from jaf_memory_core.provider import BackendProvider
 from jaf_memory_testing.checks import Checks, needs
 from jaf_memory_testing.expectations import done, whole
-from jaf_memory_testing.operations import OPERATIONS
-from jaf_memory_testing.samples import ids, talk
+from jaf_memory_testing.samples import OPERATIONS, ids, talk
 from jaf_memory_testing.target import PATIENCE, Store
 
 GRACE = 0.25

@@ -18,8 +18,7 @@ from jaf_memory_core.errors import MemoryConnectionError, MemoryError, MemoryNot
 from jaf_memory_core.results import Failure
 from jaf_memory_testing.checks import Checks, needs
 from jaf_memory_testing.expectations import absent, done, let_expire, whole
-from jaf_memory_testing.operations import OPERATIONS
-from jaf_memory_testing.samples import ids, kept, talk
+from jaf_memory_testing.samples import OPERATIONS, ids, kept, talk
 from jaf_memory_testing.target import Store
 
 SENTINEL = "content-of-a-row"

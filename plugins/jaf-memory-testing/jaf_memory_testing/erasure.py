@@ -14,9 +14,8 @@ from jaf_memory_testing.checks import Checks, needs
 from jaf_memory_testing.expectations import absent, done, let_expire, refused, whole
 from jaf_memory_testing.hostile import IDS
 from jaf_memory_testing.iteration import passed
-from jaf_memory_testing.operations import RAISING
 from jaf_memory_testing.query import found
-from jaf_memory_testing.samples import said, talk
+from jaf_memory_testing.samples import RAISING, said, talk
 from jaf_memory_testing.target import Store
 
 

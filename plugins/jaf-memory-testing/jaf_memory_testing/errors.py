@@ -14,8 +14,7 @@ from jaf_memory_core.provider import BackendProvider
 from jaf_memory_core.results import Failure
 from jaf_memory_testing.checks import Checks
 from jaf_memory_testing.expectations import absent, done, refused, whole
-from jaf_memory_testing.operations import RAISING
-from jaf_memory_testing.samples import nested, said, talk
+from jaf_memory_testing.samples import RAISING, nested, said, talk
 from jaf_memory_testing.target import Store
 
 SENTINEL = "SENTINEL-CONTENT"

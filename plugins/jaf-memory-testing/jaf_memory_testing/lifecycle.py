@@ -13,9 +13,8 @@ from jaf_memory_core.errors import MemoryConnectionError, MemoryError
 from jaf_memory_core.results import Success
 from jaf_memory_testing.checks import Checks, needs
 from jaf_memory_testing.expectations import done, whole
-from jaf_memory_testing.operations import OPERATIONS
 from jaf_memory_testing.processes import at_once
-from jaf_memory_testing.samples import ids, talk
+from jaf_memory_testing.samples import OPERATIONS, ids, talk
 from jaf_memory_testing.target import Store
 
 
