@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import make_dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Self, TypedDict
 
@@ -70,6 +71,16 @@ class ConversationMemory(Value, frozen=True, omit_defaults=True):
     def __post_init__(self) -> None:
         if self.message_count is None:
             msgspec.structs.force_setattr(self, "message_count", len(self.messages))
+
+
+# The document calls it a dataclass: so `dataclasses.replace`, `asdict` and `fields` take it as one.
+type.__setattr__(
+    ConversationMemory,
+    "__dataclass_fields__",
+    vars(make_dataclass("_Fields", [(name, Any, None) for name in ConversationMemory.__struct_fields__]))[
+        "__dataclass_fields__"
+    ],
+)
 
 
 class MemoryQuery(Value, frozen=True, omit_defaults=True):

@@ -48,8 +48,9 @@ class FrozenDict(dict[str, Any]):
     def __copy__(self) -> FrozenDict:
         return self
 
-    def __deepcopy__(self, _memo: object) -> FrozenDict:
-        return self
+    def __deepcopy__(self, _memo: object) -> dict[str, Any]:
+        plain: dict[str, Any] = thaw(self)  # whoever copies in depth wants to change the copy
+        return plain
 
     def __reduce__(self) -> tuple[Any, ...]:
         return FrozenDict, (dict(self),)
@@ -68,8 +69,9 @@ class FrozenList(list[Any]):
     def __copy__(self) -> FrozenList:
         return self
 
-    def __deepcopy__(self, _memo: object) -> FrozenList:
-        return self
+    def __deepcopy__(self, _memo: object) -> list[Any]:
+        plain: list[Any] = thaw(self)
+        return plain
 
     def __reduce__(self) -> tuple[Any, ...]:
         return FrozenList, (list(self),)

@@ -15,6 +15,9 @@ from jaf_memory_core.provider.base import ProviderBase
 from jaf_memory_core.records import Page, Record, Tail
 from jaf_memory_core.values import FrozenDict
 
+MOST = 1 << 61
+"""Beyond this a limit or an offset is as good as none."""
+
 
 class Reads(ProviderBase):
     """Reading never writes, and never renews an expiry."""
@@ -140,6 +143,9 @@ class Reads(ProviderBase):
             return None
         if self._scope is not None:
             query = replace(query, user_id=self._scope)
+        if query.offset > MOST or (query.limit or 0) > MOST:
+            # Stores count in 64 bits; nobody has so many.
+            query = replace(query, offset=min(query.offset, MOST), limit=query.limit and min(query.limit, MOST))
         return self._processed(query, operation) if self._chain else query
 
     def _processed(self, query: MemoryQuery, operation: str) -> MemoryQuery | None:

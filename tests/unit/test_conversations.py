@@ -1,5 +1,8 @@
 """Conversations, queries and pages."""
 
+import asyncio
+import copy
+import dataclasses
 import os
 import pickle
 import time
@@ -8,7 +11,14 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from jaf_memory_testing.samples import talk
 
-from jaf_memory_core import ConversationMemory, MemoryInvalidInputError, MemoryQuery, Message, MessagePage
+from jaf_memory_core import (
+    ConversationMemory,
+    MemoryInvalidInputError,
+    MemoryQuery,
+    Message,
+    MessagePage,
+    create_in_memory_provider,
+)
 
 NOON = datetime(2024, 1, 15, 12, tzinfo=UTC)
 
@@ -164,3 +174,42 @@ class TestPage:
         page = pickle.loads(pickle.dumps(MessagePage([Message("user", "x")], before=3)))
         assert page.before == 3
         assert page[0].content == "x"
+
+
+def test_a_dataclass_as_the_document_says():
+    """`dataclasses.replace`, `asdict` and `fields` take a conversation; what they make passes the constructor."""
+    there = ConversationMemory("c", "u", [Message(role="user", content="x", message_id="m")], {"a": [1]})
+    assert dataclasses.replace(there, user_id="v") == ConversationMemory("c", "v", there.messages, {"a": [1]})
+    assert dataclasses.asdict(there)["metadata"] == {"a": [1]}
+    assert [field.name for field in dataclasses.fields(there)][:2] == ["conversation_id", "user_id"]
+    with pytest.raises(MemoryInvalidInputError):
+        dataclasses.replace(there, user_id="")
+
+
+def test_deep_copies_can_be_changed():
+    """What is returned is read-only; a deep copy of it is the caller's own."""
+    there = ConversationMemory("c", metadata={"a": [1, {"b": 2}]})
+    copied = copy.deepcopy(there.metadata)
+    copied["a"][1]["b"] = 3
+    copied["a"].append(4)
+    assert there.metadata == {"a": [1, {"b": 2}]}
+    assert copied == {"a": [1, {"b": 3}, 4]}
+
+
+@pytest.mark.parametrize("number", [2**61, 2**63, 2**70])
+def test_huge_limits(number):
+    """A limit or an offset beyond what a store can count is as good as none."""
+
+    async def main():
+        provider = create_in_memory_provider()
+        await provider.store_messages("c", [], {"a": 1})
+        for query, found in (
+            (MemoryQuery(limit=number), 1),
+            (MemoryQuery(limit=number, metadata={"a": 1}), 1),
+            (MemoryQuery(offset=number), 0),
+            (MemoryQuery(offset=number, limit=number), 0),
+        ):
+            assert len(await provider.find_conversations(query)) == found
+            assert len([one async for one in provider.iter_conversations(query)]) == found
+
+    asyncio.run(main())
