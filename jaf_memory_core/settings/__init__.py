@@ -20,7 +20,15 @@ from pydantic import (
 )
 
 from jaf_memory_core.errors import MemoryConfigurationError
-from jaf_memory_core.settings.errors import allowed, has_credentials, is_secret, repeats_secret, shown, takes_none
+from jaf_memory_core.settings.errors import (
+    allowed,
+    disguised,
+    has_credentials,
+    is_secret,
+    repeats_secret,
+    shown,
+    takes_none,
+)
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -213,7 +221,29 @@ def load(config_type: type[S], environ: Mapping[str, str] | None = None) -> S:
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)
     # Raised out here, or pydantic's error would come along as context, and may repeat a piece of a secret.
-    raise MemoryConfigurationError(_explain(config_type, found, problems))
+    raise MemoryConfigurationError(_explain(config_type, found, problems, _said_of_any(config_type, found)))
+
+
+def _said_of_any(config_type: type[Settings], found: Given) -> set[str]:
+    """What is wrong with the same settings, whatever their secrets are: it can be shown."""
+    texts = {
+        field: disguised(text) if _is_hidden(config_type, field, text) else text for field, text in found.texts.items()
+    }
+    try:
+        config_type.model_validate(
+            {field: _value(config_type, field, text) for field, text in texts.items()}, strict=False
+        )
+    except ValidationError as error:
+        return {_wording(problem) for problem in error.errors(include_url=False, include_input=False)}
+    return set()
+
+
+def _is_hidden(config_type: type[Settings], field: str, text: str) -> bool:
+    return is_secret(config_type.model_fields[field]) or has_credentials(text)
+
+
+def _wording(problem: ErrorDetails) -> str:
+    return problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
 
 
 def _value(config_type: type[Settings], field: str, text: str) -> str | None:
@@ -221,14 +251,13 @@ def _value(config_type: type[Settings], field: str, text: str) -> str | None:
     return None if says_none else text
 
 
-def _explain(config_type: type[Settings], found: Given, problems: Sequence[ErrorDetails]) -> str:
+def _explain(config_type: type[Settings], found: Given, problems: Sequence[ErrorDetails], said_of_any: set[str]) -> str:
     """One part of a sentence for each field that is wrong."""
-    fields = config_type.model_fields
-    secrets = [text for field, text in found.texts.items() if is_secret(fields[field]) or has_credentials(text)]
+    hidden = [text for field, text in found.texts.items() if _is_hidden(config_type, field, text)]
     messages: dict[str, list[str]] = {}
     for problem in problems:
-        said = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-        unsafe = any(repeats_secret(said, text) for text in secrets)
+        said = _wording(problem)
+        unsafe = said not in said_of_any and any(repeats_secret(said, text) for text in hidden)
         field = str(problem["loc"][0]) if problem["loc"] else ""
         messages.setdefault(field, []).extend([] if unsafe else [said])
     return "; ".join(_sentence(config_type, found, field, said) for field, said in messages.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 import types
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -12,11 +13,17 @@ from pydantic import Secret, SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
 
 MASK = "********"
+SHORT = 3
+"""Characters in a row that tell something of a secret."""
+
 LONGEST = 100
 """Characters of a value that a message shows."""
 
 _SECRET_KEY = r"(?:pass(?:word|wd|phrase|code)?|pwd|secret|token|api_?key)"  # noqa: S105  (a pattern)
-_CREDENTIALS = re.compile(rf"://\S*@|{_SECRET_KEY}\s*[=:]", re.IGNORECASE)
+# A URL may have been taken for a path, which makes one slash of two; and somebody may have left out the scheme.
+_CREDENTIALS = re.compile(rf":/+\S*@|[^\s/@:]+:[^\s/@]+@[\w\[]|{_SECRET_KEY}\s*[=:]", re.IGNORECASE)
+_ALPHABET = string.ascii_letters + string.digits
+_OTHERS = str.maketrans(_ALPHABET, _ALPHABET[13:] + _ALPHABET[:13])
 _SECRET_PARAMETER = re.compile(rf"{_SECRET_KEY}=([^&\s]*)", re.IGNORECASE)
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false"}
 _BOUNDS = {
@@ -72,7 +79,31 @@ def repeats_secret(message: str, text: str) -> bool:
     _, is_url, rest = text.partition("://")
     secrets = [rest.rpartition("@")[0], *_SECRET_PARAMETER.findall(rest)] if is_url else [text]
     forms = {form for secret in secrets for form in (secret, unquote(secret)) if form}
-    return any(form[start : start + 3] in message for form in forms for start in range(max(1, len(form) - 2)))
+    return any(
+        form[start : start + SHORT] in message for form in forms for start in range(max(1, len(form) - SHORT + 1))
+    )
+
+
+def disguised(text: str) -> str:
+    """The text with other secrets of the same length in the place of its own: what is said of both alike tells nothing.
+
+    Args:
+        text: a password, or a URL whose user and password are the secret.
+    """
+    scheme, mark, rest = text.partition("://")
+    if not mark:
+        return _disguise(text)
+    login, at, place = rest.rpartition("@")
+    secrets = [login, *login.partition(":")[::2], *_SECRET_PARAMETER.findall(place)]
+    place = _SECRET_PARAMETER.sub(lambda found: found[0][: -len(found[1]) or None] + _disguise(found[1]), place)
+    for secret in secrets:
+        if len(secret) >= SHORT:  # wherever it stands once more
+            place = place.replace(secret, _disguise(secret))
+    return scheme + mark + _disguise(login) + at + place
+
+
+def _disguise(text: str) -> str:
+    return "".join(letter.translate(_OTHERS) if letter.isascii() else "x" for letter in text)
 
 
 def allowed(field: FieldInfo) -> str:

@@ -10,7 +10,8 @@ import pytest
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 
 from jaf_memory_core.errors import MemoryConfigurationError
-from jaf_memory_core.settings import CoreSettings, ProviderConfig, load, variables
+from jaf_memory_core.settings import CoreSettings, ProviderConfig, Settings, load, variables
+from jaf_memory_core.settings.errors import has_credentials
 
 
 class StoreConfig(ProviderConfig):
@@ -242,6 +243,58 @@ def test_no_error_shows_a_secret(case):
 def test_a_harmless_message_about_a_secret_is_shown():
     """A message about a secret that repeats nothing of it reaches the user."""
     assert "this form is not supported any longer" in refusal({"JAF_STORE_URL": "store://bold:bold@host"})
+
+
+@pytest.mark.parametrize("text", ["store://store:store@host", "store://longer@host", "store://this:form%20is@host"])
+def test_a_hint_is_not_withheld_for_words_that_it_shares_with_a_secret(text):
+    """What would be said whatever the secret is tells nothing of it, and is shown."""
+    assert "this form is not supported any longer" in refusal({"JAF_STORE_URL": text.replace("store://", "bold://", 1)})
+
+
+def test_a_hint_that_repeats_a_secret_is_withheld_in_any_form():
+    """What is said of this secret only is not shown: not whole, not cut, not percent-encoded."""
+
+    class Telling(Settings):
+        env_prefix = "JAF_TELLING_"
+        url: SecretStr
+
+        @field_validator("url")
+        @classmethod
+        def _tells(cls, value):
+            text = value.get_secret_value()
+            raise ValueError(f"no port: {text[text.rindex(':') :][:6]!r}; write store:// first")
+
+    for text in (
+        "store://u:hunter2@h",
+        "u:hunter2",
+        "store://u:%68unter2@h",
+        "store://h/d?password=hunter2&port=:hunter2",
+    ):
+        said = refusal({"JAF_TELLING_URL": text}, Telling)
+        assert "unt" not in said
+        assert "68" not in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "store:/u:hunter2@h",
+        "store:///u:hunter2@h",
+        "u:hunter2@h",
+        "see store://u:hunter2@h.",
+        "jdbc:store:/u:hunter2@h",
+    ],
+)
+def test_what_was_a_url_once_is_not_shown(text):
+    """A URL that somebody has taken for a path, or written without its scheme, holds the same password."""
+    assert has_credentials(text)
+    assert "hunter2" not in refusal({"JAF_STORE_PORT": text})
+
+
+@pytest.mark.parametrize("text", ["C:/data/x.db", "/data/a:b.db", "10:30", "a@b.c", "user@host", "12:5@", "x:y"])
+def test_other_texts_are_shown(text):
+    """What cannot hold a password is shown: a hidden value helps nobody."""
+    assert not has_credentials(text)
 
 
 def test_a_long_value_is_cut():

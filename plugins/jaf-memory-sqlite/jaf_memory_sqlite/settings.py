@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -12,6 +13,9 @@ from jaf_memory_core.settings import ProviderConfig
 
 MEMORY = ":memory:"
 """The path of a database that is in no file."""
+
+URL = re.compile(r"\s*(?:[a-z][a-z0-9+.-]+:/|file:|sqlite:|jdbc:|\S*://|[^\s/@]+:[^\s/@]+@)", re.IGNORECASE)
+"""What looks like a URL, also after somebody took it for a path; a drive (`C:/`) has one letter."""
 
 GONE_WITH_PROCESS = f"{MEMORY} is in no file: conversations are gone when the provider is closed"
 LAST_MAY_BE_LOST = "synchronous=NORMAL: a power failure can lose the last commits (a crash of the process cannot)"
@@ -38,8 +42,11 @@ class SqliteConfig(ProviderConfig):
     def _plain(cls, value: str) -> str:
         if "\0" in value:
             raise ValueError("a path holds no NUL")
-        if value.startswith(("file:", "sqlite:")):
-            raise ValueError("give a plain path, not a URL")
+        if URL.match(value):
+            raise ValueError(
+                "give a plain path, not a URL: conversations.db or /var/lib/app/chat.db, "
+                "without file: or sqlite:/// before it, and without a ? and what follows it"
+            )
         return value
 
     @field_validator("synchronous", mode="before")

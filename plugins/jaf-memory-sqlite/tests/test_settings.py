@@ -28,6 +28,10 @@ def test_variables():
         ("JAF_SQLITE_SYNCHRONOUS", "off", "'FULL' or 'NORMAL'"),
         ("JAF_SQLITE_PATH", "file:x.db?mode=ro", "plain path"),
         ("JAF_SQLITE_PATH", "sqlite:///x.db", "plain path"),
+        ("JAF_SQLITE_PATH", "postgres://u:hunter2@h/d", "plain path"),
+        ("JAF_SQLITE_PATH", "postgres:/u:hunter2@h/d", "plain path"),
+        ("JAF_SQLITE_PATH", " redis://:hunter2@h", "plain path"),
+        ("JAF_SQLITE_PATH", "u:hunter2@h", "plain path"),
         ("JAF_SQLITE_PATH", "a\0b", "no NUL"),
     ],
 )

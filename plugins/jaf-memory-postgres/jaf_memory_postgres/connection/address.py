@@ -88,7 +88,9 @@ def parse(text: str) -> Parsed:
     """
     scheme, mark, rest = text.strip().partition("://")
     if not mark or scheme not in SCHEMES:
-        raise ValueError("it must begin with postgresql:// or postgres://")
+        with_driver = mark and scheme.partition("+")[0] in SCHEMES
+        instead = "; leave out the + and the driver's name behind it" if with_driver else ""
+        raise ValueError(f"it must begin with postgresql:// or postgres://{instead}")
     place, _, query = rest.partition("?")
     authority, _, path = place.partition("/")
     login, at, hosts = authority.rpartition("@")
