@@ -15,7 +15,20 @@ from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.deadline import Deadline
 from jaf_memory_core.errors import MemoryConnectionError, MemoryError, MemoryStorageError
 from jaf_memory_core.maintenance import Adopted
-from jaf_memory_core.records import Amend, Fork, Page, Ping, Record, Revise, Stamp, Stats, Tail, Truncate, Write
+from jaf_memory_core.records import (
+    Amend,
+    Damaged,
+    Fork,
+    Page,
+    Ping,
+    Record,
+    Revise,
+    Stamp,
+    Stats,
+    Tail,
+    Truncate,
+    Write,
+)
 from jaf_memory_core.results import WriteResult
 from jaf_memory_postgres import adoption, errors, health, migrations
 from jaf_memory_postgres.connection.clients import ApplicationConnection, ApplicationPool, check, is_pool
@@ -191,7 +204,7 @@ class PostgresBackend(Backend):
         """Remove the conversation at `expected`."""
         return await self._locked(conversation_id, lambda writer: writer.remove_at(conversation_id, expected))
 
-    async def scan(self, query: MemoryQuery) -> AsyncIterator[Record]:
+    async def scan(self, query: MemoryQuery) -> AsyncIterator[Record | Damaged]:
         """In pages, which are read anew where they grow old."""
         async with aclosing(self._reader.scan(self.run, query)) as records:
             async for record in records:
@@ -284,7 +297,7 @@ class PostgresBackend(Backend):
         """A page of messages, in one statement."""
         return await self.run(lambda connection: self._reader.tail(connection, tail))
 
-    async def find(self, query: MemoryQuery) -> Sequence[Record]:
+    async def find(self, query: MemoryQuery) -> Sequence[Record | Damaged]:
         """Conversations that match, in one statement."""
         return await self.run(lambda connection: self._reader.find(connection, query))
 

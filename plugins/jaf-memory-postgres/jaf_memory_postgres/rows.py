@@ -21,7 +21,31 @@ MOST = (1 << 62) - 1
 
 
 def header(row: Sequence[Any], messages: tuple[Message, ...] = ()) -> Record:
-    """A record from a row that begins with the statement `columns`."""
+    """A record from a row that begins with the statement `columns`.
+
+    Raises:
+        MemoryStorageError: its metadata are damaged; the text names the conversation.
+    """
+    try:
+        return _header(row, messages)
+    except codec.UNREADABLE:
+        pass
+    raise codec.damaged(row[0])
+
+
+def whole(row: Sequence[Any], bodies: Sequence[str]) -> Record:
+    """A record with its messages.
+
+    Raises:
+        MemoryStorageError: something of it is damaged, or its messages are not as many as it counts.
+    """
+    record = header(row, codec.decode_messages(bodies, row[0]))
+    if len(record.messages) != record.message_count:
+        raise codec.damaged(row[0])
+    return record
+
+
+def _header(row: Sequence[Any], messages: tuple[Message, ...]) -> Record:
     return Record(
         conversation_id=row[0],
         incarnation=row[1],

@@ -92,12 +92,12 @@ class Eraser:
         return Locked(row["id"], rows.header(row), row["now"])
 
     async def remove(self, conversation_id: str, scope: str | None) -> bool:
-        """Delete a conversation; whether it was there."""
-        locked = await self.lock(conversation_id)
-        if locked.key is None or locked.header is None or scope not in (None, locked.header.user_id):
+        """Delete a conversation, damaged or not; whether it was there."""
+        row = await self._connection.fetchrow(self._sql["lock"], conversation_id)
+        if row["id"] is None or scope not in (None, row["user_id"]):
             return False
-        await self.erase([locked.key])
-        return locked.live is not None
+        await self.erase([row["id"]])
+        return row["expires_at"] is None or row["expires_at"] > row["now"]
 
     async def remove_at(self, conversation_id: str, expected: Stamp) -> bool:
         """Delete the conversation that stands at `expected`."""

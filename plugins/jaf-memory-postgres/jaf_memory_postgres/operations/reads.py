@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from jaf_memory_core import Message, codec, rules
 from jaf_memory_core.conversations import MemoryQuery
-from jaf_memory_core.records import Page, Record, Stats, Tail
+from jaf_memory_core.errors import MemoryStorageError
+from jaf_memory_core.records import Damaged, Page, Record, Stats, Tail
 from jaf_memory_postgres import rows
 from jaf_memory_postgres.connection.execution import Connection
 from jaf_memory_postgres.operations import queries
@@ -50,17 +51,20 @@ class Reader:
         if not listed:
             return None
         head = listed[0][0]
-        return Found(rows.header(head, codec.decode_messages(_bodies(listed))), head[-1])
+        return Found(rows.whole(head, _bodies(listed)), head[-1])
 
-    async def _records(self, connection: Connection, listed: Sequence[Any]) -> list[Record]:
+    async def _records(self, connection: Connection, listed: Sequence[Any]) -> list[Record | Damaged]:
         """Records of rows that bring their bodies."""
-        found = []
+        found: list[Record | Damaged] = []
         for row in listed:
-            if row["bodies"] is None:
-                large = await self.read(connection, row["conversation_id"])
-                found += [large.record] if large and large.record.incarnation == row["incarnation"] else []
-            else:
-                found.append(rows.header(row, codec.decode_messages(row["bodies"])))
+            try:
+                if row["bodies"] is None:
+                    large = await self.read(connection, row["conversation_id"])
+                    found += [large.record] if large and large.record.incarnation == row["incarnation"] else []
+                else:
+                    found.append(rows.whole(row, row["bodies"]))
+            except MemoryStorageError as error:
+                found.append(_damaged(error, row))
         return found
 
     async def tail(self, connection: Connection, tail: Tail) -> Page | None:
@@ -73,14 +77,16 @@ class Reader:
             if row is None:
                 return None
             if row[2] is not None:
-                return _page(row[0], row[1], codec.decode_joined(row[2]), before, limit)
+                joined = codec.decode_joined(row[2], tail.conversation_id)
+                return _page(tail, row[0], row[1], joined)
         listed = await connection.fetch(self._sql["tail"], *asked)
         if not listed:
             return None
         oldest, count = listed[0][0]
-        return _page(oldest, count, codec.decode_messages(_bodies(listed)), before, limit)
+        messages = codec.decode_messages(_bodies(listed), tail.conversation_id)
+        return _page(tail, oldest, count, messages)
 
-    async def find(self, connection: Connection, query: MemoryQuery) -> list[Record]:
+    async def find(self, connection: Connection, query: MemoryQuery) -> list[Record | Damaged]:
         """Live conversations that match, the newest first."""
         asked = queries.found(query, self._sql)
         if asked is None:
@@ -88,9 +94,9 @@ class Reader:
         listed = await connection.fetch(asked[0], *asked[1])
         if query.include_messages:
             return await self._records(connection, listed)
-        return [rows.header(row) for row in listed]
+        return [_listed(row) for row in listed]
 
-    async def scan(self, run: Run, query: MemoryQuery) -> AsyncGenerator[Record, None]:
+    async def scan(self, run: Run, query: MemoryQuery) -> AsyncGenerator[Record | Damaged, None]:
         """All that match, expired ones too, oldest first, holding a bounded number of bytes.
 
         Args:
@@ -111,9 +117,9 @@ class Reader:
                 return
             above = (page[-1]["created_at"], page[-1]["conversation_id"])
 
-    async def _fresh(self, run: Run, part: list[Any], *, whole: bool) -> AsyncGenerator[Record, None]:
+    async def _fresh(self, run: Run, part: list[Any], *, whole: bool) -> AsyncGenerator[Record | Damaged, None]:
         """The conversations of a part of a page, each as it stands when it is its turn, and not if it is gone."""
-        records = {row["conversation_id"]: rows.header(row) for row in part}
+        records = {row["conversation_id"]: _listed(row) for row in part}
         if whole:
             records = await run(partial(self._of_ids, ids=list(records)))
         read_at = time.monotonic()
@@ -126,18 +132,22 @@ class Reader:
             if record is not None and record.created_at == row["created_at"]:
                 yield record
 
-    async def _renewed(self, run: Run, records: dict[str, Record]) -> dict[str, Record]:
+    async def _renewed(self, run: Run, records: dict[str, Record | Damaged]) -> dict[str, Record | Damaged]:
         """What is left of these, read again where it was changed."""
         found = await run(partial(_fetched, statement=self._sql["stamps"], values=[list(records)]))
         stamps = {row[0]: (row[1], row[2]) for row in found}
-        kept = {key: record for key, record in records.items() if record.stamp == stamps.get(key)}
+        kept = {
+            key: record
+            for key, record in records.items()
+            if isinstance(record, Record) and record.stamp == stamps.get(key)
+        }
         changed = [key for key in stamps if key in records and key not in kept]
         return kept | (await run(partial(self._of_ids, ids=changed)) if changed else {})
 
-    async def _of_ids(self, connection: Connection, *, ids: list[str]) -> dict[str, Record]:
+    async def _of_ids(self, connection: Connection, *, ids: list[str]) -> dict[str, Record | Damaged]:
         """Whole conversations by their ids."""
         listed = await connection.fetch(self._sql["whole"], ids)
-        return {record.conversation_id: record for record in await self._records(connection, listed)}
+        return {_id_of(record): record for record in await self._records(connection, listed)}
 
     async def stats(self, connection: Connection, user_id: str | None) -> Stats:
         """Counts over live conversations."""
@@ -148,10 +158,33 @@ class Reader:
         return Stats(row[0], row[1], row[2], row[3], row[4])
 
 
-def _page(oldest: int, count: int, messages: tuple[Message, ...], before: int | None, limit: int) -> Page:
-    """A page from its messages, the newest first, and from where its conversation begins and how long it is."""
-    end = oldest + count if before is None else max(oldest, min(oldest + count, before))
-    first = max(oldest, end - limit)
+def _damaged(error: MemoryStorageError, row: Any) -> Damaged:
+    if error.conversation_id is None:
+        raise error
+    return Damaged(error, row["created_at"])
+
+
+def _listed(row: Any) -> Record | Damaged:
+    try:
+        return rows.header(row)
+    except MemoryStorageError as error:
+        return _damaged(error, row)
+
+
+def _id_of(found: Record | Damaged) -> str:
+    return found.conversation_id if isinstance(found, Record) else str(found.error.conversation_id)
+
+
+def _page(tail: Tail, oldest: int, count: int, messages: tuple[Message, ...]) -> Page:
+    """A page from its messages, the newest first, and from where its conversation begins and how long it is.
+
+    Raises:
+        MemoryStorageError: there are not as many messages as there should.
+    """
+    end = oldest + count if tail.before is None else max(oldest, min(oldest + count, tail.before))
+    first = max(oldest, end - tail.limit)
+    if len(messages) != end - first:
+        raise codec.damaged(tail.conversation_id)
     return Page(messages[::-1], first, more=first > oldest)
 
 
