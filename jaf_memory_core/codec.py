@@ -32,7 +32,7 @@ def freeze_hook(_kind: type, value: Any) -> FrozenDict:
 
 T = TypeVar("T")
 
-UNREADABLE = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
+UNREADABLE = (ValueError, LookupError, TypeError, OverflowError, RecursionError)
 """What reading damaged data raises, msgspec's and Unicode's errors among them.
 
 Their texts and attributes can hold content, so an error of ours is raised outside of the `except` block, and none of

@@ -16,12 +16,16 @@ MASK = "********"
 SHORT = 3
 """Characters in a row that tell something of a secret."""
 
+LONGEST_ADDRESS = 2_000
+"""Characters of a text beyond which an @ in it is enough to hide it."""
+
 LONGEST = 100
 """Characters of a value that a message shows."""
 
 _SECRET_KEY = r"(?:pass(?:word|wd|phrase|code)?|pwd|secret|token|api_?key)"  # noqa: S105  (a pattern)
 # A URL may have been taken for a path, which makes one slash of two; and somebody may have left out the scheme.
-_CREDENTIALS = re.compile(rf":/+\S*@|[^\s/@:]+:[^\s/@]+@[\w\[]|{_SECRET_KEY}\s*[=:]", re.IGNORECASE)
+_LOGIN = re.compile(r":/+[^\s@]*@|(?<![^\s/@:])[^\s/@:]+:[^\s/@]+@[\w\[]")
+_SECRET_WORD = re.compile(rf"{_SECRET_KEY}\s{{0,9}}[=:]", re.IGNORECASE)
 _ALPHABET = string.ascii_letters + string.digits
 _OTHERS = str.maketrans(_ALPHABET, _ALPHABET[13:] + _ALPHABET[:13])
 _SECRET_PARAMETER = re.compile(rf"{_SECRET_KEY}=([^&\s]*)", re.IGNORECASE)
@@ -39,7 +43,9 @@ _BOUNDS = {
 
 def has_credentials(text: str) -> bool:
     """Whether a text looks as if it held a password: a URL with a user in it, or `password=` and the like."""
-    return _CREDENTIALS.search(text) is not None
+    # No address is as long as that, and to look for one would take long.
+    login = "@" in text and (len(text) > LONGEST_ADDRESS or _LOGIN.search(text) is not None)
+    return login or _SECRET_WORD.search(text) is not None
 
 
 def is_secret(field: FieldInfo) -> bool:

@@ -14,7 +14,7 @@ from jaf_memory_core.settings import ProviderConfig
 MEMORY = ":memory:"
 """The path of a database that is in no file."""
 
-URL = re.compile(r"\s*(?:[a-z][a-z0-9+.-]+:/|file:|sqlite:|jdbc:|\S*://|[^\s/@]+:[^\s/@]+@)", re.IGNORECASE)
+URL = re.compile(r"\s*(?:[a-z][a-z0-9+.-]+:/|file:|sqlite:|jdbc:|\S*://|[^\s/@:]+:[^\s/@]+@)", re.IGNORECASE)
 """What looks like a URL, also after somebody took it for a path; a drive (`C:/`) has one letter."""
 
 GONE_WITH_PROCESS = f"{MEMORY} is in no file: conversations are gone when the provider is closed"
