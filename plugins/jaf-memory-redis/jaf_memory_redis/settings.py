@@ -249,7 +249,8 @@ def url_arguments(url: str) -> dict[str, Any]:
     except ValueError:
         raise ValueError("the URL cannot be read; write / # ? @ and : in a password as %2F %23 %3F %40 %3A") from None
     if parts.scheme not in SCHEMES or "://" not in url:
-        raise ValueError("the URL must begin with redis://, rediss:// or unix://")
+        instead = "; leave out the + and what stands behind it" if parts.scheme.partition("+")[0] in SCHEMES else ""
+        raise ValueError(f"the URL must begin with redis://, rediss:// or unix://{instead}")
     found = _query(parts)
     credentials, _, place = parts.netloc.rpartition("@")
     user, colon, password = credentials.partition(":")
