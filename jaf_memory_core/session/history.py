@@ -16,6 +16,7 @@ from jaf_memory_core.messages import Message
 from jaf_memory_core.session import views
 from jaf_memory_core.session.blocks import steps_of
 from jaf_memory_core.session.formats import Form
+from jaf_memory_core.session.plain import is_plain, plain_view
 from jaf_memory_core.session.room import Room
 from jaf_memory_core.session.storage import Excerpt, StoredConversation
 
@@ -38,6 +39,7 @@ class Found(Struct, frozen=True):
         summary: the summary's text, or `None`.
         count: how many messages are stored.
         incarnation: of the conversation.
+        plain: whether all of it can be shown as it is.
     """
 
     kept: tuple[Message, ...] = ()
@@ -46,6 +48,7 @@ class Found(Struct, frozen=True):
     summary: str | None = None
     count: int = 0
     incarnation: str = ""
+    plain: bool = False
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -78,6 +81,9 @@ async def read_newest(stored: StoredConversation, room: Room, form: Form | None,
         leading = await stored.leading(lead)
         leading = _ended(leading) if condensed else tuple(one for one in leading if one.role in views.STAYING)
     instructions = _instructions(excerpt, leading)
+    plain = room.tokens == math.inf and len(excerpt.messages) > room.messages and is_plain(excerpt.messages)
+    if plain and not condensed and plain_view(instructions, excerpt.messages, room) is not None:
+        return replace(_found(excerpt, leading), plain=True)
     while excerpt.before is not None and not is_full(excerpt.messages, instructions, room, form):
         size = min(2 * size, LARGEST_PAGE)
         page = await stored.page(excerpt.before, size if excerpt.unread is None else min(size, excerpt.unread))

@@ -10,7 +10,8 @@ import contextlib
 import inspect
 import logging
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 from msgspec import Struct
@@ -223,7 +224,13 @@ class StoredConversation:
 
 
 def _keywords(provider: MemoryProvider) -> frozenset[str]:
+    append = provider.append_messages
+    return _parameters(getattr(append, "__func__", append))
+
+
+@lru_cache(maxsize=64)  # a session is made for every turn, and asks each time
+def _parameters(function: Callable[..., Any]) -> frozenset[str]:
     try:
-        return frozenset(inspect.signature(provider.append_messages).parameters)
+        return frozenset(inspect.signature(function).parameters)
     except (TypeError, ValueError):  # a callable that tells nothing about itself
         return frozenset()

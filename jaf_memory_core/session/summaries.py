@@ -24,6 +24,7 @@ from jaf_memory_core.session import history, views
 from jaf_memory_core.session.formats import Form, ViewFormat, form_of
 from jaf_memory_core.session.formats.contents import arguments_text, spoken
 from jaf_memory_core.session.history import Found
+from jaf_memory_core.session.plain import plain_view
 from jaf_memory_core.session.room import Room, shortened
 from jaf_memory_core.session.storage import StoredConversation
 
@@ -196,6 +197,10 @@ class Compression:
 
     def view(self, found: Found, unsaved: Sequence[Message]) -> list[Message]:
         """The valid view of what was found, and of what is to be stored yet."""
+        if found.plain and not unsaved and self._format in (None, "chat"):
+            plain = plain_view(found.kept, found.read, self._room)
+            if plain is not None:
+                return plain
         messages = [*found.messages, *unsaved]
         form = self._form(messages)
         blocks = views.blocks_of(messages, form)

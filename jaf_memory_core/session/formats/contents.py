@@ -52,7 +52,8 @@ def written(content: str | tuple[ContentPart, ...] | None, form: Parts) -> str |
 
 def _part(given: ContentPart, form: Parts) -> ContentPart | None:
     blank = given.type in TEXTS and not (given.text or "").strip()
-    if given.type in form.taken and not blank:
+    lacks_detail = given.type == "input_image" and "detail" not in given.further
+    if given.type in form.taken and not blank and not lacks_detail:
         return given
     return None if blank or given.type in HIDDEN else _translated(given, form)
 

@@ -1,0 +1,67 @@
+"""The short way for the usual case: texts, and calls with their results behind them, within a number of messages.
+
+Reading steps and writing them in form costs ten times what reading the messages does. Where nothing is to be brought
+into form, a view is a slice; `views` gives the same, and a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jaf_memory_core.messages import Message
+from jaf_memory_core.session.room import Room
+from jaf_memory_core.values import EMPTY
+
+
+def is_plain(messages: Sequence[Message]) -> bool:
+    """Whether chat-completions take these messages as they are, but for results at their beginning."""
+    waiting: list[str | None] = []
+    begun = False
+    for message in messages:
+        role, content = message.role, message.content
+        if message.further is not EMPTY or message.attachments is not None:
+            return False
+        if role == "tool":
+            if begun and (not waiting or message.tool_call_id != waiting.pop(0) or content.__class__ is not str):
+                return False
+            continue
+        begun = True
+        if waiting:
+            return False
+        if message.tool_calls is not None and role == "assistant":
+            waiting = _calls(message)
+            if not waiting or (content is not None and (content.__class__ is not str or not content)):
+                return False
+        elif (role not in ("user", "assistant")) or content.__class__ is not str or not content.strip():
+            return False
+    return True
+
+
+def _calls(message: Message) -> list[str | None]:
+    ids: list[str | None] = []
+    for call in message.tool_calls or ():
+        function = call.function
+        if not call.id or call.id in ids or call.type != "function" or function is None or not function.name:
+            return []
+        if not isinstance(function.arguments, str) or not function.arguments:
+            return []
+        ids.append(call.id)
+    return ids
+
+
+def plain_view(kept: Sequence[Message], read: Sequence[Message], room: Room) -> list[Message] | None:
+    """The view of plain messages: the instructions, and the newest whole turns; `None` where it takes more thought.
+
+    Args:
+        kept: system messages that stand before the others.
+        read: plain messages.
+        room: limited by a number of messages.
+    """
+    if not all(isinstance(one.content, str) and one.content.strip() and one.role == "system" for one in kept):
+        return None
+    left = room.messages - len(kept)
+    if len({one.content for one in kept}) < len(kept) or left < 1:
+        return None
+    first = max(0, int(len(read) - left)) if left < len(read) else 0
+    begin = next((place for place in range(first, len(read)) if read[place].role == "user"), None)
+    return None if begin is None or (first == 0 and begin > 0) else [*kept, *read[begin:]]
