@@ -1,0 +1,46 @@
+"""A process that is killed while an answer is streamed."""
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+
+from jaf_memory_core import create_memory_provider_from_env
+
+STREAM = """
+import asyncio, sys
+from jaf_memory_core import MemoryConfig, MemorySession, Message, create_memory_provider_from_env
+
+async def main():
+    provider = await create_memory_provider_from_env({"JAF_MEMORY_TYPE": "sqlite", "JAF_SQLITE_PATH": sys.argv[1]})
+    async with MemorySession(MemoryConfig(provider=provider), conversation_id="c") as session:
+        await session.record([Message(role="user", content="Tell me.")])
+        async with session.draft(interval=0.05) as draft:
+            for number in range(100_000):
+                await draft.write(f"{number} ")
+                await asyncio.sleep(0.01)
+                if number == 50:
+                    print("streaming", flush=True)
+
+asyncio.run(main())
+"""
+
+
+def test_a_killed_process_leaves_its_answer_unfinished(tmp_path):
+    """What was stored of the answer is there, marked; the question too, and nothing twice."""
+    pytest.importorskip("jaf_memory_sqlite")
+    path = str(tmp_path / "conversations.db")
+    with subprocess.Popen([sys.executable, "-c", STREAM, path], stdout=subprocess.PIPE) as child:
+        assert child.stdout.readline() == b"streaming\n"
+        child.kill()
+
+    async def use():
+        provider = await create_memory_provider_from_env({"JAF_MEMORY_TYPE": "sqlite", "JAF_SQLITE_PATH": path})
+        question, answer = (await provider.get_conversation("c")).messages
+        assert question.content == "Tell me."
+        assert answer.unfinished is True
+        assert answer.content.startswith("0 1 2 ")
+        await provider.close()
+
+    asyncio.run(use())
