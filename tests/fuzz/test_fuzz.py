@@ -3,9 +3,9 @@
 import json
 
 import pytest
+from fuzz.targets import TARGETS
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from targets import TARGETS
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 NESTED = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8)

@@ -268,7 +268,9 @@ answer(lambda: sorted(names & set(sys.modules)))
 
 
 @pytest.mark.parametrize(
-    "given", [{}, {"redis": object()}, {"A": 1}, {1: "a"}, {"A": None}, ["JAF_MEMORY_TYPE"], "memory"], ids=repr
+    "given",
+    [{}, {"redis": object()}, {"A": 1}, {1: "a"}, {"A": None}, ["JAF_MEMORY_TYPE"], "memory"],
+    ids=["empty", "clients", "number", "numbered", "none", "list", "text"],  # the same in each process that collects
 )
 def test_what_is_no_environment_is_refused(given):
     """Clients, or nothing, in the place of the variables are refused: they would give a store that forgets all."""
