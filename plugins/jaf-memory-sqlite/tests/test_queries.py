@@ -165,7 +165,7 @@ def test_trace_ids(use):
 def test_without_messages_no_message_is_read(use, monkeypatch):
     """`include_messages=False` never touches the messages' rows."""
     for module in (reads, queries):
-        monkeypatch.setattr(module, "bodies_of", None)
+        monkeypatch.setattr(module, "all_bodies", None)
 
     async def work(provider):
         for n in range(3):

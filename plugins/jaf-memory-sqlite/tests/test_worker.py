@@ -562,7 +562,7 @@ def test_interrupted_from_the_keyboard(path, monkeypatch):
     loop = asyncio.new_event_loop()
     provider = loop.run_until_complete(create_sqlite_provider(SqliteConfig(path=path)))
     loop.run_until_complete(provider.store_messages("c", talk(1)))
-    writes = [loop.create_task(provider.append_messages("c", talk(1, start=n), create=True)) for n in (1, 2)]
+    tasks = [loop.create_task(provider.append_messages("c", talk(1, start=n), create=True)) for n in (1, 2)]
     original, interrupts = writes.write, iter([None, KeyboardInterrupt])
 
     def write(*arguments, **options):
@@ -573,9 +573,9 @@ def test_interrupted_from_the_keyboard(path, monkeypatch):
 
     monkeypatch.setattr(writes, "write", write)
     with pytest.raises(KeyboardInterrupt):
-        loop.run_until_complete(asyncio.gather(*writes))
+        loop.run_until_complete(asyncio.gather(*tasks))
     with pytest.raises(MemoryConnectionError) as caught:
-        loop.run_until_complete(writes[1])
+        loop.run_until_complete(tasks[1])
     assert caught.value.outcome == "unknown"
     done(loop.run_until_complete(provider.append_messages("c", talk(1, start=3))))
     assert ids(loop.run_until_complete(whole(provider)).messages) == ["m0", "m3"]
