@@ -1,11 +1,22 @@
 """No raw exception, whatever the bytes are."""
 
 import json
+import logging
 
 import pytest
 from fuzz.targets import TARGETS
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _logs_as_before():
+    """A command takes the library's log for its own, as a program may; the tests behind these want it back."""
+    logger = logging.getLogger("jaf_memory_core")
+    handlers, propagate = logger.handlers[:], logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = handlers, propagate
+
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 NESTED = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8)
