@@ -79,6 +79,6 @@ def test_what_is_no_conversation_is_not_taken_for_one(tmp_path):
             (tmp_path / names(tmp_path)[0]).write_text("a secret", encoding="utf-8")
             return await provider.get_conversation("chat")
 
-    with pytest.raises(MemoryStorageError, match="not a conversation that jaf-memory wrote") as caught:
+    with pytest.raises(MemoryStorageError, match="what is stored of conversation 'chat' is damaged") as caught:
         asyncio.run(read())
     assert "secret" not in str(caught.value)
