@@ -158,9 +158,8 @@ class RedisBackend(Backend):
             elif status == b"changed":
                 await self._copier.discard(more)
                 request["staged"], more = None, ()
-            elif status == b"differs":
-                writes.compare(write, reply[2])
-                request["alike"] = reply[1].decode()
+            elif status in {b"differs", b"heavy"}:
+                request |= await self._judged(write, reply, more)
             elif status == b"announce":
                 request["announced"], request["moment"] = reply[1].decode(), reply[2].decode()
                 await self._indexes.refuse_older(write.conversation_id)
@@ -174,6 +173,13 @@ class RedisBackend(Backend):
                 version, count, added = reply[5:]
                 return WriteResult(version, count, added)
         raise MemoryStorageError("the conversation never stood still", operation="write", retryable=True)
+
+    async def _judged(self, write: Write, reply: list[Any], aside: tuple[bytes, ...]) -> dict[str, str]:
+        try:
+            return writes.judged(write, reply)
+        except MemoryError:
+            await self._copier.discard(aside)
+            raise
 
     async def write(self, record: Record, *, expected: Stamp | None) -> bool:
         """Put a whole record in the place of the one at `expected`, by one script."""
@@ -223,6 +229,7 @@ class RedisBackend(Backend):
             "user": amend.user_id,
             "metadata": layout.pairs(amend.metadata),
             "expected": writes.stamp_text(amend.expected),
+            "most": writes.most_of(amend),
         }
         if amend.ttl is not UNSET:
             request.update(lease=True, ttl=None if amend.ttl is None else repr(float(amend.ttl)))
@@ -231,6 +238,10 @@ class RedisBackend(Backend):
             reply = await self._writer.perform(scripts.AMEND, request, owner=amend.user_id)
             if reply[0] == b"stamp":
                 raise writes.state_conflict(amend, reply[1])
+            if reply[0] == b"heavy":
+                writes.weigh(amend, reply[2])
+                request["weighed"] = reply[1].decode()
+                continue
             if reply[0] != b"announce":
                 await self._indexes.settle(amend.conversation_id, reply, token)
                 version: int = reply[5]

@@ -217,6 +217,41 @@ def test_appends_without_memory(server, prefix):
     asyncio.run(main())
 
 
+LIMITS = {
+    "exact": ({"a": "x" * 80}, {"b": "x" * 7}, 102, True),
+    "one more": ({"a": "x" * 80}, {"b": "x" * 7}, 101, False),
+    "shrunk": ({"a": "x" * 80, "b": "x" * 20}, {"b": "x" * 19}, 50, True),
+    "grown": ({"a": "x" * 80, "b": "x" * 20}, {"b": "x" * 21}, 50, False),
+    "escaped": ({"a": "é" * 30}, {"b": "\ud800"}, 201, True),
+    "escaped, one more": ({"a": "é" * 30}, {"b": "\ud800"}, 200, False),
+}
+"""What stands, what is merged in, how large it may become, and whether it does."""
+
+
+@pytest.mark.parametrize("count", [1, 300], ids=["in one script", "laid aside"])
+@pytest.mark.parametrize("case", LIMITS)
+def test_metadata_that_stands_afterwards(server7, prefix, case, count):
+    """The limit holds to the byte for what a merge leaves, and a refusal leaves no trace."""
+    stored, patch, most, fits = LIMITS[case]
+
+    async def main():
+        async with await opened(server7, prefix) as provider:
+            await provider.store_messages("c", [Message("user", "first")], stored)
+        names = [name.decode() for name in Keys(prefix).conversation("c")]
+        before = server7.command("HGETALL", names[0])
+        new = [Message("user", str(n)) for n in range(count)]
+        async with await opened(server7, prefix, max_metadata_bytes=most) as provider:
+            answer = await provider.append_messages("c", new, patch)
+            assert (type(answer) is Success) == fits
+            assert server7.command("ZCARD", names[2]) == server7.command("LLEN", names[1]) == 1 + count * fits
+            assert (server7.command("HGETALL", names[0]) == before) != fits
+            if not fits:
+                assert "bytes after this write" in str(answer.error)
+            assert len(server7.command("KEYS", f"{prefix}*:?:*")) == 0
+
+    asyncio.run(main())
+
+
 def test_ids_that_are_held_in_part(server, prefix):
     """An append adds just those that are not held, behind all others, also where it is larger than one command."""
 

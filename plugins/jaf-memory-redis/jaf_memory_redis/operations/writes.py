@@ -47,7 +47,7 @@ NEEDED = (
 )
 """Commands that the scripts write with."""
 
-READ_FIRST = ("TIME", "HMGET", "HGET", "LLEN", "LRANGE", "ZCARD", "ZSCORE", "ZMSCORE", "EXISTS", "TYPE")
+READ_FIRST = ("TIME", "HMGET", "HGET", "HGETALL", "LLEN", "LRANGE", "ZCARD", "ZSCORE", "ZMSCORE", "EXISTS", "TYPE")
 """Commands that they have used before they write."""
 
 
@@ -197,7 +197,28 @@ def request_of(write: Write) -> dict[str, Any]:
         "created": moment(origin.created_at) if origin and origin.created_at else None,
         "expires": moment(origin.expires_at) if origin and origin.expires_at else None,
         "metadata": layout.pairs(write.metadata) or None,
+        "most": most_of(write),
     }
+
+
+def most_of(request: Write | Amend) -> int | None:
+    """How large the scripts let metadata become, where the request brings any."""
+    most = request.max_metadata_bytes
+    return None if most is None or not request.metadata else min(most, LARGEST)
+
+
+def weigh(request: Write | Amend, flat: Sequence[bytes]) -> None:
+    """Refuse metadata that would be too large; a script cannot tell in every case.
+
+    Args:
+        request: what is to be merged in.
+        flat: the header's fields and values in turn.
+
+    Raises:
+        MemoryInvalidInputError: it would be, and is not shrunk either.
+    """
+    before = layout.metadata_of(zip(flat[::2], flat[1::2], strict=True))
+    rules.check_metadata_size(rules.merged(before, request.metadata), request.max_metadata_bytes, before)
 
 
 def decided(conversation_id: str, reply: list[Any]) -> list[Any]:
@@ -233,6 +254,20 @@ def compare(write: Write, differing: list[Any]) -> None:
     for index, body in zip(differing[::2], differing[1::2], strict=True):
         if not codec.same_body(body, write.bodies[index]):
             raise rules.other_content(write.conversation_id, write.messages[index].message_id)
+
+
+def judged(write: Write, reply: list[Any]) -> dict[str, str]:
+    """What a script left for Python to decide: what it is told then, with the state for which that holds.
+
+    Raises:
+        MemoryConflictError: other content under a held id.
+        MemoryInvalidInputError: too much metadata.
+    """
+    if reply[0] == b"heavy":
+        weigh(write, reply[2])
+        return {"weighed": reply[1].decode()}
+    compare(write, reply[2])
+    return {"alike": reply[1].decode()}
 
 
 def version_conflict(write: Write, actual: int) -> MemoryConflictError:

@@ -12,6 +12,8 @@ end
 local refused = denied('HSET', 'HDEL', 'ZADD')
   or ((before.expires or request.ttl) and denied('PEXPIREAT', 'PERSIST', 'ZREM'))
 if refused then return refused end
+local too_much = heavy(before)
+if too_much then return { 'heavy', stamp(before), too_much } end
 
 local header = copied(before)
 header.owner = owner

@@ -92,6 +92,28 @@ local function denied(...)
   return nil
 end
 
+-- Whether metadata may be too large with the request's merged in, but for what Python has weighed already; if so, the
+-- header's fields. Counted as `rules.check_metadata_size` counts: `m:` stands for the colon and the comma.
+local function heavy(header)
+  local most, patch = request.most, request.metadata
+  if not (header and most and patch) or #patch == 0 or request.weighed == stamp(header) then return nil end
+  local fields = call('HGETALL', KEYS[1])
+  local after, any = {}, false
+  for at = 1, #fields, 2 do
+    if string.sub(fields[at], 1, 2) == 'm:' then after[fields[at]], any = fields[at + 1], true end
+  end
+  for at = 1, #patch, 2 do after[patch[at]] = patch[at + 1] end
+  local size, escaped = 1, false
+  for field, value in pairs(after) do
+    if string.sub(field, 1, #RESERVED) ~= RESERVED then
+      size = size + #field + #value
+      -- With a lone surrogate anywhere all is escaped, to three times the bytes at most.
+      escaped = escaped or string.find(field, '\\ud', 1, true) or string.find(value, '\\ud', 1, true)
+    end
+  end
+  return any and (escaped and 3 * size or size) > most and fields
+end
+
 local function expired(header)
   return header.expires and header.expires <= now
 end

@@ -84,10 +84,11 @@ end
 
 local actual = before and before.version or 0
 local expected = not request.expected or request.expected == actual
+local too_much = expected and heavy(before)
 local placed = false
 if adding and before.count > 0 and given > 0 then
   -- Nearly always none is held, and to place their ids tells so as well. Nothing can be refused behind that.
-  placed = expected and place_ids(ARGV, 2, given, before.first + before.count, 'NX')
+  placed = expected and not too_much and place_ids(ARGV, 2, given, before.first + before.count, 'NX')
   local positions = not placed and held_positions()
   if positions then
     local differing = compare(positions)
@@ -101,6 +102,7 @@ if adding and fresh == 0 and (given > 0 or staged or not labelled) then
   return told('same', before, before.version, before.count, 0)
 end
 if not expected then return { 'version', actual } end
+if too_much then return { 'heavy', stamp(before), too_much } end
 
 -- All is checked; from here on the script writes.
 local header = before and copied(before) or {
