@@ -37,11 +37,13 @@ class Loaded:
         ttl: the conversation's, in seconds.
         halted: call id → id of the message that notes that a human is asked.
         ids: of all messages that were stored.
+        shown: message id → the message as a view has brought it into form, where that is not as it is stored.
     """
 
     ttl: float | None = None
     halted: Mapping[str, str] = field(default_factory=dict)
     ids: frozenset[str] = frozenset()
+    shown: dict[str, Message] = field(default_factory=dict)
 
     def __deepcopy__(self, _memo: object) -> Loaded:
         return self  # a callback that copies its messages does not copy this for each
@@ -129,6 +131,7 @@ class History(tuple[Any, ...]):  # noqa: SLOT001  (it knows where it belongs)
             ids = [message.message_id for message in shown]
             self._metadata[INDEX] = ids.index(boundary) + 1 if boundary in ids else 0
         as_stored = {id(message) for message in self._messages}
+        self.loaded.shown.update((one.message_id, one) for one in shown if id(one) not in as_stored)
         return tuple(
             # What a view brought into form, or shortened, is still the message that was loaded.
             _bearable(_brought(by_id.get(one.message_id), one, same=id(one) in as_stored))
@@ -146,7 +149,7 @@ def _marked(message: Any, loaded: Loaded) -> Any:
 def _brought(loaded: Any, shown: Message, *, same: bool) -> Any:
     if loaded is None:
         return to_jaf(shown)
-    return loaded if same else _marked(to_jaf(shown), getattr(loaded, MARKED))
+    return loaded if same else _marked(to_jaf(shown), getattr(loaded, MARKED).loaded)
 
 
 def _bearable(message: Any) -> Any:

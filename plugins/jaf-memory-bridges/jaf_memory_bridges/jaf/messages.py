@@ -105,7 +105,7 @@ def _jaf_call(call: Any) -> Any:
     return ToolCall(id=call.id, type=call.type, function=ToolCallFunction(name=name, arguments=arguments))
 
 
-def merged(held: Message, after: Message) -> Message:
+def merged(held: Message, after: Message, shown: Message | None = None) -> Message:
     """What has become of a stored message whose copy in the engine came back as another object.
 
     The engine's copy is poorer than what is stored, and so a difference between the two is no edit. An edit is what
@@ -114,11 +114,14 @@ def merged(held: Message, after: Message) -> Message:
     Args:
         held: the message as it is stored.
         after: what came back, with the same id.
+        shown: the message as the engine was given it, where a view has brought it into another form.
     """
-    copy = to_jaf(held)
-    given = to_core(copy)
-    if after in (given, to_core(bearable(copy))):
-        return held
+    given = held
+    for source in (held,) if shown is None else (held, shown):
+        copy = to_jaf(source)
+        given = to_core(copy)
+        if after in (given, to_core(bearable(copy))):
+            return held
     return Message(**_edited(held.dict(), given.dict(), after.dict()))
 
 

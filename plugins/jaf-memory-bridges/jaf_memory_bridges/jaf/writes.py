@@ -88,7 +88,7 @@ class Writer:
             self._remember(messages, stored=False)
             raise
         if found.rebuilt:
-            await self._revised(conversation_id, found.rebuilt)
+            await self._revised(conversation_id, found.rebuilt, found.loaded)
 
     async def _news(self, conversation_id: str, messages: Sequence[Any], metadata: Mapping[str, Any]) -> News:
         here = loaded_here(conversation_id)
@@ -118,7 +118,7 @@ class Writer:
         create = found.loaded is None
         result = await self._append(conversation_id, found.fresh, metadata, create=create)
         if isinstance(result, Failure) and isinstance(result.error, MemoryConflictError):
-            result = await self._reconciled(conversation_id, found.fresh, metadata, result)
+            result = await self._reconciled(conversation_id, found, metadata, result)
         await self._expiring(conversation_id, found, written(result))
 
     async def _append(
@@ -134,22 +134,24 @@ class Writer:
         return result
 
     async def _reconciled(
-        self, conversation_id: str, fresh: Sequence[Message], metadata: dict[str, Any], refused: Failure
+        self, conversation_id: str, found: News, metadata: dict[str, Any], refused: Failure
     ) -> Result:
-        given = {one.message_id: one for one in fresh}
-        held = await self._revised(conversation_id, given)
+        given = {one.message_id: one for one in found.fresh}
+        held = await self._revised(conversation_id, given, found.loaded)
         if not held:
             return refused  # the conflict was another one: the owner's, or a version's
         rest = [one for key, one in given.items() if key not in held]
         return await self._append(conversation_id, rest, metadata, create=False)
 
-    async def _revised(self, conversation_id: str, after: Mapping[str, Message]) -> frozenset[str]:
+    async def _revised(
+        self, conversation_id: str, after: Mapping[str, Message], loaded: Loaded | None
+    ) -> frozenset[str]:
         """Put into place what was edited of these messages; ids of those that the conversation holds."""
         conversation = await self._provider.get_conversation(conversation_id)
         held = {} if conversation is None else {one.message_id: one for one in conversation.messages}
-        changed = {
-            key: new for key, one in after.items() if key in held and (new := merged(held[key], one)) != held[key]
-        }
+        shown = {} if loaded is None else loaded.shown
+        merges = {key: merged(held[key], one, shown.get(key)) for key, one in after.items() if key in held}
+        changed = {key: new for key, new in merges.items() if new != held[key]}
         if changed and not hasattr(self._provider, "revise_messages"):
             raise lacking(self._provider, "revise_messages")
         if changed:
