@@ -145,17 +145,20 @@ unnest($7::text[], $8::text[]) WITH ORDINALITY AS batch(message_id, body, place)
 -- name: append
 -- The header's row lock, then the messages. Nothing comes back where a rule has to decide; error 23505 says that one of
 -- the messages is held. Either way nothing was changed.
+-- $9 is half of what metadata may have: as it stands here, it is never less than half as long as the rules count it.
 WITH changed AS (
     UPDATE {header} AS header SET {touched},
         message_count = header.message_count + cardinality($7::text[]), size = header.size + $6
     WHERE {admitted}
+        AND ($5::text IS NULL OR octet_length((header.metadata || $5::text::jsonb)::text) <= $9::bigint)
     RETURNING header.id, header.version, header.message_count,
         header.first_position + header.message_count - cardinality($7::text[]) AS fresh_from
 ), added AS ({added} {arrays})
 SELECT version, message_count FROM changed
 
 -- name: append_1
--- An append of so few messages as a turn has, each bound by itself: arrays cost the driver and the server more.
+-- An append of so few messages as a turn has, without metadata, each bound by itself: arrays cost the driver and the
+-- server more.
 WITH changed AS (
     UPDATE {header} AS header SET {touched}, message_count = header.message_count + 1, size = header.size + $6
     WHERE {admitted}
@@ -215,6 +218,7 @@ WITH seen AS (
         trimmed = header.trimmed OR $10 OR (SELECT cut FROM seen) > 0,
         size = header.size + $6 - (SELECT size FROM cut)
     WHERE {admitted} AND header.version = (SELECT version FROM seen) AND header.id = (SELECT id FROM seen)
+        AND ($5::text IS NULL OR octet_length((header.metadata || $5::text::jsonb)::text) <= $11::bigint)
     RETURNING header.id, header.version, header.message_count, header.first_position,
         header.first_position + header.message_count - cardinality($7::text[]) AS fresh_from
 ), gone AS (

@@ -20,7 +20,7 @@ from jaf_memory_postgres.connection.execution import BeatenError, Connection
 from jaf_memory_postgres.operations.erasure import Eraser, Locked
 
 FEW = 4
-"""Messages up to which an append has a statement of its own for their number, as a turn has."""
+"""Messages up to which an append without metadata has a statement of its own for their number, as a turn has."""
 
 
 class Fast:
@@ -56,12 +56,13 @@ class Fast:
         version = None if write.expected_version is None else min(write.expected_version, rows.MOST)
         size = codec.size(write.bodies)
         arguments: list[Any] = [write.conversation_id, write.scope, write.user_id, version, patch, size]
+        most = rows.MOST if write.max_metadata_bytes is None else min(write.max_metadata_bytes // 2, rows.MOST)
         if write.max_messages is not None:
-            arguments += [*_arrays(write), write.max_messages, write.dropped > 0]
+            arguments += [*_arrays(write), write.max_messages, write.dropped > 0, most]
             return self._sql["append_capped"], arguments
         count = len(write.messages)
-        if count > FEW:
-            arguments += _arrays(write)
+        if count > FEW or patch is not None:
+            arguments += [*_arrays(write), most]
             return self._sql["append"], arguments
         for message, body in zip(write.messages, write.bodies, strict=True):
             arguments += (message.message_id, body.decode())
