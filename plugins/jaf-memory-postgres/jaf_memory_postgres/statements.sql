@@ -338,11 +338,15 @@ DELETE FROM {message} WHERE conversation = ANY($1::bigint[])
 -- name: delete_headers
 DELETE FROM {header} WHERE id = ANY($1::bigint[])
 
+-- name: writable
+-- Always true. It locks no row, but a standby refuses it: what it has not heard of yet is not erased.
+NOT EXISTS (SELECT FROM {header} WHERE false FOR UPDATE)
+
 -- name: last_id
-SELECT coalesce(max(id), 0) FROM {header} WHERE user_id = $1
+SELECT coalesce(max(id), 0) FROM {header} WHERE user_id = $1 AND {writable}
 
 -- name: any_left
-SELECT EXISTS (SELECT FROM {header} WHERE user_id = $1 AND id <= $2)
+SELECT EXISTS (SELECT FROM {header} WHERE user_id = $1 AND id <= $2) AND {writable}
 
 -- name: lock_of_user
 SELECT header.id, {live} AS live FROM {header} AS header
