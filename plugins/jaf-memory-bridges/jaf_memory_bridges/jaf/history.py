@@ -120,7 +120,8 @@ class History(tuple[Any, ...]):  # noqa: SLOT001  (it knows where it belongs)
     def _view(self, limit: int) -> tuple[Any, ...]:
         # The engine leaves out what notes that a human is asked; to us its call waits.
         blocks = views.blocks_of(message for message in self._messages if not is_halted(message))
-        most = limit if limit < len(self) else math.inf
+        # Without a limit the engine asks for as many as there are: for all, and what a view adds to them counts not.
+        most = math.inf if limit == len(self) else limit
         if self._threshold is not None and len(self) > self._threshold:
             shown = views.shown(views.first_and_newest(blocks, Room(min(most, self._threshold))))
         else:
