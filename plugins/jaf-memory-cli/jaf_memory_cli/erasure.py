@@ -35,10 +35,11 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def _answer(question: str) -> str:
-    with suppress(OSError):
-        sys.stderr.write(question)
-        sys.stderr.flush()
+    # Before the question is seen: whoever presses Ctrl-C at once would otherwise cancel a loop that is not running.
     with interruption.blocking():
+        with suppress(OSError):
+            sys.stderr.write(question)
+            sys.stderr.flush()
         return sys.stdin.readline()
 
 
