@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaf.core.types import Message as JafMessage
+from jaf.core.types import ToolCallFunction
 from jaf.memory.types import MemoryConfig as JafMemoryConfig
 from jaf_memory_bridges.jaf import MemoryConfig, create_memory_provider_from_env, jaf_provider
 from jaf_memory_bridges.jaf.messages import merged, to_core, to_jaf
@@ -340,3 +341,19 @@ def test_messages_of_ours_are_taken():
         assert list((await store.get_conversation("c")).messages) == ours
 
     asyncio.run(use())
+
+
+def test_an_edit_takes_no_call_along_that_was_never_shown():
+    """A view may leave parallel calls out; editing what it shows leaves the others where they are stored."""
+    calls = [
+        {"id": name, "type": "function", "function": {"name": name, "arguments": "{}", "strict": True}} for name in "ab"
+    ]
+    held = Message(role="assistant", content="old", tool_calls=calls, message_id="m")
+    shown = Message(role="assistant", content="old", tool_calls=calls[:1], message_id="m")
+    view = to_jaf(shown)
+    assert merged(held, to_core(replace(view, content="new")), shown).tool_calls == held.tool_calls
+    arguments = ToolCallFunction(name="a", arguments='{"x":1}')
+    edited = merged(held, to_core(replace(view, tool_calls=[replace(view.tool_calls[0], function=arguments)])), shown)
+    assert [call.id for call in edited.tool_calls] == ["a", "b"]
+    assert edited.tool_calls[0].function.dict() == {"name": "a", "arguments": '{"x":1}', "strict": True}
+    assert edited.tool_calls[1] == held.tool_calls[1]

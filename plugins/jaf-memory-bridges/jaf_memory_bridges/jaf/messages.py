@@ -134,9 +134,26 @@ def _edited(held: Any, given: Any, after: Any) -> Any:
         kept = {name: value for name, value in held.items() if name in after or name not in given}
         return kept | {name: _edited(held.get(name), given.get(name), value) for name, value in changed.items()}
     lists = [one for one in (held, given, after) if isinstance(one, list | tuple)]
-    if len(lists) == 3 and len({len(one) for one in lists}) == 1:  # noqa: PLR2004  (all three are lists)
-        return [_edited(*three) for three in zip(held, given, after, strict=True)]
+    if len(lists) == 3:  # noqa: PLR2004  (all three are lists)
+        by_id = [_by_id(one) for one in lists]
+        if all(by_id):
+            return _edited_calls(*by_id)
+        if len({len(one) for one in lists}) == 1:
+            return [_edited(*three) for three in zip(held, given, after, strict=True)]
     return after
+
+
+def _by_id(calls: Iterable[Any]) -> dict[str, Any]:
+    """Calls by their ids; nothing where one has none, or two share one."""
+    found: dict[str, Any] = {str(call.get("id") or ""): call for call in calls if isinstance(call, Mapping)}
+    return found if all(found) and len(found) == len([*calls]) else {}
+
+
+def _edited_calls(held: dict[str, Any], given: dict[str, Any], after: dict[str, Any]) -> list[Any]:
+    """Carry an edit over to a list of calls, of which a view may have shown some only: what it left out stays."""
+    kept = {name: call for name, call in held.items() if name in after or name not in given}
+    changed = {name: _edited(held.get(name), given.get(name), call) for name, call in after.items()}
+    return [*(kept | changed).values()]
 
 
 def usable_id(message: Any) -> str | None:
