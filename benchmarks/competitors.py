@@ -92,7 +92,7 @@ class Ours(Competitor):
         """The ten newest conversations of a user."""
         query = MemoryQuery(user_id=user, limit=10, include_messages=with_messages)
         found = await self.provider.find_conversations(query)
-        assert len(found) == 10  # noqa: PLR2004
+        assert len(found) == 10
         return found
 
     async def bulk_import(self, conversations: Iterable[ConversationMemory]) -> None:

@@ -154,7 +154,7 @@ def kill_node(cluster: servers.Cluster) -> Callable[[Load, BackendProvider], Awa
         await load.settled()
         master = cluster.master_of(provider.backend.keys.conversation(load.conversation)[0].decode())
         master.kill()
-        await asyncio.to_thread(servers.wait_until, lambda: len(cluster.masters()) == 3, "a new master")  # noqa: PLR2004
+        await asyncio.to_thread(servers.wait_until, lambda: len(cluster.masters()) == 3, "a new master")
         await asyncio.to_thread(master.start)
         await load.settled()
 

@@ -142,7 +142,7 @@ class PostgresDatabases(Stage):
             self._server.sql("VACUUM ANALYZE", "filled")
             self._template = "filled"
         # Copied as files, where the server can: that leaves nothing in its write-ahead log to be written out later.
-        strategy = " STRATEGY FILE_COPY" if int(self._server.sql("SHOW server_version_num")) >= 150_000 else ""  # noqa: PLR2004
+        strategy = " STRATEGY FILE_COPY" if int(self._server.sql("SHOW server_version_num")) >= 150_000 else ""
         with self._database(f" TEMPLATE {self._template}{strategy}") as name:
             yield {"url": self._server.url(name)}
 

@@ -111,7 +111,7 @@ def cell(figure: Figure) -> str:
 
 def number(value: float) -> str:
     """Two digits behind the point, or three digits."""
-    return f"{value:.2f}" if value < 100 else f"{value:,.0f}"  # noqa: PLR2004
+    return f"{value:.2f}" if value < 100 else f"{value:,.0f}"
 
 
 def peers(report: Report) -> str:

@@ -182,7 +182,7 @@ class Backend(ABC):
             return after
 
         await self._change(write.conversation_id, change)
-        assert result is not None  # noqa: S101  (`change` has run)
+        assert result is not None  # `change` has run
         return result
 
     async def _change(
@@ -199,7 +199,7 @@ class Backend(ABC):
             if await self.write(after, expected=standing.stamp if standing else None):
                 return after
             # Full jitter, so that writers who met once do not meet again. https://doi.org/10.1145/360248.360253
-            await asyncio.sleep(random.uniform(0, 0.0005 * 2 ** min(attempt, 6)))  # noqa: S311
+            await asyncio.sleep(random.uniform(0, 0.0005 * 2 ** min(attempt, 6)))
         raise MemoryStorageError("the conversation never stood still", operation="write", retryable=True)
 
     async def tail(self, tail: Tail) -> Page | None:
@@ -261,7 +261,7 @@ class Backend(ABC):
             MemoryNotFoundError, MemoryConflictError: as `rules.amended` decides.
         """
         after = await self._change(amend.conversation_id, lambda record, now: rules.amended(record, amend, now))
-        assert after is not None  # noqa: S101  (`rules.amended` raises for a missing one)
+        assert after is not None  # `rules.amended` raises for a missing one
         return after.version
 
     async def revise(self, revise: Revise) -> int:
@@ -273,7 +273,7 @@ class Backend(ABC):
             MemoryNotFoundError, MemoryConflictError: as `forks.revised` decides.
         """
         after = await self._change(revise.conversation_id, lambda record, now: forks.revised(record, revise, now))
-        assert after is not None  # noqa: S101  (`forks.revised` raises for a missing one)
+        assert after is not None  # `forks.revised` raises for a missing one
         return after.version
 
     async def fork(self, fork: Fork) -> int:
@@ -309,7 +309,7 @@ class Backend(ABC):
         reserved = await self._change(
             fork.new_id, lambda standing, now: forks.reserved(forks.forked(parent, standing, fork, now), now)
         )
-        assert reserved is not None  # noqa: S101  (`forks.forked` raises)
+        assert reserved is not None  # `forks.forked` raises
         return reserved
 
     async def remove(self, conversation_id: str, *, scope: str | None = None) -> bool:

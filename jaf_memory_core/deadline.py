@@ -26,7 +26,7 @@ class Deadline:
 
     def __enter__(self) -> Self:
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101  (a coroutine runs in a task)
+        assert task is not None  # a coroutine runs in a task
         self._task = task
         self._cancelling = task.cancelling()
         self._timer = _timer(self._seconds)

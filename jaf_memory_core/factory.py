@@ -189,7 +189,7 @@ async def _made(spec: ProviderSpec, config: ProviderConfig, offered: Plugins) ->
     if spec.backend is not None:
         backend = spec.backend(config)
         return BackendProvider(backend, config, processors=offered.processors, observers=offered.observers)
-    assert spec.create is not None  # noqa: S101  (a ProviderSpec has one of the two)
+    assert spec.create is not None  # a ProviderSpec has one of the two
     return await _within(config.operation_timeout, spec.name, "creating it", spec.create(config))
 
 

@@ -257,7 +257,7 @@ class _Attempt:
                 if deadline.expired or not self._again(problem):
                     raise problem from problem.__cause__ if problem is error else error
                 self._last = problem
-            await asyncio.sleep(random.uniform(0.5, 1.0) * min(1.0, 0.02 * 2 ** min(tries, 10)))  # noqa: S311
+            await asyncio.sleep(random.uniform(0.5, 1.0) * min(1.0, 0.02 * 2 ** min(tries, 10)))
         raise AssertionError("the deadline ends it")
 
     async def _opened(self) -> None:

@@ -175,7 +175,7 @@ def _has_role_and_id(message: Any) -> bool:
         type(role) is str
         and role in _ROLES
         and type(key) is str
-        and 0 < len(key) <= 255  # noqa: PLR2004
+        and 0 < len(key) <= 255
         and key.isascii()
         and "\0" not in key
     )

@@ -43,19 +43,19 @@ class Processor:
     anything is stored. A method that has no use for the context may leave it out of its arguments.
     """
 
-    def outgoing(self, message: Message, context: Context) -> Message:  # noqa: ARG002  (for those who override it)
+    def outgoing(self, message: Message, context: Context) -> Message:  # for those who override it
         """The message as it is to be stored."""
         return message
 
-    def incoming(self, message: Message, context: Context) -> Message:  # noqa: ARG002
+    def incoming(self, message: Message, context: Context) -> Message:
         """The message as the application is to see it."""
         return message
 
-    def outgoing_metadata(self, metadata: dict[str, Any], context: Context) -> dict[str, Any]:  # noqa: ARG002
+    def outgoing_metadata(self, metadata: dict[str, Any], context: Context) -> dict[str, Any]:
         """The metadata as it is to be stored; a query's `metadata` and `trace_id` come through here, too."""
         return metadata
 
-    def incoming_metadata(self, metadata: dict[str, Any], context: Context) -> dict[str, Any]:  # noqa: ARG002
+    def incoming_metadata(self, metadata: dict[str, Any], context: Context) -> dict[str, Any]:
         """The metadata as the application is to see it."""
         return metadata
 

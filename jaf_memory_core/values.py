@@ -162,7 +162,7 @@ def identifier(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"must be a str, not {type(value).__name__}")  # noqa: TRY004  (pydantic collects ValueErrors)
     plain: str = str.__str__(value)  # of an Enum's member or another subclass, the plain value
-    if not 1 <= len(plain) <= 255:  # noqa: PLR2004
+    if not 1 <= len(plain) <= 255:
         raise ValueError(f"must have 1 to 255 characters, not {len(plain)}")
     if "\0" in plain:
         raise ValueError("must not contain NUL")
@@ -262,7 +262,7 @@ def _invalid(name: str, error: ValidationError) -> MemoryInvalidInputError:
         path = ".".join(step for step in steps if not step.startswith(("function-", "is-", "tuple[")))
         text = problem["msg"].removeprefix("Value error, ")
         given = problem["input"]
-        shown = repr(given) if path == "role" and isinstance(given, str) and len(given) < 40 else None  # noqa: PLR2004
+        shown = repr(given) if path == "role" and isinstance(given, str) and len(given) < 40 else None
         if problem["type"] == "missing":
             problems.append(f"{path} is missing")
         elif " is not valid: " in text:  # of a part, which has said what it was given

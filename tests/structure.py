@@ -119,7 +119,8 @@ def report(root):
     known = modules(root)
     lines = sum(module.lines for module in known.values())
     yield f"modules                       {len(known)}"
-    yield f"called *-ing                  {sum(name.endswith('ing') for name in known)}"
+    rooms = [name for name in known if "." in name]  # a distribution is called as people install it
+    yield f"called *-ing                  {sum(name.endswith('ing') for name in rooms)}"
     yield f"longest import chain, core    {len(chain(known))}"
     yield f"noqa                          {sum(module.ignores for module in known.values())}"
     for what in ("comments", "docstrings"):

@@ -230,7 +230,7 @@ class InMemoryBackend(Backend):
             now = self.now()
             kept = self._live(self._all.get(amend.conversation_id), now)
             after = rules.amended(kept.header if kept else None, amend, now)
-            assert kept is not None  # noqa: S101  (`rules.amended` raises for a missing one)
+            assert kept is not None  # `rules.amended` raises for a missing one
             before = kept.header.user_id
             kept.header = after
             self._put(kept, kept, owned_by=before)

@@ -197,4 +197,4 @@ def configured(kind: type[C], config: Any, name: str) -> C:
 
 async def jitter() -> None:
     """Wait a little, each caller for another while."""
-    await asyncio.sleep(random.uniform(0, 0.01))  # noqa: S311  (so that those who met once do not meet again)
+    await asyncio.sleep(random.uniform(0, 0.01))  # so that those who met once do not meet again

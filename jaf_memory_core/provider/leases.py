@@ -56,7 +56,7 @@ class Leases(ProviderBase):
                 except MemoryNotFoundError:
                     await self._make_empty(key, owner)
                 else:
-                    assert got is not None  # noqa: S101  (`change` has run)
+                    assert got is not None  # `change` has run
                     return got
 
         return await self._guard.run("acquire_lease", acquire)

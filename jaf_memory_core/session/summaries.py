@@ -252,7 +252,7 @@ class Compression:
         return answer
 
     async def _answer(self, messages: Sequence[Message]) -> Any:
-        assert self._summarize is not None  # noqa: S101  (looked at before)
+        assert self._summarize is not None  # looked at before
         if inspect.iscoroutinefunction(self._summarize):
             return await self._summarize(messages)
         answer = await _in_thread(self._summarize, messages)

@@ -101,7 +101,7 @@ def _docstrings(config_type: type[Settings]) -> dict[str, str]:
         except (OSError, TypeError):  # no file to read, as for a class that was made at a prompt
             continue
         (definition,) = ast.parse(source).body
-        assert isinstance(definition, ast.ClassDef)  # noqa: S101  (the source of a class)
+        assert isinstance(definition, ast.ClassDef)  # the source of a class
         for field, below in itertools.pairwise(definition.body):
             match field, below:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):

@@ -19,14 +19,14 @@ pytestmark = pytest.mark.skipif(
     os.environ.get("JAF_TEST_INSTALLED") == "wheels", reason="the program that measures is in no wheel"
 )
 
-from benchmarks import comparisons, page, peers, resident, tables, targets, worker  # noqa: E402
-from benchmarks.backends import sqlite  # noqa: E402
-from benchmarks.bulk import EXPORT, IMPORT  # noqa: E402
-from benchmarks.costs import core  # noqa: E402
-from benchmarks.figures import Figure, Report, Target, merged  # noqa: E402
-from benchmarks.measurement import Case, by_turns  # noqa: E402
-from benchmarks.payload import LENGTHS, SIZE, turn  # noqa: E402
-from jaf_memory_core import codec  # noqa: E402
+from benchmarks import comparisons, page, peers, resident, tables, targets, worker
+from benchmarks.backends import sqlite
+from benchmarks.bulk import EXPORT, IMPORT
+from benchmarks.costs import core
+from benchmarks.figures import Figure, Report, Target, merged
+from benchmarks.measurement import Case, by_turns
+from benchmarks.payload import LENGTHS, SIZE, turn
+from jaf_memory_core import codec
 
 STORES = ("memory", "sqlite")
 

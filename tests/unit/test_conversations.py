@@ -132,8 +132,8 @@ class TestQuery:
         monkeypatch.setitem(os.environ, "TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
         time.tzset()
         try:
-            winter = MemoryQuery(since=datetime(2024, 1, 15, 13)).since  # noqa: DTZ001
-            summer = MemoryQuery(since=datetime(2024, 7, 15, 14)).since  # noqa: DTZ001
+            winter = MemoryQuery(since=datetime(2024, 1, 15, 13)).since
+            summer = MemoryQuery(since=datetime(2024, 7, 15, 14)).since
         finally:
             monkeypatch.undo()
             time.tzset()
@@ -142,7 +142,7 @@ class TestQuery:
 
     def test_extreme_times(self):
         """The first and the last datetimes are taken."""
-        query = MemoryQuery(since=datetime.min, until=datetime.max)  # noqa: DTZ901
+        query = MemoryQuery(since=datetime.min, until=datetime.max)
         assert query.since.year == 1
         assert query.until.year == 9999
 

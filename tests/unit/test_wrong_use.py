@@ -78,7 +78,7 @@ HOSTILE = [
     [], (), {}, set(), iter([]), range(3), [None], [1], ["x"], [{}], [[]], [HELLO], (HELLO,), HELLO, [Weird()],
     {"a": 1}, {1: 2}, {"a": {1: 2}}, {"a": float("nan")}, {"a": Weird()}, {"a": 10**4001}, {"user_id": 5},
     {"user_id": ""}, {"jaf-memory:lease": 1}, nested(5000), {"a": nested(5000)}, cyclic(),
-    dt.datetime.max, dt.datetime(2020, 1, 1), dt.date(2020, 1, 1),  # noqa: DTZ901, DTZ001  (naive ones)
+    dt.datetime.max, dt.datetime(2020, 1, 1), dt.date(2020, 1, 1),  # naive ones
     object(), Weird(), lambda: 0, str, MemoryQuery(), ProviderConfig(), ConversationMemory("c"),
     create_in_memory_provider(), SyncMemoryProvider,
 ]  # fmt: skip

@@ -194,7 +194,7 @@ def test_jafs_own_metadata_are_there_and_true(environ, engine):
     async def use():
         memory = await create_memory_provider_from_env(environ, user_id="u")
         config = engine.config(memory, engine.Script("one", "two"))
-        start = datetime.now() - timedelta(seconds=5)  # noqa: DTZ005  (jaf-py's form)
+        start = datetime.now() - timedelta(seconds=5)
         for count, said in ((2, "a"), (4, "b")):
             await engine.run(config, said)
             found = (await memory.get_conversation("c")).data

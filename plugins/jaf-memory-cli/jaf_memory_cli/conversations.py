@@ -215,7 +215,7 @@ async def stats(context: typer.Context, *, user: User = None, as_json: Json = Fa
             ("conversations", number(found["total_conversations"])),
             ("messages", number(found["total_messages"])),
             ("messages a conversation", number(float(found["avg_messages_per_conversation"]))),
-            ("stored", f"{size(stored)}" + (f"  ({stored:,} bytes)" if stored >= 1000 else "")),  # noqa: PLR2004
+            ("stored", f"{size(stored)}" + (f"  ({stored:,} bytes)" if stored >= 1000 else "")),
             ("oldest", shown_moment(found["oldest_conversation"])),
             ("newest", shown_moment(found["newest_conversation"])),
         ),

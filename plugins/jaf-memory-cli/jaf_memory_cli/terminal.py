@@ -34,7 +34,7 @@ def safe(text: str, *, one_line: bool = True) -> str:
 
 def _visible(match: re.Match[str]) -> str:
     code = ord(match.group())
-    return chr(0x2400 + code) if code < 0x20 else f"\\u{code:04x}"  # noqa: PLR2004  (the control pictures)
+    return chr(0x2400 + code) if code < 0x20 else f"\\u{code:04x}"  # the control pictures
 
 
 class _Console(Console):

@@ -140,7 +140,7 @@ class Adoption:
     async def step(self, connection: Connection) -> tuple[Progress, list[Adopted]]:
         """Move the next few."""
         progress = await self._progress(connection)
-        assert progress is not None  # noqa: S101  (`begin` made it)
+        assert progress is not None  # `begin` made it
         older = self._sql["older_documented" if progress.source == "documented" else "older_jaf_py"]
         listed = await connection.fetch(older, progress.last, STEP)
         now = await connection.fetchval("SELECT clock_timestamp()")
@@ -150,7 +150,7 @@ class Adoption:
         done = len(listed) < STEP
         await connection.execute(self._sql["advance_adoption"], last, len(listed) - refused, refused, done)
         after = await self._progress(connection)
-        assert after is not None  # noqa: S101  (it stands)
+        assert after is not None  # it stands
         return after, steps
 
     async def _one(self, connection: Connection, row: Any, now: datetime, total: int) -> Adopted:

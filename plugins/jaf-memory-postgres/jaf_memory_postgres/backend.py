@@ -162,7 +162,7 @@ class PostgresBackend(Backend):
             try:
                 return await self.run(self._in_transaction(work))
             except BeatenError:
-                await asyncio.sleep(random.uniform(0.5, 1.0) * min(0.1, 0.002 * 2**tries))  # noqa: S311  (no secret)
+                await asyncio.sleep(random.uniform(0.5, 1.0) * min(0.1, 0.002 * 2**tries))  # no secret
         raise MemoryStorageError(
             "the conversation can neither be seen nor made: a row of that id stands there, which row level security "
             "may hide from this role",

@@ -21,7 +21,7 @@ class _HandOver(driver.AbstractConnection):
 
     def hand_over(self, patience: float) -> Connection:
         writer = self._writer
-        assert writer is not None  # noqa: S101  (it has connected)
+        assert writer is not None  # it has connected
         self._reader = self._writer = None
         return Connection(writer, patience)
 

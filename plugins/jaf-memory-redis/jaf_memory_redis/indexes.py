@@ -69,9 +69,9 @@ class Indexes:
 
     async def announce(
         self,
-        conversation_id: str,  # noqa: ARG002  (a single server's scripts do it themselves)
-        owner: str | None,  # noqa: ARG002
-        created: str,  # noqa: ARG002
+        conversation_id: str,  # a single server's scripts do it themselves
+        owner: str | None,
+        created: str,
     ) -> str | None:
         """Make the entries of a conversation that is about to be made, or to get this owner.
 

@@ -249,17 +249,17 @@ class Standalone:
 
     def run(self, command: Command, *behind: Command) -> Coroutine[Any, Any, list[Any]]:
         """Send one command, and others right behind it."""
-        assert self._pool is not None  # noqa: S101  (the guard opens first)
+        assert self._pool is not None  # the guard opens first
         return self._pool.exchange((command, *behind))
 
     async def run_all(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands together."""
-        assert self._pool is not None  # noqa: S101  (the guard opens first)
+        assert self._pool is not None  # the guard opens first
         return checked(await self._pool.exchange(commands)) if commands else []
 
     def run_packed(self, packed: Packed) -> Coroutine[Any, Any, list[Any]]:
         """Send commands together that are bytes already."""
-        assert self._pool is not None  # noqa: S101  (the guard opens first)
+        assert self._pool is not None  # the guard opens first
         return self._pool.exchange_packed(packed)
 
     async def everywhere(self, *parts: str) -> list[Any]:
@@ -268,7 +268,7 @@ class Standalone:
 
     def names(self, pattern: bytes, kind: str) -> AsyncIterator[list[bytes]]:
         """Pages of the names of all keys of that type."""
-        assert self._pool is not None  # noqa: S101  (it was opened)
+        assert self._pool is not None  # it was opened
         return names_of(self._pool, pattern, kind)
 
 

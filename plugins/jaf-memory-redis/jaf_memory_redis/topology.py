@@ -181,7 +181,7 @@ class Cluster:
 
     async def _learn(self) -> None:
         """Ask until a node answers; one caller for all who wait."""
-        assert self._lock is not None  # noqa: S101  (the guard opens first)
+        assert self._lock is not None  # the guard opens first
         async with self._lock:
             if not self._stale:
                 return

@@ -37,7 +37,7 @@ def wait_for_lock(
         except sqlite3.OperationalError as error:
             if not is_busy(error) or time.monotonic() > end:
                 raise
-        time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  (so that two who wait do not stay in step)
+        time.sleep(pause * random.uniform(0.5, 1.0))  # so that two who wait do not stay in step
         pause = min(pause * 2, LONGEST)
         if not go_on():
             return None

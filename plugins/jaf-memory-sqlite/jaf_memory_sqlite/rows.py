@@ -130,7 +130,7 @@ def _kept(row: tuple[Any, ...]) -> Kept:
         moment(updated),
         user_id,
         (),
-        read_metadata(row[15], conversation_id) if len(row) > 15 else EMPTY,  # noqa: PLR2004  (the columns above)
+        read_metadata(row[15], conversation_id) if len(row) > 15 else EMPTY,  # the columns above
         None if expires is None else moment(expires),
         ttl,
         first_position,

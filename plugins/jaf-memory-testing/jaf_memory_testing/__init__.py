@@ -10,8 +10,6 @@
 `docs/conformance.md` tells the rest. Needs the extra `testing`.
 """
 
-# ruff: noqa: E402  (pytest rewrites the asserts of what is imported after it was told so)
-
 from __future__ import annotations
 
 from pathlib import Path

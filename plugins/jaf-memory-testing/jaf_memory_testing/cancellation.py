@@ -101,7 +101,7 @@ class CancellationChecks(Checks):
         duration = time.perf_counter() - started
         after = await self._states(provider, 0)
         assert after != before
-        moments = random.Random(7)  # noqa: S311  (not for secrets)
+        moments = random.Random(7)  # not for secrets
         cuts: list[dict[str, Any]] = [{"steps": n} for n in range(STEPS)]
         cuts += [{"seconds": moments.uniform(0, 1.2 * duration)} for _ in range(MOMENTS)]
         for n, cut in enumerate(cuts, start=1):

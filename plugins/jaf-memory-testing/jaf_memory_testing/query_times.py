@@ -55,23 +55,23 @@ class TimeChecks(Checks):
         assert await found(provider, active_until=conversation.updated_at) == []
 
     @needs("backend")
-    async def test_naive_is_local(self, store: Store, local_time: None) -> None:  # noqa: ARG002
+    async def test_naive_is_local(self, store: Store, local_time: None) -> None:
         """A naive datetime means local time."""
         provider = await store.open()
         await put(provider, kept("c", created=0))
-        local = datetime(2024, 1, 15, 15, 30)  # noqa: DTZ001  (10:00 UTC, where local time is ahead by 5:30)
+        local = datetime(2024, 1, 15, 15, 30)  # 10:00 UTC, where local time is ahead by 5:30
         assert at(0).astimezone().replace(tzinfo=None) == local
         assert await found(provider, since=local) == ["c"]
         assert await found(provider, until=local) == []
-        assert await found(provider, since=datetime(2024, 1, 15, 15, 30, 0, 1)) == []  # noqa: DTZ001
+        assert await found(provider, since=datetime(2024, 1, 15, 15, 30, 0, 1)) == []
 
     async def test_extreme_times(self, store: Store) -> None:
         """The earliest and the latest datetimes that there are can be asked for."""
         provider = await store.open()
         done(await provider.store_messages("c", talk(1)))
-        assert await found(provider, since=datetime.min, active_since=datetime.min) == ["c"]  # noqa: DTZ901
-        assert await found(provider, until=datetime.max, active_until=datetime.max) == ["c"]  # noqa: DTZ901
-        assert await found(provider, since=datetime.max) == []  # noqa: DTZ901
+        assert await found(provider, since=datetime.min, active_since=datetime.min) == ["c"]
+        assert await found(provider, until=datetime.max, active_until=datetime.max) == ["c"]
+        assert await found(provider, since=datetime.max) == []
 
     @needs("backend")
     async def test_all_filters_hold_together(self, store: Store) -> None:

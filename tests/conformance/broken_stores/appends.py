@@ -37,7 +37,7 @@ def _with(record: Record, messages: Sequence[Message], now: datetime, **fields: 
 class LostUpdate(Plain):
     """Reads, changes, and writes whatever came between."""
 
-    async def write(self, record: Record, *, expected: Stamp | None) -> bool:  # noqa: ARG002  (that is the fault)
+    async def write(self, record: Record, *, expected: Stamp | None) -> bool:  # that is the fault
         await asyncio.sleep(0)
         self.records[record.conversation_id] = record
         return True

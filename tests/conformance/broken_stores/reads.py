@@ -189,7 +189,7 @@ class CountLost(Plain):
 class IteratesByActivity(Plain):
     """Iterates in the order of the last writes."""
 
-    async def scan(self, query: MemoryQuery) -> AsyncIterator[Record]:  # noqa: ARG002
+    async def scan(self, query: MemoryQuery) -> AsyncIterator[Record]:
         for record in sorted(self.records.values(), key=rules.activity_key):
             yield record
 

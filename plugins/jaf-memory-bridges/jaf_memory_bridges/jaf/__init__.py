@@ -17,8 +17,8 @@ from jaf_memory_bridges import extras
 
 extras.require("jaf", module="jaf", distribution="jaf-py", versions=("2.6.",))
 
-from jaf import Agent, Message, RunConfig, run  # noqa: E402  (without jaf-py, the line above says what to do)
-from jaf.memory import (  # noqa: E402
+from jaf import Agent, Message, RunConfig, run  # without jaf-py, the line above says what to do
+from jaf.memory import (
     ConversationMemory,
     Failure,
     InMemoryConfig,
@@ -35,15 +35,15 @@ from jaf.memory import (  # noqa: E402
     Success,
 )
 
-from jaf_memory_bridges.jaf.factory import (  # noqa: E402
+from jaf_memory_bridges.jaf.factory import (
     InMemoryProvider,
     create_in_memory_provider,
     create_memory_provider_from_env,
     create_postgres_provider,
     create_redis_provider,
 )
-from jaf_memory_bridges.jaf.provider import JafProvider, jaf_provider  # noqa: E402
-from jaf_memory_bridges.jaf.runs import MemoryConfig, RunState  # noqa: E402
+from jaf_memory_bridges.jaf.provider import JafProvider, jaf_provider
+from jaf_memory_bridges.jaf.runs import MemoryConfig, RunState
 
 __all__ = [
     "Agent",

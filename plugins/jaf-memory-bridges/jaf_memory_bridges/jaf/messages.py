@@ -134,7 +134,7 @@ def _edited(held: Any, given: Any, after: Any) -> Any:
         kept = {name: value for name, value in held.items() if name in after or name not in given}
         return kept | {name: _edited(held.get(name), given.get(name), value) for name, value in changed.items()}
     lists = [one for one in (held, given, after) if isinstance(one, list | tuple)]
-    if len(lists) == 3:  # noqa: PLR2004  (all three are lists)
+    if len(lists) == 3:  # all three are lists
         by_id = [_by_id(one) for one in lists]
         if all(by_id):
             return _edited_calls(*by_id)

@@ -70,7 +70,7 @@ class Connector:
                 transactions.
         """
         hosts = self._address.hosts
-        first = random.randrange(len(hosts)) if self._address.is_balanced else self._first  # noqa: S311  (no secret)
+        first = random.randrange(len(hosts)) if self._address.is_balanced else self._first  # no secret
         problems: list[MemoryConnectionError] = []
         for step in range(len(hosts)):
             turn = (first + step) % len(hosts)

@@ -91,7 +91,7 @@ class OwnPool(Pool):
 
     async def _opened(self) -> None:
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101  (a coroutine runs in a task)
+        assert task is not None  # a coroutine runs in a task
         try:
             pooled = Pooled(await self._connect())
         except Exception as error:  # noqa: BLE001  (whoever waits first gets it, whatever it is)

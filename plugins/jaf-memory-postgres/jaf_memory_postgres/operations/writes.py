@@ -199,7 +199,7 @@ class Writer(Eraser):
         """Change metadata, ownership or expiry; the new version."""
         locked = await self.lock(amend.conversation_id)
         after = rules.amended(locked.live, amend, locked.now)
-        assert locked.key is not None  # noqa: S101  (`rules.amended` raises for a missing one)
+        assert locked.key is not None  # `rules.amended` raises for a missing one
         await self._update(locked.key, after, rows.stored(amend.metadata) if amend.metadata else None, 0)
         return after.version
 

@@ -142,7 +142,7 @@ class Worker:
         """Have the thread do a call; it gets the connection."""
         job = Job(call)
         self.hand_in([job])
-        assert job.future is not None  # noqa: S101  (`hand_in` makes it)
+        assert job.future is not None  # `hand_in` makes it
         return job.future
 
     def hand_in(self, jobs: list[Job[Any]]) -> None:

@@ -95,7 +95,7 @@ def _append_unheld(db: sqlite3.Connection, live: Kept, request: Write, now: date
 
 def _create(db: sqlite3.Connection, header: Record, bodies: Sequence[bytes]) -> int:
     key = db.execute(SQL["create"], columns(header, codec.size(bodies), longest(bodies))).lastrowid
-    assert key is not None  # noqa: S101  (of an INSERT)
+    assert key is not None  # of an INSERT
     return key
 
 
@@ -162,7 +162,7 @@ def amend(db: sqlite3.Connection, request: Amend, clock: Clock) -> int:
     standing = look_up(db, request.conversation_id, with_metadata=bool(request.metadata))
     live = standing if standing and rules.live(standing.record, now) else None
     after = rules.amended(live.record if live else None, request, now)
-    assert live is not None  # noqa: S101  (`rules.amended` raises for a missing one)
+    assert live is not None  # `rules.amended` raises for a missing one
     touch(db, live, after, live.size, live.largest)
     relabel(db, live, after)
     return after.version
@@ -248,7 +248,7 @@ def fork(db: sqlite3.Connection, request: Fork, clock: Clock) -> int:
     (size,) = db.execute(SQL["bytes"], (first, end)).fetchone()
     header = replace(forks.fork_header(parent.record, request, now), message_count=end - first)
     key = db.execute(SQL["create"], columns(header, size, parent.largest)).lastrowid
-    assert key is not None  # noqa: S101  (of an INSERT)
+    assert key is not None  # of an INSERT
     db.execute(SQL["copy"], (row_of(key, 0) - parent.row_of(0), key, first, end))
     return header.message_count
 
