@@ -1,0 +1,32 @@
+"""Somebody else acts between two round trips of one operation."""
+
+import asyncio
+
+from jaf_memory_redis import RedisConfig, create_redis_provider
+
+from jaf_memory_core import Message
+
+
+def test_revised_by_another_meanwhile(server7, prefix):
+    """Who asks for what another has just written learns the version that stands, not the one read before."""
+
+    async def use():
+        provider = await create_redis_provider(RedisConfig(key_prefix=prefix, port=server7.port))
+        other = await create_redis_provider(RedisConfig(key_prefix=prefix, port=server7.port))
+        async with provider, other:
+            await provider.store_messages("c", [Message("user", "a", message_id="m")])
+            revised = {"m": Message("user", "b", message_id="m")}
+            reader = provider.backend._reader
+            replacements, versions = reader.replacements, []
+
+            async def after_another(record, revise):
+                if not versions:
+                    versions.append(await other.revise_messages("c", revised))
+                return await replacements(record, revise)
+
+            reader.replacements = after_another
+            versions.append(await provider.revise_messages("c", revised))
+            return versions, (await other.get_conversation("c")).version
+
+    versions, stands = asyncio.run(use())
+    assert versions == [stands, stands]
