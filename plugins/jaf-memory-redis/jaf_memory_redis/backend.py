@@ -149,11 +149,13 @@ class RedisBackend(Backend):
         for _ in range(TRIES):
             if attempts and not more:
                 attempts -= 1
+                # Who is cancelled from here on leaves what was laid aside; it expires within a minute.
                 request["staged"], more = await self._copier.write(write) or (None, ())
             sent = () if more else messages
             reply = await self._writer.perform(scripts.WRITE, request, sent, owner=write.user_id, more=more)
             status = reply[0]
             if status == b"expired":
+                # What has expired goes with all that names it, and the request comes again to an empty place.
                 await self._eraser.bury(write.conversation_id)
             elif status == b"changed":
                 await self._copier.discard(more)
@@ -169,6 +171,7 @@ class RedisBackend(Backend):
                 raise writes.version_conflict(write, reply[1])
             else:
                 if not self.topology.single:
+                    # A single server's script did it; here the entry comes once more, behind the write.
                     await self._indexes.settle(write.conversation_id, reply, token)
                 version, count, added = reply[5:]
                 return WriteResult(version, count, added)
@@ -258,6 +261,7 @@ class RedisBackend(Backend):
         for attempt in range(ATTEMPTS + 1):
             if reply[0] != b"large":
                 break
+            # At the last, one script does it however long that takes: a busy conversation must not put it off for ever.
             request["at_once"] = attempt == ATTEMPTS or None
             staged = await self._copier.part(key, key, reply[1].decode(), *reply[2:4])
             request["staged"], more = staged or (None, ())

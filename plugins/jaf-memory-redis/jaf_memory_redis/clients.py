@@ -77,6 +77,7 @@ def _endpoint(config: RedisConfig, arguments: Mapping[str, Any], *, tls: bool) -
 def _sentinel_connector(config: RedisConfig, connector: Endpoint) -> SentinelConnector:
     password = config.sentinel_password.get_secret_value() if config.sentinel_password else None
     places = [address(text, SENTINEL_PORT) for text in config.sentinel_hosts]
+    # Sentinels are other servers: nothing of the master's login is sent to them.
     entered = {"username": config.sentinel_username, "password": password, "db": 0, "credential_provider": None}
     encrypted = config.tls if config.sentinel_ssl is None else config.sentinel_ssl
     if encrypted and not config.tls:

@@ -65,6 +65,8 @@ class Connection(asyncio.Protocol):
         self._heard = 0.0
         self.lost: TransportError | None = None
         self._transport.set_protocol(self)
+        # Kept small: what the transport has taken is sent whatever becomes of its caller; what waits here can be
+        # given up.
         self._transport.set_write_buffer_limits(high=PIECE)
 
     @property
@@ -90,6 +92,7 @@ class Connection(asyncio.Protocol):
             raise TransportError(str(self.lost), sent=False)
         future: asyncio.Future[list[Any]] = self._loop.create_future()
         if not self.load:
+            # Silence counts from here: before, nothing was owed.
             self._heard = self._loop.time()
             if self._timer is None:
                 self._timer = self._loop.call_later(self._patience, self._check)
@@ -100,6 +103,7 @@ class Connection(asyncio.Protocol):
             self._feed()
             return future
         if not self._waiting:
+            # Alone, at once; behind others it is gathered until the loop's turn ends (docs/decisions/0006).
             self._write(packed)
         else:
             if not self._unsent:
@@ -124,11 +128,13 @@ class Connection(asyncio.Protocol):
         while not self._paused and self.lost is None:
             if not self._rest:
                 self._rest_of = None
+                # Nothing of these was sent, so that no reply is owed: they may go without a trace.
                 while self._queue and self._queue[0].future.done():
                     self._queue.popleft()
                 if not self._queue:
                     return
                 waiting = self._rest_of = self._queue.popleft()
+                # Before its first byte: from here on a reply is owed, and a loss means that the outcome is unknown.
                 self._waiting.append(waiting)
                 self._rest, waiting.packed = memoryview(waiting.packed), b""
             elif self._rest_of is not None and self._rest_of.future.done() and len(self._waiting) == 1:
@@ -164,8 +170,10 @@ class Connection(asyncio.Protocol):
                     replies.append(reply)
                 waiting.popleft()
                 self._arrived = 0
+                # A caller that was cancelled has left its place: its replies are read all the same, and thrown away.
                 if not first.future.done():
                     first.future.set_result(replies)
+            # What nobody has asked for would be taken for the answer to the next operation.
             whole = not reader.has_data()
         except ConnectionError:
             whole = False
@@ -184,6 +192,7 @@ class Connection(asyncio.Protocol):
         self._timer = None
         if not self.load or self.lost is not None:
             return
+        # What the other side has acknowledged: on a dead line the system goes on taking bytes for a while.
         sent = self._accepted - self._transport.get_write_buffer_size() - self._in_the_system()
         if sent != self._seen:
             # What is still being sent is no silence.
@@ -213,8 +222,10 @@ class Connection(asyncio.Protocol):
         self.lost = TransportError(reason, sent=True)
         if self._timer is not None:
             self._timer.cancel()
+        # Not `close`: it would send first what is buffered, and on a dead line that never ends.
         if not self._loop.is_closed():
             self._transport.abort()
+        # Who waits for the flush stands in `_waiting` too, and is told "unknown": never "not applied" by mistake.
         self._unsent.clear()
         self._rest, self._rest_of = memoryview(b""), None
         while self._queue:

@@ -22,6 +22,7 @@ class _HandOver(driver.AbstractConnection):
     def hand_over(self, patience: float) -> Connection:
         writer = self._writer
         assert writer is not None  # it has connected
+        # Without these two redis-py takes itself for closed, and does not close the socket when it is collected.
         self._reader = self._writer = None
         return Connection(writer, patience)
 
@@ -121,6 +122,7 @@ class Endpoint:
         except (TimeoutError, RedisError, OSError) as error:
             entering.give_up()
             raise unreachable("the server", error, tls=self._kind is _Tls) from None
+        # Cancelled during the handshake, too: nobody else knows of this socket.
         except BaseException:
             entering.give_up()
             raise
@@ -129,10 +131,12 @@ class Endpoint:
             # A server that wants a password tells everything else in other words than to this.
             (pong,) = await connection.send(_PING, 1)
         except TransportError as error:
+            # What was lost is the PING, and nothing of the operation that wanted a connection.
             raise TransportError(str(error), sent=False) from None
         except BaseException:
             connection.drop("it was not waited for")
             raise
+        # That a user may not PING shows that it was let in.
         if isinstance(pong, ServerError) and pong.code != "NOPERM":
             connection.drop("the server refused")
             raise pong

@@ -109,6 +109,7 @@ def _refusal(error: ServerError, operation: str) -> MemoryError:
         # Where it is a script that was stopped, its first half may stand.
         problem.outcome = "unknown" if "script" in error.text else "not_applied"
         return problem
+    # In all of the text: an error within a script has its own code in the middle of it.
     code = next((known for known in _ADVICE if known in error.text), error.code)
     advice = f"; {_ADVICE[code]}" if code in _ADVICE else ""
     return MemoryStorageError(f"the server refused with {code}{advice}", operation=operation)

@@ -138,6 +138,7 @@ class Indexes:
                 yield [split_creation(entry) for entry in entries]
             if len(entries) < step:
                 return
+            # Behind the last entry, and not by an offset: entries that are swept meanwhile would shift what follows.
             lowest = b"(" + entries[-1]
 
     async def entries_of(self, user_id: str) -> AsyncIterator[list[tuple[str, str]]]:
@@ -200,6 +201,7 @@ class ClusterIndexes(Indexes):
         at = score(time_of(updated.encode()))
         commands = []
         for (by_activity, by_creation), whose in self._pairs(owner or None):
+            # GT: of two writers the one with the older answer may come last.
             commands.append(command("ZADD", by_activity, "GT", at, conversation_id))
             commands.append(command("ZADD", by_creation, 0, creation_entry(created, conversation_id)))
             if token is not None:

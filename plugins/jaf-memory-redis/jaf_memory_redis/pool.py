@@ -117,6 +117,7 @@ class Pool:
         connection = choose()
         while connection is None:
             async with self._lock:
+                # One opens at a time, and who waited looks again: a burst of callers shares what the first opened.
                 connection = choose() or await self._another()
         return connection
 
@@ -169,11 +170,13 @@ class Pool:
         for index, reply in enumerate(replies):
             if not isinstance(reply, ServerError):
                 continue
+            # A script that is not known has done nothing: to send it whole is no second attempt.
             if reply.code == "NOSCRIPT" and commands[index].script is not None and connection.lost is None:
                 # What stands right behind a script (WAIT) was answered for nothing; it is asked again too.
                 again = [commands[index].whole(), *(one for one in commands[index + 1 :] if one.parts[0] == "WAIT")]
                 replies[index : index + len(again)] = await connection.send(packed(again), len(again))
             elif reply.code in {"READONLY", "MASTERDOWN"}:
+                # The next operation connects anew, and behind Sentinel that asks for the master of now.
                 self._let_go("the server is no master any more")
 
     def drop(self, reason: str) -> None:
@@ -233,6 +236,7 @@ class Standalone:
         await pool.connection()
         lifetime = Lifetime(pool)
         await lifetime.start()
+        # Last, so that an opening that failed or was cancelled leaves nothing, and the guard opens again.
         self._pool, self._lifetime = pool, lifetime
 
     async def close(self) -> None:

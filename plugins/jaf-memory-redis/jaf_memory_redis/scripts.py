@@ -100,6 +100,7 @@ class Form:
     """
 
     def __init__(self, length: int, commands: Callable[[bytes], Sequence[Command]]) -> None:
+        # NULs stand nowhere else in these commands, so that splitting finds the gaps and nothing but them.
         blank = b"\0" * length
         made = commands(blank)
         self._pieces = b"".join([one.packed() for one in made]).split(blank)

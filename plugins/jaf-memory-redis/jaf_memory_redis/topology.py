@@ -52,6 +52,7 @@ class SentinelConnector:
             try:
                 connection = await self._endpoint.elsewhere(address).open()
                 try:
+                    # After a failover sentinels may name the old master for a while; the server itself is asked.
                     if await self._is_master(connection):
                         return connection
                 except BaseException:
@@ -88,6 +89,7 @@ class SentinelConnector:
                     elif (address := one.result()) is not None:
                         votes[address] += 1
         finally:
+            # Who is slow is not waited for; cancelled, each drops its own connection before this goes on.
             for left in under_way:
                 left.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
@@ -206,6 +208,7 @@ class Cluster:
                     break
             if covered > 0:
                 self._take(best[1], best[0])
+                # Part of the map serves the slots that it has; the next operation asks again.
                 self._stale = covered < SLOTS
                 return
             if covered == 0:
@@ -217,6 +220,7 @@ class Cluster:
     def _take(self, slots: list[Any], asked: Address) -> None:
         masters: list[Address | None] = [None] * SLOTS
         for first, last, (host, port, *_), *_ in slots:
+            # A node that does not know its own address leaves it empty: it is the one that was asked.
             address = (host.decode() if host else asked[0], int(port))
             masters[first : last + 1] = [address] * (last + 1 - first)
         self._masters = masters
@@ -258,6 +262,7 @@ class Cluster:
                 break
             asking = moved.code == "ASK"
             address = _target(moved, address)
+            # ASK holds for this once: the slot belongs to the old node until all of it has moved.
             if not asking:
                 self._masters[key_slot(command.slot_key)] = address
         return replies

@@ -102,12 +102,14 @@ class Adoption:
         if outcome == "refused":
             return Adopted("refused", shown, "another conversation of that id, or an older state of it, stands here")
         if self._remove:
+            # Only if it still is what was read: a jaf-py that is running may have written again.
             await self._topology.run_all([call(scripts.FORGET, (name,), text)])
         return Adopted("held" if outcome == "held" else "moved", record.conversation_id)
 
     async def _move(self, record: Record) -> str:
         standing = await self._reader.read(record.conversation_id)
         if standing is not None:
+            # The incarnation is made of the content: equal means that an earlier run has moved this very state.
             return "held" if standing.incarnation == record.incarnation else "refused"
         request = {**layout.request_of(record), "adopting": True, "probed": True}
         token = await self._indexes.announce(record.conversation_id, record.user_id, request["created"])

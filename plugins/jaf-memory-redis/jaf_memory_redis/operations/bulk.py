@@ -73,6 +73,7 @@ class Bulk:
             few = list(some.items())[:ABREAST]
             done = await asyncio.gather(*(self._one(write, problems) for _, write in few))
             outcomes |= {index: outcome for (index, _), outcome in zip(few, done, strict=True)}
+        # What was done has to be told; the caller comes again with the rest, and meets the problem then.
         if problems and not any(outcomes.values()):
             raise problems[0]
         return [outcomes.get(index) for index in range(len(writes))]
@@ -108,6 +109,7 @@ class Bulk:
         try:
             while some := list(islice(commands, STREAMED)):
                 under_way.append(asyncio.ensure_future(self._sent(some)))
+                # Lets that one be sent now, while the next are packed.
                 await asyncio.sleep(0)
             if under_way:
                 await asyncio.wait(under_way)

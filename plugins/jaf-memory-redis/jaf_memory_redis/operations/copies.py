@@ -51,6 +51,7 @@ class Copier:
 
     async def part(self, source: str, target: str, stamp: str, count: int, size: int) -> Staged | None:
         """The first `count` messages of a conversation; `None` if it has changed, or there is no memory for it."""
+        # A token each, so that two who copy at once never add to the same list.
         aside = self._keys.aside(target, token_hex(8))
         copied = await self._copied(source, aside, stamp, (0, count), size)
         return None if copied is None else ({"expected": stamp, "count": count, "size": copied}, aside)
@@ -73,6 +74,7 @@ class Copier:
             fresh = [at for at in fresh if at not in held and not (trimmed == b"1" and held and at < max(held))]
         aside = self._keys.aside(key, token_hex(8))
         if not fresh:
+            # All are held; that they still are, the script sees by the stamp.
             return {"expected": stamp, "count": 0, "size": 0, "fresh": 0, "first": 0, "cut": 0}, aside
         cut = max(0, kept + len(fresh) - write.max_messages) if write.max_messages is not None else 0
         if cut > kept:
@@ -135,9 +137,11 @@ class Copier:
         self, source: str, aside: tuple[bytes, bytes], stamp: str, places: tuple[int, int], size: int
     ) -> int | None:
         start, stop = places
+        # By the average size of a message: the header knows no more, and a step need not be exact.
         each = max(1, size // max(1, stop))
         step = max(1, min(MANY, HEAVY // each))
         total = 0
+        # Each step compares the stamp: a writer who comes in between makes all of them void.
         for at in range(start, stop, step):
             request = {"start": at, "stop": min(at + step, stop), "staged": at - start}
             found = await self._step(source, aside, stamp, request)
@@ -187,6 +191,7 @@ class Copier:
             if error.code == "OOM" or "OOM" in error.text:
                 return None  # to cut something away needs no memory, but a copy does
             raise
+        # Anything else (it changed meanwhile, a right is missing) makes the copy void; the one script then decides.
         if reply[0] == b"damaged":
             raise damaged(key, *reply[1:3])
         return int(reply[1]) if reply[0] == b"ok" else None

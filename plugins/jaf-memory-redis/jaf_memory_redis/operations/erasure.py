@@ -75,6 +75,7 @@ class Eraser:
         removed = 0
 
         async def forget(created: str, conversation_id: str) -> int:
+            # By scope: an entry may be stale, and name what is another's by now. That is left, and the entry goes.
             alive = await self._removed(conversation_id, scope=user_id)
             if alive is None:
                 await self._indexes.sweep(conversation_id, user_id, created)
@@ -99,6 +100,7 @@ class Eraser:
             entries = await self._indexes.due(min(limit - removed, STEP), offset)
             done = sum(await together(entries, purge))
             removed += done
+            # What was left stays in the index, and is stepped over: else the same page would come for ever.
             offset += len(entries) - done
             if not entries:
                 break
@@ -109,9 +111,11 @@ class Eraser:
         now = time.monotonic()
         if now < self._tidy_at:
             return
+        # Before the first await: of many writers that come now, one does it.
         self._tidy_at = now + TIDY_EVERY
         entries = await self._indexes.due(STEP, 0, late=GRACE)
         await together(entries, self._tidied)
+        # There is more: the next write goes on, so that no single one pays for all of it.
         if len(entries) == STEP:
             self._tidy_at = 0.0
 

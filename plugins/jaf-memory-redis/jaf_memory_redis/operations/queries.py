@@ -112,6 +112,7 @@ class Finder:
             found += await self._matching(page, query)
             if wanted is not None and len(found) >= wanted:
                 break
+        # By the headers: on a Cluster an entry may lag behind its conversation.
         found.sort(key=_activity, reverse=True)
         return found[query.offset : wanted]
 
@@ -184,8 +185,10 @@ class Finder:
         step = WHOLE if query.include_messages and not _filters(query) else HEADERS
         if wanted is not None and not _filters(query):
             step = min(step, max(wanted, 1))
+        # The bound is exclusive, and scores are whole microseconds.
         highest = score(query.active_until) - 1 if query.active_until is not None else None
         if query.cursor is not None:
+            # The cursor's own score is read once more: among equals the ids decide, in `_fits`.
             cursor = score(query.cursor[1])
             highest = cursor if highest is None else min(highest, cursor)
         lowest = score(query.active_since) if query.active_since is not None else "-inf"
@@ -216,6 +219,7 @@ class Finder:
             same = sum(found == last for _, found in page)
             offset = offset + same if last == top else same
             top = last
+            # Few at first: nearly always the newest will do.
             step = min(HEADERS, step * 4)
 
     async def _fewer_created(self, query: MemoryQuery, lowest: int | str, top: int | str) -> bool:

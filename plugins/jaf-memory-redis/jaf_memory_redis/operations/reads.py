@@ -102,6 +102,7 @@ class Reader:
         if len(found) < PAGE or count == len(found):
             return found
         header, bodies, _ = self._keys.conversation(conversation_id)
+        # By the average size, since only the sum is known.
         step = max(1, min(PAGE * 32, HEAVY * count // max(1, int(fields[b"s"]))))
         for start in range(PAGE, count, step * ABREAST):
             stop = min(count, start + step * ABREAST)
@@ -213,6 +214,7 @@ class Reader:
             start = self._keys.start(tail.conversation_id)
             packed = _tail_form(len(start), limit).of(start)
             fields, found, stands, stamp, clock = await self._topology.run_packed(packed)
+            # No writer came in between, so that all is of one moment without a script (docs/decisions/0006).
             if fields[1:3] == stamp:
                 if fields[0] is not None and stands != int(fields[6]):
                     layout.check_format(fields[0])

@@ -93,6 +93,7 @@ class Writer:
         if reply[0] == b"denied":
             raise lacking(reply[1].decode(), script.name)
         if reply[0] == b"unprobed":
+            # The script has touched nothing yet, so that the same request may go again.
             await self._probe(script.name)
             return await self.send(script, keys, request, messages)
         if self._behind and reply[0] in {b"ok", b"same"}:
@@ -126,6 +127,7 @@ class Writer:
         self._probed = False
         if refused := await self._refused((*READ_FIRST, *NEEDED)):
             problem = lacking(refused[0], operation)
+            # Scripts read before they write: what stopped one at the others may have stopped it half-way.
             problem.outcome = "not_applied" if refused[0] in READ_FIRST else "unknown"
             raise problem
 
@@ -164,6 +166,7 @@ class Writer:
             request["more"] = len(more) or None
             reply = await self.send(script, keys, request, messages)
             status = reply[0]
+            # A wrong guess changes nothing, and names the right owner, whose keys are declared the next time.
             if status == b"owner":
                 owner = reply[1].decode() or None
                 self._owners.learn(conversation_id, owner)
@@ -193,6 +196,7 @@ def request_of(write: Write) -> dict[str, Any]:
         "cap": None if write.max_messages is None else min(write.max_messages, LARGEST),
         "dropped": write.dropped > 0 or None,
         "incarnation": write.incarnation if write.create else None,
+        # As text: it is stored as it stands, and no number of Lua's comes between.
         "ttl": repr(float(ttl)) if ttl is not None and write.create else None,
         "created": moment(origin.created_at) if origin and origin.created_at else None,
         "expires": moment(origin.expires_at) if origin and origin.expires_at else None,
