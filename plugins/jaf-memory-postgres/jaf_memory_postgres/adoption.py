@@ -74,6 +74,7 @@ class Adoption:
 
     async def begin(self, connection: Connection) -> Progress | None:
         """Set the older table aside and make our layout, or find how far an earlier run came; `None`: nothing older."""
+        # The lock of the migrations: of two runs that begin at once, the second finds what the first has noted.
         await connection.execute(migrations.locking(self._names))
         progress = await self._progress(connection)
         if progress is not None:
@@ -148,6 +149,7 @@ class Adoption:
         refused = sum(step.outcome == "refused" for step in steps)
         last = listed[-1]["conversation_id"] if listed else None
         done = len(listed) < STEP
+        # In the transaction of the copies: a run that is killed leaves both or neither.
         await connection.execute(self._sql["advance_adoption"], last, len(listed) - refused, refused, done)
         after = await self._progress(connection)
         assert after is not None  # it stands
@@ -159,6 +161,7 @@ class Adoption:
             record = self._record(row, now)
         except (MemoryError, *_ODD) as error:
             return Adopted("refused", key, _plainly(error), total)
+        # A row that the server refuses ends the transaction, and would take those before it along.
         await connection.execute("SAVEPOINT one")
         try:
             put = await Writer(connection, self._sql).put(record, None)

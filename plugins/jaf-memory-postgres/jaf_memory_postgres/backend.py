@@ -78,9 +78,12 @@ class PostgresBackend(Backend):
         self._client_loop = asyncio.get_running_loop() if client is not None else None
         self._pool: Pool | None = None
         self._opening: Pool | None = None
+        # Who was cancelled after so long may have met a dead line, as have the connections that were idle since.
         self._long = self._config.operation_timeout / 2
         self._has_before = False
+        # One connection at least is left to all other conversations.
         self._turns = Turns(min(WIDTH, max(1, self._config.most_connections - 1)))
+        # A counter, and not this computer's clock, which may be set while we run.
         self._clock = (datetime.now(UTC), time.perf_counter())
         self._connect = Connector(
             self._config.address,
@@ -101,6 +104,7 @@ class PostgresBackend(Backend):
                 self._has_before = self._names.plain("before") in found.ours
                 if isinstance(pool, OwnPool):
                     await pool.fill()
+        # Cancelled, too: the guard opens anew, with another pool.
         except BaseException:
             pool.abandon()
             raise
@@ -129,6 +133,7 @@ class PostgresBackend(Backend):
 
     async def close(self) -> None:
         """Close our own connections; the application's stay open."""
+        # First, so that whatever comes from now on is refused, and a second call finds nothing.
         pool, self._pool = self._pool, None
         if pool is not None:
             try:
@@ -162,6 +167,7 @@ class PostgresBackend(Backend):
             try:
                 return await self.run(self._in_transaction(work))
             except BeatenError:
+                # Without a connection in hand, and at random, so that two who beat each other do not stay in step.
                 await asyncio.sleep(random.uniform(0.5, 1.0) * min(0.1, 0.002 * 2**tries))  # no secret
         raise MemoryStorageError(
             "the conversation can neither be seen nor made: a row of that id stands there, which row level security "
@@ -252,6 +258,7 @@ class PostgresBackend(Backend):
     async def remove(self, conversation_id: str, *, scope: str | None = None) -> bool:
         """Delete header and messages."""
         removed = await self._locked(conversation_id, lambda writer: writer.remove(conversation_id, scope))
+        # Committed already: a process that is killed before the next line leaves the copy in the older table.
         if removed:
             await self._erase_before("erase_before", conversation_id)
         return removed

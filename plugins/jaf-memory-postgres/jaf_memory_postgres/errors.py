@@ -67,6 +67,7 @@ def translated(error: Exception, operation: str) -> MemoryError:
     if unsent is not None:
         return MemoryConnectionError(unsent)
     if not code or code in _GOING or code.startswith("08"):
+        # Between statement and answer: a commit may have come through before the session ended.
         words = f"server error {code}" if code else type(error).__name__
         return MemoryConnectionError(f"the line to the server was lost ({words})", outcome="unknown")
     if code in _AGAIN:

@@ -30,6 +30,7 @@ def header(row: Sequence[Any], messages: tuple[Message, ...] = ()) -> Record:
         return _header(row, messages)
     except codec.UNREADABLE:
         pass
+    # Not within the handler: the decoder's error may quote what stands there, and would go along.
     raise codec.damaged(row[0])
 
 

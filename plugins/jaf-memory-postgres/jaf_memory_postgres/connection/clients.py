@@ -133,6 +133,7 @@ class ApplicationConnection(Pool):
     async def discard(self, pooled: Pooled) -> None:
         """Leave it open, and undo what an operation began, while nobody else may use it."""
         _free(pooled.connection)
+        # In a task: a caller that is cancelled waits for nothing, and the lock is held until this has ended.
         self._tidying = asyncio.get_running_loop().create_task(self._tidied(pooled.connection))
 
     async def cancel(self, pooled: Pooled) -> None:
@@ -144,6 +145,7 @@ class ApplicationConnection(Pool):
         try:
             while not connection.is_closed() and not await _answered(connection):  # noqa: ASYNC110  (no event tells)
                 await asyncio.sleep(AGAIN)
+            # Only now the driver knows: it learns the state of the transaction from an answer (docs/decisions/0007).
             if not connection.is_closed() and connection.is_in_transaction():
                 await connection.execute("ROLLBACK")
         except errors.DRIVER_ERRORS:
@@ -247,6 +249,7 @@ PREPARED = "SELECT count(*) FROM pg_prepared_statements WHERE name <> '' AND sta
 async def _keeps_statements(connection: Connection) -> bool:
     """Whether a statement stands among the prepared ones after it was run, in a transaction and so in one session."""
     marked = MARKED.format(secrets.token_hex(8))
+    # In a transaction a pooler leaves the session as it is, so that what was just prepared must be there.
     async with connection.transaction():
         await connection.fetchval(marked)
         return await copied(connection, PREPARED.format(marked)) != "0"

@@ -25,6 +25,7 @@ REFUSES_THIS_LINE = (asyncpg.InvalidAuthorizationSpecificationError, ConnectionE
 KEPT = 256
 """Prepared statements that a connection keeps."""
 
+# It tells containers apart, in all of which we may be process 1; the process number tells forks apart.
 _OURS = secrets.token_hex(6)
 
 
@@ -115,6 +116,7 @@ class Connector:
         connection = await self._connected(turn, context)
         try:
             behind = self.pooled or await is_behind_pooler(connection) or not await watch(connection)
+            # The driver takes the size of its cache when it connects, and at no other time: so it connects once more.
             if behind and self._looks and not self.pooled:
                 self.pooled = True
                 await connection.close()
@@ -122,6 +124,7 @@ class Connector:
             if behind and not self._has_transactions:
                 await require_transactions(connection)
                 self._has_transactions = True
+        # Cancelled, too: nobody else knows of this connection.
         except BaseException:
             connection.terminate()
             raise
@@ -143,6 +146,7 @@ class Connector:
             target_session_attrs=address.session,
             server_settings=dict(address.server_settings) or None,
             statement_cache_size=0 if self.pooled else KEPT,
+            # Never too old: the driver would prepare each anew every five minutes, in the middle of an operation.
             max_cached_statement_lifetime=0,
             connection_class=DirectConnection,
             timeout=self._timeout(),

@@ -117,6 +117,7 @@ async def transaction(connection: Connection, work: Callable[[], Awaitable[T]]) 
         if not connection.is_closed():
             await connection.execute("ROLLBACK")
         raise
+    # Outside of the handler: a refused COMMIT has ended the transaction, and one whose answer is lost may stand.
     await connection.execute("COMMIT")
     return answer
 
@@ -130,6 +131,7 @@ async def execute(pool: Pool, work: Work[T], *, long: float, unprepared: Callabl
         long: seconds after which a cancelled operation says that its connection may lead nowhere.
         unprepared: told when another session than before answers, as behind a pooler.
     """
+    # Outside of the handler: what fails or is cancelled here has sent nothing.
     pooled = await pool.acquire()
     began = time.monotonic()
     try:
@@ -191,6 +193,7 @@ class Turns:
 
     async def run(self, key: str, call: Callable[[], Awaitable[T]]) -> T:
         """Run an operation on a conversation when it is its turn."""
+        # A turn is handed on with the count as it is (`_next`), so that nobody who comes now overtakes those who wait.
         running = self._running.get(key, 0)
         if running < self._width:
             self._running[key] = running + 1

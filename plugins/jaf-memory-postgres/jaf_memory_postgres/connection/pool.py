@@ -66,6 +66,7 @@ class OwnPool(Pool):
         """An idle connection, or the next that is opened or given back."""
         self._refuse_after_the_end()
         while self._idle:
+            # The one used last, so that the others grow old at the front, where `_close_idle` looks.
             pooled = self._idle.pop()
             if not pooled.connection.is_closed():
                 self._busy.add(pooled)
@@ -95,10 +96,12 @@ class OwnPool(Pool):
         try:
             pooled = Pooled(await self._connect())
         except Exception as error:  # noqa: BLE001  (whoever waits first gets it, whatever it is)
+            # Not left to its callback, which comes a turn of the loop later: what is opened next is counted now.
             self._opening.discard(task)
             self._fail(error)
             return
         self._opening.discard(task)
+        # Closed while this one connected: nobody else would end it.
         if self._ended:
             pooled.connection.terminate()
             return
@@ -172,6 +175,7 @@ class OwnPool(Pool):
         self._tell_quiet()
 
     def _said_goodbye(self, task: asyncio.Task[None]) -> None:
+        # Only now its place is free: opened earlier, the next could be one more than the server admits.
         self._closing.pop(task, None)
         if not self._ended:
             self._open(sum(not one.done() for one in self._waiting))
@@ -209,6 +213,7 @@ class OwnPool(Pool):
         if self._busy:
             self._quiet = asyncio.Event()
             quiet = asyncio.ensure_future(self._quiet.wait())
+            # Bounded: an operation on a dead line never gives its connection back.
             await asyncio.wait({quiet}, timeout=POLITE)
             quiet.cancel()
         for pooled in self._idle:
@@ -218,6 +223,7 @@ class OwnPool(Pool):
         under_way = {*self._closing, *self._opening}
         if under_way:
             await asyncio.wait(under_way, timeout=POLITE)
+        # What has not ended by now is on a dead line, or connects to nowhere.
         self.abandon()
         await asyncio.sleep(0)  # a socket is closed in the turn of the loop after its end
 

@@ -80,18 +80,21 @@ class Tls(NamedTuple):
         context.minimum_version = _VERSIONS[self.oldest or "TLSv1.2"]
         if self.newest is not None:
             context.maximum_version = _VERSIONS[self.newest]
+        # In this order: Python refuses CERT_NONE for a context that still checks the host's name.
         context.check_hostname = self.mode == "verify-full"
         context.verify_mode = ssl.CERT_REQUIRED if self.verified else ssl.CERT_NONE
         if self.verified and self.authority in (None, SYSTEM):
             context.load_default_certs()
         elif self.verified:
             context.load_verify_locations(cafile=self.authority)
+        # An empty passphrase rather than none, for which OpenSSL would ask at the terminal, and wait.
         if self.certificate is not None:
             context.load_cert_chain(self.certificate, self.key, self.passphrase or "")
         if self.revoked is not None or self.revoked_folder is not None:
             context.load_verify_locations(cafile=self.revoked, capath=self.revoked_folder)
             context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_CHAIN
         if self.direct:
+            # PostgreSQL refuses TLS from the first byte on without this.
             context.set_alpn_protocols(["postgresql"])
         return context
 

@@ -167,6 +167,7 @@ async def prepare(connection: Connection, names: Names, *, migrate: bool) -> Fou
         MemoryConfigurationError: as `check` says; or something is missing, and `migrate` is false or the role may
             not make it.
     """
+    # Nearly always all is there; to look takes no lock, so that any number of processes may start at once.
     found = await look(connection, names)
     if check(found, names):
         return found
@@ -190,6 +191,7 @@ async def apply(connection: Connection, names: Names) -> list[str]:
         MemoryConfigurationError: as `check` says, or the role may not make tables.
     """
     await connection.execute(locking(names))
+    # Once more, now under the lock: another process may have done it while this one waited.
     found = await look(connection, names)
     if check(found, names):
         return []
@@ -243,6 +245,7 @@ async def _make(connection: Connection, names: Names, found: Found) -> list[str]
     if found.version == 0:
         await connection.execute(names.sql["create_ledger"])
     version = found.version
+    # Somebody dropped both tables, and begins with nothing. One of them gone is damage, which `check` has refused.
     if {names.plain(suffix) for suffix in _TABLES} <= {*found.missing}:
         await connection.execute(names.sql["clear_ledger"])
         await connection.execute(names.sql["drop_functions"])

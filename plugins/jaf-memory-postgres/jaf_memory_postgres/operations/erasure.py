@@ -93,6 +93,7 @@ class Eraser:
 
     async def remove(self, conversation_id: str, scope: str | None) -> bool:
         """Delete a conversation, damaged or not; whether it was there."""
+        # Not by `lock`, which reads the header: one that cannot be read must be erasable.
         row = await self._connection.fetchrow(self._sql["lock"], conversation_id)
         if row["id"] is None or scope not in (None, row["user_id"]):
             return False

@@ -59,7 +59,9 @@ class Reader:
         for row in listed:
             try:
                 if row["bodies"] is None:
+                    # Its bodies were left out: in one value they would meet limits of the server.
                     large = await self.read(connection, row["conversation_id"])
+                    # Made again in between it is another conversation, which need not match what was asked.
                     found += [large.record] if large and large.record.incarnation == row["incarnation"] else []
                 else:
                     found.append(rows.whole(row, row["bodies"]))

@@ -47,6 +47,7 @@ class Fast:
                 row = None
             if row is not None:
                 return WriteResult(row[0], row[1], len(write.messages))
+        # No row: it is missing, or a rule has to decide. To make it tells, and changes nothing where a header stands.
         if write.create and write.origin is None:
             return await self.create(connection, write)
         return None
@@ -56,6 +57,7 @@ class Fast:
         version = None if write.expected_version is None else min(write.expected_version, rows.MOST)
         size = codec.size(write.bodies)
         arguments: list[Any] = [write.conversation_id, write.scope, write.user_id, version, patch, size]
+        # Half: as stored, metadata are never less than half as long as the rules count them; above, the rules decide.
         most = rows.MOST if write.max_metadata_bytes is None else min(write.max_metadata_bytes // 2, rows.MOST)
         if write.max_messages is not None:
             arguments += [*_arrays(write), write.max_messages, write.dropped > 0, most]
@@ -135,6 +137,7 @@ class Writer(Eraser):
             *(header.first_position, header.trimmed, header.message_count, size),
         )
         if key is None:
+            # There was no row to lock when this looked, and somebody has made one since: only a new look can lock it.
             raise BeatenError
         made: int = key
         return made
@@ -236,6 +239,7 @@ class Writer(Eraser):
         if standing is None or locked.key is None:
             raise MemoryNotFoundError(revise.conversation_id)
         concerned = {*revise.ids, *(message.message_id for message in revise.messages)}
+        # Under the lock, so that what is compared is what is replaced.
         held = await self._held(locked, sorted(concerned))
         indexes = forks.replacements(revise, held, revise.conversation_id)
         if not indexes:
