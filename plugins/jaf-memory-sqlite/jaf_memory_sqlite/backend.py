@@ -86,6 +86,7 @@ class SqliteBackend(Backend):
         with self._starting:
             if self._closed:
                 raise closed()
+            # Under the lock: of threads that open at once, one starts the workers.
             if self._writer is None:
                 if not self.config.in_memory:
                     self._reader = Reader("jaf-memory-sqlite reader", Connector(self.config, reading=True))
@@ -131,6 +132,7 @@ class SqliteBackend(Backend):
         for worker in reversed(self._workers()):  # the writer last, so that its connection is the last of ours
             worker.stop()
             await worker.ended()
+            # It ends at once now, and none of ours is left when this returns.
             worker.thread.join()
 
     def abandon(self) -> None:
@@ -242,6 +244,7 @@ class SqliteBackend(Backend):
             return await self._write(lambda db: append_many(db, writes, self.now))
         except (MemoryError, sqlite3.Error) as error:
             problem = error if isinstance(error, MemoryError) else self.translate(error, "append_many")
+            # The transaction is rolled back, so each may be tried alone; but not where nobody knows what stands.
             if isinstance(problem, MemoryConnectionError) or problem.outcome == "unknown":
                 raise
             return await super().append_many(writes)

@@ -71,6 +71,7 @@ def translated(error: Exception, operation: str) -> MemoryError:
     if is_busy(error):
         return MemoryConnectionError("another process holds the database's lock; try again")
     if text.startswith(INTERRUPTED):
+        # Two interrupt a statement: `abandon`, and the progress handler, whose caller is gone.
         return closed()
     if isinstance(error, sqlite3.DataError):
         return MemoryStorageError("the value is larger than SQLite can hold; store it in parts", operation=operation)

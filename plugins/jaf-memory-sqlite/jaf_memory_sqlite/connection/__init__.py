@@ -121,6 +121,7 @@ class Connector:
             db = None
         if db is None:
             raise self._damaged()
+        # Behind the connection, which may have made the file.
         self._identity = self._stands_at()
         return db
 
@@ -166,6 +167,7 @@ class Connector:
     def _connected(self, *, read_only: bool = False) -> sqlite3.Connection:
         target = self._file.as_uri() + self._reading_options() if read_only else self.path
         if not (read_only or self.path == MEMORY):
+            # Before SQLite would make it, with whatever rights the process's mask leaves.
             make_private(self.path)
         # Transactions are ours to begin and end, and a lock of the worker's guards the connection.
         db = sqlite3.connect(
@@ -186,6 +188,7 @@ class Connector:
 
     def _reading_options(self) -> str:
         """A file with a log can only be read with the log's index; one without is read as it stands."""
+        # Immutable: without the right to write, SQLite could not make the index that a file in WAL mode wants.
         return "?mode=ro" if size_of(f"{self.path}-wal") else "?mode=ro&immutable=1"
 
     def _prepare(self, db: sqlite3.Connection, *, read_only: bool) -> None:

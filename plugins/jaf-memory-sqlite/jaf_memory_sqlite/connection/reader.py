@@ -34,6 +34,7 @@ class Reader(Worker):
     def carry_out(self, db: sqlite3.Connection, jobs: list[Job[Any]]) -> None:
         """Do one after the other, each answered at once; stops reading when nobody waits any more."""
         for job in jobs:
+            # Whoever searches may be gone long before the search has ended.
             db.set_progress_handler(partial(_cancelled, job), LOOK)
             try:
                 job.result = wait_for_lock(partial(job.call, db), go_on=partial(_wanted, job)) if job.wanted else None
@@ -75,6 +76,7 @@ class ReadLatency:
             return
         self._slow += 1
         if self._slow == OFTEN:
+            # Each is counted once: behind the pause two more have to be slow.
             self._slow = 0
             self._from = time.monotonic() + PAUSE
 

@@ -70,6 +70,7 @@ class Vacuum:
         rewrite = self._rewrite_from is not None and (last or (idle and now >= self._rewrite_from))
         if rewrite:
             self._rewrite_from = None
+            # VACUUM writes the whole file through the log, which then holds all of it: so that is emptied behind it.
             if self._is_small() and _done(db, "VACUUM"):
                 self._rewritten = self._log_from = now
         if self._log_from is not None and (last or now >= self._log_from):

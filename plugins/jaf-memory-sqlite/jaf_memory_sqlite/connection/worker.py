@@ -80,6 +80,7 @@ class Job(Generic[T]):
 
     def settle(self) -> None:
         """Hand over the outcome; to be called in the job's loop."""
+        # Cancelled meanwhile: what was done stays done, and nobody is told.
         if self.future is None or self.future.done():
             return
         if self.failure is not None:
@@ -148,6 +149,7 @@ class Worker:
     def hand_in(self, jobs: list[Job[Any]]) -> None:
         """Leave jobs of one loop to the thread; each gets its future."""
         with self._gate:
+            # Under the gate, so that no job comes to stand behind the `None` that ends the thread.
             if self.stopped:
                 raise closed()
             for job in jobs:
@@ -177,6 +179,7 @@ class Worker:
         """Break off the statement that is running."""
         db = self.db
         if db is not None:
+            # No lock: who runs the statement holds it, and this is to break it off.
             with suppress(sqlite3.ProgrammingError):  # closed meanwhile
                 db.interrupt()
 
@@ -214,7 +217,9 @@ class Worker:
                 self._work_on(jobs)
             self.tidy(idle=not jobs, last=False)
         with self._gate:
+            # Under the gate: a job that comes at this moment has set it already, and must not be overlooked.
             self.busy = not self.queue.empty()
+        # Behind the lock: those who are woken may want the connection at once.
         self.answer(jobs)
 
     def take(self, *, block: bool) -> list[Job[Any]]:
@@ -260,6 +265,7 @@ class Worker:
         return self.db
 
     def _disconnect(self) -> None:
+        # Out of sight first: `interrupt` looks without the lock.
         db, self.db = self.db, None
         if db is not None:
             with suppress(sqlite3.Error):  # a failed checkpoint, for one: the next who opens the file makes it

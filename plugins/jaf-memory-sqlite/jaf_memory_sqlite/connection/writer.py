@@ -56,6 +56,7 @@ class CommitLatency:
 
     def learn(self, seconds: float, jobs: int) -> None:
         """Take notice of how long a commit of so many jobs took."""
+        # What a commit takes for its jobs says nothing of the disk.
         seconds -= EACH * jobs
         self._slow = self._slow + 1 if seconds >= SLOW else 0
         if self._slow == OFTEN:
@@ -79,10 +80,12 @@ class GroupCommit(Worker):
         waiting = self._waiting.get(job.loop)
         if waiting is None:
             waiting = self._new_queue(job.loop)
+        # Before the turn of the others: who of them comes back first does this one along with its own.
         waiting.append(job)
         try:
             await asyncio.sleep(0)
         except BaseException:
+            # If nobody has begun it yet, nobody will; if somebody has, it is carried through, and nobody hears of it.
             job.forsake()
             raise
         if not job.begun:
@@ -90,6 +93,7 @@ class GroupCommit(Worker):
         return job.outcome() if job.future is None else await job.future
 
     def _new_queue(self, loop: asyncio.AbstractEventLoop) -> Waiting:
+        # A copy of the keys: other threads bring loops of their own at any time.
         for gone in [other for other in list(self._waiting) if other.is_closed()]:
             self._waiting.pop(gone, None)
         return self._waiting.setdefault(loop, [])
@@ -151,6 +155,7 @@ class Writer(GroupCommit):
         """Do all of these jobs, or none of them; whether it was done. What the thread has comes first."""
         if self.stopped or self.busy or len(jobs) > MOST or not self._latency.allows():
             return False
+        # Without waiting: who holds the lock may be within a sync of the disk, and this is an event loop's thread.
         if not all(job.inline for job in jobs) or not self.lock.acquire(blocking=False):
             return False
         try:
@@ -164,12 +169,14 @@ class Writer(GroupCommit):
             return False
         try:
             db.execute("BEGIN IMMEDIATE")
+            # Within the transaction: from here on no newer version can upgrade the file.
             migrations.check(db)
             self._commit(db, jobs, inline=True)
         except Exception as error:  # noqa: BLE001  (the thread meets it again, and tells whoever waits)
             self.doubt(error)
             return False
         finally:
+            # What was begun is undone, so that the thread may do all of it again.
             self._roll_back(db)
         self._logged += len(jobs)
         if self._logged >= LOG:
@@ -192,6 +199,7 @@ class Writer(GroupCommit):
         except (sqlite3.Error, MemoryError) as error:
             self._give_up(db, jobs, error)
             return
+        # Asked again behind the wait for the lock: who has given up meanwhile must find nothing written.
         wanted = [job for job in jobs if job.wanted]
         try:
             self._commit(db, wanted)
@@ -205,6 +213,7 @@ class Writer(GroupCommit):
         """Wait for the lock; `False` once nobody waits any more."""
 
         def go_on() -> bool:
+            # What has come while this waited travels along: it would wait for the same lock.
             jobs.extend(self.take(block=False))
             return any(job.wanted for job in jobs)
 
@@ -242,6 +251,7 @@ class Writer(GroupCommit):
         before = db.total_changes
         erased = [job.erases for job in jobs if _try(db, job, inline=inline) and job.erases]
         started = time.monotonic()
+        # Nobody is answered before: up to here a crash leaves nothing of all these jobs.
         db.execute("COMMIT")
         if db.total_changes != before:
             self._latency.learn(time.monotonic() - started, len(jobs))
@@ -253,6 +263,7 @@ class Writer(GroupCommit):
             if db.in_transaction:
                 db.execute("ROLLBACK")
         except sqlite3.Error:
+            # A connection that cannot leave its transaction is of no more use.
             self.renew()
 
 
@@ -263,6 +274,7 @@ def _try(db: sqlite3.Connection, job: Job[Any], *, inline: bool) -> bool:
         job.result = job.inline(db) if inline and job.inline else job.call(db)
         job.failure = None
     except MemoryError as refusal:
+        # A refusal behind a change would commit half of a job; so it takes the transaction with it.
         if db.total_changes != before:
             raise
         job.failure = refusal

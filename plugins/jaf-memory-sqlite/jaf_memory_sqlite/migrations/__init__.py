@@ -98,10 +98,12 @@ def migrate(db: sqlite3.Connection, path: str) -> list[int]:
         MemoryStorageError: the file has a newer version.
     """
     refuse_newer(version_of(db), path)
+    # Without the lock, as nearly always: who opens waits for no writer.
     if version_of(db) == CURRENT:
         return []
     wait_for_lock(lambda: db.execute("BEGIN IMMEDIATE"))
     try:
+        # Once more, now under the lock: another process may have done the work meanwhile.
         found = version_of(db)
         refuse_newer(found, path)
         missing = list(range(found + 1, CURRENT + 1))
@@ -109,6 +111,7 @@ def migrate(db: sqlite3.Connection, path: str) -> list[int]:
             for statement in statements(script(version)):
                 db.execute(statement)
         db.execute(f"PRAGMA application_id = {APPLICATION}")
+        # Within the transaction: a process that is killed leaves tables and version, or neither.
         db.execute(f"PRAGMA user_version = {CURRENT}")
         db.execute("COMMIT")
         return missing

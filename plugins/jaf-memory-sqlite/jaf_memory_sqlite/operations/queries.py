@@ -190,6 +190,7 @@ def start(query: MemoryQuery) -> Key | None:
 
 def keys(db: sqlite3.Connection, query: MemoryQuery, above: Key | None) -> list[Key]:
     """Keys of the next conversations of a scan, at most `STRETCH`."""
+    # Text that is no UTF-8 would end the whole stretch; this way it is one damaged conversation among others.
     db.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
     try:
         rows = db.execute(*in_order_of_creation(query, above, STRETCH)).fetchall()

@@ -36,6 +36,7 @@ def snapshot(db: sqlite3.Connection, conversation_id: str | None = None) -> Iter
     db.execute("BEGIN")
     try:
         yield
+        # Behind the reads, in the same snapshot: what was read is of the version that is checked.
         migrations.check(db)
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         if conversation_id is None or not tells_damage(error):

@@ -87,6 +87,7 @@ def _append_unheld(db: sqlite3.Connection, live: Kept, request: Write, now: date
     """Append without asking first what is held: the index knows. `None`, and nothing is changed, if anything is."""
     plan = rules.plan_write(live.record, request, {}, now)
     if _add(db, SQL["add_unheld"], live.key, plan, request) < len(request.messages):
+        # By their rows, which only this call can have filled: the writer is alone in the file.
         db.execute(SQL["drop"], (live.row_of(live.end), live.row_of(BEYOND)))
         return None
     _save(db, live, plan, request)
@@ -139,6 +140,7 @@ def touch(db: sqlite3.Connection, before: Kept, after: Record, size: int, larges
     updated = micros(after.updated_at)
     counts = (after.first_position, after.message_count, int(after.trimmed), size, largest)
     db.execute(SQL["touch"], (after.version, updated, *counts, before.key))
+    # Two indexes go by the second, and are left alone within it (docs/decisions/0005).
     second = updated // 1_000_000
     if second != before.second:
         db.execute(SQL["move"], (second, before.key))
@@ -197,6 +199,7 @@ def append_many(db: sqlite3.Connection, requests: Sequence[Write], clock: Clock)
             made.add(request.conversation_id)
             outcomes.append(result)
             continue
+        # Its messages are not in the table yet, and a second write to it has to see them.
         if request.conversation_id in made:
             _insert(db, rows)
             made.clear()
@@ -204,6 +207,7 @@ def append_many(db: sqlite3.Connection, requests: Sequence[Write], clock: Clock)
         try:
             outcomes.append(write(db, request, clock))
         except MemoryError as refusal:
+            # Half of a request must not be committed with the others: all of them are rolled back.
             if db.total_changes != before:
                 raise
             outcomes.append(refusal)
@@ -244,6 +248,7 @@ def fork(db: sqlite3.Connection, request: Fork, clock: Clock) -> int:
         raise forks.taken(request.new_id)
     first, end = parent.row_of(parent.record.first_position), _end(db, parent, request)
     if there is not None:
+        # What stands under the new id has expired, and goes with its messages.
         db.execute(SQL["erase"], (there.key,))
     (size,) = db.execute(SQL["bytes"], (first, end)).fetchone()
     header = replace(forks.fork_header(parent.record, request, now), message_count=end - first)
