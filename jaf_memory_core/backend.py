@@ -125,6 +125,7 @@ class Backend(ABC):
         """
         outcome: Outcome = "unknown"
         if isinstance(error, ConnectionRefusedError):
+            # Refused: nobody was there to take a byte.
             outcome = "not_applied"
         if isinstance(error, ConnectionError | TimeoutError):
             return MemoryConnectionError(f"the store could not be reached: {type(error).__name__}", outcome=outcome)
@@ -158,6 +159,7 @@ class Backend(ABC):
         until = time.monotonic() + PATIENCE
         errors: tuple[type[Exception], ...] = (MemoryError, *self.driver_errors)
         for write in writes:
+            # Never before the first: a call that does nothing would come again for ever.
             if outcomes and time.monotonic() > until:
                 break
             try:
@@ -169,6 +171,7 @@ class Backend(ABC):
                     raise  # the guard tries again, as long as the deadline lets it
                 if not again:
                     outcomes.append(problem)
+                # With the line gone each of the others would only wait for a time-out of its own.
                 if again or isinstance(problem, MemoryConnectionError):
                     break
         return outcomes + [None] * (len(writes) - len(outcomes))
@@ -295,6 +298,7 @@ class Backend(ABC):
             try:
                 child = forks.filled(reserved, parent, fork, self.now())
             except MemoryError:
+                # In the state that was reserved: what somebody has made under the id since then is not ours.
                 await self.delete(fork.new_id, expected=reserved.stamp)
                 raise
             if (
@@ -343,6 +347,7 @@ class Backend(ABC):
                     owned.append(record.conversation_id)
             if not owned:
                 break
+            # By scope: since it was listed it may have been deleted, and made again by somebody else.
             removed += sum([await self.remove(conversation_id, scope=user_id) for conversation_id in owned])
         if unreadable is not None:
             raise unreadable.error

@@ -106,6 +106,7 @@ def decode_messages(bodies: Iterable[bytes | str], conversation_id: str | None =
         return tuple(map(_message.decode, bodies))
     except UNREADABLE:
         pass
+    # One by one: a lone surrogate makes only its own message slow, and damage is told of this conversation.
     return tuple(decode_message(body, conversation_id) for body in bodies)
 
 
@@ -151,6 +152,7 @@ def converted(value: Any, kind: type[T]) -> T:
 
 def same_body(one: bytes, other: bytes) -> bool:
     """Whether two encoded messages are equal in every value, however they were written."""
+    # By bytes first: nearly always a retry brings the very same.
     return one == other or canonical(_plain(one)) == canonical(_plain(other))
 
 

@@ -138,6 +138,7 @@ class MemoryQuery(Value, frozen=True, omit_defaults=True):
             raise MemoryInvalidInputError(
                 "after() takes a conversation that a query returned; this one was never stored"
             )
+        # Both times, since one cursor serves both orders; the offset was counted on the first page.
         cursor = (last.created_at, last.updated_at, last.conversation_id)
         return msgspec.structs.replace(self, cursor=cursor, offset=0)
 

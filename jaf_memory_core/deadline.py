@@ -44,6 +44,7 @@ class Deadline:
         if not self.expired:
             self._timer.stop(self)
             return
+        # Somebody else's cancellation goes on as one; only our own becomes a TimeoutError.
         ours = self._task.uncancel() <= self._cancelling
         if ours and isinstance(error, asyncio.CancelledError):
             raise TimeoutError from error

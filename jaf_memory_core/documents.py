@@ -46,6 +46,7 @@ def decode_record(text: bytes | str, conversation_id: str | None = None) -> Reco
 def _decode_record(text: bytes | str, conversation_id: str | None) -> Record:
     try:
         document = _document.decode(text)
+        # Before the record is looked at: in a newer format it may be anything.
         codec.check_format(document.format, conversation_id)
         return _record.decode(document.record)
     except msgspec.DecodeError:

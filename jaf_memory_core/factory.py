@@ -152,6 +152,7 @@ async def _opened(
 ) -> ManagedMemoryProvider:
     from jaf_memory_core import registry
 
+    # Passed over, a redactor would leak what it was to keep back.
     if spec.backend is None and (before.processors or before.observers):
         raise MemoryConfigurationError(
             f"processors and observers cannot be applied to the memory provider {spec.name!r}: it brings a provider of "
@@ -273,6 +274,7 @@ async def test_memory_provider_connection(
         )
     except (TimeoutError, MemoryError, OSError) as error:  # a third party's driver raises the latter two
         text = str(error)
+        # A driver of somebody else's may quote the URL that it was given.
         health = {"healthy": False, "error": type(error).__name__ if has_credentials(text) else text}
         health |= {"error_type": type(error).__name__, "retryable": getattr(error, "retryable", None)}
     healthy = bool(health.get("healthy"))

@@ -34,6 +34,7 @@ def replacements(revise: Revise, held: Mapping[str, bytes], conversation_id: str
             raise MemoryConflictError(
                 f"conversation {conversation_id!r} holds no message {old!r} any more; read it again, and decide anew"
             )
+        # Within one call messages may exchange their ids: only one that stays with another is in the way.
         if new != old and standing is not None and new not in revise.ids:
             raise rules.other_content(conversation_id, new)
         if new != old or not codec.same_body(held[old], body):

@@ -70,6 +70,7 @@ class Guard:
     def __init__(self, backend: Backend, config: ProviderConfig, observers: Sequence[Observer] = ()) -> None:
         self.backend = backend
         self.operation_timeout = config.operation_timeout
+        # A locked file is only in use; a server that refuses may be away for long, and who waits hears of it sooner.
         self.reconnect_timeout = config.operation_timeout if backend.patient else config.reconnect_timeout
         self.failures: tuple[type[Exception], ...] = (MemoryError, *backend.driver_errors)
         self._observers = checked_observers(observers)
@@ -116,13 +117,16 @@ class Guard:
         error: BaseException | None = None
         try:
             if not self.backend.waits:
+                # Without a deadline: what never waits cannot be late, and is spared the timer.
                 await self.ready()
                 return await attempt.once(call)
             with deadline:
                 return await attempt.until_done(call, deadline)
+        # The end of a scan is no error, and none to observers.
         except StopAsyncIteration:
             raise
         except BaseException as other:
+            # A driver may raise a TimeoutError of its own: the deadline's is told by `expired`.
             error = attempt.too_late() if deadline.expired and isinstance(other, TimeoutError) else other
             if error is not other:
                 raise error from other
@@ -154,9 +158,11 @@ class Guard:
                 except StopAsyncIteration:
                     return
                 except MemoryConnectionError as error:
+                    # Once for each record: a store that is away ends the scan, and does not begin it for ever.
                     if resumed or not error.retryable or self._closed:
                         raise
                     await _close_source(source)
+                    # The cursor stands behind the last record that was passed on, so that none comes twice.
                     source = self.backend.scan(query)
                     resumed = True
                     continue
@@ -196,6 +202,7 @@ class Guard:
     async def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
         before = self._loop
         if before is not None:
+            # Only connections of a loop that runs no more may be thrown away: nobody waits on them.
             if before.is_running():
                 raise self._refused("the provider is in use on another event loop; create one for each loop")
             self.backend.abandon()
@@ -217,9 +224,12 @@ class Guard:
         """Close the backend, once, within the deadline."""
         if self._closed:
             return
+        # First: whatever comes while this waits is refused, and a second call does nothing.
         self._closed = True
+        # The child of a fork closes nothing: the sockets are its parent's, too.
         if self._pid != os.getpid():
             return
+        # Its connections belong to another loop, and can only be left behind.
         if self.backend.loop_bound and self._loop is not asyncio.get_running_loop():
             self.backend.abandon()
             return
@@ -249,6 +259,7 @@ class _Attempt:
             try:
                 if not self._guard.is_ready():
                     await self._opened()
+                # Behind the opening: while it is 0, nothing can have been sent (`too_late`).
                 self.count += 1
                 return await call()
             except self._guard.failures as error:
@@ -257,6 +268,7 @@ class _Attempt:
                 if deadline.expired or not self._again(problem):
                     raise problem from problem.__cause__ if problem is error else error
                 self._last = problem
+            # Longer each time, and for each caller another: a server that comes back is not met by all of them at once.
             await asyncio.sleep(random.uniform(0.5, 1.0) * min(1.0, 0.02 * 2 ** min(tries, 10)))
         raise AssertionError("the deadline ends it")
 
@@ -288,6 +300,7 @@ class _Attempt:
     def _again(self, error: MemoryError) -> bool:
         if isinstance(error, MemoryConflictError):
             return False  # another attempt is the caller's to make: a lease that is held may be held for minutes
+        # What may stand already is sent again only where that changes nothing.
         if not (self._retry and error.retryable and (self._repeatable or error.outcome == "not_applied")):
             return False
         if isinstance(error, MemoryConflictError):
@@ -296,10 +309,12 @@ class _Attempt:
             self._away_since = None  # it has answered
             return True
         now = time.monotonic()
+        # Since the first failure in a row: an answer in between begins anew.
         self._away_since = self._away_since or now
         return now - self._away_since < self._guard.reconnect_timeout
 
     def too_late(self) -> MemoryConnectionError:
+        # A read has changed nothing, whether it was sent or not.
         unsent = self.count == 0 or self._operation in REPEATABLE - {"append_messages"}
         reason = f"; the last try failed: {self._last}" if self._last else ""
         return MemoryConnectionError(

@@ -102,6 +102,7 @@ class Chain:
         """The same processors, for an operation on a conversation."""
         if not self._steps:
             return self
+        # A copy: one chain serves operations that are under way at the same time.
         inner = copy.copy(self)
         inner._context = Context(conversation_id, user_id, None, operation)  # noqa: SLF001  (our own copy)
         return inner
@@ -124,6 +125,7 @@ class Chain:
             if not isinstance(after, Message):
                 raise _wrong(processor, method, f"returned a {type(after).__name__}, not a Message")
             try:
+                # Checked however it came to be: `replace`, for one, passes no constructor.
                 after = checked(Message, after)
             except MemoryInvalidInputError as error:
                 raise _wrong(processor, method, f"returned what cannot be stored: {error}") from None

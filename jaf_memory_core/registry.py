@@ -115,6 +115,7 @@ def find(name: str, group: str = PROVIDERS) -> Installed:
     claims = [one for one in available if one.name == name]
     if not claims:
         _refuse_unknown(name, group, available)
+    # Which of the two comes first on a path is chance (docs/decisions/0004).
     if len(claims) > 1:
         who = " and ".join(f"{one.distribution} {one.version}" for one in claims)
         raise MemoryConfigurationError(
@@ -253,6 +254,7 @@ def missing_module(entry: Installed, error: ModuleNotFoundError) -> MemoryConfig
         error: what its import raised.
     """
     package = entry.value.partition(":")[0].partition(".")[0]
+    # A module of its own: the plugin is broken, and no driver is missing.
     if error.name is None or error.name.partition(".")[0] == package:
         return _broken(entry, error)
     text = f"it needs the module {error.name!r}, which is not installed"

@@ -77,12 +77,15 @@ def plan_write(header: Record | None, write: Write, held: Mapping[str, bytes], n
     _admit(header, write)
     trimmed = header is not None and header.trimmed
     fresh = tuple(range(len(write.messages))) if write.replace else _fresh(held, write, trimmed=trimmed)
+    # Not even the metadata: a retry must not undo what somebody wrote in between (docs/decisions/0003).
     if header is not None and not write.replace and not fresh and (write.messages or not _labels(header, write)):
         return Plan(header, (), 0, changed=False)
+    # Behind what is held already: else the retry of a success would be a conflict (docs/decisions/0003).
     _expect_version(header, write)
     kept = 0 if header is None or write.replace else header.message_count
     cut = max(0, kept + len(fresh) - write.max_messages) if write.max_messages is not None else 0
     base = header or _created(write, now)
+    # A store takes away the messages that a summary was made of, and so the summary.
     metadata = merged(unsummarised(base.metadata) if write.replace else base.metadata, write.metadata)
     if write.metadata and base.metadata:
         check_metadata_size(metadata, write.max_metadata_bytes, base.metadata)
@@ -110,6 +113,7 @@ def _admit(header: Record | None, write: Write) -> None:
     if write.scope is not None and header.user_id != write.scope:
         if not write.create:
             raise MemoryNotFoundError(write.conversation_id)
+        # It cannot be made, because the id is taken; and to say "not found" would be no answer to that.
         foreign = True
     if foreign:
         raise other_owner(write.conversation_id)
@@ -172,6 +176,7 @@ def _created(write: Write, now: datetime) -> Record:
 
 def touched(header: Record, now: datetime) -> Record:
     """The header after one more write: version, `updated_at`, and the expiry renewed."""
+    # At version 0 it is an import's own, and stays until the next write.
     renewed = header.expires_at
     if header.ttl is not None and (header.version or renewed is None):
         renewed = now + timedelta(seconds=header.ttl)
@@ -220,6 +225,7 @@ def amended(header: Record | None, amend: Amend, now: datetime) -> Record:
             actual_version=header.version,
         )
     if amend.ttl is not UNSET:
+        # Empty, so that `touched` takes it from the new ttl, and a ttl of `None` leaves none.
         header = msgspec.structs.replace(header, ttl=amend.ttl, expires_at=None)
     metadata = merged(header.metadata, amend.metadata)
     if amend.metadata:

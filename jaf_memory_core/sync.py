@@ -42,6 +42,7 @@ class _Loop:
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine on the loop, and wait for it."""
         with self._lock:
+            # Under the lock: nothing is handed to a loop that `close` is about to stop.
             self._check()
             future = asyncio.run_coroutine_threadsafe(work(), self._loop)
         try:
@@ -69,6 +70,7 @@ class _Loop:
             if self.closed:
                 return
             self.closed = True
+            # In the child of a fork there is no thread that could run it.
             if self._pid != os.getpid():
                 return
             future = asyncio.run_coroutine_threadsafe(self._finish(work), self._loop)
@@ -84,6 +86,7 @@ class _Loop:
             await work()
         finally:
             others = asyncio.all_tasks() - {asyncio.current_task()}
+            # Callers in other threads wait for these; cancelled, each is told (see `run`).
             for task in others:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
@@ -219,6 +222,7 @@ def _pulled(loop: _Loop, source: Any) -> Iterator[Any]:
                 return
             yield item
     finally:
+        # With its loop the iterator has ended as well (`shutdown_asyncgens`).
         if not loop.closed:
             loop.run(source.aclose)
 

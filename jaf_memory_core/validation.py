@@ -143,6 +143,7 @@ def batch(
     bodies = tuple(map(codec.encode, given))
     _check_sizes(bodies, config, whole=whole)
     given, bodies = _distinct(given, bodies)
+    # Cut here, before any store: none gets what it would drop at once (docs/decisions/0003).
     dropped = max(0, len(given) - config.max_messages) if config.max_messages is not None else 0
     return Batch(given[dropped:], bodies[dropped:], dropped)
 
@@ -162,6 +163,7 @@ def checked_messages(messages: Any, config: ProviderConfig) -> tuple[Message, ..
 def _valid(messages: tuple[Any, ...], config: ProviderConfig) -> tuple[Message, ...]:
     """The messages, each of which is what its constructor would make of it."""
     for index, item in enumerate(messages):
+        # From the first that is not plain on: most batches are texts only, and are handed back as they are.
         if not is_plain(item):
             rest = (_valid_message(messages[at], at, config) for at in range(index, len(messages)))
             return (*messages[:index], *rest)
@@ -184,6 +186,7 @@ def _valid_message(item: Any, index: int, config: ProviderConfig) -> Message:
 
 def _check_sizes(bodies: tuple[bytes, ...], config: ProviderConfig, *, whole: bool) -> None:
     total = codec.size(bodies)
+    # One sum for all of them: nearly always it is below either limit.
     if total <= config.max_message_bytes and total <= config.max_call_bytes:
         return
     for index, body in enumerate(bodies):
@@ -282,9 +285,11 @@ def labels(
         return Labels(EMPTY, owner)
     frozen = freeze(metadata, where="metadata", datetimes=True)
     if frozen.get("user_id") is not None:
+        # The owner has a place of its own beside the metadata (docs/decisions/0003).
         frozen = FrozenDict({key: value for key, value in frozen.items() if key != "user_id"})
     if processors:
         frozen = processed(frozen, processors)
+    # Behind the processors, which must not make such keys either.
     if rules.applications(frozen) is not frozen:
         raise MemoryInvalidInputError(f"metadata keys that begin with {rules.RESERVED!r} are the provider's own")
     check_shape(frozen.values(), "metadata", config)

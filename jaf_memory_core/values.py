@@ -202,6 +202,7 @@ class _Checked(StructMeta):
     """Lets pydantic check the arguments of a constructor; decoding from a store does not come through here."""
 
     def __call__(cls, /, *args: Any, **fields: Any) -> Any:  # noqa: N805  (of a metaclass)
+        # Its own, and not an inherited one: a subclass has further fields.
         check = cls.__dict__.get("_check") or _build_check(cls)
         if args:
             fields = _named(cls, args, fields)
@@ -210,6 +211,7 @@ class _Checked(StructMeta):
         try:
             fields = check(fields)
         except ValidationError as error:
+            # pydantic's error keeps what was given, which may be the content of a message.
             raise _invalid(cls.__name__, error) from None
         for name, value in fields.items():
             if value.__class__ is not str and isinstance(value, str):

@@ -147,6 +147,7 @@ class InMemoryBackend(Backend):
         with self._lock:
             keys = sorted(rules.creation_key(kept.header) for kept in self._candidates(query))
         above = rules.creation_cursor(query)
+        # Without the lock between two: the caller may take its time over each, or never come back.
         for key in keys:
             if above is not None and key <= above:
                 continue
@@ -176,6 +177,7 @@ class InMemoryBackend(Backend):
             if not plan.changed:
                 return plan.result
             kept = _Kept(plan.header) if live is None or write.replace else live
+            # All is decided by now: nothing below can fail, so that it may be changed in place.
             kept.header = plan.header
             for index in plan.fresh:
                 kept.add(write.messages[index], len(write.bodies[index]))
@@ -329,6 +331,7 @@ class InMemoryBackend(Backend):
     def _put(self, kept: _Kept, standing: _Kept | None, owned_by: str | None = None) -> None:
         key = kept.header.conversation_id
         if standing is not None:
+            # An amend has changed the header already, and says whose it was before.
             self._unindex(key, owned_by or standing.header.user_id)
         last = next(reversed(self._all.values()), None)
         if last is not None and last.header.conversation_id != key and _activity(kept) <= _activity(last):

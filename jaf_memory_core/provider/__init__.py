@@ -58,6 +58,7 @@ class BackendProvider(Reads, Imports, Forks, RegenerationPoints, Leases, Summari
 
     async def open(self) -> BackendProvider:
         """Connect now rather than at the first operation; returns the provider itself."""
+        # Tried once: what is wrong at the start is told at the start.
         await self._guard.run("open", self._nothing, retry=False)
         return self
 
@@ -78,6 +79,7 @@ class BackendProvider(Reads, Imports, Forks, RegenerationPoints, Leases, Summari
         scope = validation.checked_id(user_id, "user_id")
         if self._scope not in (None, scope):
             raise MemoryInvalidInputError("this is one user's view already; make another's from the whole provider")
+        # Guard and backend are shared: one set of connections, and one end for all views.
         view = copy.copy(self)
         view._scope = scope  # noqa: SLF001  (our own copy)
         return view
@@ -156,6 +158,7 @@ class BackendProvider(Reads, Imports, Forks, RegenerationPoints, Leases, Summari
             labels = self._labels(metadata, user_id, chain)
             return [self._write(conversation_id, batch, labels, expected_version, create=create, ttl=ttl)]
 
+        # With `create` a repetition could bring back what was deleted behind the first try.
         return await self._result("append_messages", write, self.backend.append, repeatable=not create)
 
     async def update_metadata(self, conversation_id: str, patch: Mapping[str, Any]) -> int:

@@ -119,11 +119,13 @@ class ProviderBase:
         try:
             first, *further = write()
             result = await self._guard.run(operation, partial(send, first), repeatable=repeatable)
+            # What stands of the parts stays: importing it again adds what is missing.
             for request in further:
                 added = result.added
                 result = await self._guard.run(operation, partial(send, request), repeatable=repeatable)
                 result = replace(result, added=added + result.added)
             return Success(result)
+        # A `Failure` is an answer of the store, and there was none.
         except (MemoryConnectionError, MemoryConfigurationError):
             raise
         except MemoryError as error:
@@ -167,6 +169,7 @@ class ProviderBase:
 
     async def _annotate(self, conversation_id: str, change: Change) -> Record:
         """Merge into the metadata what `change` makes of the header, until nobody came between."""
+        # A bound for stores that never wait, and so have no deadline; all others are ended by theirs.
         for _ in range(1_000_000):
             header = await self.backend.header(conversation_id, scope=self._scope)
             if header is None:
@@ -177,6 +180,7 @@ class ProviderBase:
             frozen: FrozenDict = freeze(patch, where="metadata")
             self._check_size(frozen, "what is noted in the metadata")
             most = self.config.max_metadata_bytes
+            # In the state that `change` has seen: what it decided holds for no other.
             amend = Amend(conversation_id, frozen, scope=self._scope, expected=header.stamp, max_metadata_bytes=most)
             try:
                 return replace(header, version=await self.backend.amend(amend))

@@ -39,6 +39,7 @@ class Forks(ProviderBase):
         return await self._guard.run("fork_conversation", lambda: self._fork(fork))
 
     async def _fork(self, fork: Fork) -> int:
+        # The store copies what it holds, and knows no processors; so the copy passes them behind it.
         count = await self.backend.fork(fork)
         if self._chain:
             try:

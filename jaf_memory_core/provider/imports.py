@@ -84,6 +84,7 @@ class Imports(ProviderBase):
                 results += await under_way
         except BaseException:
             if under_way is not None:
+                # A step must not go on behind the back of a caller who is gone.
                 under_way.cancel()
                 await asyncio.gather(under_way, return_exceptions=True)
             raise
@@ -158,7 +159,9 @@ class Imports(ProviderBase):
         self._learn(perf_counter() - started)
         for outcome in bite:
             if isinstance(outcome, MemoryConnectionError | MemoryConfigurationError):
+                # It may stand, and be deleted by now: an import never makes it a second time (docs/decisions/0008).
                 raise self._failure(outcome).error
+        # `_sent` comes again with what was not tried, and would do so for ever.
         if all(outcome is None for outcome in bite):
             raise MemoryStorageError("the store has tried none of the appends", operation="append_many")
         return bite
@@ -168,4 +171,5 @@ class Imports(ProviderBase):
         if part < QUICK:
             self._step = min(MOST, self._step * 2)
         elif part > SLOW:
+            # Down in one great step: the next one has to end within its deadline.
             self._step = max(1, self._step // 4)

@@ -54,6 +54,7 @@ class Leases(ProviderBase):
                 try:
                     await self._annotate(key, change)
                 except MemoryNotFoundError:
+                    # Others may make it at the same moment, or delete it: either way it is looked at once more.
                     await self._make_empty(key, owner)
                 else:
                     assert got is not None  # `change` has run
@@ -148,6 +149,7 @@ def taken(conversation_id: str, metadata: FrozenDict, token: str, seconds: float
         left = (datetime.fromisoformat(stored["expires_at"]) - now).total_seconds()
         if left > 0:
             raise held_by_another(conversation_id, left)
+    # A new number for a new holder only: the retry of a lost answer is no other turn.
     return Lease(conversation_id, token, number + (holder != token), now + timedelta(seconds=seconds))
 
 
@@ -172,4 +174,5 @@ def released(lease: Lease, metadata: FrozenDict) -> FrozenDict | None:
     stored = metadata.get(LEASE) or {}
     if stored.get("token") != lease.token:
         return None
+    # The number stays, and grows over all holders: other systems refuse by it who came earlier.
     return FrozenDict(token=None, number=stored["number"])  # the holder may know its token only

@@ -128,6 +128,7 @@ class Reads(ProviderBase):
             if left == 0:
                 break
             record = listing.readable(found)
+            # A scan may give more than what matches, and gives what has expired as well.
             if record is None or not rules.live(record, self.backend.now()) or not rules.matches(record, scoped):
                 continue
             if skip:

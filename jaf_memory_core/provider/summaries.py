@@ -45,6 +45,7 @@ class Summaries(ProviderBase):
             end = header.first_position + header.message_count
             left = end - max(-1 if reach is None else reach + 1, header.first_position)
             most = left if limit is None else min(left, limit)
+            # Up to the end that the header has shown: what is appended meanwhile belongs to the next read.
             page = await self.backend.tail(Tail(key, max(0, most), end, self._scope))
             if page is not None:
                 conversation = self._shown(replace(header, messages=page.messages), operation)
@@ -80,6 +81,7 @@ class Summaries(ProviderBase):
     async def _summarise(self, key: str, summary: Summary, incarnation: str) -> bool:
         while True:
             header = await self.backend.header(key, scope=self._scope)
+            # Made again under the same id it holds other messages.
             if header is None or header.incarnation != incarnation:
                 raise MemoryNotFoundError(key)
             position = await self._position(header, summary.message_id)
@@ -116,6 +118,7 @@ class Summaries(ProviderBase):
             stale = header is not None and header.metadata.get(rules.SUMMARY) and await self._reach(header) is None
             if header is not None and stale:
                 patch = FrozenDict({rules.SUMMARY: None})
+                # Somebody was faster; a summary whose last message is gone is shown to nobody (`_reach`).
                 with contextlib.suppress(MemoryConflictError, MemoryNotFoundError):
                     await self.backend.amend(Amend(header.conversation_id, patch, expected=header.stamp))
         return removed

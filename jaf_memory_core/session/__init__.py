@@ -256,6 +256,7 @@ class MemorySession:
         if self._lease is not None:
             await self._lease.confirm()
         done = await storage.finished(reconciliation.reconciled(self._stored, given, list(self._view.values()), how))
+        # What the list has changed is not known here: the next `load` reads it.
         self._known, self._view = {}, {}
         return done
 
@@ -285,6 +286,7 @@ class MemorySession:
             return None
         if self._lease is not None:
             await self._lease.confirm()
+        # A copy: what is recorded while this is under way must not be dropped along with it.
         return await storage.finished(self._save(dict(self._unsaved)))
 
     async def _save(self, batch: dict[str, Message]) -> WriteResult:
@@ -295,6 +297,7 @@ class MemorySession:
             batch = {}  # to be tried again: a message that did get there is not added twice
             raise
         finally:
+            # What was refused would be refused again, and hold up all that comes behind it.
             for key in batch:
                 self._unsaved.pop(key, None)
         return result

@@ -138,6 +138,7 @@ def steps_of(messages: Iterable[Message], *, unique: bool = False) -> list[Step]
     for message in messages:
         reader.take(message)
     steps = [draft.step() for draft in reader.drafts]
+    # A call may wait at the very end only (docs/decisions/0009).
     return [
         replace(step, open=False) if step.open and index < len(steps) - 1 else step for index, step in enumerate(steps)
     ]
@@ -169,6 +170,7 @@ class _Draft:
         fits = [n for n, call in enumerate(self.calls) if call.given_id == key or (key is None and not call.legacy)]
         waiting = [n for n in fits if self.answers[n] is None]
         named = [n for n in waiting if name and self.calls[n].name == name] if not key else []
+        # A second result for an id that is one call's replaces the first; of two calls' nobody knows whose it is.
         again = fits[-1] if key and len(fits) == 1 else None
         return next(iter(named or waiting), again)
 
@@ -237,6 +239,7 @@ class _Reader:
         if isinstance(item, str) and item:  # the interface refuses an item that is there twice
             if f"\0{item}" in self._seen:
                 return
+            # With a NUL, which no message id holds, so that the two kinds never meet.
             self._seen.add(f"\0{item}")
         if kind.endswith("_output") or kind in ITEM_CALLS.values():
             key = fields.get("call_id", fields.get("approval_request_id"))

@@ -70,6 +70,7 @@ class Draft:
     @property
     def text(self) -> str:
         """All that has come so far."""
+        # Joined, and kept joined: the next time only what has come since is added.
         self._pieces = ["".join(self._pieces)]
         return self._pieces[0]
 
@@ -89,6 +90,7 @@ class Draft:
             return
         try:
             await self._keep(self._current())
+        # The stream goes on: an answer must not be lost because the store is away for a moment.
         except MemoryConnectionError as error:
             if not error.retryable:
                 raise

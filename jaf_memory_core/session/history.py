@@ -72,6 +72,7 @@ async def read_newest(stored: StoredConversation, room: Room, form: Form | None,
         condensed: whether a stored summary is asked for.
     """
     lead = LEADING if not condensed else LEADING + int(min(room.messages, LARGEST_PAGE)) // 5
+    # One more than may be shown tells whether there is more.
     size = FIRST_PAGE if room.messages == math.inf else int(room.messages) + 1
     excerpt = await stored.newest(size, condensed=condensed)
     if excerpt is None:
@@ -85,6 +86,7 @@ async def read_newest(stored: StoredConversation, room: Room, form: Form | None,
     if plain and not condensed and plain_view(instructions, excerpt.messages, room) is not None:
         return replace(_found(excerpt, leading), plain=True)
     while excerpt.before is not None and not is_full(excerpt.messages, instructions, room, form):
+        # Doubled: few round trips, and not much more is read than is shown.
         size = min(2 * size, LARGEST_PAGE)
         page = await stored.page(excerpt.before, size if excerpt.unread is None else min(size, excerpt.unread))
         unread = None if excerpt.unread is None else max(0, excerpt.unread - len(page))

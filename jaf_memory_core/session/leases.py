@@ -50,6 +50,7 @@ class SessionLease:
                     await finished(self._take(token, last=True))
                     break
         except asyncio.CancelledError:
+            # It may have been granted to a caller who is gone; others would wait until it expires.
             await finished(self._give_back())
             raise
         except MemoryConnectionError as error:
@@ -70,6 +71,7 @@ class SessionLease:
             if last or self._wait <= 0 or not error.retryable:
                 raise
             return False
+        # From before the request: the store counts from a later moment, so that ours ends first.
         self._until = began + self._seconds
         return True
 
@@ -80,6 +82,7 @@ class SessionLease:
     async def _leave(self) -> None:
         if self._renewals is not None:
             self._renewals.cancel()
+            # Waited for, so that no renewal is under way when the lease is given back.
             await asyncio.wait({self._renewals})
             self._renewals = None
         if self._lease is not None:
@@ -110,6 +113,7 @@ class SessionLease:
         """
         if self._lost is not None:
             raise self._lost
+        # A renewal comes with each third: with half of it gone one has failed, or the event loop stood still.
         if time.monotonic() > self._until - self._seconds / 2:
             await self._renew()
 

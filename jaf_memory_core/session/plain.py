@@ -60,8 +60,10 @@ def plain_view(kept: Sequence[Message], read: Sequence[Message], room: Room) -> 
     if not all(isinstance(one.content, str) and one.content.strip() and one.role == "system" for one in kept):
         return None
     left = room.messages - len(kept)
+    # Of equal ones only the newest stays, which the longer way sees to.
     if len({one.content for one in kept}) < len(kept) or left < 1:
         return None
     first = max(0, int(len(read) - left)) if left < len(read) else 0
     begin = next((place for place in range(first, len(read)) if read[place].role == "user"), None)
+    # A turn that begins before what fits, or before what was read, wants its question looked for.
     return None if begin is None or (first == 0 and begin > 0) else [*kept, *read[begin:]]

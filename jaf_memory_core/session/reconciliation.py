@@ -143,6 +143,7 @@ def overlap(given: Sequence[Given], stored: Sequence[Message], view: Sequence[Me
         return Overlap(common, tuple(stored[common:]))
     if view and len(given) >= len(view) and _common(given, view) == len(view):
         return Overlap(len(view), ())
+    # The longest first: the same messages may stand in a conversation more than once.
     for size in range(min(len(stored), len(given)), 0, -1):
         end = stored[len(stored) - size :]
         if _is(given[0], end[0], ids) and _common(given, end) == size:
@@ -203,6 +204,7 @@ async def reconciled(
 async def _forked(stored: StoredConversation, given: Sequence[Given], lies: Overlap) -> Reconciliation:
     text = "\0".join([stored.conversation_id, *(content_of(one.fields) for one in given[: lies.place + 1])])
     new_id = uuid.uuid5(NAMESPACE, hashed(text)).hex  # the same list makes the same fork
+    # What stands under that id is this very fork, which an earlier try has made.
     with contextlib.suppress(MemoryConflictError):
         await stored.provider.fork_conversation(stored.conversation_id, new_id, lies.stored[0].message_id)
     branch = stored.of(new_id)
@@ -218,6 +220,7 @@ async def _revised(stored: StoredConversation, given: Sequence[Given], lies: Ove
         await stored.revise({other.message_id: replace(one.message(other.message_id), message_id=other.message_id)})
         done = await reconciled(stored, given, (), "refuse")
         return replace(done, revised=1)
+    # A process that is killed behind this leaves the beginning; the same list, sent again, brings the rest.
     await stored.provider.truncate_conversation_after(stored.conversation_id, lies.stored[0].message_id)
     done = await reconciled(stored, given, (), "refuse")
     return replace(done, revised=len(changed))

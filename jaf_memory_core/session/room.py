@@ -81,6 +81,7 @@ def shortened(messages: Sequence[Message], tokens: float, count: Counter | None)
     after: dict[int, Message] = {}
     left, waiting = tokens, sorted(range(len(messages)), key=costs.__getitem__)
     while waiting:
+        # The cheapest first: what it does not need of its share is the others'.
         place = waiting.pop(0)
         share = left / (len(waiting) + 1)
         message = messages[place] if costs[place] <= share else _within(messages[place], share, count)

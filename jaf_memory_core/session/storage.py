@@ -194,12 +194,14 @@ class StoredConversation:
         Raises:
             MemoryError: what the provider refused with, or raised.
         """
+        # Before the append: a process that is killed in between leaves no messages that outlive their time.
         if self._found and not self._expires and self.offers("set_expiry"):
             await self.provider.set_expiry(self.conversation_id, self._ttl)
             self._expires = True
         result = await self._appended(messages)
         self._found = True
         if not self._expires and self.offers("set_expiry"):
+            # At version 1 this append has made it, and given it the ttl.
             if result.version > 1 or "ttl" not in self._keywords:
                 await self.provider.set_expiry(self.conversation_id, self._ttl)
             self._expires = True
@@ -211,11 +213,13 @@ class StoredConversation:
 
     async def _appended(self, messages: tuple[Message, ...]) -> WriteResult:
         metadata = {} if self._user_id is None else {"user_id": self._user_id}
+        # Not once it was found: deleted since, it must not be made again by a turn under way (docs/decisions/0009).
         create: dict[str, Any] = {"create": True} if "create" in self._keywords and not self._found else {}
         if create and "ttl" in self._keywords:
             create["ttl"] = self._ttl
         result = await self.provider.append_messages(self.conversation_id, list(messages), metadata, **create)
         missing = isinstance(result, Failure) and isinstance(result.error, NotFound)
+        # `store_messages` replaces what stands: it is for a conversation that nobody has made yet.
         if missing and not self._found and not create:
             result = await self.provider.store_messages(self.conversation_id, list(messages), metadata)
         if isinstance(result, Failure):

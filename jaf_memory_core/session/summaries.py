@@ -75,6 +75,7 @@ class Pauses:
         function = getattr(summarize, "__func__", summarize)
         key = (conversation_id, getattr(function, "__code__", function if _hashable(function) else id(function)))
         while len(pauses) >= self.LARGEST and key not in pauses:
+            # The oldest: at worst a summariser that fails is asked once more than need be.
             pauses.pop(next(iter(pauses)))
         return pauses.setdefault(key, Pause())
 
@@ -127,6 +128,7 @@ class Compression:
         if not self._due(found):
             return found
         if found.unread:
+            # What was left unread is what the summary is about.
             found = await self._read(whole=True)
         cut = self._cut(found)
         if cut is None:
@@ -134,11 +136,13 @@ class Compression:
         earlier = () if found.summary is None else views.summary(found.summary).messages
         try:
             text = await self._ask([*earlier, *cut.covered])
+            # With the incarnation that was read: one that was made again meanwhile gets no summary of the old one.
             await self._keep(Summary(text, cut.message_id, cut.kept), found)
         except Unusable as error:
             self._failed(error)
             return found
         self._pause.failures, self._pause.until = 0, 0.0
+        # Once more: others may have written, or summarised, while the model wrote this.
         return await self._read(whole=False)
 
     async def _keep(self, summary: Summary, found: Found) -> None:
@@ -247,6 +251,7 @@ class Compression:
         if not answer.strip():
             raise Unusable("gave an empty text", final=True)
         covered = sum(map(_length, messages))
+        # Longer than what it stands for, it would cost the view more than it spares.
         if len(answer) > max(SHORT, covered):
             raise Unusable(f"gave {len(answer)} characters, more than the {covered} that they stand for", final=True)
         return answer
@@ -274,6 +279,7 @@ async def _in_thread(function: Callable[[Sequence[Message]], Any], messages: Seq
     context = contextvars.copy_context()
 
     def tell(result: Any, error: BaseException | None) -> None:
+        # Timed out or cancelled: a thread cannot be ended, and its answer is for nobody.
         if done.done():
             return
         if error is None:

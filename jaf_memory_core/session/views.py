@@ -239,6 +239,7 @@ def first_and_newest(blocks: Sequence[Block], room: Room, unread: int = 0) -> li
         first.append(block)
     behind_first = fit.others[len(first) :]
     recent = newest(behind_first, free.without(messages_of([*first, marker(0)])))
+    # The first fifth has taken the room of what has to be shown: then the newest alone.
     if fit.must - {block.key for block in recent}:
         first, behind_first = [], fit.others
         recent = newest(fit.others, free)
@@ -292,10 +293,12 @@ def cut(kept: Sequence[Message], uncovered: Sequence[Message], room: Room, form:
     tail = 0
     while tail < min(len(recent), len(others)) and recent[-1 - tail] is others[-1 - tail]:
         tail += 1
+    # Nothing would follow the cut, or nothing would stand before it.
     if tail in (0, len(others)):
         return None
     first = others[-tail].key
     end = next((index for index, message in enumerate(uncovered) if message.message_id == first), 0)
+    # What follows begins with the first message that no summary covers: there is nothing new to cover.
     if end == 0:
         return None
     heads = [block for block in recent[: len(recent) - tail] if block.complete]

@@ -61,6 +61,7 @@ async def copy(
         async for batch in batches:
             await _copy_batch(destination, batch, report, resume=resume)
             tell(on_step, batch)
+    # A second walk: it sees what a cap or an eviction has taken since (docs/decisions/0008).
     return await compare(source, destination, query=query, report=report, on_damaged=on_damaged) if verify else report
 
 
@@ -112,6 +113,7 @@ async def _copy_batch(
         many: Any = destination
         # An empty one that is made, and one that stands there, cannot be told apart.
         asked = [conversation for conversation in batch if conversation.messages]
+        # Unread: a copy into an empty store costs no more than an import (docs/decisions/0008).
         done = await many.import_conversations(asked, only_missing=True)
         results = {one.conversation_id: result for one, result in zip(asked, done, strict=True)}
     for conversation in batch:
@@ -165,6 +167,7 @@ def _difference(source: ConversationMemory, standing: ConversationMemory) -> str
     if standing.user_id not in (None, source.user_id):
         return "it belongs to somebody else in the destination"
     ours, theirs = source.messages, standing.messages
+    # The beginning of the source's is what an interrupted copy leaves, and may be gone on with.
     shared = min(len(ours), len(theirs))
     if not all(map(same, ours[:shared], theirs[:shared])):
         return "it holds other messages in the destination"
@@ -177,5 +180,6 @@ def _difference(source: ConversationMemory, standing: ConversationMemory) -> str
 
 def _within(standing: ConversationMemory, source: ConversationMemory) -> bool:
     ours, theirs = source.metadata, {**standing.metadata}
+    # The owner was compared already.
     theirs.pop("user_id", None)
     return all(key in ours and codec.canonical(ours[key]) == codec.canonical(theirs[key]) for key in theirs)

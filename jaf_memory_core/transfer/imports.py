@@ -92,6 +92,7 @@ def _weight(conversation: ConversationMemory) -> int:
     for message in conversation.messages:
         text = message.content
         if type(text) is str and not (message.further or message.tool_calls or message.attachments):
+            # A guess will do here; to encode every message twice would cost more than it is worth.
             weight += FRAME + len(text)
         else:
             weight += len(codec.encode(message))
@@ -133,6 +134,7 @@ def tell(on_step: Step | None, batch: Sequence[ConversationMemory]) -> None:
 async def import_batch(provider: MemoryProvider, batch: Sequence[ConversationMemory], report: Imported) -> None:
     """Import conversations, and note in the report what became of each."""
     now = datetime.now(UTC)
+    # What has expired would be as absent there as it is here (docs/decisions/0003).
     live = [one for one in batch if one.expires_at is None or one.expires_at > now]
     report.expired += len(batch) - len(live)
     for conversation, result in zip(live, await _results(provider, live, report), strict=True):
@@ -190,6 +192,7 @@ async def _import_by_six(provider: MemoryProvider, conversation: ConversationMem
     if conversation.user_id is not None:
         metadata["user_id"] = conversation.user_id
     result: Any = None
+    # Between the look and the write somebody else may come: the six methods promise no more.
     if standing is None:
         result = await provider.store_messages(key, fresh, metadata)
     elif fresh:

@@ -124,6 +124,7 @@ def _numbered(stream: Readable) -> Iterator[tuple[int, bytes | str]]:
         if len(line) > LONGEST:
             raise LineError(number, f"longer than {LONGEST} bytes; this is no file of conversations")
         if number == 1:
+            # A byte order mark, as editors on Windows write it; to `json` it would be the beginning of no value.
             line = line.removeprefix("\ufeff") if isinstance(line, str) else line.removeprefix(b"\xef\xbb\xbf")
         if line.strip():
             yield number, line

@@ -99,6 +99,7 @@ def _assistant(step: Step) -> Message:
     }
     if renamed or any(isinstance(call.given, ContentPart) for call in step.calls):
         parts = _called(step, parts)
+    # The endpoint refuses an answer that says nothing, and one that ends with a thought.
     if not parts or parts[-1].type in ("thinking", "redacted_thinking"):
         parts.append(ContentPart(type="text", text=NOTHING))
     first = step.said[0]
@@ -125,6 +126,7 @@ def _called(step: Step, parts: list[ContentPart]) -> list[ContentPart]:
 
 
 def _block(part: ContentPart) -> ContentPart | None:
+    # A thought without its signature is refused.
     signed = part.type == "thinking" and isinstance(part.further.get("signature"), str)
     if signed or part.type == "tool_use" or part.type in SERVER or part.type.endswith("_tool_result"):
         return part
