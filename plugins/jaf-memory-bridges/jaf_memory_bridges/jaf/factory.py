@@ -68,6 +68,7 @@ async def _from_env(clients: Any, environ: Mapping[str, str] | None, user_id: st
     try:
         bridge = jaf_provider(whole, user_id)
     except MemoryError:
+        # It is open by now, and nobody else has it.
         await JafProvider(whole).close()
         raise
     bridge.owned = whole

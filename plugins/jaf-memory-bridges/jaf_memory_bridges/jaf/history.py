@@ -61,6 +61,7 @@ def loaded_here(conversation_id: str) -> Loaded | None:
 
 def note_load(conversation_id: str, loaded: Loaded | None) -> None:
     """Remember what this task has loaded, or, with `None`, that it has deleted the conversation."""
+    # Another mapping each time: tasks that this one has started share the old one.
     loads = {key: load for key, load in _LOADS.get().items() if key != conversation_id and load() is not None}
     _LOADS.set(loads if loaded is None else {**loads, conversation_id: weakref.ref(loaded)})
 
@@ -82,6 +83,7 @@ class Mark:
     def is_edited(self, message: Any) -> bool:
         """Whether somebody has written into the message's lists since it was loaded."""
         calls = tuple(message.tool_calls or ())
+        # By identity: a call is frozen, so that one which was changed is another object.
         same = len(calls) == len(self.calls) and all(map(lambda one, other: one is other, calls, self.calls))
         return not same or (self.copy is not None and to_core(message) != self.copy)
 
@@ -212,6 +214,7 @@ def news(
             known[key] = None
             if mark is not None or key not in marked:  # not what repeats a message that came back unchanged
                 rebuilt[key] = after
+        # The marker of a view comes back with the list, and is never stored.
         elif views.is_made_up(after):
             continue
         elif in_place and waiting is not None and not is_halted(message):
@@ -237,6 +240,7 @@ def identified(messages: Sequence[Any], conversation_id: str, stored: Sequence[M
         return {}
     texts = [_digest(messages[place]) for place in places]
     kept = [(_digest(to_jaf(one)), one.message_id) for one in stored if not is_halted(one)]
+    # The longest first: two equal answers are two messages (docs/decisions/0009).
     overlap = next(
         (
             size
@@ -246,6 +250,7 @@ def identified(messages: Sequence[Any], conversation_id: str, stored: Sequence[M
         0,
     )
     ids = [key for _, key in kept[len(kept) - overlap :]]
+    # From place and content: the same list, handed over again, adds nothing.
     for number, text in enumerate(texts[overlap:], start=len(stored)):
         ids.append(uuid.uuid5(NAMESPACE, f"{len(conversation_id)}:{conversation_id}:{number}:{text}").hex)
     return dict(zip(places, ids, strict=True))

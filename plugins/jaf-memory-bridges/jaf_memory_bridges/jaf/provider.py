@@ -115,6 +115,7 @@ class JafProvider(jaf.Success):  # type: ignore[misc]
         if (ttl, threshold) == (self._ttl, self._threshold):
             return self
         bridge = JafProvider(self.provider, user_id=self._user_id, ttl=ttl, threshold=threshold)
+        # Else `close` would close a view for one user, which closes nothing.
         bridge.owned = self.owned
         return bridge
 
@@ -226,6 +227,7 @@ class JafProvider(jaf.Success):  # type: ignore[misc]
         """Delete the conversation; whether it was there."""
 
         async def delete() -> bool:
+            # This task knows that it is gone: what it stores from now on is another conversation.
             note_load(conversation_id, None)
             return await self.provider.delete_conversation(conversation_id)
 

@@ -121,6 +121,7 @@ class Users:
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         """Pass the request on as its user's, or refuse it."""
+        # What passes here is nobody's, and is refused as soon as it asks for the memory (`_current`).
         if scope["type"] != "http" or scope["method"] == "OPTIONS" or scope["path"] in OPEN_PATHS:
             await self._app(scope, receive, send)
             return
@@ -130,6 +131,7 @@ class Users:
             refusal = JSONResponse({"success": False, "error": "who sent this request is not known"}, status_code=401)
             await refusal(scope, receive, send)
             return
+        # For this request's task and those that it starts: each has a context of its own.
         before = _USER.set(user)
         try:
             await self._app(scope, receive, send)
@@ -148,6 +150,7 @@ class UsersProvider:
     """
 
     def __init__(self, bridge: JafProvider) -> None:
+        # Only to be refused at the start, and not at the first request, where users cannot be kept apart.
         jaf_provider(bridge, user_id="nobody yet")
         self._bridge = bridge
         self._bridges: OrderedDict[str, JafProvider] = OrderedDict()
@@ -167,6 +170,7 @@ class UsersProvider:
         user = _USER.get()
         if user is None:
             raise PermissionError("nobody's request: JAF's server is reached past its middleware")
+        # Out, and in again at the end: the first is then the one that was not needed for longest.
         bridge = self._bridges.pop(user, None) or jaf_provider(self._bridge, user_id=user)
         self._bridges[user] = bridge
         while len(self._bridges) > USERS_KEPT:

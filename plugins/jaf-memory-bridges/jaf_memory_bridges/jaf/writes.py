@@ -78,8 +78,10 @@ class Writer:
             MemoryError: as `append_messages`.
         """
         found = await self._news(conversation_id, _listed(messages), metadata or {})
+        # Before the answer is there: the list counts as stored, unless the conversation is known to be gone.
         self._remember(messages, stored=True)
         try:
+            # A process that is killed behind this leaves the conversation cut, and without what the run has added.
             await self._cut_back(conversation_id, found, metadata or {})
             if found.revised:
                 await self._provider.revise_messages(conversation_id, found.revised)
@@ -87,6 +89,7 @@ class Writer:
         except MemoryNotFoundError:
             self._remember(messages, stored=False)
             raise
+        # Behind the append: an edit that the provider cannot make must not keep out what is new.
         if found.rebuilt:
             await self._revised(conversation_id, found.rebuilt, found.loaded)
 
@@ -115,6 +118,7 @@ class Writer:
 
     async def append(self, conversation_id: str, found: News, metadata: dict[str, Any]) -> None:
         """Append new messages; where one of them is held with other content, revise that, and append the rest."""
+        # What was loaded and is gone was deleted meanwhile, and is not made again (docs/decisions/0009).
         create = found.loaded is None
         result = await self._append(conversation_id, found.fresh, metadata, create=create)
         if isinstance(result, Failure) and isinstance(result.error, MemoryConflictError):
@@ -161,6 +165,7 @@ class Writer:
     async def _expiring(self, conversation_id: str, found: News, result: WriteResult) -> None:
         if self._ttl is None or (found.loaded is not None and found.loaded.ttl == self._ttl):
             return
+        # At version 1 this append has made it, and given it the ttl.
         if result.version > 1 or "ttl" not in self._keywords:
             await self._provider.set_expiry(conversation_id, self._ttl)
 
@@ -210,6 +215,7 @@ class Writer:
             raise MemoryNotFoundError(conversation_id)
         index = response["message_index"]
         boundary = ids[index - 1] if index is not None and 0 < index <= len(ids) else response["message_id"]
+        # Until nobody came in between: which response was the one before depends on the newest so far.
         while True:
             header = await self.header(conversation_id)
             before = {} if header is None else header.metadata
