@@ -94,6 +94,7 @@ class Commands(TyperGroup):
 
     def __init__(self, **attrs: Any) -> None:
         super().__init__(**attrs)
+        # Stand-ins for the list: a command is imported when it is run (`resolve_command`).
         self.commands = {name: TyperCommand(name, help=entry.about) for name, entry in COMMANDS.items()}
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -193,6 +194,7 @@ def run() -> int:
     """Run with this process's arguments; the exit status."""
     terminal.prepare()
     arguments = sys.argv[1:]
+    # Looked for here, because the parser may refuse before it comes to it; behind `--` it is no option.
     as_json = "--json" in [*arguments, "--"][: [*arguments, "--"].index("--")]
     try:
         return get_command(app)(arguments or ["--help"], prog_name=NAME, standalone_mode=False) or _unasked(arguments)

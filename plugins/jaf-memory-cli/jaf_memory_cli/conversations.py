@@ -97,6 +97,7 @@ async def _pages(
             yield page, page[-1].conversation_id if more else None
         if not more:
             return
+        # Behind the last one, and not by an offset, which would shift with every write.
         query = query.after(page[-1])
         left = None if left is None else left - len(page)
 
@@ -195,6 +196,7 @@ async def _read(provider: ManagedMemoryProvider, conversation_id: str, last: int
     headers = await provider.find_conversations(MemoryQuery(conversation_id=conversation_id, include_messages=False))
     if not headers:
         return None
+    # Two reads, and so of two moments: what comes in between is among the messages, and not in the count.
     return replace(headers[0], messages=tuple(await provider.get_recent_messages(conversation_id, limit=last)))
 
 

@@ -37,6 +37,7 @@ async def providers(context: typer.Context, *, as_json: Json = False) -> None:
     """
     output, store = Output(as_json=as_json), chosen(context)
     found = installed()
+    # Threads will do: each of them waits for the process that it has started.
     with ThreadPoolExecutor(max_workers=4) as pool:
         probes = list(pool.map(probe, [one.name for one in found]))
     selected = _selected(store)
@@ -234,6 +235,7 @@ async def diagnose(store: Store) -> Diagnosis:
         return found
     if await _is_still_to_be_made(found, store):
         return found
+    # Only behind the settings: a wrong one would be told as trouble with the connection.
     found.health = await test_memory_provider_connection(store.environ)
     found.warnings += found.health.get("warnings") or ()
     if not found.health["healthy"]:
@@ -272,6 +274,7 @@ async def _is_still_to_be_made(found: Diagnosis, store: Store) -> bool:
             files = backend.files() if isinstance(backend, HasFiles) else ()
     except MemoryError:  # connecting will say it better
         return False
+    # Where it could not be made, connecting says what is wrong.
     if reason and files and os.access(files[0].parent, os.W_OK | os.X_OK):
         found.absent = f"{reason}: the first write makes the store"
     return bool(found.absent)

@@ -60,6 +60,7 @@ async def forget_user(context: typer.Context, user: UserId, *, yes: Yes = False,
         require(provider, "clear_user_conversations", "`forget-user`")
         what = "all conversations"
         if not yes and sys.stdin.isatty() and callable(getattr(provider, "get_stats", None)):
+            # Counted for the question only: others may write until it is answered.
             found = await provider.get_stats(user)
             messages = count(found["total_messages"], "message")
             what = f"all {count(found['total_conversations'], 'conversation')} ({messages})"

@@ -51,6 +51,7 @@ class Interruption:
     async def guard(self, work: Coroutine[Any, Any, int | None]) -> int | None:
         """Run a command's coroutine; a signal cancels it."""
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        # Called by a handler of signals: only this wakes a loop that waits.
         self._cancel = functools.partial(loop.call_soon_threadsafe, task.cancel if task else _nothing)
         try:
             return await work
@@ -81,6 +82,7 @@ class Interruption:
 
     def _arrived(self, number: int, _frame: FrameType | None) -> None:
         again, self.signal = bool(self.signal), number
+        # A second signal ends at once: whoever sends it does not want to wait for the tidying.
         if again or self._blocked or self._cancel is None:
             raise Ended(SIGNALLED + number)
         self._cancel()
@@ -102,6 +104,7 @@ def command(work: Callable[P, Coroutine[Any, Any, int | None]]) -> Callable[P, N
         with interruption.listening():
             try:
                 status = asyncio.run(interruption.guard(work(*args, **kwargs))) or OK
+                # Here, where it is handled: that the reader has gone, or the disk is full, may show only now.
                 sys.stdout.flush()
             except (Stop, MemoryError) as error:
                 status = status_of(error)
@@ -137,6 +140,7 @@ def _status_of_os_error(error: OSError, output: Output) -> int:
     if error.errno == errno.EPIPE:
         silence(sys.stdout)
         return READER_GONE
+    # Standard output: what is buffered would fail once more when Python ends.
     if error.filename is None:
         silence(sys.stdout)
     output.error(OSError(os_error(error)), USAGE)

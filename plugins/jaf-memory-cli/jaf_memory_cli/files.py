@@ -83,6 +83,7 @@ def writing(name: str, *, spared: Sequence[Path] = (), force: bool = False) -> I
         with _named(name), _opened(name, "wb") as file:
             yield file
         return
+    # An empty file may be replaced by anything.
     if about is not None and about.st_size and not force and not is_export(name):
         raise Stop(
             f"{name} is no export of conversations, and stays as it is; name another file, or add --force", USAGE
@@ -120,10 +121,12 @@ def _descriptor(name: str) -> int | None:
 @contextmanager
 def _open_already(descriptor: int) -> Iterator[IO[bytes]]:
     if descriptor == 1:
+        # What was written as text before comes before these bytes.
         sys.stdout.flush()
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
     else:
+        # Another number for the same file: whoever opened it keeps it open.
         with os.fdopen(os.dup(descriptor), "wb") as file:
             yield file
 
@@ -150,9 +153,11 @@ def _is(about: os.stat_result, file: Path) -> bool:
 
 @contextmanager
 def _replacing(name: str, *, keep: bool) -> Iterator[IO[bytes]]:
+    # A link stays a link, and what it leads to is replaced.
     path = Path(os.path.realpath(name))
     folder = Path(name).parent
     try:
+        # Beside its place, since a rename is one step within a file system only; with mode 0600 (docs/decisions/0008).
         made = tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name[:50]}.", delete=False)  # noqa: SIM115
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(folder)) from error
@@ -161,9 +166,11 @@ def _replacing(name: str, *, keep: bool) -> Iterator[IO[bytes]]:
             with _named(name):
                 yield file
                 file.flush()
+                # Before it gets its name: after a power failure no empty file may stand where the old export stood.
                 os.fsync(file.fileno())
             _refuse_empty(name, file, keep=keep)
         except BaseException:
+            # Also when a signal has cancelled it: no half export is left under a name that nobody knows.
             Path(file.name).unlink()
             raise
     with _named(name):

@@ -75,6 +75,7 @@ async def adopt(
     refused, notes = Problems(), []
     async with _offered(store, Adopts, "knows of no older data to adopt", "adopt") as backend:  # type: ignore[type-abstract]
         if remove:
+            # Before the first step: a store may remove the older form of each as soon as that one is verified.
             confirm("Remove the older form of all that is moved?", yes=yes)
         with progress(output, "adopting", None) as advance:
             async with aclosing(cast("Any", backend.adopt(remove=remove))) as steps:

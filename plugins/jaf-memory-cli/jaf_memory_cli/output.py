@@ -60,6 +60,7 @@ class Output:
         self.messages = console(sys.stderr)
         logger = logging.getLogger("jaf_memory_core")
         logger.handlers[:] = [_Notes(self) if warnings else logging.NullHandler()]
+        # Shown here already; another handler would say it a second time.
         logger.propagate = False
 
     def show(self, *parts: RenderableType) -> None:

@@ -59,6 +59,7 @@ def probe(name: str, timeout: float = 30.0) -> Probe:
         except subprocess.TimeoutExpired:
             return Probe(ok=False, error=f"loading it takes more than {timeout:g} s")
         output.seek(0)
+        # The last line only: the plugin may have written to standard output as well.
         last = output.read().decode("utf-8", "replace").rstrip().rpartition("\n")[2]
     try:
         return Probe(**json.loads(last))

@@ -202,6 +202,7 @@ def _refuse_what_has_no_effect(store: Store, spec: ProviderSpec) -> None:
         ours = [store.origins[name] for name in sorted(named) if name in store.origins]
         if ours and named - store.origins.keys():
             raise Stop(f"{ours[0]} and the environment contradict each other: {note}", USAGE)
+    # Variables of providers and plugins that are only installed are theirs to know.
     names = {one.name for group in KINDS for one in installed(group)}
     for unknown in unknown_variables(store.environ, spec.name, spec.config, names):
         if unknown.name in store.origins:

@@ -45,6 +45,7 @@ async def import_file(
     output, store = Output(as_json=as_json), chosen(context)
     report, bad = Imported(), Problems()
     with reading(file) as (stream, size):
+        # An import may make the store; who reads or erases never does.
         async with store.opened(create=True) as provider:
             with (
                 progress(output, "importing", size, things="conversations") as advance,
@@ -89,6 +90,7 @@ async def export_file(
         conversations, messages = conversations + 1, messages + len(conversation.messages)
         advance(1)
 
+    # An export in the place of the store, or of the file that describes it, would end both.
     spared = [*await store.files(), *own_files(context)]
     async with store.opened() as provider:
         require(provider, "iter_conversations", "`export`")
@@ -164,6 +166,7 @@ async def copy_store(
 async def _same_store(one: Store, other: Store) -> bool:
     if (one.name, one.config()) == (other.name, other.config()):
         return True
+    # Two settings may lead to one file, by a link or another way to write its path.
     theirs = await other.files()
     return any(same_file(ours, file) for ours in await one.files() for file in theirs)
 
@@ -194,6 +197,7 @@ def _telling(output: Output, done: str, report: Imported, bad: Problems | None =
     """Say how far the work came, and what was refused, if an error or an interruption ends it."""
     try:
         yield
+    # `SystemExit` is a signal that came where nothing could be cancelled (`Ended`).
     except (MemoryError, OSError, asyncio.CancelledError, SystemExit):
         if bad is not None:
             Output.unfinished = {**_described(report), **_bad_lines(bad)}
@@ -248,6 +252,7 @@ def _tell_of_copy(output: Output, report: Copied, damaged: Problems, way: str, s
     output.problems(report.refused, "conflicts, left as they are")
     differing = Problems()
     for key, reason in report.differing:
+        # What was refused is different, of course, and has been told.
         if key not in report.refused:
             differing.add(key, reason)
     output.problems(differing, "different in the destination")
