@@ -137,6 +137,7 @@ def appends(draw: st.DrawFn) -> Write:
     times = Origin(at(draw(st.integers(0, 3))), draw(st.none() | st.just(FAR)), draw(st.none() | st.just(600.0)))
     origin = draw(st.sampled_from((times, times, None)))
     return Write(
+        # Some come more often, so that several of a call are of one conversation.
         conversation_id=draw(st.sampled_from("0011234")),
         messages=tuple(batch[cut:]),
         bodies=tuple(map(codec.encode, batch[cut:])),

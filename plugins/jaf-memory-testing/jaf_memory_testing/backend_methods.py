@@ -89,6 +89,7 @@ class BackendChecks(Checks):
         assert await backend.delete("c", expected=Stamp(first.incarnation, 2)) is False
         assert await backend.delete("c", expected=first.stamp) is True
         assert await backend.write(again, expected=None) is True
+        # So that the incarnation alone tells the two apart.
         assert first.version == again.version
         assert await backend.delete("c", expected=first.stamp) is False
         assert await backend.read("c") == again

@@ -241,6 +241,7 @@ class IdentifierChecks(Checks):
         messages = [said("x", message_id=key) for key in IDS]
         done(await provider.store_messages("c", messages[:3]))
         done(await provider.append_messages("c", messages))
+        # All are held by now: what is added once more was not known.
         done(await provider.append_messages("c", messages[::-1]))
         assert ids((await whole(provider)).messages) == list(IDS)
 

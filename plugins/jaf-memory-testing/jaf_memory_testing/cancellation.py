@@ -55,6 +55,7 @@ async def cut_off(work: Awaitable[Any], *, steps: int = 0, seconds: float | None
             await asyncio.sleep(0)
     else:
         await asyncio.sleep(seconds)
+    # It has ended by itself, and its error, if any, is the check's.
     if not task.cancel():
         await task
         return False
@@ -100,8 +101,10 @@ class CancellationChecks(Checks):
         await WRITES[name](provider, 0)
         duration = time.perf_counter() - started
         after = await self._states(provider, 0)
+        # Else half could not be told from whole.
         assert after != before
         moments = random.Random(7)  # not for secrets
+        # By steps and by time: what is short ends within few steps of the loop, what is long waits for a driver.
         cuts: list[dict[str, Any]] = [{"steps": n} for n in range(STEPS)]
         cuts += [{"seconds": moments.uniform(0, 1.2 * duration)} for _ in range(MOMENTS)]
         for n, cut in enumerate(cuts, start=1):
@@ -138,6 +141,7 @@ class CancellationChecks(Checks):
             found = ids((await whole(provider)).messages)
             for n, (name, answer) in enumerate(zip(names, answers, strict=True)):
                 held = [one for one in found if one.startswith(name)]
+                # What was not cancelled is there; what was may be there or not, and never half of it.
                 assert held in ([[f"{name}0", f"{name}1"]] if n % 3 else [[], [f"{name}0", f"{name}1"]])
                 if not isinstance(answer, BaseException):
                     done(answer)
@@ -163,6 +167,7 @@ class CancellationChecks(Checks):
             second = asyncio.ensure_future(provider.get_conversation("c"))
             for _ in range(steps):
                 await asyncio.sleep(0)
+            # The second waits for the same opening, which must not go with the first.
             first.cancel()
             assert await second is None
             await asyncio.gather(first, return_exceptions=True)

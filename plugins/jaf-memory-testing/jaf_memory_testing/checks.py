@@ -120,9 +120,11 @@ def examples(number: int, *, steps: int = 50) -> settings:
     return settings(
         max_examples=int(asked) if asked else number if in_full() else min(number, 40),
         stateful_step_count=steps,
+        # The same examples everywhere: what fails on one machine fails on the next.
         derandomize=not asked,
         database=None,
         phases=phases,
+        # Hypothesis's own deadline would fail a check on a busy machine; the watchdog ends what hangs.
         deadline=None,
         print_blob=True,
         suppress_health_check=list(HealthCheck),

@@ -82,9 +82,11 @@ class CostChecks(Checks):
         """A request for a part takes, in Python's memory, less than a quarter of what the whole conversation does."""
         provider = await _fill(store)
         backend = provider.backend
+        # Once before: what a first call makes and keeps is not the request's.
         await PARTS[part](backend)
         if not _own(backend, part.split(maxsplit=1)[0]):
             pytest.skip(f"the backend leaves {part.split(maxsplit=1)[0]!r} to its default")
+        # The least of three: whatever else happens in this process only adds.
         taken = min([await _peak(PARTS[part](backend)) for _ in range(3)])
         assert taken * SHARE < LONG * SIZE, (
             f"{part!r} takes {taken:,} bytes of a conversation of {LONG * SIZE:,}: it reads, or writes, all of it. "
@@ -157,11 +159,13 @@ class CostChecks(Checks):
             done(await provider.append_messages("c", talk(1, f"n{number}-")))
             await provider.close()
             await provider.close()
+            # By now pools and caches are filled.
             if number == 5:
                 before = await _handles()
         assert before is not None
         after = await _handles()
         grown = [late - early for early, late in zip(before, after, strict=True)]
+        # What is left over each time would be there twelve times.
         assert max(grown) < 6, (
             f"after 12 more times of open, use and close there are {grown[0]} more file descriptors and {grown[1]} "
             "more threads: `close` must let go of everything"

@@ -95,6 +95,7 @@ class DeadlineChecks(Checks):
         provider = await _hasty(store, 0.5)
         async with store.target.stall():
             hanging = asyncio.ensure_future(provider.append_messages("c", talk(1, "n")))
+            # It is on its way by now, and hangs.
             await asyncio.sleep(0.05)
             with Stopwatch() as watch:
                 await provider.close()
@@ -176,6 +177,7 @@ async def _appended(provider: BackendProvider, messages: list[Message]) -> None:
             with watch:
                 done(await provider.append_messages("c", messages))
         except MemoryConnectionError:
+            # It was not the machine that was late.
             if watch.late < GRACE / 2:
                 raise
         else:

@@ -200,6 +200,7 @@ class DifferentialChecks(Checks):
 
 async def _compare(store: Store, provider: BackendProvider, records: list[Record], asked: list[MemoryQuery]) -> None:
     await _fill(store, provider, records)
+    # By the store's clock, which decides what has expired.
     now = provider.backend.now()
     for query in asked:
         assert await found(provider, query) == expected_found(records, query, now), query

@@ -54,10 +54,12 @@ def provoked(backend: Backend) -> Iterator[Exception]:
     seen: set[type] = set()
     for named in backend.driver_errors:
         for kind in _subclasses(named):
+            # Errors of the tools that run here are children of some of these, and no driver's.
             if kind in seen or not issubclass(kind, Exception) or kind.__module__.startswith(("_pytest", "hypothesis")):
                 continue
             seen.add(kind)
             yield from _made(kind)
+    # With a name in it, as the system's errors have: of a file, or an address.
     if any(issubclass(OSError, kind) for kind in backend.driver_errors):
         for number in errno.errorcode:
             yield OSError(number, os.strerror(number), SENTINEL)
@@ -107,6 +109,7 @@ class DriverChecks(Checks):
         await whole(provider)
         calls = [call for name, call in OPERATIONS.items() if name != "open"]
         working = [asyncio.ensure_future(call(provider)) for call in calls]
+        # One turn of the loop: they have begun, and have no answer yet.
         await asyncio.sleep(0)
         await asyncio.gather(provider.close(), provider.close())
         _, hanging = await asyncio.wait(working, timeout=10)
@@ -132,6 +135,7 @@ class DriverChecks(Checks):
         """More than a thousand conversations of one user, made and changed in one moment, are all there, in order."""
         provider = await store.open()
         await provider.open()
+        # Beyond every page and every step of an erasure that our stores have.
         count = 1_030
         names = [f"c{n:04}" for n in range(count)]
         for start in range(0, count, 50):

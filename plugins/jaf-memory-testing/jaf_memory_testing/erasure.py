@@ -68,6 +68,7 @@ class ErasureChecks(Checks):
         before = await store.target.dump()
         for n in range(5):
             done(await provider.store_messages(f"erased{n}", talk(1), {"erased": 1}, user_id="erased-user"))
+        # What has expired is the user's, too, and goes without being counted.
         await let_expire(provider, "erased0")
         assert await provider.clear_user_conversations("erased-user") == 4
         after = await store.target.dump()
@@ -172,6 +173,7 @@ class FinalChecks(Checks):
             done(await provider.store_messages("c", talk(1), user_id="u"))
 
             async def erase() -> None:
+                # In each round at another moment of the writes.
                 await asyncio.sleep(0.001 * round_)  # noqa: B023  (awaited within the round)
                 if way == "delete":
                     assert await other.delete_conversation("c") is True

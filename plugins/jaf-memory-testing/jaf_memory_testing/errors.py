@@ -113,6 +113,7 @@ class ErrorChecks(Checks):
             error: BaseException | None = answer.error
             while error is not None:
                 texts += [str(error), repr(error)]
+                # A traceback shows these as well.
                 error = error.__cause__ or error.__context__
         await provider.get_conversation("c")
         await provider.find_conversations(MemoryQuery(metadata={"x": SENTINEL}))

@@ -24,6 +24,7 @@ def done(result: Result) -> WriteResult:
 def refused(result: Result, kind: type[E]) -> E:
     """The error of a write; it must have been refused in that way."""
     assert isinstance(result, Failure), f"the write was not refused: {result!r}"
+    # Exactly that kind: an error below it would tell the caller something else.
     assert type(result.error) is kind, f"it was refused with {result.error!r}"
     assert result.error.outcome == "not_applied"
     return result.error

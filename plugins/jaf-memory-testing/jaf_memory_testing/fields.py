@@ -49,6 +49,7 @@ def accepted(field: str) -> list[Message]:
             message = Message(**{"role": "user", "content": "x", "message_id": "m", field: value})
         except (MemoryInvalidInputError, TypeError):
             continue
+        # By bytes: values that come to the same message are one.
         found.setdefault(codec.encode(message), message)
     return list(found.values())
 

@@ -8,6 +8,7 @@ from jaf_memory_testing.samples import nested
 
 VALUES: dict[str, Any] = {
     "nul": "a\0b\0",
+    # What is no Unicode text; pydantic, msgspec and orjson refuse it, and so does `jsonb`.
     "high-surrogate": "a\ud800b",
     "low-surrogate": "\udfff",
     "reversed-surrogates": "\udc00\ud800",
@@ -26,8 +27,11 @@ VALUES: dict[str, Any] = {
     "looks-like-a-time": ["2024-01-15T10:00:00Z", "2024-01-15"],
     "above-2^53": 2**53 + 1,
     "above-2^63": [2**63 - 1, 2**63, 2**64, -(2**63) - 1],
+    # orjson makes a float of it.
     "2^70": [2**70, -(2**70)],
+    # The longest that is allowed; Python itself reads no more than 4,300 digits.
     "4000-digits": 10**4000 - 1,
+    # `jsonb` makes an integer of 1e22, and 0.0 of -0.0.
     "1e22": [1e22, 1e16, 1e21, 1e300],
     "minus-zero": [-0.0, 0.0, 0],
     "whole-floats": [1.0, 1, -1.0, 100.0, 0.0],
@@ -35,11 +39,13 @@ VALUES: dict[str, Any] = {
     "largest-float": 1.7976931348623157e308,
     "long-floats": [0.1, 0.30000000000000004, 3.141592653589793, 123456789.12345679],
     "true-or-one": [True, 1, False, 0, None],
+    # `jsonb` puts keys into an order of its own.
     "key-order": {"b": 1, "a": 2, "c": {"z": 1, "y": 2}, "10": 0, "9": 0},
     "odd-keys": {"": 1, "a.b": 2, "$set": 3, "'": 4, '"': 5, " ": 6, "👍": 7, "__proto__": 8, "a\nb": 9},
     "hostile-keys": {"a\0b": 1, "\ud800": 2},
     "empties": [[], {}, "", [[]], [{}], {"": {}}],
     "list-of-none": [None, None],
+    # The deepest that is allowed: readers of JSON recurse.
     "depth-100": nested(100),
     "wide": list(range(5000)),
 }
@@ -55,6 +61,7 @@ IDS: tuple[str, ...] = (
     "ä",
     "a\u0308",
     "Ä",
+    # Equal to the next where letters are folded, as are ß and ss.
     "ﬀ",
     "ff",
     "ß",
@@ -62,6 +69,7 @@ IDS: tuple[str, ...] = (
     "i",
     "ı",
     "İ",
+    # Patterns, to `KEYS`, `SCAN MATCH`, `LIKE` and file systems.
     "*",
     "**",
     "a*",
@@ -90,6 +98,7 @@ IDS: tuple[str, ...] = (
     "{",
     "}",
     "{}",
+    # Between these a naive hash tag of Redis is empty.
     "}{",
     "{a}",
     "a{b}c",
@@ -121,13 +130,16 @@ IDS: tuple[str, ...] = (
     "👍",
     "👍🏽",
     "👩‍👩‍👧",
+    # 1,020 bytes: more than the name of a file may have.
     "😀" * 255,
     "é" * 255,
     "x" * 255,
     "x" * 254,
     "x" * 254 + "y",
     "X" * 255,
+    # A device on Windows, whatever folder it is looked for in.
     "con",
+    # PostgreSQL cuts names at 63 bytes, and makes one of these two.
     "a" * 64,
     "a" * 63,
 )

@@ -211,6 +211,7 @@ class ImportChecks(Checks):
         """Two providers that import the same at once, in two orders, lose and double nothing."""
         one, other = await store.open(), await store.open()
         sources = [ConversationMemory(f"c{n}", f"u{n % 3}", talk(4), created_at=at(n)) for n in range(24)]
+        # In two orders: who locks what comes as it comes would wait in a circle.
         answers = await asyncio.gather(
             one.import_conversations(sources), other.import_conversations(list(reversed(sources)))
         )
@@ -227,6 +228,7 @@ class ImportChecks(Checks):
         sources = [ConversationMemory(f"c{n}", None, talk(4)) for n in range(20)]
         importing = asyncio.ensure_future(one.import_conversations(sources))
         appended: list[str] = []
+        # Once at least, however quick the import is.
         while not importing.done() or not appended:
             message = said("x", message_id=f"other{len(appended)}")
             for source in sources:

@@ -105,6 +105,7 @@ class IterationChecks(Checks):
             done(await provider.store_messages(f"new{n}", talk(1)))
             if n % 5 == 0:
                 await provider.delete_conversation(f"c{(n + 7) % 60:02}")
+            # What is made meanwhile may be passed as well, and then there is always one more.
             if n > 200:
                 break
         gone = {f"c{(n + 7) % 60:02}" for n in range(5, len(seen) + 1, 5)}
@@ -122,6 +123,7 @@ class IterationChecks(Checks):
         async for conversation in provider.iter_conversations():
             seen.append(conversation.conversation_id)
             if len(seen) == 1:
+                # At the far end, where no page can have been read yet.
                 for name in names[290:]:
                     assert await provider.delete_conversation(name) is True
         assert seen == names[:290]

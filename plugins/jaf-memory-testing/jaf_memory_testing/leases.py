@@ -53,6 +53,7 @@ class LeaseChecks(Checks):
         one = await provider.acquire_lease("c", 600)
         with pytest.raises(MemoryConflictError):
             await provider.acquire_lease("c", 600)
+        # The retry of a lost answer is no other holder.
         assert (await provider.acquire_lease("c", 600, token=one.token)).number == one.number
         renewed = await provider.renew_lease(one, 900)
         assert renewed.expires_at > one.expires_at

@@ -147,6 +147,7 @@ class LoopChecks(Checks):
 
         thread = threading.Thread(target=elsewhere)
         thread.start()
+        # Both loops use it at once, as long as the other one is at work.
         while thread.is_alive():
             assert await provider.get_recent_messages("c") == talk(1)
             await asyncio.sleep(0.001)

@@ -278,4 +278,5 @@ class CapChecks(Checks):
         assert conversation.version == 17
         last = ids(conversation.messages)
         assert len(last) == cap
+        # From the end: a whole batch of three, and the end of the one before.
         assert all(one.endswith(end) for one, end in zip(reversed(last), "21021", strict=False))

@@ -54,6 +54,7 @@ class Process:
 
     def __init__(self, target: Target, job: str, **arguments: Any) -> None:
         opens = _pickled(target.elsewhere or target.open)
+        # A file: nobody reads it meanwhile, and a full pipe would hold the process up.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed in `end`)
         self._child = subprocess.Popen(  # noqa: S603  (our own file)
             [sys.executable, str(Path(worker.__file__))],
@@ -96,6 +97,7 @@ class Process:
         """The next thing that it tells; `None` when it has ended."""
         assert self._child.stdout is not None
         for line in self._child.stdout:
+            # Whole lines only: a process that was killed may have left half of one.
             if line.startswith(worker.MARK) and line.endswith("\n"):
                 kind, value = json.loads(line.removeprefix(worker.MARK))
                 return kind, value
@@ -179,11 +181,13 @@ class ProcessChecks(Checks):
             with Process(store.target, "append_until_killed", conversation_id="c", name=f"p{n}") as process:
                 process.wait_until_ready()
                 process.go()
+                # Killed at another moment each time.
                 for _ in range(20 + 7 * n):
                     told = process.next()
                     assert told is not None, "the process ended by itself"
                     acknowledged += told[1]
                 process.kill()
+                # What it told before it died was acknowledged, though nobody had read it yet.
                 while (told := process.next()) is not None:
                     acknowledged += told[1]
             found = ids((await whole(provider)).messages)

@@ -45,6 +45,7 @@ class QueryChecks(Checks):
         assert await found(provider) == []
         for n in range(5):
             done(await provider.store_messages(f"c{n}", talk(1)))
+            # Two writes within one millisecond may have one time, and then the ids decide.
             await asyncio.sleep(0.002)
         assert await found(provider) == ["c4", "c3", "c2", "c1", "c0"]
 

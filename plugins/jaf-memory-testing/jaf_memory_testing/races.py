@@ -48,6 +48,7 @@ class RaceChecks(Checks):
             if not name.startswith("set_expiry"):
                 await provider.set_expiry(name, 600)
             await renew(provider, name)
+        # Beyond the former end of all of them.
         await asyncio.sleep(ENDS + 0.1)
         assert await provider.purge_expired() == 1, "a purge must remove what has expired, and nothing that was renewed"
         found = {one.conversation_id for one in await provider.find_conversations(MemoryQuery(user_id="u"))}
@@ -69,6 +70,7 @@ class RaceChecks(Checks):
         await asyncio.sleep(0.02)
         for name, write in writes.items():
             await write(provider, name)
+            # Importing what is there already is no write, and so renews nothing.
             if name == "import":
                 continue  # all of it was there: nothing was written
             after = (await whole(provider, name)).expires_at
@@ -82,6 +84,7 @@ class RaceChecks(Checks):
         """An iteration whose conversations are deleted as soon as they were seen passes all others, each once."""
         provider, other = await store.open(), await store.open()
         await provider.open()
+        # More than a page of any store of ours, so that the iteration has to go on behind what is gone.
         count = 280
         await put(provider, *(kept(f"c{n:03}", created=n // 3, messages=talk(1)) for n in range(count)))
         seen: list[str] = []
@@ -129,6 +132,7 @@ class RaceChecks(Checks):
             done(await provider.store_messages("c", talk(20), user_id="u"))
             forks = [other.fork_conversation("c", f"f{n}") for n in range(4)]
             clearing = provider.clear_user_conversations("u")
+            # The erasure at each place among the forks.
             order = [*forks[: number % 5], clearing, *forks[number % 5 :]]
             answers = await asyncio.gather(*order, return_exceptions=True)
             for answer in answers:

@@ -34,6 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
         f"{MARK}(reason, but=()): runs with --jaf-slow only, but for these classes of checks",
     )
     if config.getoption("--jaf-slow"):
+        # In a variable: some modules of checks ask when they are imported, before there is any fixture.
         os.environ[SLOW] = "1"
     watchdog.keep_stderr()
 
@@ -46,6 +47,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
         config.stash[_LEFT_OUT] = Counter(_topic(item) for item in left_out)
         items[:] = [item for item in items if not _is_slow(item)]
+    # Checks change places among themselves: other tests stay where they are.
     ordered = iter(sorted((item for item in items if _is_check(item)), key=_place))
     items[:] = [next(ordered) if _is_check(item) else item for item in items]
 

@@ -21,11 +21,14 @@ from jaf_memory_testing.query import found
 from jaf_memory_testing.samples import at, said
 from jaf_memory_testing.target import Store
 
+# They differ by case alone, which some stores do not see.
 KEYS = ("a", "A")
+# So small that it cuts nearly every batch.
 CAP = 2
 
 keys = st.sampled_from(KEYS)
 message_ids = st.sampled_from(("m", "M", "n", "o"))
+# Mostly nobody, and no version: else nearly every request would be a conflict.
 owners = st.sampled_from((None, None, None, None, "u", "v"))
 versions = st.sampled_from((None, None, None, None, None, None, 0, 1, 2))
 labels = st.none() | st.dictionaries(

@@ -28,6 +28,7 @@ def _messages(name: str, count: int) -> tuple[Message, ...]:
 
 
 def _seed(name: str, count: int = 5, **fields: Any) -> Record:
+    # No whole milliseconds, so that a store which rounds is seen.
     now = datetime.now(UTC).replace(microsecond=123_456)
     times = {"created_at": now - timedelta(hours=2), "updated_at": now - timedelta(hours=1)}
     made = {
@@ -61,11 +62,13 @@ STATES: dict[str, Callable[[], Record | None]] = {
     "renewing": lambda: _seed("renewing", expires_at=_ago(seconds=-3600), ttl=600),
     "ending": lambda: _seed("ending", expires_at=_ago(seconds=-3600)),
     "trimmed": lambda: _seed("trimmed", first_position=7, trimmed=True),
+    # The next messages pass 2**16; `much-written` stands beyond 2**31.
     "far-trimmed": lambda: _seed("far-trimmed", first_position=65_533, trimmed=True),
     "summarised": lambda: _seed("summarised", metadata=freeze(_SUMMARY)),
     "before-1970": lambda: _seed("before-1970", created_at=_ago(days=45_000), updated_at=_ago(days=21_000)),
     "from-the-future": lambda: _seed("from-the-future", updated_at=_ago(days=-1)),
     "much-written": lambda: _seed("much-written", version=2**31 + 5),
+    # On either side of a page that a store may read in a way of its own.
     "50": lambda: _seed("50", 50),
     "51": lambda: _seed("51", 51),
     **({f"{n}": lambda n=n: _seed(f"{n}", n) for n in (49, 1_000, 1_001)} if in_full() else {}),  # type: ignore[misc]

@@ -77,6 +77,7 @@ class Store:
 
     def __init__(self, target: Target) -> None:
         self.target = target
+        # One for the whole check: providers are opened, used and closed in several calls of `run`.
         self._loop = asyncio.new_event_loop()
         self._opened: list[BackendProvider] = []
         self.last_error: str | None = None
@@ -90,6 +91,7 @@ class Store:
 
     def _listen(self, provider: BackendProvider) -> None:
         backend = getattr(provider, "backend", None)
+        # Listened to already: several providers may stand on one backend.
         if not isinstance(backend, Backend) or "translate" in vars(backend):
             return
         translate = backend.translate
@@ -112,6 +114,7 @@ class Store:
         _, hanging = await asyncio.wait({task}, timeout=PATIENCE)
         if hanging:
             task.cancel()
+            # Not for ever: what hangs may not hear of its cancellation either.
             await asyncio.wait({task}, timeout=PATIENCE / 10)
             told = f"; the last error of its driver: {self.last_error}" if self.last_error else ""
             raise CheckHangs(f"the check hangs: it takes more than {PATIENCE:g} s (JAF_TEST_PATIENCE){told}")
@@ -138,6 +141,7 @@ class Store:
         """Remove every conversation, so that one check can try many cases."""
         async for conversation in provider.iter_conversations():
             await provider.delete_conversation(conversation.conversation_id)
+        # An iteration does not show what has expired, and the next case would meet it.
         await provider.purge_expired()
 
 

@@ -84,6 +84,7 @@ class VersionChecks(Checks):
             lambda: provider.truncate_conversation_after("c", "n0"),
             lambda: provider.store_messages("c", talk(2)),
         ):
+            # Longer than a millisecond, since a store may keep no more than these.
             await asyncio.sleep(0.002)
             await write()
             after = await whole(provider)

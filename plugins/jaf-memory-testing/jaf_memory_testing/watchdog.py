@@ -32,11 +32,13 @@ def watching(seconds: float) -> Iterator[None]:
     The alarm reaches what waits in Python: a lock, a sleep, a read. What keeps the GIL is ended by `faulthandler`'s
     thread of its own, with the stacks of all threads on stderr.
     """
+    # Only the main thread hears signals, and an alarm of somebody else's is left alone.
     armed = (
         hasattr(signal, "setitimer")
         and threading.current_thread() is threading.main_thread()
         and signal.getsignal(signal.SIGALRM) in (signal.SIG_DFL, None)
     )
+    # The last of three: the loop's own time-out comes first, then the alarm, and both can say more.
     faulthandler.dump_traceback_later(2 * seconds, exit=True, file=_stderr[0] if _stderr else sys.__stderr__ or 2)
     if armed:
         signal.signal(signal.SIGALRM, _alarm(seconds))

@@ -70,6 +70,7 @@ async def append_until_killed(open_: Open, *, conversation_id: str, name: str) -
             messages = [Message(role="user", content="x", message_id=one) for one in ids]
             if isinstance(await provider.append_messages(conversation_id, messages), Success):
                 tell("acknowledged", ids)
+            # A store that waits for nothing lets no other writer have a turn.
             await asyncio.sleep(0)
 
     await asyncio.gather(*map(writer, range(4)))
@@ -165,10 +166,12 @@ async def killed_in_rounds(open_: Open, *, conversation_id: str, rounds: int) ->
         for line in pipe:
             name, done = json.loads(line)
             begun[name] = done
+            # In the middle of a write: one has begun, and is not acknowledged yet.
             if sum(begun.values()) >= wanted and not done:
                 time.sleep(0.0004 * (7 * number % 10))  # noqa: ASYNC251  (nobody else is on this loop)
                 break
         _kill(child)
+        # The kill may have cut the last line.
         begun.update(dict(json.loads(line) for line in pipe if line.endswith("\n")))
         pipe.close()
         lost = [name for name, done in begun.items() if not done]
@@ -199,6 +202,7 @@ def _forked(work: Callable[[Callable[..., None]], Any]) -> tuple[int, Any]:
     thread = threading.Thread(target=lambda: asyncio.run(work(told)))  # the parent's loop runs in this one
     thread.start()
     thread.join(60)
+    # Not `exit`: what is registered for the end is the parent's.
     os._exit(0)
 
 
@@ -218,6 +222,7 @@ async def _write_on(open_: Open, key: str, number: int, told: Callable[..., None
     provider = await open_()
     for n in range(1_000):
         name = f"r{number}-{n}"
+        # Before the write: whoever kills this has to know what was under way.
         told(name, done=False)
         if isinstance(await provider.append_messages(key, _batch(name)), Success):
             told(name, done=True)
@@ -277,6 +282,7 @@ def _module(name: str, file: str) -> Any:
 def main() -> None:
     """Read a job from the first line of standard input, get ready, wait for the second line, and do it."""
     order = json.loads(sys.stdin.readline())
+    # The check's own path: what is tested there must be what is imported here.
     sys.path[:] = order["path"]
     open_ = _Unpickler(io.BytesIO(base64.b64decode(order["open"]))).load()
     import jaf_memory_core  # noqa: F401  (so that all start at the same time)
