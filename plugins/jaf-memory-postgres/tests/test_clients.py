@@ -160,3 +160,42 @@ def test_prepared_statements_that_the_application_drops(postgres, table, stateme
         await connection.close()
 
     asyncio.run(main())
+
+
+def test_undoing_leaves_no_gap(postgres, table):
+    """From a failure amid our transaction to its ROLLBACK no statement of the application can join it."""
+
+    async def main():
+        connection = await asyncpg.connect(postgres.url())
+        await connection.execute(f"CREATE TABLE mine_{table} (x int)")
+        provider = await create_postgres_provider(PostgresConfig(table_name=table), connection)
+        acknowledged = 0
+
+        async def work(mine):
+            await mine.execute("BEGIN")
+            # The next of its turns comes right behind the failure.
+            tasks.append(asyncio.ensure_future(insert()))
+            raise TypeError
+
+        async def insert():
+            nonlocal acknowledged
+            while True:
+                try:
+                    await connection.execute(f"INSERT INTO mine_{table} VALUES (1)")
+                except asyncpg.InterfaceError:
+                    await asyncio.sleep(0)
+                else:
+                    acknowledged += 1
+                    return
+
+        tasks = []
+        for _ in range(10):
+            with pytest.raises(TypeError):
+                await provider.backend.run(work)
+            await asyncio.gather(*tasks)
+        assert not connection.is_in_transaction()
+        assert await connection.fetchval(f"SELECT count(*) FROM mine_{table}") == acknowledged == 10
+        await provider.close()
+        await connection.close()
+
+    asyncio.run(main())

@@ -122,38 +122,30 @@ class ApplicationConnection(Pool):
         if problem:
             self._lock.release()
             raise MemoryConnectionError(problem, retryable=False)
-        _reserve(self._pooled.connection)
+        _reserve(self._pooled.connection, asyncio.current_task())
         return self._pooled
 
     async def release(self, pooled: Pooled) -> None:
         """Let the next operation have it."""
-        _free(pooled.connection)
-        self._lock.release()
+        self._let_go(pooled.connection)
 
     async def discard(self, pooled: Pooled) -> None:
         """Leave it open, and undo what an operation began, while nobody else may use it."""
-        _free(pooled.connection)
+        connection = pooled.connection
         # In a task: a caller that is cancelled waits for nothing, and the lock is held until this has ended.
-        self._tidying = asyncio.get_running_loop().create_task(self._tidied(pooled.connection))
+        task = self._tidying = asyncio.get_running_loop().create_task(_tidied(connection))
+        # Now, and not when the task begins: a statement of the application in between would join what is undone.
+        _reserve(connection, task)
+        # Not at the task's own end: one that is cancelled before its first step comes to none.
+        task.add_done_callback(lambda _: self._let_go(connection))
 
     async def cancel(self, pooled: Pooled) -> None:
         """The same: the driver sends nothing before its cancel request was answered."""
         await self.discard(pooled)
 
-    async def _tidied(self, connection: Connection) -> None:
-        _reserve(connection)
-        try:
-            while not connection.is_closed() and not await _answered(connection):  # noqa: ASYNC110  (no event tells)
-                await asyncio.sleep(AGAIN)
-            # Only now the driver knows: it learns the state of the transaction from an answer (docs/decisions/0007).
-            if not connection.is_closed() and connection.is_in_transaction():
-                await connection.execute("ROLLBACK")
-        except errors.DRIVER_ERRORS:
-            # It is of no use any more; the next operation finds that, and says so.
-            return
-        finally:
-            _free(connection)
-            self._lock.release()
+    def _let_go(self, connection: Connection) -> None:
+        _free(connection)
+        self._lock.release()
 
     def drop_idle(self, since: float) -> None:
         """Nothing: the connection is the application's."""
@@ -165,6 +157,18 @@ class ApplicationConnection(Pool):
 
     def abandon(self) -> None:
         """Nothing: the connection is the application's."""
+
+
+async def _tidied(connection: Connection) -> None:
+    try:
+        while not connection.is_closed() and not await _answered(connection):  # noqa: ASYNC110  (no event tells)
+            await asyncio.sleep(AGAIN)
+        # Only now the driver knows: it learns the state of the transaction from an answer (docs/decisions/0007).
+        if not connection.is_closed() and connection.is_in_transaction():
+            await connection.execute("ROLLBACK")
+    except errors.DRIVER_ERRORS:
+        # It is of no use any more; the next operation finds that, and says so.
+        return
 
 
 async def _answered(connection: Connection) -> bool:
@@ -198,11 +202,13 @@ def _driver(connection: Connection) -> Any:
     return getattr(connection, "_con", connection)
 
 
-def _reserve(connection: Connection) -> None:
+def _reserve(connection: Connection, owner: asyncio.Task[Any] | None) -> None:
+    """Leave the connection to one task, whoever had it until now."""
+    _free(connection)
     driver = _driver(connection)
     protocol = getattr(driver, PROTOCOL, None)
-    if protocol is not None and not isinstance(protocol, _Reserved):
-        setattr(driver, PROTOCOL, _Reserved(protocol, asyncio.current_task()))
+    if protocol is not None:
+        setattr(driver, PROTOCOL, _Reserved(protocol, owner))
 
 
 def _free(connection: Connection) -> None:
