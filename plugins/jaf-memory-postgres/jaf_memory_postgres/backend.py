@@ -38,7 +38,7 @@ from jaf_memory_postgres.connection.pool import OwnPool
 from jaf_memory_postgres.migrations.script import script
 from jaf_memory_postgres.names import Names
 from jaf_memory_postgres.operations.bulk import Bulk
-from jaf_memory_postgres.operations.erasure import STEP, erase_before
+from jaf_memory_postgres.operations.erasure import STEP, Older
 from jaf_memory_postgres.operations.reads import Reader
 from jaf_memory_postgres.operations.writes import Fast, Writer
 from jaf_memory_postgres.settings import PostgresConfig
@@ -80,7 +80,7 @@ class PostgresBackend(Backend):
         self._opening: Pool | None = None
         # Who was cancelled after so long may have met a dead line, as have the connections that were idle since.
         self._long = self._config.operation_timeout / 2
-        self._has_before = False
+        self._older = Older(self._names)
         # One connection at least is left to all other conversations.
         self._turns = Turns(min(WIDTH, max(1, self._config.most_connections - 1)))
         # A counter, and not this computer's clock, which may be set while we run.
@@ -101,7 +101,7 @@ class PostgresBackend(Backend):
             with Deadline(self._config.operation_timeout):
                 found = await self._on(pool, self._prepared)
                 self._set_clock(found.now)
-                self._has_before = self._names.plain("before") in found.ours
+                self._older.stands = self._names.plain("before") in found.ours
                 if isinstance(pool, OwnPool):
                     await pool.fill()
         # Cancelled, too: the guard opens anew, with another pool.
@@ -176,7 +176,7 @@ class PostgresBackend(Backend):
         )
 
     def _in_transaction(self, work: Callable[[Writer], Awaitable[T]]) -> Callable[[Connection], Awaitable[T]]:
-        return lambda connection: transaction(connection, lambda: work(Writer(connection, self._sql)))
+        return lambda connection: transaction(connection, lambda: work(Writer(connection, self._sql, self._older)))
 
     def translate(self, error: Exception, operation: str) -> MemoryError:
         """In our words; what goes along as their cause holds no values either."""
@@ -256,12 +256,8 @@ class PostgresBackend(Backend):
         return await self._locked(fork.conversation_id, lambda writer: writer.fork(fork))
 
     async def remove(self, conversation_id: str, *, scope: str | None = None) -> bool:
-        """Delete header and messages."""
-        removed = await self._locked(conversation_id, lambda writer: writer.remove(conversation_id, scope))
-        # Committed already: a process that is killed before the next line leaves the copy in the older table.
-        if removed:
-            await self._erase_before("erase_before", conversation_id)
-        return removed
+        """Delete header and messages, and what an older table holds of that id."""
+        return await self._locked(conversation_id, lambda writer: writer.remove(conversation_id, scope))
 
     async def forget_user(self, user_id: str) -> int:
         """Delete in steps, and again what was made meanwhile: a copy may come to stand while its parent is erased.
@@ -275,7 +271,8 @@ class PostgresBackend(Backend):
             if not last:
                 break
             live += await self._forget_until(user_id, last)
-        await self._erase_before("erase_user_before", user_id)
+        if self._older.stands:
+            await self._unbeaten(lambda writer: writer.erase_older(user_id))
         return live
 
     async def _forget_until(self, user_id: str, last: int) -> int:
@@ -286,10 +283,6 @@ class PostgresBackend(Backend):
             # Fewer than asked for may also mean that somebody else deletes the same, who may yet fail to finish.
             if step[0] < STEP and not await self._value("any_left", user_id, last):
                 return live
-
-    async def _erase_before(self, name: str, value: str) -> None:
-        if self._has_before:
-            self._has_before = await erase_before(self.run, self._names, name, value)
 
     async def _value(self, name: str, *values: Any) -> Any:
         return await self.run(lambda connection: connection.fetchval(self._sql[name], *values))

@@ -336,7 +336,7 @@ SELECT coalesce(sum(octet_length(body)), 0) FROM gone
 DELETE FROM {message} WHERE conversation = ANY($1::bigint[])
 
 -- name: delete_headers
-DELETE FROM {header} WHERE id = ANY($1::bigint[])
+DELETE FROM {header} WHERE id = ANY($1::bigint[]) RETURNING conversation_id, user_id
 
 -- name: writable
 -- Always true. It locks no row, but a standby refuses it: what it has not heard of yet is not erased.
@@ -468,7 +468,14 @@ ORDER BY 1
 DELETE FROM {before} WHERE user_id = $1 OR metadata ->> 'user_id' = $1
 
 -- name: erase_before
-DELETE FROM {before} WHERE conversation_id = $1
+DELETE FROM {before}
+WHERE conversation_id = $1 AND ($2::text IS NULL OR user_id = $2 OR metadata ->> 'user_id' = $2)
+
+-- name: erase_with
+-- What has no owner there may have been given one here; what has another one is another's.
+DELETE FROM {before} AS before USING unnest($1::text[], $2::text[]) AS gone (id, owner)
+WHERE before.conversation_id = gone.id
+    AND coalesce(before.user_id, before.metadata ->> 'user_id', gone.owner) IS NOT DISTINCT FROM gone.owner
 
 -- name: grant_adoption
 -- A role that does not own the tables looks at it when it starts.

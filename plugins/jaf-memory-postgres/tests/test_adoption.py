@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 
+import asyncpg
 import pytest
 from jaf_memory_postgres import PostgresBackend, PostgresConfig, adoption, create_postgres_provider
 
 from jaf_memory_core import MemoryQuery
-from jaf_memory_core.errors import MemoryConfigurationError, MemoryStorageError
+from jaf_memory_core.errors import MemoryConfigurationError, MemoryError, MemoryStorageError
 from jaf_memory_core.maintenance import Adopts, HasSchema
 
 DOCUMENTED = """
@@ -287,3 +288,65 @@ def test_erasing_reaches_the_older_table(postgres, table, caplog):
     asyncio.run(main(f"postgresql://{role}:pw@127.0.0.1:{postgres.port}/jaf?sslmode=disable"))
     assert f"{table}__before" in caplog.text
     assert "--remove" in caplog.text
+
+
+def test_erasing_reaches_what_does_not_stand_here(postgres, table):
+    """The older table loses what was refused, has expired, or was given to a user since, and nothing of another's."""
+    rows = [
+        ("'refused'", "NULL", literal([{"role": "robot", "content": "x"}]), "NULL"),
+        ("'of u'", "'u'", literal([{"role": "robot", "content": "x"}]), "NULL"),
+        ("'of v'", "NULL", literal([{"role": "robot", "content": "x"}]), literal({"user_id": "v"})),
+        *((f"'{key}'", "NULL", literal([message(1)]), "NULL") for key in ("expired", "purged", "deleted", "given")),
+        ("'kept'", "'v'", literal([message(1)]), "NULL"),
+    ]
+    values = ", ".join(f"({', '.join(row)})" for row in rows)
+    postgres.sql(JAF_PY.format(table) + f"INSERT INTO {table} VALUES {values}")
+    config = PostgresConfig(connection_string=postgres.url(), table_name=table)
+    asyncio.run(adopted(config))
+
+    def left():
+        return set(postgres.sql(f"SELECT conversation_id FROM {table}__before").split("\n"))
+
+    async def main():
+        async with await create_postgres_provider(config) as provider:
+            mine = provider.for_user("u")
+            for key in ("refused", "of u", "of v", "kept"):
+                assert await mine.delete_conversation(key) is False
+            assert {"refused", "of v", "kept"} <= left()
+            assert "of u" not in left()
+            assert await provider.delete_conversation("refused") is False
+            for key in ("expired", "purged"):
+                await provider.set_expiry(key, 0.01)
+            await asyncio.sleep(0.05)
+            assert await provider.delete_conversation("expired") is False
+            assert await provider.purge_expired() == 1
+            found = await provider.backend.read("deleted")
+            assert await provider.backend.delete("deleted", expected=found.stamp) is True
+            await provider.append_messages("given", [], user_id="u")
+            await mine.store_messages("of v", [])
+            assert await provider.clear_user_conversations("u") == 2
+            assert left() == {"of v", "kept"}
+
+    asyncio.run(main())
+
+
+def test_erasing_is_one_transaction(postgres, table):
+    """Where the older table is held by somebody else, the erasure fails whole, and nothing is called erased."""
+    postgres.sql(filled(table, JAF_PY, 3))
+    url = f"{postgres.url()}&lock_timeout=100" if "?" in postgres.url() else f"{postgres.url()}?lock_timeout=100"
+    config = PostgresConfig(connection_string=url, table_name=table, operation_timeout=2)
+    asyncio.run(adopted(config))
+
+    async def main():
+        holder = await asyncpg.connect(postgres.url())
+        async with await create_postgres_provider(config) as provider:
+            async with holder.transaction():
+                await holder.execute(f"LOCK TABLE {table}__before")
+                with pytest.raises(MemoryError):
+                    await provider.delete_conversation("c0001")
+            assert await provider.get_conversation("c0001") is not None
+            assert await provider.delete_conversation("c0001") is True
+        await holder.close()
+
+    asyncio.run(main())
+    assert postgres.sql(f"SELECT count(*) FROM {table}__before WHERE conversation_id = 'c0001'") == "0"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -21,36 +21,45 @@ STEP = 500
 """Conversations of a user that one transaction deletes."""
 
 
-Run = Callable[[Callable[[Connection], Awaitable[Any]]], Awaitable[Any]]
-
-
-async def erase_before(run: Run, names: Names, name: str, value: str) -> bool:
-    """Erase from the older table that an adoption has kept, too; where that cannot be, say so.
+class Older:
+    """The older table that an adoption has kept: what is erased goes from there in the same transaction.
 
     Args:
-        run: gives a connection.
         names: our names.
-        name: of the statement.
-        value: whose, or which.
 
-    Returns:
-        whether the older table is still there.
+    Attributes:
+        stands: whether it is there.
     """
-    before = names.plain("before")
-    try:
-        count = await run(lambda connection: connection.execute(names.sql[name], value))
-    except asyncpg.UndefinedTableError:
-        return False
-    except (asyncpg.InsufficientPrivilegeError, asyncpg.IntegrityConstraintViolationError) as error:
-        logger.warning(
-            "what was erased still stands in the older table %r, from which this role cannot delete it (%s); "
-            "`jaf-memory adopt --remove` drops that table",
-            before,
-            error.sqlstate,
-        )
-    else:
-        logger.info("erased from the older table %r as well: %s", before, count)
-    return True
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self.stands = False
+
+    async def erase(self, connection: Connection, name: str, *values: Any) -> None:
+        """Run one of its statements in a transaction; where that cannot be, say so.
+
+        Args:
+            connection: in a transaction.
+            name: of the statement.
+            values: whose, or which.
+        """
+        if not self.stands:
+            return
+        # Its own owner may refuse us, which must not undo the rest.
+        await connection.execute("SAVEPOINT older")
+        try:
+            await connection.execute(self._names.sql[name], *values)
+        except asyncpg.UndefinedTableError:
+            self.stands = False
+            await connection.execute("ROLLBACK TO older")
+        except (asyncpg.InsufficientPrivilegeError, asyncpg.IntegrityConstraintViolationError) as error:
+            await connection.execute("ROLLBACK TO older")
+            logger.warning(
+                "what is erased still stands in the older table %r, from which this role cannot delete it (%s); "
+                "`jaf-memory adopt --remove` drops that table",
+                self._names.plain("before"),
+                error.sqlstate,
+            )
 
 
 class Locked(NamedTuple):
@@ -78,11 +87,13 @@ class Eraser:
     Args:
         connection: in a transaction.
         sql: the statements.
+        older: where what is erased may stand as well.
     """
 
-    def __init__(self, connection: Connection, sql: Mapping[str, str]) -> None:
+    def __init__(self, connection: Connection, sql: Mapping[str, str], older: Older | None = None) -> None:
         self._connection = connection
         self._sql = sql
+        self._older = older
 
     async def lock(self, conversation_id: str) -> Locked:
         """Take the header's lock, or find that there is none."""
@@ -95,6 +106,9 @@ class Eraser:
         """Delete a conversation, damaged or not; whether it was there."""
         # Not by `lock`, which reads the header: one that cannot be read must be erasable.
         row = await self._connection.fetchrow(self._sql["lock"], conversation_id)
+        # Also where nothing stands here: an adoption may have refused it, or it has expired and was purged since.
+        if self._older is not None:
+            await self._older.erase(self._connection, "erase_before", conversation_id, scope)
         if row["id"] is None or scope not in (None, row["user_id"]):
             return False
         await self.erase([row["id"]])
@@ -124,7 +138,15 @@ class Eraser:
         """Remove conversations whose headers are locked: messages first, in statements that see all of them."""
         if keys:
             await self._connection.execute(self._sql["delete_messages"], keys)
-            await self._connection.execute(self._sql["delete_headers"], keys)
+            gone = await self._connection.fetch(self._sql["delete_headers"], keys)
+            if self._older is not None:
+                ids, owners = [row[0] for row in gone], [row[1] for row in gone]
+                await self._older.erase(self._connection, "erase_with", ids, owners)
+
+    async def erase_older(self, user_id: str) -> None:
+        """Remove what the older table holds of a user."""
+        if self._older is not None:
+            await self._older.erase(self._connection, "erase_user_before", user_id)
 
     async def _cut(self, key: int, first: int, end: int) -> int:
         removed: int = await self._connection.fetchval(self._sql["cut"], key, first, end)
