@@ -372,7 +372,7 @@ class RedisBackend(Backend):
     async def adopt(self, *, remove: bool = False) -> AsyncIterator[Adopted]:
         """Move in what jaf-py's own provider stored under the prefix; see `jaf_memory_core.maintenance.Adopts`."""
         await self.topology.open()
-        async for step in Adoption(self.config, self.topology, self.keys, remove=remove).run():
+        async for step in Adoption(self.config, self._writer, self.topology, self.keys, remove=remove).run():
             yield step
 
     async def ping(self) -> Ping:

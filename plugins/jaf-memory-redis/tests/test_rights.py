@@ -1,6 +1,7 @@
 """Users with few rights (ACL), and replicas that cannot be waited for: nothing half done, and an outcome that is so."""
 
 import asyncio
+import json
 
 import pytest
 from jaf_memory_redis import RedisConfig, create_redis_provider
@@ -162,3 +163,24 @@ def test_demotion_while_waiting():
 
     with redis_servers.single() as server:
         asyncio.run(main(server))
+
+
+@pytest.mark.parametrize("missing", ["hset", "rpush", "zadd", "unlink"])
+def test_adopting_names_a_missing_right(server, missing):
+    """An adoption without one of the rights moves nothing, and names the command, to be granted."""
+
+    async def steps():
+        backend = (await opened(server)).backend
+        try:
+            return [step.outcome async for step in backend.adopt()]
+        finally:
+            await backend.close()
+
+    older = {"conversation_id": "c", "user_id": "u", "messages": [{"role": "user", "content": "a"}], "metadata": {}}
+    server.command("SET", "jaf:memory:c", json.dumps(older))
+    user(server, "+@all", f"-{missing}")
+    with pytest.raises(MemoryStorageError, match=rf"\+{missing}"):
+        asyncio.run(steps())
+    assert server.command("KEYS", "*") == [b"jaf:memory:c"]
+    user(server, "+@all")
+    assert asyncio.run(steps()) == ["note", "moved", "note"]

@@ -12,7 +12,7 @@ import msgspec
 
 from jaf_memory_core import codec, validation
 from jaf_memory_core.conversations import ConversationMemory
-from jaf_memory_core.errors import MemoryConflictError, MemoryInvalidInputError
+from jaf_memory_core.errors import MemoryConflictError, MemoryInvalidInputError, MemoryStorageError
 from jaf_memory_core.maintenance import Adopted
 from jaf_memory_core.messages import Message
 from jaf_memory_core.processors import Chain
@@ -22,8 +22,9 @@ from jaf_memory_redis import layout, scripts
 from jaf_memory_redis.indexes import ClusterIndexes, Indexes
 from jaf_memory_redis.layout import Keys, server_time
 from jaf_memory_redis.operations.reads import Reader
+from jaf_memory_redis.operations.writes import TRIES, Writer, decided
 from jaf_memory_redis.pool import Topology
-from jaf_memory_redis.scripts import Command, asked, call, command
+from jaf_memory_redis.scripts import Command, call, command
 from jaf_memory_redis.settings import RedisConfig
 
 PAGES = 50
@@ -50,12 +51,17 @@ class Adoption:
     """One run of `adopt`.
 
     Args:
+        config: limits for what is moved in.
+        writer: runs the script that puts a conversation.
+        topology: the way to the servers.
+        keys: names of keys.
         remove: whether a string is removed once its conversation is verified.
     """
 
-    def __init__(self, config: RedisConfig, topology: Topology, keys: Keys, *, remove: bool) -> None:
+    def __init__(self, config: RedisConfig, writer: Writer, topology: Topology, keys: Keys, *, remove: bool) -> None:
         # Nothing is cut away while moving.
         self._config = config.model_copy(update={"max_messages": None})
+        self._writer = writer
         self._topology = topology
         self._keys = keys
         self._remove = remove
@@ -107,22 +113,25 @@ class Adoption:
         return Adopted("held" if outcome == "held" else "moved", record.conversation_id)
 
     async def _move(self, record: Record) -> str:
-        standing = await self._reader.read(record.conversation_id)
-        if standing is not None:
-            # The incarnation is made of the content: equal means that an earlier run has moved this very state.
-            return "held" if standing.incarnation == record.incarnation else "refused"
-        request = {**layout.request_of(record), "adopting": True, "probed": True}
-        token = await self._indexes.announce(record.conversation_id, record.user_id, request["created"])
-        keys: tuple[bytes, ...] = self._keys.conversation(record.conversation_id)
-        if self._topology.single:
-            keys = self._keys.single(record.conversation_id, record.user_id)
-        messages = layout.messages_of(record.messages, map(codec.encode, record.messages))
-        (reply,) = await self._topology.run_all([asked(scripts.PUT, keys, request, messages)])
-        if reply[0] != b"ok":
-            return await self._move(record)
-        await self._indexes.settle(record.conversation_id, reply, token)
-        moved = await self._reader.read(record.conversation_id)
-        return "moved" if moved is not None and digest_of(moved) == digest_of(record) else "refused"
+        for _ in range(TRIES):
+            standing = await self._reader.read(record.conversation_id)
+            if standing is not None:
+                # The incarnation is made of the content: equal means that an earlier run has moved this very state.
+                return "held" if standing.incarnation == record.incarnation else "refused"
+            request = {**layout.request_of(record), "adopting": True}
+            token = await self._indexes.announce(record.conversation_id, record.user_id, request["created"])
+            keys: tuple[bytes, ...] = self._keys.conversation(record.conversation_id)
+            if self._topology.single:
+                keys = self._keys.single(record.conversation_id, record.user_id)
+            messages = layout.messages_of(record.messages, map(codec.encode, record.messages))
+            reply = await self._writer.send(scripts.PUT, keys, request, messages)
+            if reply[0] == b"ok":
+                await self._indexes.settle(record.conversation_id, reply, token)
+                moved = await self._reader.read(record.conversation_id)
+                return "moved" if moved is not None and digest_of(moved) == digest_of(record) else "refused"
+            # Left over is that somebody has made it since; everything else is raised.
+            decided(record.conversation_id, reply)
+        raise MemoryStorageError("the conversation never stood still", operation="adopt", retryable=True)
 
     def _read(self, older: _Older, shown: str) -> Record:
         found = _parsed(older.text)
