@@ -288,6 +288,19 @@ class Backend(ABC):
         Raises:
             MemoryNotFoundError, MemoryConflictError, MemoryInvalidInputError: as `forks.forked` decides.
         """
+        return await self.fork_through(fork, lambda copy: copy)
+
+    async def fork_through(self, fork: Fork, change: Callable[[Record], Record]) -> int:
+        """Copy a conversation as `fork` does, changed on its way: what stands under the new id is never anything else.
+
+        Args:
+            fork: the request.
+            change: what becomes of the copy's messages and metadata. It may be called again, and nothing is left
+                where it raises.
+
+        Raises:
+            MemoryNotFoundError, MemoryConflictError, MemoryInvalidInputError: as `forks.forked` decides.
+        """
         # In two steps: an erasure lists what there is, and a copy that comes behind its list would outlive it. The
         # first makes the copy without content, and expired, so that only an erasure sees it; then the parent is read
         # once more. If it still stands, an erasure that removes it finds the copy in its next round. Nothing is left
@@ -296,8 +309,8 @@ class Backend(ABC):
             reserved = await self._reserved(fork)
             parent = await _read_live(self, fork.conversation_id)
             try:
-                child = forks.filled(reserved, parent, fork, self.now())
-            except MemoryError:
+                child = change(forks.filled(reserved, parent, fork, self.now()))
+            except Exception:
                 # In the state that was reserved: what somebody has made under the id since then is not ours.
                 await self.delete(fork.new_id, expected=reserved.stamp)
                 raise

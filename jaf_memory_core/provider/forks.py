@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from jaf_memory_core import rules, validation
+from msgspec.structs import replace
+
+from jaf_memory_core import validation
 from jaf_memory_core.errors import MemoryInvalidInputError
 from jaf_memory_core.messages import Message
 from jaf_memory_core.provider.base import ProviderBase
-from jaf_memory_core.records import Amend, Fork, Revise
+from jaf_memory_core.records import Fork, Record, Revise
 
 
 class Forks(ProviderBase):
@@ -39,31 +41,21 @@ class Forks(ProviderBase):
         return await self._guard.run("fork_conversation", lambda: self._fork(fork))
 
     async def _fork(self, fork: Fork) -> int:
-        # The store copies what it holds, and knows no processors; so the copy passes them behind it.
-        count = await self.backend.fork(fork)
-        if self._chain:
-            try:
-                await self._process_anew(fork)
-            except BaseException:
-                # What was processed for the parent's id must not stand under another one.
-                await self.backend.remove(fork.new_id, scope=self._scope)
-                raise
-        return count
+        if not self._chain:
+            return await self.backend.fork(fork)
+        # A store copies what it holds, and knows no processors. Behind its copy would be too late: what was made for
+        # the parent's id must not stand under another one, not even where this process is killed in between.
+        return await self.backend.fork_through(fork, lambda copy: self._made_anew(fork, copy))
 
-    async def _process_anew(self, fork: Fork) -> None:
-        """Put what the processors make for the copy in the place of what they made for its parent."""
-        record = await self.backend.read(fork.new_id)
-        if record is None or record.incarnation != fork.incarnation:
-            return
-        before = self._chain.within("fork_conversation", fork.conversation_id, record.user_id)
-        after = self._chain.within("fork_conversation", fork.new_id, record.user_id)
-        metadata = after.outgoing_metadata(before.incoming_metadata(rules.applications(record.metadata)))
-        if metadata != record.metadata:
-            await self.backend.amend(Amend(fork.new_id, metadata, scope=self._scope))
-        batch = validation.batch(before.incoming(record.messages), self.config, after, whole=False)
-        if batch.messages != record.messages:
-            ids = tuple(message.message_id for message in record.messages)
-            await self.backend.revise(Revise(fork.new_id, ids, batch.messages, batch.bodies, self._scope))
+    def _made_anew(self, fork: Fork, copy: Record) -> Record:
+        """The copy with what the processors make for it in the place of what they made for its parent."""
+        before = self._chain.within("fork_conversation", fork.conversation_id, copy.user_id)
+        after = self._chain.within("fork_conversation", fork.new_id, copy.user_id)
+        # A cap that was set since then cuts with the next write, as it does where the store copies.
+        config = self.config.model_copy(update={"max_messages": None})
+        batch = validation.batch(before.incoming(copy.messages), config, after, whole=False)
+        metadata = after.outgoing_metadata(before.incoming_metadata(copy.metadata))
+        return replace(copy, messages=batch.messages, message_count=len(batch.messages), metadata=metadata)
 
     async def revise_messages(self, conversation_id: str, revised: Mapping[str, Message]) -> int:
         """Put messages into the places of others: all or nothing, in place, and safe to repeat.

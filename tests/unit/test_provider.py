@@ -1,6 +1,7 @@
 """What a provider does beside its rules: processors, views, and what it never lets through."""
 
 import asyncio
+import contextlib
 import json
 
 import pytest
@@ -229,6 +230,73 @@ class TestContexts:
             assert (list(copy.messages), copy.metadata, copy.user_id) == (talk(2), {"x": 1, "user_id": "u"}, "u")
             record = await backend.read("d")
             assert all(message.content.startswith("sealed for d:") for message in record.messages)
+
+        asyncio.run(main())
+
+    def test_a_fork_keeps_nothing_that_was_made_for_its_parent(self, backend):
+        """Keys that a processor makes of the id are the copy's own, also where a cap was set since."""
+
+        class Keyed(Processor):
+            def outgoing_metadata(self, metadata, context):
+                return {f"{context.conversation_id}/{key}": value for key, value in metadata.items()}
+
+            def incoming_metadata(self, metadata, context):
+                return {key.removeprefix(f"{context.conversation_id}/"): value for key, value in metadata.items()}
+
+        provider = BackendProvider(backend, processors=[Keyed(), Sealing()])
+        capped = BackendProvider(backend, InMemoryConfig(max_messages=2), processors=[Keyed(), Sealing()])
+
+        async def main():
+            await provider.store_messages("c", talk(3), {"x": 1})
+            await provider.store_summary("c", Summary("s", "m1"), (await provider.get_conversation("c")).incarnation)
+            for one in (provider, capped):
+                assert await one.fork_conversation("c", "d") == 3
+                record = await backend.read("d")
+                assert record.metadata.keys() == {"d/x"}
+                assert (await provider.get_conversation("d")).metadata == {"x": 1}
+                assert list((await provider.get_conversation("d")).messages) == talk(3)
+                assert await provider.delete_conversation("d")
+
+        asyncio.run(main())
+
+    @pytest.mark.parametrize("steps", range(6))
+    def test_a_fork_that_is_killed(self, steps):
+        """Wherever the process is killed, nothing stands under the new id that was made for the parent's."""
+
+        class Killed(InMemoryBackend):
+            left = 1_000
+
+            def step(self):
+                self.left -= 1
+                if self.left < 0:
+                    raise SystemExit
+
+            async def write(self, record, *, expected):
+                self.step()
+                return await super().write(record, expected=expected)
+
+            async def amend(self, amend):
+                self.step()
+                return await super().amend(amend)
+
+            async def revise(self, revise):
+                self.step()
+                return await super().revise(revise)
+
+            async def remove(self, conversation_id, *, scope=None):
+                self.step()
+                return await super().remove(conversation_id, scope=scope)
+
+        backend = Killed()
+        provider = BackendProvider(backend, processors=[Sealing()])
+
+        async def main():
+            await provider.store_messages("c", talk(3), {"x": 1})
+            backend.left = steps
+            with contextlib.suppress(SystemExit):
+                await provider.fork_conversation("c", "d")
+            record = await backend.read("d")
+            assert record is None or all(one.content.startswith("sealed for d:") for one in record.messages)
 
         asyncio.run(main())
 
