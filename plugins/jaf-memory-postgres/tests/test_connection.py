@@ -323,3 +323,22 @@ def test_a_cancelled_opening_leaves_nothing(postgres, table):
         await until_backends(0, postgres, table)
 
     asyncio.run(main())
+
+
+def test_variables_of_the_driver_count_for_nothing(postgres, table, monkeypatch):
+    """A provider comes where its settings say, whatever stands in the variables that the driver reads."""
+    names = (
+        *("HOST", "PORT", "USER", "PASSWORD", "DATABASE", "SERVICE", "SERVICEFILE", "SSLMODE", "SSLNEGOTIATION"),
+        *("SSLROOTCERT", "SSLCERT", "SSLKEY", "SSLCRL", "SSLMINPROTOCOLVERSION", "SSLMAXPROTOCOLVERSION"),
+        *("TARGETSESSIONATTRS", "KRBSRVNAME", "GSSLIB", "OPTIONS", "APPNAME", "CONNECT_TIMEOUT"),
+    )
+    for name in names:
+        monkeypatch.setenv(f"PG{name}", "nonsense")
+
+    async def main():
+        config = PostgresConfig(connection_string=postgres.url(), table_name=table)
+        async with await create_postgres_provider(config) as provider:
+            assert await provider.get_conversation("c") is None
+            assert provider.backend.config.address.gss == {"krbsrvname": "postgres", "gsslib": "gssapi"}
+
+    asyncio.run(main())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import sys
 
 import pytest
 from jaf_memory_postgres import PostgresConfig
@@ -105,6 +107,20 @@ def test_percent_forms():
     """User, password and database are read from their % form."""
     parsed = parse("postgresql://a%40b:p%2F%23%3Fw@h/d%20e")
     assert (parsed.user, parsed.password, parsed.database) == ("a@b", "p/#?w", "d e")
+
+
+def test_a_string_without_a_user(monkeypatch):
+    """It means the operating system's user, whatever the environment says; where there is none, it must name one."""
+    pwd = pytest.importorskip("pwd")
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME", "PGUSER"):
+        monkeypatch.setenv(name, "somebody")
+    assert parse("postgresql://h/d").user == pwd.getpwuid(os.geteuid()).pw_name
+    monkeypatch.setattr(os, "geteuid", lambda: 2**31 - 7)
+    with pytest.raises(ValidationError, match="must name a user"):
+        PostgresConfig(connection_string="postgresql://h/d")
+    with pytest.raises(MemoryConfigurationError, match="must name a user"):
+        load(PostgresConfig, {"JAF_POSTGRES_CONNECTION_STRING": "postgresql://h/d"})
+    assert PostgresConfig(connection_string="postgresql://u@h/d").address.user == "u"
 
 
 @pytest.mark.parametrize("character", ["/", "#", "?", "@", "/x#", "??", "@@"])
@@ -267,7 +283,7 @@ def test_a_parameter_that_cannot_be_honoured_is_named(parameter):
         ("connect_timeout=7", "timeout", 7.0),
         ("connect_timeout=0", "timeout", None),
         ("load_balance_hosts=random", "is_balanced", True),
-        ("krbsrvname=pg", "gss", {"krbsrvname": "pg"}),
+        ("krbsrvname=pg", "gss", {"krbsrvname": "pg", "gsslib": "sspi" if sys.platform == "win32" else "gssapi"}),
         ("fallback_application_name=a", "server_settings", {"application_name": "a"}),
         ("fallback_application_name=a&application_name=b", "server_settings", {"application_name": "b"}),
         ("options=endpoint%3Dquiet-sun", "server_settings", {"options": "endpoint=quiet-sun"}),

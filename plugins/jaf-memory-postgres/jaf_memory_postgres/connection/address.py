@@ -6,14 +6,18 @@ errors. This one does neither.
 
 from __future__ import annotations
 
-import getpass
+import os
 import socket
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from jaf_memory_postgres.connection.tls import Tls
+
+if sys.platform != "win32":
+    import pwd
 
 SCHEMES = ("postgresql", "postgres")
 PORT = 5432
@@ -41,7 +45,7 @@ class Address:
         timeout: seconds that a new connection may take, or `None`.
         is_balanced: whether each connection begins with any of the hosts.
         socket_options: (level, option) → value.
-        gss: `krbsrvname` and `gsslib`, where they are given.
+        gss: `krbsrvname` and `gsslib`.
         is_pooled: whether the string says that a pooler stands between.
     """
 
@@ -108,10 +112,20 @@ def parse(text: str) -> Parsed:
     return Parsed(
         hosts=found,
         database=database,
-        user=unquote(user) or parameters.pop("user", "") or getpass.getuser(),
+        user=unquote(user) or parameters.pop("user", "") or _system_user(),
         password=unquote(password) or parameters.pop("password", ""),
         parameters=parameters,
     )
+
+
+def _system_user() -> str:
+    """The operating system's name for whom this process runs as: LOGNAME and the like say something else at will."""
+    if sys.platform != "win32":
+        try:
+            return pwd.getpwuid(os.geteuid()).pw_name
+        except KeyError:
+            pass  # in a container, often
+    raise ValueError("it must name a user (postgresql://user@…): the operating system has no name for this process's")
 
 
 def _parameters(query: str) -> dict[str, str]:
@@ -190,7 +204,7 @@ def resolved(parsed: Parsed, tls: Tls, password: Password, passfile: str | None)
         timeout=seconds if seconds > 0 else None,
         is_balanced=taken.get("load_balance_hosts") == "random",
         socket_options=socket_options(taken),
-        gss={name: taken[name] for name in ("krbsrvname", "gsslib") if name in taken},
+        gss={**GSS, **{name: taken[name] for name in GSS if name in taken}},
         is_pooled=taken.get("pgbouncer") == "true",
     )
 
@@ -231,6 +245,9 @@ TLS = frozenset(
         *("sslcompression", "sslsni", "sslcertmode"),
     )
 )
+
+GSS: Mapping[str, str] = {"krbsrvname": "postgres", "gsslib": "sspi" if sys.platform == "win32" else "gssapi"}
+"""The driver's own choice, said out loud: what it is not told it takes from `PGKRBSRVNAME` and `PGGSSLIB`."""
 
 REFUSED: Mapping[str, str] = {
     "service": "no service file is read; write out what it says",
