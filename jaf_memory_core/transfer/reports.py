@@ -10,17 +10,19 @@ MOST = 1_000
 
 
 class Problems:
-    """What went wrong with which conversation: all counted, the first 1,000 kept.
+    """What went wrong with which conversation: each counted once, the first 1,000 kept; of the rest a number each.
 
     Iterating gives pairs of conversation id and reason.
 
     Attributes:
-        count: how many there are.
+        count: how many conversations there are.
     """
 
     def __init__(self) -> None:
         self.count = 0
         self._reasons: dict[str, str] = {}
+        # A number for each id: ids and reasons would take many times that.
+        self._others: set[int] = set()
 
     def __len__(self) -> int:
         return self.count
@@ -29,18 +31,20 @@ class Problems:
         return iter(self._reasons.items())
 
     def __contains__(self, conversation_id: object) -> bool:
-        return conversation_id in self._reasons
+        return conversation_id in self._reasons or (bool(self._others) and hash(conversation_id) in self._others)
 
     def __repr__(self) -> str:
         return f"<{self.count} problems>"
 
     def add(self, conversation_id: str, reason: str) -> None:
         """Note one more; a conversation that comes again keeps its first reason."""
-        if conversation_id in self._reasons:
+        if conversation_id in self:
             return
         self.count += 1
         if len(self._reasons) < MOST:
             self._reasons[conversation_id] = reason
+        else:
+            self._others.add(hash(conversation_id))
 
 
 @dataclass
