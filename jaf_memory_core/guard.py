@@ -303,8 +303,6 @@ class _Attempt:
         # What may stand already is sent again only where that changes nothing.
         if not (self._retry and error.retryable and (self._repeatable or error.outcome == "not_applied")):
             return False
-        if isinstance(error, MemoryConflictError):
-            return False  # somebody else's turn: when to come back is the caller's to say
         if not isinstance(error, MemoryConnectionError):
             self._away_since = None  # it has answered
             return True
