@@ -174,6 +174,7 @@ async def _opened(
         raise registry.missing_module(registry.find(spec.name), error) from error
     lacking = [name for name in DOCUMENTED if not callable(getattr(provider, name, None))]
     if lacking:
+        await _let_go(provider, spec.name, config.operation_timeout)
         entry = registry.find(spec.name)
         raise MemoryConfigurationError(
             f"what {entry} creates is no memory provider: it lacks {', '.join(lacking)}",
@@ -184,6 +185,17 @@ async def _opened(
     if isinstance(provider, BackendProvider):
         await opened(provider)
     return cast("ManagedMemoryProvider", provider)
+
+
+async def _let_go(provider: object, name: str, seconds: float) -> None:
+    """Close what is no provider: it may hold connections, and nobody else knows of it."""
+    close = getattr(provider, "close", None)
+    if not callable(close):
+        return
+    try:
+        await _within(seconds, name, "closing it", close())
+    except Exception as error:  # noqa: BLE001  (a third party's; what is told is why it was refused)
+        logger.warning("memory provider %r could not be closed: %s", name, type(error).__name__)
 
 
 async def _made(spec: ProviderSpec, config: ProviderConfig, offered: Plugins) -> object:

@@ -89,6 +89,20 @@ def test_less_than_six_is_refused(run):
     assert answer["found"]["kind"] == "MemoryConfigurationError"
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_is_refused_is_closed(run, fails):
+    """What is no provider is closed before it is refused, and is refused for the same reason where that fails."""
+    program = f"""
+import acme_six
+acme_six.Three.fails = {fails}
+answer(create_memory_provider('three'))
+print(json.dumps({{"closed": acme_six.Three.closed, "notes": notes}}))
+"""
+    answer = run(program)
+    assert answer["closed"] == 1
+    assert answer["notes"] == (["WARNING: memory provider 'three' could not be closed: ZeroDivisionError"] * fails)
+
+
 def test_a_third_party_gets_the_deadline(run):
     """A third party's provider that does not come to be within the deadline is a connection error."""
     program = "answer(create_memory_provider('slow', ProviderConfig(operation_timeout=0.2)))"

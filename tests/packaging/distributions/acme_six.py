@@ -48,6 +48,14 @@ class Three:
     store_messages = Six.store_messages
     get_conversation = Six.get_conversation
     append_messages = Six.append_messages
+    closed = 0
+    fails = False
+
+    async def close(self):
+        """Count, and fail where that is asked for."""
+        Three.closed += 1
+        if self.fails:
+            raise ZeroDivisionError
 
 
 class Unreachable(Six):
