@@ -225,7 +225,8 @@ class Connection(asyncio.Protocol):
         # Not `close`: it would send first what is buffered, and on a dead line that never ends.
         if not self._loop.is_closed():
             self._transport.abort()
-        # Who waits for the flush stands in `_waiting` too, and is told "unknown": never "not applied" by mistake.
+        # Who waits for the flush stands in `_waiting` too, behind all whose commands are on their way.
+        unsent = len(self._unsent)
         self._unsent.clear()
         self._rest, self._rest_of = memoryview(b""), None
         while self._queue:
@@ -233,6 +234,7 @@ class Connection(asyncio.Protocol):
             if not future.done():
                 future.set_exception(TransportError(reason, sent=False))
         while self._waiting:
+            is_sent = len(self._waiting) > unsent
             future = self._waiting.popleft().future
             if not future.done():
-                future.set_exception(TransportError(reason, sent=True))
+                future.set_exception(TransportError(reason, sent=is_sent))

@@ -9,6 +9,7 @@ import redis
 import redis.asyncio
 import redis.asyncio.sentinel
 from jaf_memory_redis import RedisConfig, create_redis_provider
+from jaf_memory_redis.connection import TOGETHER, Connection
 from services import redis_servers
 from services.ports import free_port
 
@@ -39,6 +40,34 @@ def guarded_server():
     }
     with redis_servers.single(settings, login=(PASSWORD,)) as server:
         yield server
+
+
+def test_what_was_gathered_and_never_sent():
+    """Of operations that a lost connection leaves, those are told as sent of which the server may have heard."""
+    heard = []
+
+    async def serve(reader, writer):
+        while data := await reader.read(1024):
+            heard.append(data)
+        writer.close()
+
+    async def main():
+        server = await asyncio.start_server(serve, "127.0.0.1")
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        connection = Connection(writer, 5.0)
+        futures = [connection.send(b"*1\r\n$4\r\nPIN%d\r\n" % n, 1) for n in range(TOGETHER + 3)]
+        # The first goes at once, the next so many together, and the rest would go when the loop's turn ends.
+        await asyncio.sleep(0.05)
+        late = [connection.send(b"*1\r\n$4\r\nLAT%d\r\n" % n, 1) for n in range(3)]
+        connection.drop("it was lost")
+        results = await asyncio.gather(*futures, *late, return_exceptions=True)
+        assert [one.sent for one in results] == [True] * len(futures) + [False] * 3
+        await asyncio.sleep(0.05)
+        assert b"LAT" not in b"".join(heard)
+        server.close()
+        await server.wait_closed()
+
+    asyncio.run(main())
 
 
 async def works(provider):
