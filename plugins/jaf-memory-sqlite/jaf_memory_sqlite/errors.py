@@ -28,6 +28,21 @@ _ADVICE: dict[str, tuple[str, Outcome]] = {
 }
 
 
+_UNDONE = tuple(text for text, (_, outcome) in _ADVICE.items() if outcome == "not_applied")
+
+
+class InDoubtError(Exception):
+    """A commit failed, and may stand all the same.
+
+    Attributes:
+        error: what SQLite said.
+    """
+
+    def __init__(self, error: sqlite3.Error) -> None:
+        super().__init__()
+        self.error = error
+
+
 class NeedsThreadError(Exception):
     """What was asked is too much for an event loop's own thread."""
 
@@ -35,6 +50,11 @@ class NeedsThreadError(Exception):
 def is_busy(error: BaseException) -> bool:
     """Whether another connection holds a lock; nothing was done, and it may work in a moment."""
     return isinstance(error, sqlite3.OperationalError) and str(error).startswith(BUSY)
+
+
+def may_stand(error: sqlite3.Error) -> bool:
+    """Whether a commit that ended so may have come through, so that nobody may do it again."""
+    return not is_busy(error) and not str(error).startswith(_UNDONE)
 
 
 def leaves_doubt(error: BaseException) -> bool:

@@ -335,6 +335,42 @@ def test_what_fails_where_it_is_asked_for(use, broken):
     use(work)
 
 
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_commit_in_doubt_is_not_made_again(use, count):
+    """A commit that fails, and stands all the same, is told as unknown, and what it holds is done once."""
+
+    class Failing:
+        def __init__(self, db):
+            self.db, self.left = db, 1
+
+        def __getattr__(self, name):
+            return getattr(self.db, name)
+
+        def execute(self, statement, *values):
+            cursor = self.db.execute(statement, *values)
+            if statement == "COMMIT" and self.left:
+                self.left = 0
+                raise sqlite3.OperationalError("disk I/O error")
+            return cursor
+
+    async def work(provider):
+        done(await provider.store_messages("c", talk(1)))
+        worker = provider.backend._writer
+        failing = worker.db = Failing(worker.db)
+        calls = [provider.update_metadata("c", {f"k{n}": n}) for n in range(count)]
+        answers = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 5)
+        assert failing.left == 0
+        assert [(type(one), one.outcome) for one in answers] == [(MemoryStorageError, "unknown")] * count
+        assert worker.db is not failing or worker._stale
+        found = await whole(provider)
+        assert found.metadata == {f"k{n}": n for n in range(count)}
+        assert found.version == 1 + count
+        assert await provider.update_metadata("c", {"then": 1}) == 2 + count
+
+    use(work)
+
+
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), sqlite3.OperationalError("disk I/O error")])
 def test_a_failure_half_way_is_ones_own(use, error):
     """A job that fails after it has changed something is undone, and the others of its transaction succeed."""

@@ -21,6 +21,7 @@ from jaf_memory_sqlite.connection import Connector
 from jaf_memory_sqlite.connection.reader import OFTEN, SLOW, Reader
 from jaf_memory_sqlite.connection.vacuum import Vacuum
 from jaf_memory_sqlite.connection.worker import Call, Erases, Job, Worker, fail
+from jaf_memory_sqlite.errors import InDoubtError, may_stand
 from jaf_memory_sqlite.locks import wait_for_lock
 
 T = TypeVar("T")
@@ -172,6 +173,10 @@ class Writer(GroupCommit):
             # Within the transaction: from here on no newer version can upgrade the file.
             migrations.check(db)
             self._commit(db, jobs, inline=True)
+        except InDoubtError as doubt:
+            # Not for the thread: a change that stands already would be made twice.
+            self._give_up(db, jobs, doubt)
+            return True
         except Exception as error:  # noqa: BLE001  (the thread meets it again, and tells whoever waits)
             self.doubt(error)
             return False
@@ -204,7 +209,7 @@ class Writer(GroupCommit):
         try:
             self._commit(db, wanted)
         except Exception as error:  # noqa: BLE001  (whoever waits gets it as it is)
-            if len(wanted) == 1:
+            if len(wanted) == 1 or isinstance(error, InDoubtError):
                 self._give_up(db, wanted, error)
             else:
                 self._one_by_one(db, wanted)
@@ -229,6 +234,8 @@ class Writer(GroupCommit):
                 self._give_up(db, [job], error)
 
     def _give_up(self, db: sqlite3.Connection, jobs: list[Job[Any]], error: Exception) -> None:
+        if isinstance(error, InDoubtError):
+            error = error.error
         fail(jobs, error)
         self.doubt(error)
         self._roll_back(db)
@@ -250,13 +257,19 @@ class Writer(GroupCommit):
     def _commit(self, db: sqlite3.Connection, jobs: list[Job[Any]], *, inline: bool = False) -> None:
         before = db.total_changes
         erased = [job.erases for job in jobs if _try(db, job, inline=inline) and job.erases]
+        if erased:
+            # Before the commit, which may stand though it fails.
+            self._vacuum.note(whole="whole" in erased)
         started = time.monotonic()
         # Nobody is answered before: up to here a crash leaves nothing of all these jobs.
-        db.execute("COMMIT")
+        try:
+            db.execute("COMMIT")
+        except sqlite3.Error as error:
+            if may_stand(error):
+                raise InDoubtError(error) from error
+            raise
         if db.total_changes != before:
             self._latency.learn(time.monotonic() - started, len(jobs))
-        if erased:
-            self._vacuum.note(whole="whole" in erased)
 
     def _roll_back(self, db: sqlite3.Connection) -> None:
         try:
