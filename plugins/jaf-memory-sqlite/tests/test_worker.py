@@ -14,6 +14,7 @@ import pytest
 from jaf_memory_sqlite import (
     SqliteBackend,
     SqliteConfig,
+    connection,
     create_sqlite_provider,
     locks,
 )
@@ -627,7 +628,8 @@ def test_a_fork_in_between(path, python):
         import asyncio, os, sys, warnings
         from jaf_memory_core import MemoryConnectionError, Message
         from jaf_memory_sqlite import SqliteConfig, create_sqlite_provider
-        from jaf_memory_sqlite.connection import writer
+        from jaf_memory_sqlite import connection
+from jaf_memory_sqlite.connection import writer
 
         warnings.simplefilter("ignore")
         writer.QUICK = 60
@@ -812,6 +814,35 @@ def test_file_that_was_removed(path, use, caplog, replace):
     assert "removed or replaced" in caplog.text
     with contextlib.closing(sqlite3.connect(path)) as db:
         assert db.execute("SELECT count(*) FROM message").fetchone() == (2,)
+
+
+def test_a_file_that_is_replaced_while_it_is_opened(path, monkeypatch):
+    """What is put in the file's place between its opening and the first look is opened instead."""
+    other = path.with_name("other")
+
+    async def make(where, key):
+        async with await create_sqlite_provider(SqliteConfig(path=where)) as provider:
+            done(await provider.store_messages(key, talk(1)))
+
+    asyncio.run(make(path, "old"))
+    asyncio.run(make(other, "new"))
+    connect, opened = sqlite3.connect, []
+
+    def replacing(target, *arguments, **options):
+        db = connect(target, *arguments, **options)
+        opened.append(target)
+        if len(opened) == 1:
+            other.replace(path)
+        return db
+
+    async def work():
+        async with await create_sqlite_provider(SqliteConfig(path=path)) as provider:
+            assert await provider.get_conversation("new") is not None
+            assert await provider.get_conversation("old") is None
+            done(await provider.append_messages("new", talk(1, start=1)))
+
+    monkeypatch.setattr(connection.sqlite3, "connect", replacing)
+    asyncio.run(work())
 
 
 @pytest.mark.parametrize("way", ["_write", "_search", "_read"])

@@ -121,8 +121,6 @@ class Connector:
             db = None
         if db is None:
             raise self._damaged()
-        # Behind the connection, which may have made the file.
-        self._identity = self._stands_at()
         return db
 
     def _only_reading(self, error: sqlite3.DatabaseError) -> sqlite3.Connection:
@@ -150,18 +148,18 @@ class Connector:
         moment = time.monotonic()
         if self.path == MEMORY or (not now and moment < self._looked_at + LOOK):
             return False
-        if self._stands_at() != self._identity:
+        if self._stands_at(read_only=self.read_only) != self._identity:
             return True  # and so it stays for whoever asks next, until the other file is opened
         self._looked_at = moment
         return False
 
-    def _stands_at(self) -> tuple[int, ...] | None:
+    def _stands_at(self, *, read_only: bool) -> tuple[int, ...] | None:
         try:
             found = self._file.stat()
         except OSError:
             return None
         # What others change in a file that is taken to be unchanging has to be opened anew.
-        changes = (found.st_mtime_ns, found.st_size, size_of(f"{self.path}-wal")) if self.read_only else ()
+        changes = (found.st_mtime_ns, found.st_size, size_of(f"{self.path}-wal")) if read_only else ()
         return (found.st_dev, found.st_ino, *changes)
 
     def _connected(self, *, read_only: bool = False) -> sqlite3.Connection:
@@ -169,6 +167,8 @@ class Connector:
         if not (read_only or self.path == MEMORY):
             # Before SQLite would make it, with whatever rights the process's mask leaves.
             make_private(self.path)
+        # Before the connection: a file that is put there meanwhile is another one than what is opened.
+        identity = self._stands_at(read_only=read_only)
         # Transactions are ours to begin and end, and a lock of the worker's guards the connection.
         db = sqlite3.connect(
             target,
@@ -183,7 +183,7 @@ class Connector:
         except BaseException:
             db.close()
             raise
-        self.read_only = read_only
+        self.read_only, self._identity = read_only, identity
         return db
 
     def _reading_options(self) -> str:
