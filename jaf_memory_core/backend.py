@@ -206,7 +206,11 @@ class Backend(ABC):
         raise MemoryStorageError("the conversation never stood still", operation="write", retryable=True)
 
     async def tail(self, tail: Tail) -> Page | None:
-        """A page of messages; `None` if there is no such conversation (for this user). Must not read the rest."""
+        """A page of messages; `None` if there is no such conversation (for this user). Must not read the rest.
+
+        Should bring the first messages and the header along where the request asks for them (`rules.lead` says which):
+        one that does not is asked again, for a page and by `header`.
+        """
         record = rules.seen(await self.read(tail.conversation_id), self.now(), tail.scope)
         return rules.page(record, tail) if record else None
 

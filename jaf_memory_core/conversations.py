@@ -148,18 +148,23 @@ class MessagePage(tuple[Message, ...]):  # noqa: SLOT001  (`before` needs a `__d
 
     Attributes:
         before: give this to `get_messages(id, before=…)` for the page before; `None` when there is nothing older.
+        leading: the conversation's first messages, where some were asked for; none that stand in the page.
     """
 
     before: int | None
+    leading: tuple[Message, ...]
 
-    def __new__(cls, messages: Iterable[Message] = (), before: int | None = None) -> Self:
+    def __new__(
+        cls, messages: Iterable[Message] = (), before: int | None = None, leading: tuple[Message, ...] = ()
+    ) -> Self:
         """Make a page of these messages."""
         page = super().__new__(cls, messages)
         page.before = before
+        page.leading = leading
         return page
 
     def __getnewargs__(self) -> tuple[Any, ...]:
-        return tuple(self), self.before
+        return tuple(self), self.before, self.leading
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -184,12 +189,14 @@ class CondensedConversation(msgspec.Struct, frozen=True):
         summary: what covers the others, or `None`, and then all messages are there.
         unread: where no more than so many were asked for: how many stand between the summary and those that are there.
         before: where there are such: give this to `get_messages(id, before=…)` for the page before.
+        leading: the conversation's first messages, where some were asked for; none of those that are there.
     """
 
     conversation: ConversationMemory
     summary: Summary | None = None
     unread: int = 0
     before: int | None = None
+    leading: tuple[Message, ...] = ()
 
 
 class Lease(msgspec.Struct, frozen=True):

@@ -79,7 +79,9 @@ class ManagedMemoryProvider(MemoryProvider, Protocol):
     async def health_check(self) -> MemoryHealth:
         """How the provider and its store are."""
 
-    async def get_messages(self, conversation_id: str, before: int | None = None, limit: int = 50) -> MessagePage:
+    async def get_messages(
+        self, conversation_id: str, before: int | None = None, limit: int = 50, *, leading: int = 0
+    ) -> MessagePage:
         """A page of messages, backwards by position."""
 
     async def find_conversations(
@@ -127,7 +129,7 @@ class ManagedMemoryProvider(MemoryProvider, Protocol):
         """Give a lease back; whether it was still theirs."""
 
     async def get_condensed_conversation(
-        self, conversation_id: str, limit: int | None = None
+        self, conversation_id: str, limit: int | None = None, *, leading: int = 0
     ) -> CondensedConversation | None:
         """The conversation without the messages that a stored summary covers."""
 

@@ -173,12 +173,19 @@ class Fork(Struct, frozen=True):
 
 
 class Tail(Struct, frozen=True):
-    """Read the last `limit` messages, or the last before a position."""
+    """Read the last `limit` messages, or the last before a position.
+
+    Attributes:
+        leading: also the conversation's first messages: those before this position that do not stand in the page.
+        with_header: also the header, of the same moment.
+    """
 
     conversation_id: str
     limit: int
     before: int | None = None
     scope: str | None = None
+    leading: int = 0
+    with_header: bool = False
 
 
 class Page(Struct, frozen=True):
@@ -187,11 +194,16 @@ class Page(Struct, frozen=True):
     Attributes:
         first: position of the first of them (of where it would stand, when there are none).
         more: whether older messages stand before it.
+        leading: the conversation's first messages, where some were asked for. `None` from a backend that does not know
+            of them: the provider then asks again.
+        header: the conversation without its messages, where it was asked for; `None` as above.
     """
 
     messages: tuple[Message, ...]
     first: int
     more: bool
+    leading: tuple[Message, ...] | None = None
+    header: Record | None = None
 
 
 class Stats(Struct, frozen=True):

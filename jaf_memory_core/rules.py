@@ -269,8 +269,15 @@ def truncated(record: Record | None, truncate: Truncate, now: datetime) -> tuple
 def page(record: Record, tail: Tail) -> Page:
     """The asked-for page of a whole record."""
     first, end = bounds(record, tail)
-    messages = record.messages[first - record.first_position : end - record.first_position]
-    return Page(messages, first, more=first > record.first_position)
+    oldest = record.first_position
+    leading = record.messages[: lead(record, tail, first)] if tail.leading else None
+    header = msgspec.structs.replace(record, messages=()) if tail.with_header else None
+    return Page(record.messages[first - oldest : end - oldest], first, first > oldest, leading, header)
+
+
+def lead(header: Record, tail: Tail, first: int) -> int:
+    """How many of the conversation's first messages were asked for beside a page that begins at position `first`."""
+    return max(0, min(tail.leading, first) - header.first_position)
 
 
 def bounds(header: Record, tail: Tail) -> tuple[int, int]:

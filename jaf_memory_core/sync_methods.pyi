@@ -19,7 +19,7 @@ class SyncMethods:
         """The last `limit` messages, oldest first."""
     def delete_conversation(self, conversation_id: str) -> bool:
         """Delete the conversation; `True` if it was there."""
-    def get_messages(self, conversation_id: str, before: int | None=None, limit: int=50) -> MessagePage:
+    def get_messages(self, conversation_id: str, before: int | None=None, limit: int=50, *, leading: int=0) -> MessagePage:
         """A page of messages, backwards by position."""
     def find_conversations(self, query: MemoryQuery, *, on_damaged: OnDamaged='raise') -> list[ConversationMemory]:
         """Conversations that match, the most recently written first."""
@@ -45,7 +45,7 @@ class SyncMethods:
         """Keep a lease for so many seconds from now."""
     def release_lease(self, held: Lease) -> bool:
         """Give a lease back; whether it was still theirs."""
-    def get_condensed_conversation(self, conversation_id: str, limit: int | None=None) -> CondensedConversation | None:
+    def get_condensed_conversation(self, conversation_id: str, limit: int | None=None, *, leading: int=0) -> CondensedConversation | None:
         """The conversation without the messages that a stored summary covers."""
     def store_summary(self, conversation_id: str, summary: Summary, incarnation: str) -> bool:
         """Keep a summary beside the conversation's messages; whether it was of use."""

@@ -78,8 +78,12 @@ class _Kept:
             _, message = self.messages.popitem(last=newest)
             self.size -= len(codec.encode(message))
 
-    def last(self, skip: int, count: int) -> tuple[Message, ...]:
-        picked = list(islice(reversed(self.messages.values()), skip, skip + count))
+    def between(self, start: int, end: int) -> tuple[Message, ...]:
+        """The messages at these places, gone to from the nearer end."""
+        behind = len(self.messages) - end
+        if start < behind:
+            return tuple(islice(self.messages.values(), start, end))
+        picked = list(islice(reversed(self.messages.values()), behind, behind + end - start))
         picked.reverse()
         return tuple(picked)
 
@@ -191,9 +195,12 @@ class InMemoryBackend(Backend):
             kept = self._seen(tail.conversation_id, tail.scope)
             if kept is None:
                 return None
-            first, end = rules.bounds(kept.header, tail)
-            newest = kept.header.first_position + kept.header.message_count
-            return Page(kept.last(newest - end, end - first), first, more=first > kept.header.first_position)
+            header = kept.header
+            first, end = rules.bounds(header, tail)
+            oldest = header.first_position
+            leading = kept.between(0, rules.lead(header, tail, first)) if tail.leading else None
+            messages = kept.between(first - oldest, end - oldest)
+            return Page(messages, first, first > oldest, leading, header if tail.with_header else None)
 
     async def find(self, query: MemoryQuery) -> Sequence[Record]:
         """The newest that match, walked from the newest."""

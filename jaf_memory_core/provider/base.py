@@ -24,7 +24,7 @@ from jaf_memory_core.errors import (
 )
 from jaf_memory_core.guard import Guard, Observer
 from jaf_memory_core.processors import Chain, Processor
-from jaf_memory_core.records import Amend, Origin, Record, Write, new_incarnation
+from jaf_memory_core.records import Amend, Origin, Page, Record, Tail, Write, new_incarnation
 from jaf_memory_core.results import Failure, Result, Success, WriteResult
 from jaf_memory_core.settings import ProviderConfig
 from jaf_memory_core.values import FrozenDict, freeze
@@ -187,6 +187,19 @@ class ProviderBase:
             except MemoryConflictError:
                 await jitter()
         raise MemoryStorageError("the conversation never stood still", operation="amend", retryable=True)
+
+
+async def ends(backend: Backend, tail: Tail) -> Page | None:
+    """A page with what was asked for beside it: in one call of a backend that knows of that, else in more."""
+    page = await backend.tail(tail)
+    if page is not None and tail.leading and page.leading is None:
+        end = min(tail.leading, page.first)
+        found = await backend.tail(Tail(tail.conversation_id, end, end, tail.scope)) if end else None
+        page = replace(page, leading=found.messages if found is not None else ())
+    if page is not None and tail.with_header and page.header is None:
+        header = await backend.header(tail.conversation_id, scope=tail.scope)
+        return None if header is None else replace(page, header=header)  # `None`: deleted meanwhile
+    return page
 
 
 def configured(kind: type[C], config: Any, name: str) -> C:

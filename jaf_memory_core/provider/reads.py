@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -11,7 +12,7 @@ from jaf_memory_core.conversations import ConversationMemory, MemoryQuery, Messa
 from jaf_memory_core.damage import Listing, OnDamaged
 from jaf_memory_core.errors import MemoryNotFoundError
 from jaf_memory_core.messages import Message
-from jaf_memory_core.provider.base import ProviderBase
+from jaf_memory_core.provider.base import ProviderBase, ends
 from jaf_memory_core.records import Page, Record, Tail
 from jaf_memory_core.values import FrozenDict
 
@@ -49,29 +50,45 @@ class Reads(ProviderBase):
             MemoryNotFoundError: there is no such conversation.
         """
         page = await self._page("get_recent_messages", conversation_id, None, limit)
-        return list(self._passed(page, "get_recent_messages", conversation_id))
+        return list(self._passed(page.messages, "get_recent_messages", conversation_id))
 
-    async def get_messages(self, conversation_id: str, before: int | None = None, limit: int = 50) -> MessagePage:
+    async def get_messages(
+        self, conversation_id: str, before: int | None = None, limit: int = 50, *, leading: int = 0
+    ) -> MessagePage:
         """A page of at most `limit` messages, oldest first: the last ones, or the last before position `before`.
 
         Positions count from 0 at the first message ever stored; a page's `before` leads to the page before it.
+
+        Args:
+            conversation_id: 1 to 255 characters.
+            before: a position.
+            limit: how many at most.
+            leading: also the conversation's first messages, those before this position that do not stand in the page:
+                the page's `leading` has them.
 
         Raises:
             MemoryNotFoundError: there is no such conversation.
         """
         if before is not None:
             validation.checked_count(before, "before")
-        page = await self._page("get_messages", conversation_id, before, limit)
-        messages = self._passed(page, "get_messages", conversation_id)
-        return MessagePage(messages, before=page.first if page.more else None)
+        validation.checked_count(leading, "leading")
+        page = await self._page("get_messages", conversation_id, before, limit, leading)
+        messages = self._passed(page.messages, "get_messages", conversation_id)
+        first = self._passed(page.leading, "get_messages", conversation_id) if page.leading else ()
+        return MessagePage(messages, page.first if page.more else None, first)
 
-    def _passed(self, page: Page, operation: str, conversation_id: str) -> tuple[Message, ...]:
-        return self._chain.within(operation, conversation_id, self._scope).incoming(page.messages)
+    def _passed(self, messages: tuple[Message, ...], operation: str, conversation_id: str) -> tuple[Message, ...]:
+        if not self._chain:
+            return messages
+        return self._chain.within(operation, conversation_id, self._scope).incoming(messages)
 
-    async def _page(self, operation: str, conversation_id: str, before: int | None, limit: int) -> Page:
+    async def _page(
+        self, operation: str, conversation_id: str, before: int | None, limit: int, leading: int = 0
+    ) -> Page:
         key = validation.checked_id(conversation_id, "conversation_id")
-        tail = Tail(key, validation.checked_count(limit, "limit"), before, self._scope)
-        page = await self._guard.run(operation, lambda: self.backend.tail(tail))
+        tail = Tail(key, validation.checked_count(limit, "limit"), before, self._scope, leading)
+        call = partial(ends, self.backend, tail) if leading else partial(self.backend.tail, tail)
+        page = await self._guard.run(operation, call)
         if page is None:
             raise MemoryNotFoundError(key, provider=self.name)
         return page

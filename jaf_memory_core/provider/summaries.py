@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from msgspec.structs import replace
@@ -13,48 +14,67 @@ from jaf_memory_core.conversations import CondensedConversation, Summary
 from jaf_memory_core.errors import MemoryConflictError, MemoryNotFoundError
 from jaf_memory_core.messages import Message
 from jaf_memory_core.processors import Chain
-from jaf_memory_core.provider.base import ProviderBase, jitter
-from jaf_memory_core.records import Amend, Record, Tail, Truncate
+from jaf_memory_core.provider.base import ProviderBase, ends, jitter
+from jaf_memory_core.records import Amend, Page, Record, Tail, Truncate
 from jaf_memory_core.rules import SUMMARY
 from jaf_memory_core.values import EMPTY, FrozenDict, thaw
+
+CONDENSED = "get_condensed_conversation"
 
 
 class Summaries(ProviderBase):
     """Reading past what a summary covers, and keeping a summary that comes late from doing harm."""
 
     async def get_condensed_conversation(
-        self, conversation_id: str, limit: int | None = None
+        self, conversation_id: str, limit: int | None = None, *, leading: int = 0
     ) -> CondensedConversation | None:
         """The conversation without the messages that a stored summary covers, or `None`; these are not read.
 
         Args:
             conversation_id: 1 to 255 characters.
             limit: of those that are left, the newest so many; all of them when absent.
+            leading: where a limit leaves some out, also the conversation's first messages: those before this position,
+                whether a summary covers them or not.
         """
         key = validation.checked_id(conversation_id, "conversation_id")
+        first = validation.checked_count(leading, "leading")
         most = None if limit is None else validation.checked_count(limit, "limit")
-        return await self._guard.run("get_condensed_conversation", lambda: self._condensed(key, most), repeatable=True)
+        work = partial(self._condensed, key) if most is None else partial(self._newest, key, most, first)
+        return await self._guard.run(CONDENSED, work, repeatable=True)
 
-    async def _condensed(self, key: str, limit: int | None) -> CondensedConversation | None:
-        operation = "get_condensed_conversation"
-        header = await self.backend.header(key, scope=self._scope)
-        if header is None:
+    async def _newest(self, key: str, limit: int, leading: int) -> CondensedConversation | None:
+        """The newest of what is left, in one call of a backend that brings a header along."""
+        page = await ends(self.backend, Tail(key, limit, None, self._scope, leading, with_header=True))
+        if page is None or page.header is None:
             return None
-        reach = await self._reach(header)
-        if reach is not None or limit is not None:
+        header, end = page.header, page.first + len(page.messages)
+        reach = await self._reach(header, page)
+        start = max(-1 if reach is None else reach + 1, header.first_position)
+        messages = page.messages[max(0, start - page.first) :]
+        return self._condensed_form(header, reach, messages, end - len(messages) - start, page.leading or ())
+
+    async def _condensed(self, key: str) -> CondensedConversation | None:
+        header = await self.backend.header(key, scope=self._scope)
+        reach = None if header is None else await self._reach(header)
+        if header is not None and reach is not None:
             end = header.first_position + header.message_count
-            left = end - max(-1 if reach is None else reach + 1, header.first_position)
-            most = left if limit is None else min(left, limit)
+            left = end - max(reach + 1, header.first_position)
             # Up to the end that the header has shown: what is appended meanwhile belongs to the next read.
-            page = await self.backend.tail(Tail(key, max(0, most), end, self._scope))
+            page = await self.backend.tail(Tail(key, left, end, self._scope))
             if page is not None:
-                conversation = self._shown(replace(header, messages=page.messages), operation)
-                chain = self._chain.within(operation, key, header.user_id)
-                summary = None if reach is None else loaded(header.metadata, chain)
-                unread = max(0, left - len(page.messages))
-                return CondensedConversation(conversation, summary, unread, page.first if unread else None)
-        record = rules.seen(await self.backend.read(key), self.backend.now(), self._scope)
-        return CondensedConversation(self._shown(record, operation)) if record else None
+                return self._condensed_form(header, reach, page.messages, left - len(page.messages), ())
+        record = None if header is None else await self.backend.read(key)
+        record = rules.seen(record, self.backend.now(), self._scope)
+        return CondensedConversation(self._shown(record, CONDENSED)) if record else None
+
+    def _condensed_form(
+        self, header: Record, reach: int | None, page: tuple[Message, ...], unread: int, leading: tuple[Message, ...]
+    ) -> CondensedConversation:
+        conversation = self._shown(replace(header, messages=page), CONDENSED)
+        chain = self._chain.within(CONDENSED, header.conversation_id, header.user_id)
+        summary = None if reach is None else loaded(header.metadata, chain)
+        before = header.first_position + header.message_count - len(page) if unread > 0 else None
+        return CondensedConversation(conversation, summary, max(0, unread), before, chain.incoming(leading))
 
     async def store_summary(self, conversation_id: str, summary: Summary, incarnation: str) -> bool:
         """Keep a summary beside the conversation's messages, of which none is touched.
@@ -98,17 +118,26 @@ class Summaries(ProviderBase):
             else:
                 return True
 
-    async def _reach(self, header: Record) -> int | None:
-        """Position of the last message that the stored summary covers, or `None` without a summary that makes sense."""
+    async def _reach(self, header: Record, page: Page | None = None) -> int | None:
+        """Position of the last message that the stored summary covers, or `None` without a summary that makes sense.
+
+        Args:
+            header: of the conversation.
+            page: of the same moment, which may hold that message.
+        """
         position = stored_position(header.metadata)
         if not 0 <= position < header.first_position + header.message_count:
             return None
         if position < header.first_position:
             return position  # a cap has removed all that it covers
-        page = await self.backend.tail(Tail(header.conversation_id, 1, position + 1, self._scope))
         stored = header.metadata[rules.SUMMARY]["message_id"]
+        if page is not None and page.first <= position < page.first + len(page.messages):
+            there = page.messages[position - page.first : position - page.first + 1]
+        else:
+            found = await self.backend.tail(Tail(header.conversation_id, 1, position + 1, self._scope))
+            there = found.messages if found is not None else ()
         # Another message in that place: the conversation was stored anew, or cut, and has grown again.
-        return position if page is not None and _ids(page.messages) == [stored] else None
+        return position if _ids(there) == [stored] else None
 
     async def _truncate(self, truncate: Truncate) -> int:
         removed = await self.backend.truncate(truncate)

@@ -123,8 +123,9 @@ class MemorySession:
             view_format=self._format,
         )
         self._lease = SessionLease(self._stored, lease, lease_wait) if lease is not None else None
-        self._known: dict[str, Message] = {}
-        self._view: dict[str, Message] = {}
+        self._loaded: Sequence[Message] = ()
+        self._view: Sequence[Message] = ()
+        self._known: dict[str, Message] | None = None  # made of these where it is asked for: not every load is recorded
         self._unsaved: dict[str, Message] = {}
 
     def __repr__(self) -> str:
@@ -165,15 +166,15 @@ class MemorySession:
             MemoryConnectionError: the store could not be reached.
         """
         found = await self._compression.read()
-        self._known = {message.message_id: message for message in found.messages}
-        view = self._compression.view(found, self.unsaved)
-        if not view and (found.messages or self._unsaved):
+        self._loaded, self._known = found.messages, None
+        view = self._compression.view(found, self.unsaved if self._unsaved else ())
+        if not view and (self._loaded or self._unsaved):
             logger.warning(
                 "the view of conversation %r is empty: not even its newest message and its newest question fit into "
                 "max_messages and max_tokens",
                 self.conversation_id,
             )
-        self._view = {message.message_id: message for message in view}
+        self._view = tuple(view)
         return view
 
     def request(self, view: Sequence[Message]) -> dict[str, Any]:
@@ -212,15 +213,26 @@ class MemorySession:
         own = reconciliation.own_id(message, self._id_from)
         return message if own in (None, message.message_id) else replace(message, message_id=own)
 
+    def _known_by_id(self) -> dict[str, Message]:
+        """What is known to be stored."""
+        if self._known is None:
+            self._known = {message.message_id: message for message in self._loaded}
+        return self._known
+
     def _knows(self, message: Message) -> bool:
-        places = (self._known, self._unsaved, self._view)
-        same = (place.get(message.message_id) for place in places)
-        return any(one is message or (one is not None and _equal(one, message)) for one in same)
+        key = message.message_id
+        places = (self._known_by_id(), self._unsaved)
+        same = [place[key] for place in places if key in place]
+        same += [one for one in self._view if one.message_id == key]
+        return any(one is message or _equal(one, message) for one in same)
 
     def _repeated(self, given: Sequence[Message]) -> int:
         """How many messages at the beginning of a list are the view that was loaded, under other ids."""
-        view = list(self._view.values())
-        if not view or len(given) <= len(view) or any(one.message_id in self._view for one in given):
+        view = self._view
+        if not view or len(given) <= len(view):
+            return 0
+        shown = {one.message_id for one in view}
+        if any(one.message_id in shown for one in given):
             return 0
         pairs = zip(given, view, strict=False)
         contents = (
@@ -255,9 +267,9 @@ class MemorySession:
         how = reconciliation.checked_edited(edited)
         if self._lease is not None:
             await self._lease.confirm()
-        done = await storage.finished(reconciliation.reconciled(self._stored, given, list(self._view.values()), how))
+        done = await storage.finished(reconciliation.reconciled(self._stored, given, self._view, how))
         # What the list has changed is not known here: the next `load` reads it.
-        self._known, self._view = {}, {}
+        self._loaded, self._known, self._view = (), None, ()
         return done
 
     def draft(self, *, interval: float = 1.0, **fields: Any) -> Draft:
@@ -274,7 +286,7 @@ class MemorySession:
         if self._lease is not None:
             await self._lease.confirm()
         await storage.finished(self._stored.revise({message.message_id: message}))
-        self._known[message.message_id] = message
+        self._known_by_id()[message.message_id] = message
 
     async def save(self) -> WriteResult | None:
         """Store what was recorded and is not stored yet; `None` when there is nothing.
@@ -292,7 +304,7 @@ class MemorySession:
     async def _save(self, batch: dict[str, Message]) -> WriteResult:
         try:
             result = await self._stored.append(tuple(batch.values()))
-            self._known.update(batch)
+            self._known_by_id().update(batch)
         except MemoryConnectionError:
             batch = {}  # to be tried again: a message that did get there is not added twice
             raise

@@ -39,7 +39,8 @@ class Found(Struct, frozen=True):
         summary: the summary's text, or `None`.
         count: how many messages are stored.
         incarnation: of the conversation.
-        plain: whether all of it can be shown as it is.
+        plain: the view, where nothing has to be brought into form.
+        blocks: of all messages, where they were needed already.
     """
 
     kept: tuple[Message, ...] = ()
@@ -48,12 +49,13 @@ class Found(Struct, frozen=True):
     summary: str | None = None
     count: int = 0
     incarnation: str = ""
-    plain: bool = False
+    plain: list[Message] | None = None
+    blocks: list[views.Block] | None = None
 
     @property
     def messages(self) -> tuple[Message, ...]:
         """All messages that were read."""
-        return (*self.kept, *self.read)
+        return (*self.kept, *self.read) if self.kept else self.read
 
 
 async def read_whole(stored: StoredConversation, *, condensed: bool) -> Found | None:
@@ -74,27 +76,31 @@ async def read_newest(stored: StoredConversation, room: Room, form: Form | None,
     lead = LEADING if not condensed else LEADING + int(min(room.messages, LARGEST_PAGE)) // 5
     # One more than may be shown tells whether there is more.
     size = FIRST_PAGE if room.messages == math.inf else int(room.messages) + 1
-    excerpt = await stored.newest(size, condensed=condensed)
+    excerpt = await stored.newest(size, leading=lead, condensed=condensed)
     if excerpt is None:
         return None
     leading: tuple[Message, ...] = ()
     if excerpt.before is not None and excerpt.summary is None:
-        leading = await stored.leading(lead)
-        leading = _ended(leading) if condensed else tuple(one for one in leading if one.role in views.STAYING)
+        first = excerpt.leading
+        leading = _ended(first) if condensed else tuple([one for one in first if one.role in views.STAYING])
+    if not condensed and room.tokens == math.inf and len(excerpt.messages) > room.messages:
+        plain = plain_view(leading, excerpt.messages, room) if is_plain(excerpt.messages) else None
+        if plain is not None:
+            return Found(leading, excerpt.messages, plain=plain)
     instructions = _instructions(excerpt, leading)
-    plain = room.tokens == math.inf and len(excerpt.messages) > room.messages and is_plain(excerpt.messages)
-    if plain and not condensed and plain_view(instructions, excerpt.messages, room) is not None:
-        return replace(_found(excerpt, leading), plain=True)
-    while excerpt.before is not None and not is_full(excerpt.messages, instructions, room, form):
+    blocks = views.blocks_of([*instructions, *excerpt.messages], form)
+    while excerpt.before is not None and not is_full(blocks, excerpt.messages, room):
         # Doubled: few round trips, and not much more is read than is shown.
         size = min(2 * size, LARGEST_PAGE)
         page = await stored.page(excerpt.before, size if excerpt.unread is None else min(size, excerpt.unread))
         unread = None if excerpt.unread is None else max(0, excerpt.unread - len(page))
         before = page.before if page and unread != 0 else None
         excerpt = replace(excerpt, messages=(*page, *excerpt.messages), before=before, unread=unread)
+        blocks = views.blocks_of([*instructions, *excerpt.messages], form)
     if excerpt.before is None:
         leading = ()
-    return _found(excerpt, leading)
+    found = _found(excerpt, leading)
+    return replace(found, blocks=blocks) if found.kept == instructions else found
 
 
 def _ended(leading: Sequence[Message]) -> tuple[Message, ...]:
@@ -126,16 +132,14 @@ def _found(excerpt: Excerpt, leading: Sequence[Message]) -> Found:
     )
 
 
-def is_full(read: Sequence[Message], kept: Sequence[Message], room: Room, form: Form | None) -> bool:
-    """Whether a view within this room would show nothing that stands before these messages.
+def is_full(blocks: Sequence[views.Block], read: Sequence[Message], room: Room) -> bool:
+    """Whether a view within this room would show nothing that stands before the messages that were read.
 
     Args:
+        blocks: of what stands before them, and takes room too, and of the newest messages.
         read: the newest messages, without a gap.
-        kept: what stands before them, and takes room too.
         room: of the view.
-        form: of the view.
     """
-    blocks = views.blocks_of([*kept, *read], form)
     fit = views.fitted(blocks, room)
     if fit is None:
         return True

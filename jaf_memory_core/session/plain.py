@@ -32,7 +32,7 @@ def is_plain(messages: Sequence[Message]) -> bool:
             waiting = _calls(message)
             if not waiting or (content is not None and (content.__class__ is not str or not content)):
                 return False
-        elif (role not in ("user", "assistant")) or content.__class__ is not str or not content.strip():
+        elif role not in ("user", "assistant") or content.__class__ is not str or not content or content.isspace():
             return False
     return True
 
@@ -57,13 +57,20 @@ def plain_view(kept: Sequence[Message], read: Sequence[Message], room: Room) -> 
         read: plain messages.
         room: limited by a number of messages.
     """
-    if not all(isinstance(one.content, str) and one.content.strip() and one.role == "system" for one in kept):
+    if kept and not _are_instructions(kept):
         return None
     left = room.messages - len(kept)
-    # Of equal ones only the newest stays, which the longer way sees to.
-    if len({one.content for one in kept}) < len(kept) or left < 1:
+    if left < 1:
         return None
-    first = max(0, int(len(read) - left)) if left < len(read) else 0
-    begin = next((place for place in range(first, len(read)) if read[place].role == "user"), None)
-    # A turn that begins before what fits, or before what was read, wants its question looked for.
-    return None if begin is None or (first == 0 and begin > 0) else [*kept, *read[begin:]]
+    first = int(len(read) - left) if left < len(read) else 0
+    for begin in range(first, len(read)):
+        if read[begin].role == "user":
+            # A turn that begins before what fits, or before what was read, wants its question looked for.
+            return None if first == 0 and begin > 0 else [*kept, *read[begin:]]
+    return None
+
+
+def _are_instructions(kept: Sequence[Message]) -> bool:
+    plain = all(isinstance(one.content, str) and one.content.strip() and one.role == "system" for one in kept)
+    # Of equal ones only the newest stays, which the longer way sees to.
+    return plain and len({one.content for one in kept}) == len(kept)

@@ -9,12 +9,14 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from jaf_memory_core.conversations import LONGEST_TTL, CondensedConversation, Lease, MessagePage, Summary
 from jaf_memory_core.errors import MemoryInvalidInputError
@@ -56,7 +58,9 @@ def checked_seconds(value: Any, what: str, *, none: bool = False) -> float:
 
 async def finished(work: Coroutine[Any, Any, T]) -> T:
     """Let work come to its end even if the caller is cancelled meanwhile; the cancellation goes on afterwards."""
-    task = asyncio.ensure_future(work)
+    task = _begun(work)
+    if task.done():
+        return task.result()
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
@@ -70,6 +74,13 @@ async def finished(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
+def _begun(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A task for the work, begun at once where Python can do that: what waits for nothing is then done already."""
+    if sys.version_info >= (3, 12):
+        return asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
+    return asyncio.ensure_future(work)
+
+
 class Excerpt(Struct, frozen=True):
     """What was read of a conversation.
 
@@ -78,6 +89,7 @@ class Excerpt(Struct, frozen=True):
         before: position of the first of them, where there are older ones; else `None`.
         unread: how many older ones no summary covers; `None` where nobody counted.
         summary: what covers the others.
+        leading: the first messages of the conversation, where there are older ones; none of those that were read.
         count: how many messages are stored, where that was asked for.
         incarnation: of the conversation, where that was asked for.
     """
@@ -88,20 +100,29 @@ class Excerpt(Struct, frozen=True):
     summary: Summary | None = None
     count: int = 0
     incarnation: str = ""
+    leading: tuple[Message, ...] = ()
 
 
 class StoredConversation:
-    """One conversation in its provider."""
+    """One conversation in its provider.
+
+    Attributes:
+        provider: the provider.
+        conversation_id: the conversation's id.
+        knows_leading: whether the provider brings the first messages along with the newest.
+    """
 
     def __init__(self, provider: MemoryProvider, conversation_id: str, user_id: str | None, ttl: float | None) -> None:
         self.provider = cast("ManagedMemoryProvider", provider)
         self.conversation_id = checked_id(conversation_id, "conversation_id")
         self._user_id = None if user_id is None else checked_id(user_id, "user_id")
         self._ttl = checked_ttl(ttl)
-        self._keywords = _keywords(provider)
+        self._keywords = _keywords(provider.append_messages)
+        self.knows_leading = "leading" in _keywords(getattr(provider, "get_messages", None)) and "leading" in _keywords(
+            getattr(provider, "get_condensed_conversation", None)
+        )
         self._found = False
         self._expires = ttl is None
-        self._leading: tuple[int, tuple[Message, ...]] | None = None
 
     def of(self, conversation_id: str) -> StoredConversation:
         """Another conversation of the same owner, in the same provider."""
@@ -143,45 +164,53 @@ class StoredConversation:
         conversation = await self.provider.get_conversation(self.conversation_id)
         return self._excerpt(None if conversation is None else CondensedConversation(conversation))
 
-    async def newest(self, limit: int, *, condensed: bool) -> Excerpt | None:
-        """The newest messages, and of all others how many there are.
+    async def newest(self, limit: int, *, leading: int, condensed: bool) -> Excerpt | None:
+        """The newest messages, and the first ones: in one call of a provider that knows of that.
 
         Args:
-            limit: how many messages at most.
+            limit: how many of the newest at most.
+            leading: how many of the first.
             condensed: whether the summary and the count are asked for; without them, one small page is read.
         """
+        at_once = self.knows_leading
+        asked = {"leading": leading} if at_once else {}
         if condensed or (self._ttl is not None and not self._expires):
-            found = await self.provider.get_condensed_conversation(self.conversation_id, limit=limit)
-            return self._excerpt(found)
-        try:
-            page = await self.provider.get_messages(self.conversation_id, limit=limit)
-        except NotFound:
-            self._found, self._leading = False, None
-            return None
-        self._found = True
-        return Excerpt(tuple(page), before=page.before)
+            found = await self.provider.get_condensed_conversation(self.conversation_id, limit=limit, **asked)
+            excerpt = self._excerpt(found)
+        else:
+            try:
+                page = await self.provider.get_messages(self.conversation_id, limit=limit, **asked)
+            except NotFound:
+                self._found = False
+                return None
+            self._found = True
+            excerpt = Excerpt(page, page.before, leading=page.leading if at_once else ())
+        if at_once or excerpt is None or excerpt.before is None or excerpt.summary is not None:
+            return excerpt
+        end = min(leading, excerpt.before)
+        return replace(excerpt, leading=tuple(await self.page(end, end)))
 
     async def page(self, before: int, limit: int) -> MessagePage:
         """The messages before that position."""
         return await self.provider.get_messages(self.conversation_id, before=before, limit=limit)
 
-    async def leading(self, limit: int) -> tuple[Message, ...]:
-        """The first messages of the conversation, which do not change as long as it stands; read once a session."""
-        if self._leading is None or self._leading[0] < limit:
-            page = await self.provider.get_messages(self.conversation_id, before=limit, limit=limit)
-            self._leading = limit, tuple(page)
-        return self._leading[1][:limit]
-
     def _excerpt(self, found: CondensedConversation | None) -> Excerpt | None:
         self._found = found is not None
         if found is None:
-            self._expires, self._leading = self._ttl is None, None
+            self._expires = self._ttl is None
             return None
         conversation = found.conversation
         self._expires = self._ttl is None or conversation.ttl == self._ttl
         count = conversation.message_count or 0
         return Excerpt(
-            conversation.messages, found.before, found.unread, found.summary, count, conversation.incarnation
+            conversation.messages,
+            found.before,
+            found.unread,
+            found.summary,
+            count,
+            conversation.incarnation,
+            # An author's own class may be older than the field.
+            getattr(found, "leading", ()),
         )
 
     async def acquire(self, seconds: float, token: str) -> Lease:
@@ -227,13 +256,14 @@ class StoredConversation:
         return result.data
 
 
-def _keywords(provider: MemoryProvider) -> frozenset[str]:
-    append = provider.append_messages
-    return _parameters(getattr(append, "__func__", append))
+def _keywords(method: Callable[..., Any] | None) -> frozenset[str]:
+    return _parameters(getattr(method, "__func__", method))
 
 
 @lru_cache(maxsize=64)  # a session is made for every turn, and asks each time
-def _parameters(function: Callable[..., Any]) -> frozenset[str]:
+def _parameters(function: Callable[..., Any] | None) -> frozenset[str]:
+    if function is None:
+        return frozenset()
     try:
         return frozenset(inspect.signature(function).parameters)
     except (TypeError, ValueError):  # a callable that tells nothing about itself

@@ -24,7 +24,6 @@ from jaf_memory_core.session import history, views
 from jaf_memory_core.session.formats import Form, ViewFormat, form_of
 from jaf_memory_core.session.formats.contents import arguments_text, spoken
 from jaf_memory_core.session.history import Found
-from jaf_memory_core.session.plain import plain_view
 from jaf_memory_core.session.room import Room, shortened
 from jaf_memory_core.session.storage import StoredConversation
 
@@ -120,12 +119,12 @@ class Compression:
         self._timeout = timeout
         self._format = view_format
         self._own: Summary | None = None  # where the provider keeps no summaries
-        self._pause = _pauses.of(stored.provider, stored.conversation_id, summarize)
+        self._pause = Pause() if summarize is None else _pauses.of(stored.provider, stored.conversation_id, summarize)
 
     async def read(self) -> Found:
         """The conversation, with a summary made first if one is due; at most one, however often others make some."""
         found = await self._read(whole=False)
-        if not self._due(found):
+        if self._summarize is None or not self._due(found):
             return found
         if found.unread:
             # What was left unread is what the summary is about.
@@ -173,7 +172,7 @@ class Compression:
     async def _read(self, *, whole: bool) -> Found:
         condensed = self._threshold is not None
         room = self._compressed_room(0) if condensed else self._room
-        if whole or room.unlimited or self._own is not None or not self._stored.pages:
+        if whole or room.unlimited or self._own is not None or not (self._stored.knows_leading or self._stored.pages):
             found = await history.read_whole(self._stored, condensed=condensed)
         else:
             form = form_of(self._format, ()) if self._format else None
@@ -201,13 +200,11 @@ class Compression:
 
     def view(self, found: Found, unsaved: Sequence[Message]) -> list[Message]:
         """The valid view of what was found, and of what is to be stored yet."""
-        if found.plain and not unsaved and self._format in (None, "chat"):
-            plain = plain_view(found.kept, found.read, self._room)
-            if plain is not None:
-                return plain
+        if found.plain is not None and not unsaved and self._format in (None, "chat"):
+            return found.plain
         messages = [*found.messages, *unsaved]
         form = self._form(messages)
-        blocks = views.blocks_of(messages, form)
+        blocks = found.blocks if found.blocks is not None and not unsaved else views.blocks_of(messages, form)
         if found.summary is not None:
             text = self._fitting(found.summary)
             within = views.limited(blocks, self._beside_summary(found)) if text is not None else None

@@ -297,6 +297,10 @@ class PostgresBackend(Backend):
         """A page of messages, in one statement."""
         return await self.run(lambda connection: self._reader.tail(connection, tail))
 
+    async def header(self, conversation_id: str, *, scope: str | None = None) -> Record | None:
+        """A live header, in one statement."""
+        return await self.run(lambda connection: self._reader.header(connection, conversation_id, scope))
+
     async def find(self, query: MemoryQuery) -> Sequence[Record | Damaged]:
         """Conversations that match, in one statement."""
         return await self.run(lambda connection: self._reader.find(connection, query))

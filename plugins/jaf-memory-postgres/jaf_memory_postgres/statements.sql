@@ -54,11 +54,36 @@ WHERE {seen}
 
 -- name: short_tail
 -- The same for a short page: its messages as one text, in their order, or null for a large conversation.
-SELECT header.first_position, header.message_count, CASE WHEN header.size <= {large} THEN (
+SELECT header.first_position, header.message_count, {short_page} FROM {header} AS header WHERE {seen}
+
+-- name: leading
+-- The first messages, below a position, of those that stand before the page, as one text, in their order.
+(SELECT coalesce(string_agg(first.body, ','), '') FROM (
+    SELECT message.position, message.body FROM {message} AS message
+    WHERE message.conversation = header.id AND message.position >= header.first_position
+        AND message.position < least($5::bigint, {page_end} - $3::bigint)
+    ORDER BY message.position LIMIT (SELECT $5::bigint)
+) AS first)
+
+-- name: short_page
+CASE WHEN header.size <= {large} THEN (
     SELECT coalesce(string_agg(listed.body, ','), '') FROM ({page}) AS listed
 ) END
-FROM {header} AS header
+
+-- name: short_ends
+SELECT header.first_position, header.message_count, {short_page}, {leading} FROM {header} AS header WHERE {seen}
+
+-- name: short_ends_with_header
+SELECT {columns}, {short_page}, {leading} FROM {header} AS header WHERE {seen}
+
+-- name: ends
+SELECT CASE WHEN listed.position < {page_end} - 1 THEN NULL ELSE ROW({columns}, {leading}) END, listed.body
+FROM {header} AS header LEFT JOIN LATERAL ({page}) AS listed ON true
 WHERE {seen}
+
+-- name: header_seen
+SELECT {columns} FROM {header} AS header
+WHERE header.conversation_id = $1 AND {live} AND ($2::text IS NULL OR header.user_id = $2)
 
 -- name: find_headers
 -- Its conditions, order and limit are put behind it.

@@ -357,6 +357,10 @@ class RedisBackend(Backend):
         """The end of the list of bodies, with the header of that moment."""
         return self._reader.tail(tail)
 
+    async def header(self, conversation_id: str, *, scope: str | None = None) -> Record | None:
+        """The header's hash alone."""
+        return rules.seen(await self._reader.read(conversation_id, with_messages=False), self.now(), scope)
+
     def scan(self, query: MemoryQuery) -> AsyncIterator[Record | Damaged]:
         """Records in order of creation, in pages of the narrowest index by creation."""
         return self._finder.scan(query)

@@ -77,11 +77,27 @@ SELECT CAST(body AS BLOB) FROM message WHERE id >= ? AND id < ? ORDER BY id
 -- A small page in one row, its bodies with commas between them: cheaper than 20 rows, and a snapshot by itself.
 SELECT
     user_id, expires_at, first_position, message_count,
+    CASE WHEN size <= ? OR largest * ? <= ? THEN ({joined_page}) END
+FROM conversation WHERE conversation_id = ?
+
+-- name: joined_page
+SELECT CAST(group_concat(body) AS BLOB) FROM (
+    SELECT body FROM message
+    WHERE id >= (conversation.id << 32) + max(first_position, min(first_position + message_count, ?) - ?)
+      AND id < (conversation.id << 32) + min(first_position + message_count, ?)
+    ORDER BY id
+)
+
+-- name: ends
+-- The same, and behind it the first messages, below a position, of those that stand before the page.
+SELECT
+    user_id, expires_at, first_position, message_count,
+    CASE WHEN size <= ? OR largest * ? <= ? THEN ({joined_page}) END,
     CASE WHEN size <= ? OR largest * ? <= ? THEN (
         SELECT CAST(group_concat(body) AS BLOB) FROM (
             SELECT body FROM message
-            WHERE id >= (conversation.id << 32) + max(first_position, min(first_position + message_count, ?) - ?)
-              AND id < (conversation.id << 32) + min(first_position + message_count, ?)
+            WHERE id >= (conversation.id << 32) + first_position
+              AND id < (conversation.id << 32) + min(?, min(first_position + message_count, ?) - ?)
             ORDER BY id
         )
     ) END

@@ -16,6 +16,7 @@ from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import MemoryError
 from jaf_memory_core.messages import Message
 from jaf_memory_core.provider import BackendProvider
+from jaf_memory_core.provider.base import ends
 from jaf_memory_core.records import Amend, Fork, Origin, Record, Revise, Tail, Truncate, Write
 from jaf_memory_core.results import WriteResult
 from jaf_memory_core.values import freeze
@@ -62,8 +63,10 @@ def calls(draw: st.DrawFn) -> _Call:
 
 
 def reads(scope: str | None) -> st.SearchStrategy[_Call]:
-    """Reading the header and a page."""
-    tails = st.builds(Tail, st.just(""), st.integers(0, 4), st.none() | st.integers(0, 9), st.just(scope))
+    """Reading the header, and a page with what may be asked for beside it."""
+    leading = st.sampled_from((0, 0, 1, 3, 10**20))
+    limits, positions = st.integers(0, 4), st.none() | st.integers(0, 9)
+    tails = st.builds(Tail, st.just(""), limits, positions, st.just(scope), leading, st.booleans())
 
     def call(tail: Tail) -> _Call:
         return lambda backend, key: _read(backend, replace(tail, conversation_id=key))
@@ -183,7 +186,8 @@ class FormChecks(Checks):
         @examples(60)
         @given(stored(), st.lists(queries(), max_size=4), st.integers(0, 4), st.none() | st.integers(0, 4))
         def agree(records: list[Record], asked: list[MemoryQuery], limit: int, before: int | None) -> None:
-            tails = [Tail(key, limit, before, scope) for key in IDS for scope in (None, "u")]
+            beside = [(None, 0, False), ("u", limit, True), (None, 3, False)]
+            tails = [Tail(key, limit, before, *more) for key in IDS for more in beside]
             store.run(self._compare_reads(store, provider, records, asked, tails))
 
         agree()
@@ -198,7 +202,7 @@ class FormChecks(Checks):
         for query in asked:
             assert list(await own.find(query)) == list(await default.find(query))
         for tail in tails:
-            assert await own.tail(tail) == await default.tail(tail)
+            assert await ends(own, tail) == await ends(default, tail)
         for user in (None, *USERS):
             assert await own.stats(user) == await default.stats(user)
 
@@ -258,7 +262,8 @@ class FormChecks(Checks):
 
 async def _read(backend: Backend, tail: Tail) -> Any:
     header = await backend.header(tail.conversation_id, scope=tail.scope)
-    return await backend.tail(tail), timeless(header and replace(header, messages=()))
+    page = await ends(backend, tail)
+    return page and replace(page, header=timeless(page.header)), timeless(header and replace(header, messages=()))
 
 
 async def _answer(call: _Call, backend: Backend, key: str) -> Any:

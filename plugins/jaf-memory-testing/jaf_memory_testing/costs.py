@@ -41,6 +41,7 @@ def _append(backend: Backend) -> Awaitable[Any]:
 PARTS: dict[str, Callable[[Backend], Awaitable[Any]]] = {
     "tail": lambda backend: backend.tail(Tail("long", 10)),
     "tail before": lambda backend: backend.tail(Tail("long", 10, LONG // 2)),
+    "tail with first messages": lambda backend: backend.tail(Tail("long", 10, leading=4, with_header=True)),
     "header": lambda backend: backend.header("long"),
     "append": _append,
     "amend": lambda backend: backend.amend(Amend("long", freeze({"a": 1}))),

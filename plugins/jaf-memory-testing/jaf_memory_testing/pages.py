@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from jaf_memory_core.conversations import Summary
 from jaf_memory_core.errors import MemoryInvalidInputError, MemoryNotFoundError
 from jaf_memory_core.results import WriteResult
 from jaf_memory_testing.checks import Checks
@@ -66,6 +67,44 @@ class PageChecks(Checks):
             assert list(page) == talk(5)[max(0, end - 2) : end]
             assert page.before == (max(0, end - 2) or None)
 
+    async def test_first_messages_beside_a_page(self, store: Store) -> None:
+        """With `leading` the first messages come along: those before that position, and none that the page holds."""
+        provider = await store.open(max_messages=8)
+        done(await provider.store_messages("c", talk(8)))
+        for before in (None, 0, 3, 6, 100):
+            for leading in (0, 1, 3, 100):
+                page = await provider.get_messages("c", before=before, limit=4, leading=leading)
+                end = 8 if before is None else min(before, 8)
+                first = max(0, end - 4)
+                assert list(page) == talk(8)[first:end]
+                assert list(page.leading) == talk(8)[: min(first, leading)]
+        done(await provider.append_messages("c", talk(2, start=8)))
+        page = await provider.get_messages("c", limit=4, leading=3)
+        assert list(page.leading) == talk(1, start=2), "a cap has removed the first two"
+
+    async def test_the_newest_of_a_condensed_conversation(self, store: Store) -> None:
+        """With a limit, the newest that no summary covers, how many are left out, and the first messages."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(10), {"a": 1}, user_id="u"))
+        incarnation = (await whole(provider)).incarnation
+        for covered, summary in ((0, None), (3, "m2"), (7, "m6")):
+            if summary is not None:
+                assert await provider.store_summary("c", Summary("so far", summary), incarnation) is True
+            for limit in (0, 1, 5, 100):
+                found = await provider.get_condensed_conversation("c", limit, leading=2)
+                assert found is not None
+                left = talk(10)[covered:]
+                shown = left[max(0, len(left) - limit) :]
+                assert list(found.conversation.messages) == shown
+                assert found.unread == len(left) - len(shown)
+                assert found.before == (10 - len(shown) if found.unread else None)
+                assert (found.summary is None) == (summary is None)
+                assert list(found.leading) == talk(min(2, max(0, 10 - limit)))
+                assert (found.conversation.message_count, found.conversation.user_id) == (10, "u")
+                assert found.conversation.metadata == {"a": 1, "user_id": "u"}
+        assert await provider.get_condensed_conversation("nobody", 5) is None
+        assert await provider.for_user("v").get_condensed_conversation("c", 5, leading=2) is None
+
     async def test_no_messages_asked(self, store: Store) -> None:
         """`limit=0` gives none."""
         provider = await store.open()
@@ -91,6 +130,8 @@ class PageChecks(Checks):
             await provider.get_messages("c", limit=number)
         with pytest.raises(MemoryInvalidInputError):
             await provider.get_messages("c", before=number)
+        with pytest.raises(MemoryInvalidInputError):
+            await provider.get_messages("c", leading=number)
         with pytest.raises(MemoryInvalidInputError):
             await provider.get_recent_messages("c", limit=number)
 

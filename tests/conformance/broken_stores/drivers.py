@@ -71,6 +71,17 @@ class PageReadsAll(Paged):
         return rules.page(documents.decode_record(documents.encode_record(record)), tail) if record else None
 
 
+@caught_by("test_reads_no_more_than_it_needs[tail with first messages]")
+class FirstReadAll(Paged):
+    """A page is a page, but what is asked for beside it is cut from the whole conversation."""
+
+    async def tail(self, tail: Tail) -> Page | None:
+        record = rules.seen(await self.read(tail.conversation_id), self.now(), tail.scope)
+        if record is not None and (tail.leading or tail.with_header):
+            record = documents.decode_record(documents.encode_record(record))
+        return rules.page(record, tail) if record else None
+
+
 @caught_by("test_a_scan_goes_step_by_step")
 class ScanReadsAll(Plain):
     """A scan reads everything before it gives the first."""

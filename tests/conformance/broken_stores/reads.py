@@ -49,6 +49,47 @@ class PagesFromTheEnd(Plain):
         return await super().tail(tail)
 
 
+@caught_by("test_first_messages_beside_a_page")
+class FirstTwice(Plain):
+    """Gives the first messages beside a page also where they stand in it."""
+
+    async def tail(self, tail: Tail) -> Page | None:
+        page = await super().tail(tail)
+        record = self.records.get(tail.conversation_id)
+        return page and record and replace(page, leading=record.messages[: tail.leading])
+
+
+@caught_by("test_first_messages_beside_a_page")
+class FirstByPlace(Plain):
+    """Counts the first messages from the oldest that a cap has left."""
+
+    async def tail(self, tail: Tail) -> Page | None:
+        page = await super().tail(tail)
+        record = self.records.get(tail.conversation_id)
+        before = page.first - record.first_position if page and record else 0
+        return page and record and replace(page, leading=record.messages[: min(before, tail.leading)])
+
+
+@caught_by("test_the_newest_of_a_condensed_conversation")
+class HeaderOfThePage(Plain):
+    """Gives a header that counts the messages of the page, and not those of the conversation."""
+
+    async def tail(self, tail: Tail) -> Page | None:
+        page = await super().tail(tail)
+        if page is None or page.header is None:
+            return page
+        return replace(page, header=replace(page.header, message_count=len(page.messages)))
+
+
+@caught_by("test_same_reads")
+class HeaderWithMessages(Plain):
+    """Brings the whole conversation in the header."""
+
+    async def tail(self, tail: Tail) -> Page | None:
+        page = await super().tail(tail)
+        return (page and page.header and replace(page, header=self.records[tail.conversation_id])) or page
+
+
 @caught_by("test_reads_change_nothing")
 class ReadsTouch(Plain):
     """Keeps the time of the last read as activity."""

@@ -9,6 +9,8 @@ from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from jaf_memory_core import Message, codec, rules
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import MemoryStorageError
@@ -28,6 +30,9 @@ PART = 8 << 20
 
 STALE = 0.01
 """Seconds after which a scan looks again at what it has read and not yet passed on."""
+
+_ENDS = ("first_position", "message_count")
+"""What a row without a header has of one."""
 
 Run = Callable[[Callable[[Connection], Awaitable[Any]]], Awaitable[Any]]
 
@@ -70,10 +75,12 @@ class Reader:
         return found
 
     async def tail(self, connection: Connection, tail: Tail) -> Page | None:
-        """The last messages, or the last before a position."""
+        """The last messages, or the last before a position, with what is asked for beside them."""
         before = None if tail.before is None else min(tail.before, rows.MOST)
         limit = min(tail.limit, rows.MOST)
         asked = (tail.conversation_id, before, limit, tail.scope)
+        if tail.leading or tail.with_header:
+            return await self._ends(connection, tail, (*asked, min(tail.leading, rows.MOST)))
         if limit <= SHORT_PAGE:
             row = await connection.fetchrow(self._sql["short_tail"], *asked)
             if row is None:
@@ -87,6 +94,26 @@ class Reader:
         oldest, count = listed[0][0]
         messages = codec.decode_messages(_bodies(listed), tail.conversation_id)
         return _page(tail, oldest, count, messages)
+
+    async def _ends(self, connection: Connection, tail: Tail, asked: tuple[Any, ...]) -> Page | None:
+        if tail.limit <= SHORT_PAGE:
+            name = "short_ends_with_header" if tail.with_header else "short_ends"
+            row = await connection.fetchrow(self._sql[name], *asked)
+            if row is None:
+                return None
+            *head, bodies, first = row
+            if bodies is not None:
+                return _page_beside(tail, head, codec.decode_joined(bodies, tail.conversation_id), first)
+        listed = await connection.fetch(self._sql["ends"], *asked)
+        if not listed:
+            return None
+        *head, first = listed[0][0]
+        return _page_beside(tail, head, codec.decode_messages(_bodies(listed), tail.conversation_id), first)
+
+    async def header(self, connection: Connection, conversation_id: str, scope: str | None) -> Record | None:
+        """A live conversation without its messages."""
+        row = await connection.fetchrow(self._sql["header_seen"], conversation_id, scope)
+        return None if row is None else rows.header(row)
 
     async def find(self, connection: Connection, query: MemoryQuery) -> list[Record | Damaged]:
         """Live conversations that match, the newest first."""
@@ -188,6 +215,26 @@ def _page(tail: Tail, oldest: int, count: int, messages: tuple[Message, ...]) ->
     if len(messages) != end - first:
         raise codec.damaged(tail.conversation_id)
     return Page(messages[::-1], first, more=first > oldest)
+
+
+def _page_beside(tail: Tail, head: Sequence[Any], messages: tuple[Message, ...], first: str) -> Page:
+    """A page with what stands beside it.
+
+    Args:
+        tail: what was asked for.
+        head: where the conversation begins, and how long it is; or its whole header.
+        messages: the newest first.
+        first: bodies of the first messages, with commas between.
+    """
+    header = rows.header(head) if tail.with_header else None
+    oldest, count = (head[-3], head[-1]) if len(head) > len(_ENDS) else head
+    page = _page(tail, oldest, count, messages)
+    if not tail.leading:
+        return replace(page, header=header)
+    leading = codec.decode_joined(first, tail.conversation_id) if first else ()
+    if len(leading) != max(0, min(tail.leading, page.first) - oldest):
+        raise codec.damaged(tail.conversation_id)
+    return replace(page, leading=leading, header=header)
 
 
 def _bodies(listed: Sequence[Any]) -> list[str]:

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
+from msgspec.structs import replace
+
 from jaf_memory_core import codec, forks
 from jaf_memory_core.errors import MemoryStorageError
 from jaf_memory_core.records import Damaged, Page, Record, Revise, Tail
@@ -36,13 +38,21 @@ _TAIL = ("f", "inc", "v", "x", "o", "p", "n")
 
 
 @lru_cache(maxsize=64)
-def _tail_form(length: int, limit: int) -> Form:
-    """The commands that read the last `limit` messages, with the header of that moment and the time."""
+def _tail_form(length: int, limit: int, leading: int, whole: bool) -> Form:  # noqa: FBT001  (a key of the cache)
+    """The commands that read the last `limit` messages, with the header of that moment and the time.
+
+    Args:
+        length: of what the names of the keys begin with.
+        limit: how many of the last messages.
+        leading: how many of the first, too.
+        whole: whether all of the header is read.
+    """
     return Form(
         length,
         lambda start: (
-            command("HMGET", start + b"h", *_TAIL),
+            command("HGETALL", start + b"h") if whole else command("HMGET", start + b"h", *_TAIL),
             command("LRANGE", start + b"m", -limit, -1),
+            *([command("LRANGE", start + b"m", 0, leading - 1)] if leading else []),
             command("LLEN", start + b"m"),
             command("HMGET", start + b"h", "inc", "v"),
             Command(start, ("TIME",)),
@@ -208,21 +218,29 @@ class Reader:
         return request, layout.messages_of(messages, (revise.bodies[index] for index in wanted))
 
     async def tail(self, tail: Tail) -> Page | None:
-        """The last messages, or the last before a position, with the header of that moment."""
-        limit = min(tail.limit, LARGEST)
+        """The last messages, or the last before a position, with the header of that moment, and the first messages."""
+        limit, leading = min(tail.limit, LARGEST), min(tail.leading, LARGEST)
         if tail.before is None and limit:
             start = self._keys.start(tail.conversation_id)
-            packed = _tail_form(len(start), limit).of(start)
-            fields, found, stands, stamp, clock = await self._topology.run_packed(packed)
+            packed = _tail_form(len(start), limit, leading, tail.with_header).of(start)
+            whole, found, *others, stands, stamp, clock = await self._topology.run_packed(packed)
+            fields = _fields_of(whole) if tail.with_header else whole
             # No writer came in between, so that all is of one moment without a script (docs/decisions/0006).
             if fields[1:3] == stamp:
                 if fields[0] is not None and stands != int(fields[6]):
                     layout.check_format(fields[0])
                     raise damaged(tail.conversation_id, int(fields[6]), stands)
-                return self._page_of(tail, fields, found, clock)
-        before = None if tail.before is None else min(tail.before, LARGEST)
-        page = await self._page(tail.conversation_id, {"id": tail.conversation_id, "limit": limit, "before": before})
-        return None if page is None else self._page_of(tail, page[1], page[2], page[0])
+                page = self._page_of(tail, fields, found, clock)
+                return page and _beside(tail, page, fields, whole, others[0] if others else ())
+        request: dict[str, Any] = {"id": tail.conversation_id, "limit": limit, "whole": tail.with_header or None}
+        request["before"] = None if tail.before is None else min(tail.before, LARGEST)
+        request["leading"] = leading or None
+        read = await self._page(tail.conversation_id, request)
+        if read is None:
+            return None
+        fields = _fields_of(read[1]) if tail.with_header else read[1]
+        page = self._page_of(tail, fields, read[2], read[0])
+        return page and _beside(tail, page, fields, read[1], read[3])
 
     def _page_of(self, tail: Tail, fields: Sequence[Any], bodies: Sequence[bytes], clock: list[bytes]) -> Page | None:
         stored, _, _, expires, owner, first, count = fields
@@ -240,3 +258,19 @@ class Reader:
             end = max(oldest, min(end, tail.before))
         start = max(oldest, end - tail.limit)
         return Page(codec.decode_messages(bodies) if bodies else (), start, more=start > oldest)
+
+
+def _fields_of(flat: Sequence[bytes]) -> list[Any]:
+    """The fields that a page needs, of a header that was read whole."""
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    return [fields.get(name.encode()) for name in _TAIL]
+
+
+def _beside(tail: Tail, page: Page, fields: Sequence[Any], whole: Sequence[bytes], first: Sequence[bytes]) -> Page:
+    """The page with the header and the first messages, as far as they were asked for."""
+    if tail.with_header:
+        page = replace(page, header=layout.record_of(whole))
+    if not tail.leading:
+        return page
+    lead = max(0, min(tail.leading, page.first) - int(fields[5]))
+    return replace(page, leading=codec.decode_messages(first[:lead]))

@@ -1,4 +1,4 @@
--- Header and messages of one moment: all of them, or the last `limit` before a position.
+-- Header and messages of one moment: all of them, or the last `limit` before a position, and the first `leading`.
 if not before then return false end
 local stands = call('LLEN', KEYS[2])
 if stands ~= before.count then return { 'damaged', before.count, stands } end
@@ -8,6 +8,7 @@ if request.limit then
   first = math.max(0, last + 1 - request.limit)
 end
 local bodies = last >= first and call('LRANGE', KEYS[2], first, last) or {}
-local fields = request.limit and call('HMGET', KEYS[1], 'f', 'inc', 'v', 'x', 'o', 'p', 'n')
+local fields = request.limit and not request.whole and call('HMGET', KEYS[1], 'f', 'inc', 'v', 'x', 'o', 'p', 'n')
   or call('HGETALL', KEYS[1])
-return { clock, fields, bodies }
+local leading = request.leading and call('LRANGE', KEYS[2], 0, request.leading - 1) or {}
+return { clock, fields, bodies, leading }

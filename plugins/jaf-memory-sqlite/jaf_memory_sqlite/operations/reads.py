@@ -7,10 +7,11 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Any
 
 from msgspec.structs import replace
 
-from jaf_memory_core import codec, rules
+from jaf_memory_core import Message, codec, rules
 from jaf_memory_core.records import Page, Record, Tail
 from jaf_memory_sqlite import migrations
 from jaf_memory_sqlite.errors import NeedsThreadError, tells_damage
@@ -68,33 +69,49 @@ def conversation(
     return replace(found.record, messages=codec.decode_messages(bodies, conversation_id))
 
 
-def tail(db: sqlite3.Connection, asked: Tail, now: datetime) -> Page | None:
-    """A page of messages, of any size; costs the page."""
+def tail(db: sqlite3.Connection, asked: Tail, now: datetime, most: float = ANY) -> Page | None:
+    """A page of messages, with what is asked for beside it; costs what it brings.
+
+    Raises:
+        NeedsThreadError: it might have more than `most` bytes.
+    """
     with snapshot(db, asked.conversation_id):
-        row = db.execute(SQL["header"], (asked.conversation_id,)).fetchone()
-        found = kept(row) if row else None
+        row = db.execute(SQL["header_with_metadata" if asked.with_header else "header"], (asked.conversation_id,))
+        found = next(map(kept, row), None)
         if found is None or rules.seen(found.record, now, asked.scope) is None:
             return None
         first, end = rules.bounds(found.record, asked)
+        oldest, lead = found.record.first_position, rules.lead(found.record, asked, first)
+        if min(found.size, found.largest * (end - first + lead)) > most:
+            raise NeedsThreadError
         bodies = bodies_of(db, found, first, end)
-    return Page(codec.decode_messages(bodies, asked.conversation_id), first, more=first > found.record.first_position)
+        first_bodies = bodies_of(db, found, oldest, oldest + lead) if asked.leading else None
+    messages = codec.decode_messages(bodies, asked.conversation_id)
+    leading = None if first_bodies is None else codec.decode_messages(first_bodies, asked.conversation_id)
+    return Page(messages, first, first > oldest, leading, found.record if asked.with_header else None)
 
 
 def small_tail(db: sqlite3.Connection, asked: Tail, now: datetime) -> Page | None:
-    """The same for a small page, in one statement.
+    """The same for a small page, in one statement where no header is asked for.
 
     Raises:
         NeedsThreadError: the page might have more than `INLINE_BYTES` bytes.
     """
+    if asked.with_header:
+        return tail(db, asked, now, INLINE_BYTES)
     limit = min(asked.limit, BEYOND)
     before = BEYOND if asked.before is None else min(asked.before, BEYOND)
-    row = db.execute(
-        SQL["tail"], (INLINE_BYTES, limit, INLINE_BYTES, before, limit, before, asked.conversation_id)
-    ).fetchone()
+    values: tuple[Any, ...] = (INLINE_BYTES, limit, INLINE_BYTES, before, limit, before)
+    if asked.leading:
+        lead = min(asked.leading, BEYOND)
+        values += (INLINE_BYTES, lead, INLINE_BYTES, lead, before, limit)
+    row = db.execute(SQL["ends" if asked.leading else "tail"], (*values, asked.conversation_id)).fetchone()
     migrations.check(db)
-    if row is None:
-        return None
-    owner, expires, oldest, count, bodies = row
+    return None if row is None else _small_page(row, asked, now, limit, before)
+
+
+def _small_page(row: tuple[Any, ...], asked: Tail, now: datetime, limit: int, before: int) -> Page | None:
+    owner, expires, oldest, count, bodies, *others = row
     if oldest.__class__ is not int or count.__class__ is not int or expires.__class__ not in MOMENT:
         raise NeedsThreadError  # where the whole header is looked at
     if asked.scope not in (None, owner) or (expires is not None and expires <= micros(now)):
@@ -106,7 +123,17 @@ def small_tail(db: sqlite3.Connection, asked: Tail, now: datetime) -> Page | Non
     messages = codec.decode_joined(bodies, asked.conversation_id) if bodies else ()
     if len(messages) != end - first:
         raise codec.damaged(asked.conversation_id)
-    return Page(messages, first, more=first > oldest)
+    leading = _leading(others[0], max(0, min(asked.leading, first) - oldest), asked) if others else None
+    return Page(messages, first, first > oldest, leading)
+
+
+def _leading(bodies: bytes | None, count: int, asked: Tail) -> tuple[Message, ...]:
+    if bodies is None and count:
+        raise NeedsThreadError
+    leading = codec.decode_joined(bodies, asked.conversation_id) if bodies else ()
+    if len(leading) != count:
+        raise codec.damaged(asked.conversation_id)
+    return leading
 
 
 def all_bodies(db: sqlite3.Connection, found: Kept) -> list[bytes]:
