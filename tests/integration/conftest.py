@@ -1,9 +1,12 @@
-"""A provider with the six documented methods and nothing else, for who has to do with it."""
+"""The four stores, and a provider with the six documented methods and nothing else."""
 
 import importlib.util
 from pathlib import Path
 
 import pytest
+from services.stores import environ, postgres_server, postgres_settings, redis_server, redis_settings, shared_environ
+
+__all__ = ["environ", "postgres_server", "postgres_settings", "redis_server", "redis_settings", "shared_environ"]
 
 SAMPLES = Path(__file__).parents[2] / "plugins" / "jaf-memory-cli" / "tests" / "sample_providers.py"
 
