@@ -31,7 +31,8 @@ from jaf_memory_core.statements import quoted
 from jaf_memory_core.transfer.jsonlines import derived_id
 from jaf_memory_postgres import migrations
 from jaf_memory_postgres.connection.execution import Connection, transaction
-from jaf_memory_postgres.migrations.script import GRANTS, READING
+from jaf_memory_postgres.migrations import rights
+from jaf_memory_postgres.migrations.older import is_older
 from jaf_memory_postgres.names import Names
 from jaf_memory_postgres.operations.reads import Reader
 from jaf_memory_postgres.operations.writes import Writer
@@ -84,7 +85,7 @@ class Adoption:
         found = await migrations.look(connection, self._names)
         if found.version or found.standing is None:
             return None
-        older = migrations.is_older(json.loads(found.columns or "{}")) if found.standing in ("r", "p") else None
+        older = is_older(json.loads(found.columns or "{}")) if found.standing in ("r", "p") else None
         if older is None:
             raise MemoryConfigurationError(
                 f"what stands under {self._names.table!r} is in no layout that jaf-memory knows; nothing was changed",
@@ -117,15 +118,9 @@ class Adoption:
     async def _grant(self, connection: Connection) -> None:
         """Give who had rights on the older table those that are like them on ours."""
         before = quoted(self._names.schema, self._aside)
-        for row in await connection.fetch(self._sql["older_grants"], before):
-            grants = list(map(self._names.fill, GRANTS[1:])) if row["writes"] else []
-            if row["reads"] and not grants:
-                grants = [self._names.fill(READING)]
-            for grant in grants:
-                await connection.execute(f"{grant} TO {row['grantee']}")
-            if grants:
-                can = "write conversations" if row["writes"] else "read the view"
-                self.notes.append(f"{row['grantee']} had rights on the older table, and may {can} now")
+        for one in await rights.carry(connection, self._names, "before"):
+            can = "write conversations" if one.writes else "read the view"
+            self.notes.append(f"{one.grantee} had rights on the older table, and may {can} now")
         for row in await connection.fetch(self._sql["older_followers"], before):
             self.notes.append(f"the {row['follower']} follows the older table, now {self._aside!r}; let it use another")
 

@@ -51,6 +51,9 @@ BEATEN = 12
 PASSES = 20
 """Times that an erasure looks for what was made while it went on."""
 
+LONG = 86_400.0
+"""Seconds that upgrading may take where an operator asks for it, and can end it."""
+
 WIDTH = 2
 """Connections at most for writes to one conversation."""
 
@@ -323,7 +326,7 @@ class PostgresBackend(Backend):
 
     async def apply_schema(self) -> Sequence[str]:
         """Make or upgrade the tables; what was applied."""
-        return await self.apart(self._migrated)
+        return await self.apart(self._migrated, seconds=LONG)
 
     def _migrated(self, connection: Connection) -> Awaitable[list[str]]:
         return transaction(connection, lambda: migrations.apply(connection, self._names))
@@ -335,11 +338,11 @@ class PostgresBackend(Backend):
             async for step in steps:
                 yield step
 
-    async def apart(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Run statements on a connection that is made for them, within the deadline."""
+    async def apart(self, work: Callable[[Connection], Awaitable[T]], *, seconds: float | None = None) -> T:
+        """Run statements on a connection that is made for them, within the deadline or so many seconds."""
         pool = self._new_pool()
         try:
-            with Deadline(self._config.operation_timeout):
+            with Deadline(seconds or self._config.operation_timeout):
                 return await self._on(pool, work)
         finally:
             await pool.close()

@@ -23,8 +23,8 @@ async def ping(connection: Connection, names: Names, address: Address, count: in
         address: how the line is secured.
         count: connections of this provider.
     """
-    tables = [quoted(names.schema, names.plain(suffix)) for suffix in ("header", "message")]
-    row = await connection.fetchrow(names.sql["health"], *tables)
+    tables = [quoted(names.schema, names.plain(suffix)) for suffix in ("header", "message", "label")]
+    row = await connection.fetchrow(names.sql["health"], tables)
     role = "standby" if row["standby"] else "primary"
     commit = row["synchronous_commit"]
     warnings = []

@@ -16,8 +16,8 @@ DIGEST = 12
 """Hexadecimal digits that stand for what had to be cut."""
 
 
-FUNCTIONS = ("shown", "labels", "admits", "admits_message", "refuses")
-TRIGGERS = ("refuses", "refuses_row")
+FUNCTIONS = ("shown", "labels", "admits", "admits_message", "refuses", "keeps")
+TRIGGERS = ("refuses", "refuses_row", "keeps_made", "keeps_changed", "keeps_erased")
 
 
 def checked_name(name: str) -> str:
@@ -44,7 +44,7 @@ def derived(table: str, suffix: str) -> str:
     return table.encode()[: LONGEST - len(tail)].decode(errors="ignore") + tail
 
 
-RELATIONS = ("header", "message", "layout", "adoption", "before", *FUNCTIONS)
+RELATIONS = ("header", "message", "label", "layout", "adoption", "before", *FUNCTIONS)
 INDEXES = ("before", "user_id", "created_at", "updated_at", "expires_at", "metadata", "message_id", *TRIGGERS)
 
 
@@ -99,4 +99,5 @@ def _places(names: Names) -> Mapping[str, str | Sequence[str]]:
     """What stands in a template → what it is replaced by."""
     places: dict[str, str | Sequence[str]] = {"view": (names.schema, names.table), "schema": names.schema}
     places |= {suffix: (names.schema, names.plain(suffix)) for suffix in RELATIONS}
+    places |= {f"index_of:{suffix}": (names.schema, names.plain(suffix)) for suffix in INDEXES}
     return places | {f"index:{suffix}": names.plain(suffix) for suffix in INDEXES}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib import resources
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ import asyncpg
 from jaf_memory_core.errors import MemoryConfigurationError
 from jaf_memory_core.statements import quoted
 from jaf_memory_postgres.connection.execution import Connection, transaction
+from jaf_memory_postgres.migrations import rights
 from jaf_memory_postgres.names import FUNCTIONS, TRIGGERS, Names
 
 
@@ -26,6 +26,11 @@ class Migration(NamedTuple):
     version: int
     name: str
     template: str
+
+    @property
+    def label(self) -> str:
+        """The number and the name, as people read them."""
+        return f"{self.version:04}_{self.name}"
 
 
 class Found(NamedTuple):
@@ -67,6 +72,7 @@ def migrations() -> tuple[Migration, ...]:
 
 
 _TABLES = ("header", "message")
+_LABEL = "label"
 _INDEXES = ("user_id", "created_at", "updated_at", "expires_at", "metadata", "message_id")
 
 
@@ -74,10 +80,11 @@ async def look(connection: Connection, names: Names) -> Found:
     """What stands there; at most three statements, none of which changes or locks anything."""
     relations, functions, triggers = (
         {suffix: names.plain(suffix) for suffix in suffixes}
-        for suffixes in (("layout", "adoption", "before", *_TABLES, *_INDEXES), FUNCTIONS, TRIGGERS)
+        for suffixes in (("layout", "adoption", "before", *_TABLES, _LABEL, *_INDEXES), FUNCTIONS, TRIGGERS)
     )
     wanted = [list(group.values()) for group in (relations, functions, triggers)]
-    row = await connection.fetchrow(names.sql["look"], names.schema, wanted[0], names.table, *wanted[1:])
+    header = names.plain("header")
+    row = await connection.fetchrow(names.sql["look"], names.schema, wanted[0], names.table, *wanted[1:], header)
     present = frozenset(row["ours"] or ())
     relations.pop("before")
     version, adopting = 0, False
@@ -85,8 +92,10 @@ async def look(connection: Connection, names: Names) -> Found:
         version = await connection.fetchval(names.sql["ledger_version"])
     if relations.pop("adoption") in present:
         adopting = await connection.fetchval(names.sql["adoption_unfinished"])
+    if version < migrations()[-1].version:
+        relations.pop(_LABEL)  # an older layout has none
     missing = [name for name in relations.values() if name not in present] if version else []
-    if version >= MADE_AGAIN:
+    if _LABEL in relations:
         for group, kind in ((functions, "functions"), (triggers, "triggers")):
             missing += [name for name in group.values() if name not in (row[kind] or ())]
     if version and row["standing"] is None:
@@ -234,8 +243,8 @@ def _listed(found: Found) -> str:
     return ", ".join(map(repr, found.missing))
 
 
-MADE_AGAIN = 2
-"""The migration that can be applied again at any time: it makes what holds no data."""
+MADE_AGAIN = (2, 4)
+"""The migrations that can be applied again at any time: they make what holds no data of its own."""
 
 
 async def _make(connection: Connection, names: Names, found: Found) -> list[str]:
@@ -248,44 +257,37 @@ async def _make(connection: Connection, names: Names, found: Found) -> list[str]
     # Somebody dropped both tables, and begins with nothing. One of them gone is damage, which `check` has refused.
     if {names.plain(suffix) for suffix in _TABLES} <= {*found.missing}:
         await connection.execute(names.sql["clear_ledger"])
-        await connection.execute(names.sql["drop_functions"])
+        await connection.execute(names.sql["drop_derived"])
         version = 0
     done = []
     for migration in migrations():
         if migration.version > version:
             await connection.execute(names.fill(migration.template))
             await connection.execute(names.sql["ledger_entry"], migration.version, migration.name)
-            done.append(f"{migration.version:04}_{migration.name}")
-    return done or await _made_again(connection, names, found)
+            done.append(migration.label)
+    if done and found.version:
+        # Somebody who could write before has to have rights on what is new.
+        await rights.carry(connection, names, "header")
+        await connection.execute(names.sql["counted_anew"])
+        found = await look(connection, names)
+    return done + (await _made_again(connection, names, found) if found.missing else [])
 
 
 async def _made_again(connection: Connection, names: Names, found: Found) -> list[str]:
-    first, again = (next(one for one in migrations() if one.version == version) for version in (1, MADE_AGAIN))
-    for statement in map(str.strip, first.template.split(";")):
-        index = next((suffix for suffix in _INDEXES if statement.startswith(f"CREATE INDEX {{index:{suffix}}} ")), None)
-        if index is not None and names.plain(index) in found.missing:
-            await connection.execute(names.fill(statement))
-    await connection.execute(names.fill(again.template))
+    every = migrations()
+    for one in every:
+        if one.version in MADE_AGAIN:
+            await connection.execute(names.fill(one.template))
+    left = (await look(connection, names)).missing
+    statements = [part.strip() for one in every for part in one.template.split(";")]
+    for suffix in _INDEXES:
+        if names.plain(suffix) in left:
+            # An index may have been defined anew by a later file.
+            defined = [part for part in statements if part.startswith(f"CREATE INDEX {{index:{suffix}}} ")]
+            await connection.execute(names.fill(defined[-1]) if defined else "")
     left = (await look(connection, names)).missing
     if left:
         raise _refused(
             f"{', '.join(map(repr, left))} of the tables of {names.table!r} is missing, and holds them together"
         )
     return [f"{name} (again)" for name in found.missing]
-
-
-def is_older(columns: Mapping[str, str]) -> str | None:
-    """Which older layout a table's columns are of: `"documented"`, `"jaf-py"`, or `None` for neither.
-
-    Args:
-        columns: name → type.
-    """
-    if not columns.items() >= {"messages": "jsonb", "metadata": "jsonb"}.items():
-        return None
-    if set(columns) == DOCUMENTED and columns["conversation_id"].startswith(("character varying", "text")):
-        return "documented"
-    return "jaf-py" if set(columns) == JAF_PY else None
-
-
-JAF_PY = {"conversation_id", "user_id", "messages", "metadata"}
-DOCUMENTED = JAF_PY | {"id", "created_at", "updated_at"}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from jaf_memory_core.statements import quoted
 from jaf_memory_postgres.connection.execution import BEGIN
 from jaf_memory_postgres.migrations import locking, migrations
+from jaf_memory_postgres.migrations.rights import grants
 from jaf_memory_postgres.names import Names
 
 
@@ -26,19 +26,5 @@ def script(names: Names, role: str) -> str:
         parts.append(names.fill(migration.template).strip().removesuffix(";"))
         entry = names.sql["ledger_entry"].replace("$1", str(migration.version))
         parts.append(entry.replace("$2", f"'{migration.name}'"))
-    parts += [grant + f" TO {quoted(role)}" for grant in map(names.fill, GRANTS)]
+    parts += grants(names, role)
     return ";\n\n".join([*parts, "COMMIT"]) + ";\n"
-
-
-GRANTS = (
-    "GRANT USAGE ON SCHEMA {schema}",
-    "GRANT SELECT, INSERT, UPDATE, DELETE ON {header}, {message}",
-    "GRANT SELECT ON {layout}, {view}",
-    # Databases in which nobody may execute a new function are common where security is taken seriously.
-    "GRANT EXECUTE ON FUNCTION {shown}(text[]), {labels}(jsonb, text)",
-    "GRANT EXECUTE ON FUNCTION {admits}(bigint), {admits_message}(bigint, bigint)",
-)
-"""The rights that a provider needs which does not own the tables."""
-
-READING = "GRANT SELECT ON {view}"
-"""The right of somebody who reads by SQL; where nobody may execute new functions he needs that of `GRANTS`, too."""

@@ -15,11 +15,11 @@ SHORT = 1_000
 """Limits up to which each has a statement of its own, where that is good for it."""
 
 
-PLACE = re.compile(r'"(?:[^"]|"")*"|(?<!:):(walk|most|limit|offset|within|where)\b')
-"""A place in a statement, or a quoted name."""
+PLACE = re.compile(r'"(?:[^"]|"")*"|(?<!:):(walk|most|limit|offset|within|where|among|wanted|time)\b')
+"""A place in a statement, or a quoted name: one of ours may itself hold what looks like a place."""
 
 OWNER = re.compile(r"^header\.user_id = (\$\d+)$")
-_IN_ORDER = ("header.user_id = ", "(header.updated_at, ", "header.updated_at ")
+_IN_ORDER = ("header.user_id = ", "header.active_span ", "(header.updated_at, ", "header.updated_at ")
 
 WALK, LEAST_WALK, MOST_WALK = 100, 1_000, 5_000
 """Newest conversations that a search looks at first: so many for each that is wanted, at least, and at most."""
@@ -37,10 +37,16 @@ class Search:
 
     Attributes:
         impossible: whether nothing can match, so that the server need not be asked.
+        wanted: the place of metadata that has to be there, or `None`.
+
+    Args:
+        sql: the statements.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sql: Mapping[str, str]) -> None:
+        self._sql = sql
         self._conditions: list[str] = []
+        self.wanted: str | None = None
         self.values: list[Any] = []
         self.impossible = False
 
@@ -57,6 +63,14 @@ class Search:
         """One more condition without a value."""
         self._conditions.append(condition)
 
+    def active(self, comparison: str, moment: str) -> None:
+        """A bound on the quarter of a minute of the last activity, which has the index, beside that on the time."""
+        self.require(f"header.active_span {comparison} {_filled(self._sql['span'], {'time': moment})}")
+
+    def labelled(self) -> str:
+        """The condition that metadata are looked up in their own index, or one that holds."""
+        return "true" if self.wanted is None else _filled(self._sql["labelled"], {"wanted": self.wanted})
+
     @property
     def where(self) -> str:
         """All conditions together."""
@@ -69,14 +83,19 @@ class Search:
         return " AND ".join(one for one in unseen if one.startswith(_IN_ORDER)) or "true"
 
 
-def filters(query: MemoryQuery, owned: str = OWNED) -> Search:
+def _filled(text: str, places: Mapping[str, str]) -> str:
+    return PLACE.sub(lambda found: places[found[1]] if found[1] else found[0], text)
+
+
+def filters(query: MemoryQuery, sql: Mapping[str, str], owned: str = OWNED) -> Search:
     """The query's filters, without its cursor, limit and offset.
 
     Args:
         query: what is asked.
+        sql: the statements.
         owned: the condition on the owner.
     """
-    search = Search()
+    search = Search(sql)
     plain = (
         ("header.conversation_id = {}", query.conversation_id),
         (owned, query.user_id),
@@ -88,6 +107,9 @@ def filters(query: MemoryQuery, owned: str = OWNED) -> Search:
     for condition, value in plain:
         if value is not None:
             search.add(condition, value)
+    for comparison, moment in ((">=", query.active_since), ("<=", query.active_until)):
+        if moment is not None:
+            search.active(comparison, search.bound(moment))
     if query.trace_id is not None:
         _add_metadata(search, {"trace_id": query.trace_id})
     if query.metadata:
@@ -106,8 +128,8 @@ def _add_metadata(search: Search, values: Mapping[str, Any]) -> None:
             del rest["user_id"]
             _add_owner(search, owner)
     if rest:
-        # The second half says that the index, which leaves out the empty ones, will do.
-        search.add("header.metadata @> {}::text::jsonb AND header.metadata <> '{{}}'", rows.wanted(rest))
+        search.add("header.metadata @> {}::text::jsonb", rows.wanted(rest))
+        search.wanted = search.wanted or f"${len(search.values)}"
 
 
 def _add_owner(search: Search, owner: Any) -> None:
@@ -125,7 +147,7 @@ def found(query: MemoryQuery, sql: Mapping[str, str]) -> tuple[str, list[Any]] |
     """
     short = query.limit is not None and query.limit + query.offset <= SHORT
     by_owner = _is_by_owner(query)
-    search = filters(query, OWNED_UNSEEN if short and by_owner else OWNED)
+    search = filters(query, sql, OWNED_UNSEEN if short and by_owner else OWNED)
     if search.impossible:
         return None
     search.require(sql["live"])
@@ -133,9 +155,12 @@ def found(query: MemoryQuery, sql: Mapping[str, str]) -> tuple[str, list[Any]] |
     if below is not None:
         moment, key = search.bound(below[0]), search.bound(below[1])
         search.require(f"(header.updated_at, header.conversation_id) < ({moment}, {key})")
+        search.active("<=", moment)
     columns = "whole" if query.include_messages else "headers"
     if short and not by_owner and query.conversation_id is None:
         return _bounded(query, search, columns, sql)
+    if query.conversation_id is None and _is_narrow(query):
+        search.require(search.labelled())
     asked = f"{sql[f'find_{columns}']} {search.where} {sql['newest_first']}"
     if query.limit is not None:
         # Where the number stands in the statement, the server keeps one plan for it; else it plans at each call.
@@ -162,10 +187,14 @@ def _bounded(query: MemoryQuery, search: Search, columns: str, sql: Mapping[str,
         "offset": search.bound(query.offset),
         "within": search.within,
         "where": search.where,
+        "among": search.labelled() if _is_narrow(query) else "true",
     }
-    # A name of ours, which stands quoted, may itself hold what looks like a place.
-    text = PLACE.sub(lambda found: places[found[1]] if found[1] else found[0], sql[f"bounded_{columns}"])
-    return text, search.values
+    return _filled(sql[f"bounded_{columns}"], places), search.values
+
+
+def _is_narrow(query: MemoryQuery) -> bool:
+    """Whether the index over the metadata keeps fewer than the owner's does."""
+    return query.trace_id is not None or (query.user_id is None and "user_id" not in (query.metadata or {}))
 
 
 def _is_by_owner(query: MemoryQuery) -> bool:
@@ -183,9 +212,12 @@ def scanned(
     Returns:
         the statement and its values, or `None` if nothing can match.
     """
-    search = filters(query)
+    search = filters(query, sql)
     if search.impossible:
         return None
+    if query.trace_id is not None:
+        # Other metadata may be that of all: a page that looked them up each time would be as long as the whole way.
+        search.require(search.labelled())
     if above is not None:
         moment, key = search.bound(above[0]), search.bound(above[1])
         search.require(f"(header.created_at, header.conversation_id) > ({moment}, {key})")

@@ -1,0 +1,200 @@
+"""An append leaves indexes and metadata alone, beside an old snapshot too; a store of 0.1.0 is brought there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import time
+from pathlib import Path
+
+import asyncpg
+import pytest
+from jaf_memory_postgres import PostgresConfig, create_postgres_provider
+from jaf_memory_postgres.names import Names
+from jaf_memory_testing import slow
+
+from jaf_memory_core import MemoryQuery, Message, codec
+
+STORED = Path(__file__).parent / "stored" / "layout_1.sql"
+
+DIGESTS = {
+    "plain": "242da2868b87bbe554a47233f7ae2dabc5695a8c55f804b2bfe6d88ef4722c77",
+    "labelled": "23bf93d243488f62ca9d6d756a1550bb03c0c84330d2fab649527e674763a044",
+    "kept": "29266a3f7ba541227b6cb4484ab076bbaf005b6b033fb4ac3af9dd95a084ae48",
+}
+"""Of what stands in `stored`, as version 0.1.0 told them."""
+
+UNLIKE = """
+SELECT count(*) FROM {header} AS header FULL JOIN {label} AS label ON label.conversation = header.id
+WHERE label.metadata IS DISTINCT FROM nullif(header.metadata, '{}')"""
+
+
+def config_of(server, table, **settings):
+    """Settings for a server and a table."""
+    return PostgresConfig(connection_string=server.url(), table_name=table, **settings)
+
+
+async def appended(provider, conversation, count):
+    """Seconds that each of so many turns took."""
+    took = []
+    for _ in range(count):
+        began = time.perf_counter()
+        (await provider.append_messages(conversation, [Message("user", "x" * 200), Message("user", "y")])).unwrap()
+        took.append(time.perf_counter() - began)
+    return took
+
+
+def test_a_store_of_version_0_1_is_upgraded(postgres, table):
+    """What 0.1.0 wrote is upgraded in place, reads back with its digests, is found, and takes appends."""
+    postgres.sql(f"CREATE DATABASE {table}", "postgres")
+    role = f"app_{table}"
+    postgres.sql(f"CREATE ROLE {role}")
+    postgres.sql(STORED.read_text(encoding="utf-8"), table)
+    postgres.sql(f"GRANT SELECT, INSERT, UPDATE, DELETE ON talks__header, talks__message TO {role}", table)
+
+    async def main():
+        config = PostgresConfig(connection_string=postgres.url(table), table_name="talks")
+        async with await create_postgres_provider(config) as provider:
+            for key, digest in DIGESTS.items():
+                assert codec.digest(await provider.get_conversation(key)) == digest
+            assert [one.conversation_id for one in await provider.find_conversations(MemoryQuery(trace_id="t1"))] == [
+                "labelled"
+            ]
+            assert [one.conversation_id for one in await provider.find_conversations(MemoryQuery(user_id="u1"))] == [
+                "labelled",
+                "plain",
+            ]
+            assert await provider.purge_expired() == 1
+            for key in DIGESTS:
+                await appended(provider, key, 1)
+
+    asyncio.run(main())
+    assert postgres.sql(Names("public", "talks").fill(UNLIKE), table) == "0"
+    # Whoever could write before has rights on what is new.
+    assert postgres.sql(f"SET ROLE {role}; SELECT count(*) FROM talks__label", table) == "2"
+
+
+def test_metadata_are_searched_as_they_stand(postgres, table):
+    """Whatever changes metadata changes what searches look in: creating, appending, patching, copying, erasing."""
+
+    async def main():
+        async with await create_postgres_provider(config_of(postgres, table)) as provider:
+            for key in "abcdef":
+                await provider.store_messages(key, [Message("user", "x")], {"n": 1, key: 1} if key != "f" else None)
+            await provider.append_messages("a", [Message("user", "y")], {"n": 2})
+            await provider.update_metadata("b", {"n": None})
+            await provider.update_metadata("c", {"n": 3})
+            await provider.delete_conversation("d")
+            await provider.store_messages("e", [Message("user", "z")], {"n": 4})
+            await provider.fork_conversation("c", "g")
+            await provider.append_messages("f", [Message("user", str(n)) for n in range(6)], {"late": True})
+            return {
+                n: {one.conversation_id for one in await provider.find_conversations(MemoryQuery(metadata={"n": n}))}
+                for n in range(1, 5)
+            }
+
+    assert asyncio.run(main()) == {1: set(), 2: {"a"}, 3: {"c", "g"}, 4: {"e"}}
+    assert postgres.sql(Names("public", table).fill(UNLIKE)) == "0"
+    assert postgres.sql(f"SELECT count(*) FROM {table}__label") == "6"
+
+
+def test_an_append_leaves_metadata_alone(postgres, table):
+    """An append to a conversation with 10,000 keys writes hardly more than one to a conversation without any."""
+
+    async def main():
+        connection = await asyncpg.connect(postgres.url())
+        async with await create_postgres_provider(config_of(postgres, table)) as provider:
+            written = {}
+            for count in (0, 10_000):
+                await provider.store_messages(
+                    "c", [Message("user", "x")], {f"key {n}": f"value {n}" for n in range(count)}
+                )
+                await appended(provider, "c", 5)
+                await connection.execute("CHECKPOINT")
+                await appended(provider, "c", 5)  # after a checkpoint a page goes to the log as a whole, once
+                before = await connection.fetchval("SELECT pg_current_wal_lsn()")
+                await appended(provider, "c", 50)
+                written[count] = await connection.fetchval("SELECT (pg_current_wal_lsn() - $1) / 50", before)
+        await connection.close()
+        return written
+
+    written = asyncio.run(main())
+    assert written[10_000] < 2 * written[0] + 4_000, written
+
+
+def test_an_append_leaves_indexes_alone(postgres, table):
+    """Of the appends of a quarter of a minute, hardly one makes new entries in the indexes of the headers."""
+
+    async def main():
+        async with await create_postgres_provider(config_of(postgres, table, ttl=3_600.0)) as provider:
+            await provider.store_messages("c", [Message("user", "x")], {"a": 1}, user_id="u")
+            began = time.monotonic()
+            await appended(provider, "c", 200)
+            return time.monotonic() - began
+
+    seconds = asyncio.run(main())
+    counted = f"SELECT n_tup_upd, n_tup_upd - n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = '{table}__header'"
+    for _ in range(100):
+        updated, elsewhere = map(int, postgres.sql(counted).split("|"))
+        if updated >= 200:
+            break
+        time.sleep(0.1)
+    # Two for each quarter of a minute that begins meanwhile, of activity and of expiry, and a few for full pages.
+    assert elsewhere <= 10 + 2 * seconds / 15
+
+
+async def beside_an_old_snapshot(server, table, count):
+    """Blocks that the last append looks at, and how long appends take before and after `count` beside a snapshot."""
+    connection, old = await asyncpg.connect(server.url()), await asyncpg.connect(server.url())
+    async with await create_postgres_provider(config_of(server, table)) as provider:
+        await provider.store_messages("c", [Message("user", "x")], {"a": 1}, user_id="u")
+        usual = statistics.median(await appended(provider, "c", 200))
+        await old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
+        await appended(provider, "c", count)
+        last = statistics.median(await appended(provider, "c", 200))
+        statement = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {Names('public', table).sql['append_1']}"
+        plan = json.loads(
+            (await connection.fetchrow(statement, "c", None, None, None, None, 2, "last", '{"role":"user"}'))[0]
+        )[0]["Plan"]
+    await old.close()
+    await connection.close()
+    return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"], usual, last
+
+
+def test_appends_beside_an_old_snapshot(postgres, table):
+    """While an old snapshot is open, 1,000 appends to one conversation leave the next a few blocks to look at."""
+    blocks, _, _ = asyncio.run(beside_an_old_snapshot(postgres, table, 1_000))
+    assert blocks < 300, blocks  # with an entry an append in each index, 8,000
+
+
+@slow("5,000 appends beside an old snapshot")
+def test_many_appends_beside_an_old_snapshot(postgres, table):
+    """After 5,000 of them an append takes at most three times what it takes without."""
+    _, usual, last = asyncio.run(beside_an_old_snapshot(postgres, table, 5_000))
+    assert last < 3 * usual, (usual, last)
+
+
+@pytest.mark.parametrize(
+    "lost", ["DROP TABLE {0}__label", "DROP FUNCTION {0}__keeps CASCADE", "DROP TRIGGER {0}__keeps_made ON {0}__header"]
+)
+def test_what_is_searched_is_made_again(postgres, table, lost):
+    """A copy of the metadata that is gone, or was not kept for a while, is made again by a start, from the headers."""
+
+    async def main():
+        for key in "ab":
+            async with await create_postgres_provider(config_of(postgres, table)) as provider:
+                await provider.store_messages(key, [Message("user", "x")], {"n": key})
+                if key == "b":
+                    assert len(await provider.find_conversations(MemoryQuery(metadata={"n": "a"}, limit=1))) == 1
+            await asyncio.to_thread(postgres.sql, lost.format(table))
+
+    asyncio.run(main())
+    asyncio.run(main_of(postgres, table))
+    assert postgres.sql(Names("public", table).fill(UNLIKE)) == "0"
+
+
+async def main_of(server, table):
+    """A start, and nothing else."""
+    async with await create_postgres_provider(config_of(server, table)):
+        pass
