@@ -42,6 +42,21 @@ class HasFiles(Protocol):
         """All that it may consist of, absolute, the main one first, whether or not they are there."""
 
 
+@runtime_checkable
+class HasRights(Protocol):
+    """A store with definitions of its own, and roles that need rights on them."""
+
+    async def grants(self, role: str) -> Sequence[str]:
+        """Statements that give a role what a provider needs which did not make the store. Needs no connection."""
+
+    async def grant(self, role: str) -> None:
+        """Run them, all or none.
+
+        Raises:
+            MemoryError: there is no such role, or we may not.
+        """
+
+
 class Adopted(Struct, frozen=True):
     """One step of an adoption.
 
@@ -75,3 +90,18 @@ class Adopts(Protocol):
         Yields:
             a step for each conversation, and notes; the first note says what was found.
         """
+
+
+@runtime_checkable
+class KeepsOlder(Adopts, Protocol):
+    """A store in which an adoption keeps the older form as a whole, until somebody ends that."""
+
+    async def older(self) -> str | None:
+        """What is kept, how much of it, and what of it stands nowhere else, as a sentence; `None` for nothing.
+
+        Raises:
+            MemoryConfigurationError: the adoption has not ended yet.
+        """
+
+    async def finish_adoption(self) -> str:
+        """Remove it, what was refused as well; what was done, as a sentence."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Annotated, Any, TypeVar, cast
 
@@ -15,7 +15,7 @@ from jaf_memory_cli.options import Json, Yes
 from jaf_memory_cli.output import Output, count, progress
 from jaf_memory_cli.stores import Store, chosen
 from jaf_memory_core.errors import MemoryConfigurationError
-from jaf_memory_core.maintenance import Adopts, HasSchema
+from jaf_memory_core.maintenance import Adopts, HasRights, HasSchema, KeepsOlder
 from jaf_memory_core.transfer.reports import Problems
 
 T = TypeVar("T")
@@ -40,21 +40,40 @@ async def schema(
     apply: Annotated[
         bool, typer.Option("--apply", metavar="", help="Apply what is missing, instead of printing all.")
     ] = False,
+    role: Annotated[
+        str | None, typer.Option("--role", metavar="ROLE", help="Give this role the rights that a provider needs.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Print the store's own definitions, or apply them."""
     output, store = Output(as_json=as_json), chosen(context)
     async with _offered(store, HasSchema, "has no schema of its own to print or apply", "schema") as backend:  # type: ignore[type-abstract]
+        has_rights = isinstance(backend, HasRights)
+        if role is not None and not has_rights:
+            raise MemoryConfigurationError(f"provider {store.name!r} has no rights to give", provider=store.name)
         if not apply:
-            text = await backend.schema()
-            if as_json:
-                output.document({"schema": text})
-            else:
-                output.raw(text)
+            _print(
+                output, await backend.schema(), [] if role is None else await cast("HasRights", backend).grants(role)
+            )
             return
         applied = list(await backend.apply_schema())
+        if role is not None:
+            await cast("HasRights", backend).grant(role)
     said = f"applied {', '.join(applied)}" if applied else "nothing was missing"
+    if role is not None:
+        output.done({"applied": applied, "granted": role}, f"{said}; {role} has the rights that it needs")
+        return
     output.done({"applied": applied}, said)
+    if applied and has_rights:
+        output.note("an application that logs in as another role needs rights: say --role ROLE as well")
+
+
+def _print(output: Output, text: str, grants: Sequence[str]) -> None:
+    text = "\n".join([text.rstrip("\n"), *(f"{grant};" for grant in grants)])
+    if output.as_json:
+        output.document({"schema": text})
+    else:
+        output.raw(text)
 
 
 async def adopt(
@@ -62,6 +81,9 @@ async def adopt(
     *,
     remove: Annotated[
         bool, typer.Option("--remove", metavar="", help="Remove the older form of what was moved.")
+    ] = False,
+    finish: Annotated[
+        bool, typer.Option("--finish", metavar="", help="Only remove what an adoption has kept, refused ones as well.")
     ] = False,
     yes: Yes = False,
     as_json: Json = False,
@@ -71,6 +93,9 @@ async def adopt(
     It can be stopped at any time, and run again to go on.
     """
     output, store = Output(as_json=as_json), chosen(context)
+    if finish:
+        await _finished(output, store, yes=yes)
+        return OK
     counts: Counter[str] = Counter()
     refused, notes = Problems(), []
     async with _offered(store, Adopts, "knows of no older data to adopt", "adopt") as backend:  # type: ignore[type-abstract]
@@ -99,3 +124,15 @@ async def adopt(
     output.done(document, f"moved {count(counts['moved'], 'conversation')}{held}")
     output.problems(refused, "refused, left as they are")
     return FAILED if refused else OK
+
+
+async def _finished(output: Output, store: Store, *, yes: bool) -> None:
+    """Remove what an adoption has kept, after saying what it is."""
+    async with _offered(store, KeepsOlder, "keeps no older data as a whole; say --remove", "adopt") as backend:  # type: ignore[type-abstract]
+        older = await backend.older()
+        if older is None:
+            output.done({"removed": None}, "nothing of an older form is kept")
+            return
+        output.note(older, mark="·")
+        confirm("Remove it for good?", yes=yes)
+        output.done({"removed": older}, await backend.finish_adoption())

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from jaf_memory_core import ConversationMemory, Message, Success, WriteResult
 from jaf_memory_core.backends.in_memory import InMemoryBackend
+from jaf_memory_core.errors import MemoryConfigurationError
 from jaf_memory_core.hooks import ProviderSpec, hookimpl
 from jaf_memory_core.maintenance import Adopted
 from jaf_memory_core.settings import ProviderConfig
@@ -181,6 +182,7 @@ class TidyBackend(InMemoryBackend):
     """A store with definitions of its own, over which older data stands: it refuses to open."""
 
     name = "tidy"
+    finished = False
 
     def __init__(self, _config):
         super().__init__()
@@ -203,6 +205,24 @@ class TidyBackend(InMemoryBackend):
         yield Adopted("moved", "one", total=3)
         yield Adopted("held", "two", total=3)
         yield Adopted("refused", "three", "another stands there", total=3)
+
+    async def older(self):
+        """One conversation, until it is finished."""
+        return None if self.finished else "the older table holds 1 conversation"
+
+    async def finish_adoption(self):
+        """Nothing is left then."""
+        type(self).finished = True
+        return "the older table was removed"
+
+    async def grants(self, role):
+        """One right."""
+        return [f"GRANT SELECT TO {role}"]
+
+    async def grant(self, role):
+        """Nobody has rights here."""
+        if role == "nobody":
+            raise MemoryConfigurationError("there is no role 'nobody'", provider="tidy")
 
 
 class _Plugin:

@@ -572,6 +572,20 @@ def test_schema_prints_and_applies(sampled):
     assert tidy.run("schema", "--apply", "--json").document == {"applied": ["0001-tables"]}
 
 
+def test_rights_are_given_to_a_role(sampled):
+    """`schema --role` prints the rights behind the rest, or gives them; without it `--apply` speaks of them."""
+    tidy = sampled.given(JAF_MEMORY_TYPE="tidy")
+    assert tidy.run("schema", "--role", "app").out.endswith("(id text);\nGRANT SELECT TO app;\n")
+    ran = tidy.run("schema", "--apply", "--role", "app")
+    assert ran.out == "✓ applied 0001-tables; app has the rights that it needs\n"
+    assert "--role" not in ran.err
+    assert "--role ROLE" in tidy.run("schema", "--apply").err
+    document = tidy.run("schema", "--apply", "--role", "app", "--json").document
+    assert document == {"applied": ["0001-tables"], "granted": "app"}
+    assert "no role 'nobody'" in tidy.run("schema", "--apply", "--role", "nobody", status=2).err
+    assert "no schema" in sampled.given(JAF_MEMORY_TYPE="memory").run("schema", "--role", "app", status=2).err
+
+
 def test_adopt_tells_what_it_did(sampled):
     """`adopt` says what it found and did, with status 1 if something was refused, and removes only when told to."""
     tidy = sampled.given(JAF_MEMORY_TYPE="tidy")
@@ -583,6 +597,17 @@ def test_adopt_tells_what_it_did(sampled):
     document = tidy.run("adopt", "--remove", "--yes", "--json", status=1).document
     assert (document["moved"], document["already_moved"], document["refused"]) == (1, 1, 1)
     assert document["notes"] == ["found 3 older conversations; they go"]
+
+
+def test_finishing_an_adoption(sampled):
+    """`adopt --finish` says what is kept of the older form, and removes it once that was answered."""
+    tidy = sampled.given(JAF_MEMORY_TYPE="tidy")
+    asked = tidy.run("adopt", "--finish", status=2)
+    assert "the older table holds 1 conversation" in asked.err
+    assert tidy.run("adopt", "--finish", "--yes").out == "✓ the older table was removed\n"
+    done = tidy.run("adopt", "--finish", "--yes", "--json")
+    assert done.document == {"removed": "the older table holds 1 conversation"}
+    assert "no older data" in sampled.given(JAF_MEMORY_TYPE="memory").run("adopt", "--finish", status=2).err
 
 
 # Terminals.

@@ -29,7 +29,7 @@ from jaf_memory_core.records import Record, new_incarnation
 from jaf_memory_core.settings import ProviderConfig
 from jaf_memory_core.statements import quoted
 from jaf_memory_core.transfer.jsonlines import derived_id
-from jaf_memory_postgres import migrations
+from jaf_memory_postgres import migrations, remains
 from jaf_memory_postgres.connection.execution import Connection, transaction
 from jaf_memory_postgres.migrations import rights
 from jaf_memory_postgres.migrations.older import is_older
@@ -204,10 +204,6 @@ class Adoption:
             message_count=len(batch.messages),
         )
 
-    async def drop(self, connection: Connection) -> None:
-        """Remove the older table."""
-        await connection.execute(self._sql["drop_before"])
-
     @property
     def aside(self) -> str:
         """The name under which the older table is kept."""
@@ -278,14 +274,13 @@ async def adopt(apart: Apart, names: Names, config: ProviderConfig, *, remove: b
         for step in steps:
             yield step
     if remove and not progress.refused:
-        await apart(adoption.drop)
-        yield Adopted("note", text=f"the older table {adoption.aside!r} was removed")
+        yield Adopted("note", text=await apart(lambda connection: remains.drop(connection, names)))
         return
     kept = f", because {progress.refused} of its conversations were refused" if remove else ""
     yield Adopted(
         "note",
         text=f"the older table is kept, as {adoption.aside!r} in schema {names.schema!r}{kept}; `jaf-memory adopt "
-        "--remove` drops it when it is of no more use",
+        "--finish` drops it when it is of no more use",
     )
 
 

@@ -30,11 +30,12 @@ from jaf_memory_core.records import (
     Write,
 )
 from jaf_memory_core.results import WriteResult
-from jaf_memory_postgres import adoption, errors, health, migrations
+from jaf_memory_postgres import adoption, errors, health, migrations, remains
 from jaf_memory_postgres.connection.clients import ApplicationConnection, ApplicationPool, check, is_pool
 from jaf_memory_postgres.connection.connector import Connector
 from jaf_memory_postgres.connection.execution import BeatenError, Connection, Pool, Turns, Work, execute, transaction
 from jaf_memory_postgres.connection.pool import OwnPool
+from jaf_memory_postgres.migrations import rights
 from jaf_memory_postgres.migrations.script import script
 from jaf_memory_postgres.names import Names
 from jaf_memory_postgres.operations.bulk import Bulk
@@ -337,6 +338,22 @@ class PostgresBackend(Backend):
         async with aclosing(steps):
             async for step in steps:
                 yield step
+
+    async def older(self) -> str | None:
+        """What an adoption has kept of an older table, as a sentence."""
+        return await self.apart(lambda connection: remains.described(connection, self._names))
+
+    async def finish_adoption(self) -> str:
+        """Drop the older table."""
+        return await self.apart(lambda connection: remains.drop(connection, self._names))
+
+    async def grants(self, role: str) -> Sequence[str]:
+        """The statements that give a role what a provider needs which does not own the tables."""
+        return rights.grants(self._names, role)
+
+    async def grant(self, role: str) -> None:
+        """Run them, all or none."""
+        await self.apart(lambda connection: rights.give(connection, self._names, role))
 
     async def apart(self, work: Callable[[Connection], Awaitable[T]], *, seconds: float | None = None) -> T:
         """Run statements on a connection that is made for them, within the deadline or so many seconds."""

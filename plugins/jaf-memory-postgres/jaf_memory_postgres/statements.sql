@@ -552,5 +552,11 @@ WHERE $1::text IS NULL OR conversation_id > $1 ORDER BY conversation_id LIMIT $2
 -- name: advance_adoption
 UPDATE {adoption} SET last = coalesce($1, last), moved = moved + $2, refused = refused + $3, done = $4
 
+-- name: before_holds
+SELECT count(*), count(*) FILTER (
+    WHERE NOT EXISTS (SELECT FROM {header} AS header WHERE header.conversation_id = before.conversation_id)
+), pg_size_pretty(pg_total_relation_size(to_regclass($1)))
+FROM {before} AS before
+
 -- name: drop_before
 DROP TABLE IF EXISTS {before}

@@ -176,6 +176,25 @@ def test_remove(postgres, table):
     assert "nothing to move" in asyncio.run(adopted(config))[0].text
 
 
+def test_finishing(postgres, table):
+    """What was kept is described with what stands nowhere else, and goes when that is asked for, unless it is used."""
+    postgres.sql(filled(table, JAF_PY, 5) + f"; INSERT INTO {table} VALUES ('role', NULL, '[{{\"role\": 1}}]', NULL)")
+    backend = PostgresBackend(PostgresConfig(connection_string=postgres.url(), table_name=table))
+    assert asyncio.run(backend.older()) is None
+    postgres.sql(f"CREATE TABLE {table}__before (id int)")
+    with pytest.raises(MemoryConfigurationError, match="not yet moved in"):
+        asyncio.run(backend.older())
+    postgres.sql(f"DROP TABLE {table}__before")
+    asyncio.run(adopted(backend.config))
+    assert "holds 6 conversations, 1 of which stand nowhere else" in asyncio.run(backend.older())
+    postgres.sql(f"CREATE VIEW {table}_report AS SELECT user_id FROM {table}__before")
+    with pytest.raises(MemoryStorageError, match=f"view {table}_report"):
+        asyncio.run(backend.finish_adoption())
+    postgres.sql(f"DROP VIEW {table}_report")
+    assert "was removed" in asyncio.run(backend.finish_adoption())
+    assert asyncio.run(backend.older()) is None
+
+
 @pytest.mark.parametrize(
     "sql", ["CREATE TABLE {0} (id int)", "CREATE VIEW {0} AS SELECT 1 AS one", "CREATE SEQUENCE {0}"]
 )
@@ -287,7 +306,7 @@ def test_erasing_reaches_the_older_table(postgres, table, caplog):
     postgres.sql(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table}__header, {table}__message TO {role}")
     asyncio.run(main(f"postgresql://{role}:pw@127.0.0.1:{postgres.port}/jaf?sslmode=disable"))
     assert f"{table}__before" in caplog.text
-    assert "--remove" in caplog.text
+    assert "--finish" in caplog.text
 
 
 def test_erasing_reaches_what_does_not_stand_here(postgres, table):

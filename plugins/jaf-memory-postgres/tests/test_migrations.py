@@ -169,6 +169,29 @@ def test_a_role_without_rights(postgres, table):
     assert postgres.sql(f"SET ROLE {role}; SELECT count(*) FROM {schema}.talks") == "0"
 
 
+def test_rights_for_a_role(postgres, table):
+    """An administrator who applies the schema with his own login can give the application's role its rights."""
+    role = f"app_{table}"
+    config = config_of(postgres, table, auto_migrate=False)
+    asyncio.run(PostgresBackend(config).apply_schema())
+    with pytest.raises(MemoryConfigurationError, match=f"no role '{role}'"):
+        asyncio.run(PostgresBackend(config).grant(role))
+    postgres.sql(
+        f"CREATE ROLE {role} LOGIN PASSWORD 'pw'; REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC"
+    )
+    url = f"postgresql://{role}:pw@127.0.0.1:{postgres.port}/jaf?sslmode=disable"
+
+    async def main():
+        await PostgresBackend(config).grant(role)
+        config_of_role = PostgresConfig(connection_string=url, table_name=table, auto_migrate=False)
+        async with await create_postgres_provider(config_of_role) as provider:
+            await provider.store_messages("c", [Message("user", "x")], {"a": 1})
+            assert len(await provider.find_conversations(MemoryQuery(metadata={"a": 1}))) == 1
+
+    asyncio.run(main())
+    assert postgres.sql(f"SET ROLE {role}; SELECT count(*) FROM {table}") == "1"
+
+
 def test_a_role_that_may_only_read(postgres, table):
     """A role without rights on the tables gets the GRANT that is missing, as a `Failure`."""
     opened(config_of(postgres, table))

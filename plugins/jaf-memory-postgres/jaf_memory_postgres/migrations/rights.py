@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import asyncpg
+
+from jaf_memory_core.errors import MemoryConfigurationError
 from jaf_memory_core.statements import quoted
-from jaf_memory_postgres.connection.execution import Connection
+from jaf_memory_postgres.connection.execution import BEGIN, Connection
 from jaf_memory_postgres.names import Names
 
 GRANTS = (
@@ -37,6 +40,19 @@ class Carried(NamedTuple):
 def grants(names: Names, role: str) -> list[str]:
     """The statements that give a role all of `GRANTS`."""
     return [f"{names.fill(grant)} TO {quoted(role)}" for grant in GRANTS]
+
+
+async def give(connection: Connection, names: Names, role: str) -> None:
+    """Give a role all of `GRANTS`, or nothing.
+
+    Raises:
+        MemoryConfigurationError: there is no such role.
+    """
+    try:
+        await connection.execute("; ".join([BEGIN, *grants(names, role), "COMMIT"]))
+    except asyncpg.UndefinedObjectError:
+        await connection.execute("ROLLBACK")
+        raise MemoryConfigurationError(f"the server has no role {role!r}", provider="postgres") from None
 
 
 async def carry(connection: Connection, names: Names, suffix: str) -> list[Carried]:

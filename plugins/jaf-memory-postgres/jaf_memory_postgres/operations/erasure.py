@@ -56,7 +56,7 @@ class Older:
             await connection.execute("ROLLBACK TO older")
             logger.warning(
                 "what is erased still stands in the older table %r, from which this role cannot delete it (%s); "
-                "`jaf-memory adopt --remove` drops that table",
+                "`jaf-memory adopt --finish` drops that table",
                 self._names.plain("before"),
                 error.sqlstate,
             )
