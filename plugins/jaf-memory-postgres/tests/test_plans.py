@@ -12,10 +12,11 @@ import pytest
 from jaf_memory_postgres import PostgresConfig, create_postgres_provider
 from jaf_memory_postgres.names import Names
 from jaf_memory_postgres.operations import queries
+from jaf_memory_testing.checks import in_full
 
 from jaf_memory_core import MemoryQuery
 
-COUNT = int(os.environ.get("JAF_TEST_CONVERSATIONS", "20000"))
+COUNT = int(os.environ.get("JAF_TEST_CONVERSATIONS") or (50_000 if in_full() else 20_000))
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
 FILL = """

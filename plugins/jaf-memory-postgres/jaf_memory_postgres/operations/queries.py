@@ -179,7 +179,7 @@ def _bounded(query: MemoryQuery, search: Search, columns: str, sql: Mapping[str,
     limit = query.limit or 0
     most = limit + query.offset
     # A trace id is one conversation's, or a few's: hardly ever among the newest by chance.
-    walk = most if query.trace_id is not None else max(LEAST_WALK, min(MOST_WALK, WALK * most))
+    walk = 0 if query.trace_id is not None else max(LEAST_WALK, min(MOST_WALK, WALK * most))
     places = {
         "walk": search.bound(walk),
         "most": search.bound(most),
