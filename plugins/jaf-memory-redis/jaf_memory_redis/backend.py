@@ -98,6 +98,7 @@ class RedisBackend(Backend):
         """Connect."""
         await self.topology.open()
         self._writer.forget()
+        self._reader.forget()
         try:
             self._older = await self._remainder.any()
         except ServerError:  # a user who may not SCAN: nothing is known of it then

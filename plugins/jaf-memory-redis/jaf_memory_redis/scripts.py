@@ -48,7 +48,12 @@ class Command(NamedTuple):
         """The same with the script's source: after a restart or a failover the server has lost its scripts."""
         if self.script is None:
             return self
-        return self._replace(parts=("EVAL", self.script.source, *self.parts[2:]), script=None)
+        name = "EVAL_RO" if self.parts[0] == "EVALSHA_RO" else "EVAL"
+        return self._replace(parts=(name, self.script.source, *self.parts[2:]), script=None)
+
+    def only_reading(self) -> Command:
+        """The same script as one that only reads (Redis 7.0): a server whose writes are paused goes on with those."""
+        return self._replace(parts=("EVALSHA_RO", *self.parts[1:]))
 
 
 def command(name: str, key: bytes, *parts: Part) -> Command:

@@ -3,16 +3,24 @@
 import uuid
 
 import pytest
-from jaf_memory_testing import BRIEF, slow
+from jaf_memory_testing import BRIEF, AppendChecks, BasicChecks, ErasureChecks, slow
 from services import redis_servers
 
 AOF = {"appendonly": "yes", "appendfsync": "no"}
 """What is written survives `kill -9`, because the system has it."""
 
 
-@pytest.fixture(
-    scope="session", params=[7, pytest.param(6, marks=slow("an older server", but=BRIEF))], ids=["7.0", "6.2"]
-)
+FEW = (BasicChecks, AppendChecks, ErasureChecks)
+
+VERSIONS = [
+    pytest.param(7, id="7.0"),
+    pytest.param(6, id="6.2", marks=slow("an older server", but=BRIEF)),
+    pytest.param(8, id="8.0", marks=slow("a newer server", but=FEW)),
+    pytest.param("valkey", id="valkey-8.1", marks=slow("another server", but=FEW)),
+]
+
+
+@pytest.fixture(scope="session", params=VERSIONS)
 def server(request):
     """A server of each version."""
     if request.param == 7:

@@ -9,7 +9,7 @@ from services import redis_servers
 from services.ports import free_port
 from services.redis_load import UNHARMED, Load
 
-from jaf_memory_core import MemoryConnectionError, Message, Success
+from jaf_memory_core import MemoryConnectionError, MemoryQuery, Message, Success
 
 KILLS = int(os.environ.get("JAF_TEST_REDIS_KILLS", "3"))
 """How often the server is killed; 20 for the figures."""
@@ -201,3 +201,25 @@ def test_no_more_connections(prefix):
 
     with redis_servers.single({"maxclients": 3}) as server:
         asyncio.run(main(server))
+
+
+def test_reads_while_writes_are_paused(server, prefix):
+    """Every read goes on while the server holds writes back, as it does before a planned failover (Redis 7)."""
+
+    async def main():
+        async with await create_redis_provider(RedisConfig(port=server.port, key_prefix=prefix)) as provider:
+            await provider.store_messages("c", [Message("user", str(n)) for n in range(9)], user_id="u")
+            server.command("SCRIPT", "FLUSH")
+            if server.version != 6:
+                server.command("CLIENT", "PAUSE", 60_000, "WRITE")
+            try:
+                async with asyncio.timeout(20):
+                    assert [one.content for one in await provider.get_messages("c", before=5, limit=2)] == ["3", "4"]
+                    assert len(await provider.get_messages("c", before=2)) == 2
+                    assert len(await provider.get_recent_messages("c")) == 9
+                    assert (await provider.get_conversation("c")).message_count == 9
+                    assert len(await provider.find_conversations(MemoryQuery(user_id="u"))) == 1
+            finally:
+                server.command("CLIENT", "UNPAUSE")
+
+    asyncio.run(main())

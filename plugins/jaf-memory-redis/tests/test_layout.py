@@ -158,7 +158,8 @@ def test_health(server7, prefix):
     async def main():
         async with await opened(server7, prefix) as provider:
             health = await provider.health_check()
-            assert health["details"]["version"].startswith("7.0")
+            own = server7.command("INFO", "server").decode()
+            assert f"redis_version:{health['details']['version']}\r\n" in own
             assert health["details"]["role"] == "master"
             assert "append-only" in health["details"]["durability"]
             assert health["metrics"]["memory_usage"] > 0

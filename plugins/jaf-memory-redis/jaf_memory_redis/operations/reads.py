@@ -14,7 +14,7 @@ from jaf_memory_core import codec, forks
 from jaf_memory_core.errors import MemoryStorageError
 from jaf_memory_core.records import Damaged, Page, Record, Revise, Tail
 from jaf_memory_redis import layout, scripts
-from jaf_memory_redis.errors import damaged
+from jaf_memory_redis.errors import ServerError, damaged, is_denied
 from jaf_memory_redis.layout import Keys, moment, server_time
 from jaf_memory_redis.pool import Topology
 from jaf_memory_redis.scripts import Command, Form, Part, asked, command
@@ -72,6 +72,11 @@ class Reader:
         self._topology = topology
         self._learn = learn
         self._ahead = timedelta()
+        self._read_only = True
+
+    def forget(self) -> None:
+        """Take nothing of an earlier connection for granted."""
+        self._read_only = True
 
     def now(self) -> datetime:
         """The server's time, as far as the last read told."""
@@ -173,9 +178,7 @@ class Reader:
         return None if page is None else self._known(layout.record_of(page[1], page[2]))
 
     async def _page(self, conversation_id: str, request: Mapping[str, Any]) -> list[Any] | None:
-        (reply,) = await self._topology.run_all(
-            [asked(scripts.PAGE, self._keys.conversation(conversation_id), request)]
-        )
+        reply = await self._only_reading(asked(scripts.PAGE, self._keys.conversation(conversation_id), request))
         if reply is None:
             return None
         if reply[0] == b"format":
@@ -185,6 +188,17 @@ class Reader:
         self.heard(reply[0])
         page: list[Any] = reply
         return page
+
+    async def _only_reading(self, script: Command) -> Any:
+        """The reply to a script that only reads, sent as one where the server knows such, and the user may."""
+        if self._read_only:
+            try:
+                return (await self._topology.run_all([script.only_reading()]))[0]
+            except ServerError as error:
+                if not (is_denied(error) or "unknown command" in error.text):
+                    raise
+                self._read_only = False
+        return (await self._topology.run_all([script]))[0]
 
     async def replacements(self, record: Record, revise: Revise) -> tuple[dict[str, Any], Sequence[Part]] | None:
         """What `revise.lua` takes, decided for the state that the header shows; `None` if all is there already.
