@@ -146,21 +146,21 @@ class RedisBackend(Backend):
         token: str | None = None
         more: tuple[bytes, ...]
         messages = layout.messages_of(write.messages, write.bodies)
-        attempts, more = ATTEMPTS if is_large(write.bodies) else 0, ()
-        for _ in range(TRIES):
-            if attempts and not more:
-                attempts -= 1
+        large, more = is_large(write.bodies), ()
+        for turn in range(TRIES):
+            if large and not more:
                 # Who is cancelled from here on leaves what was laid aside; it expires within a minute.
-                request["staged"], more = await self._copier.write(write) or (None, ())
+                request["staged"], more = (turn < ATTEMPTS and await self._copier.write(write)) or (None, ())
+                request["at_once"] = not more or None
             sent = () if more else messages
             reply = await self._writer.perform(scripts.WRITE, request, sent, owner=write.user_id, more=more)
             status = reply[0]
             if status == b"expired":
                 # What has expired goes with all that names it, and the request comes again to an empty place.
                 await self._eraser.bury(write.conversation_id)
-            elif status == b"changed":
+            elif status in {b"changed", b"large"}:  # large: a lower cap than before lets much go
                 await self._copier.discard(more)
-                request["staged"], more = None, ()
+                request["staged"], more, large = None, (), True
             elif status in {b"differs", b"heavy"}:
                 request |= await self._judged(write, reply, more)
             elif status == b"announce":

@@ -12,7 +12,7 @@ from jaf_memory_core import Failure, MemoryConflictError, MemoryError, MemoryQue
 RIGHTS = (
     "+evalsha +eval +time +hgetall +hmget +hget +hset +hdel +lrange +llen +lindex +lset "
     "+rpush +ltrim +zadd +zrem +zscore +zmscore +zcard +zcount +zlexcount +zrange +zrangebylex +zrangebyscore "
-    "+zrevrangebyscore +zremrangebyscore +copy +unlink +exists +type +getrange +get +pexpireat +persist +rename +scan"
+    "+zrevrangebyscore +zremrangebyscore +unlink +exists +type +getrange +get +pexpireat +persist +rename +scan"
 )
 """What docs/providers.md says that a user of a single server needs."""
 

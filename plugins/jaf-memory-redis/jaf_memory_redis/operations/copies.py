@@ -54,10 +54,22 @@ class Copier:
         # A token each, so that two who copy at once never add to the same list.
         aside = self._keys.aside(target, token_hex(8))
         copied = await self._copied(source, aside, stamp, (0, count), size)
-        return None if copied is None else ({"expected": stamp, "count": count, "size": copied}, aside)
+        if copied is None:
+            await self.discard(aside)
+            return None
+        return {"expected": stamp, "count": count, "size": copied}, aside
 
     async def write(self, write: Write) -> Staged | None:
         """What stands after a store or an append; `None` where its script has to decide more."""
+        for _ in range(ATTEMPTS):
+            aside = self._keys.aside(write.conversation_id, token_hex(8))
+            staged = await self._written(write, aside)
+            if staged is not None:
+                return staged, aside
+            await self.discard(aside)
+        return None
+
+    async def _written(self, write: Write, aside: tuple[bytes, bytes]) -> dict[str, Any] | None:
         key = write.conversation_id
         header = self._keys.conversation(key)[0]
         (found,) = await self._topology.run_all([command("HMGET", header, "inc", "v", "p", "n", "s", "k")])
@@ -72,10 +84,9 @@ class Copier:
             held = await self._held(write, position, max(1, int(size) // kept))
             # On a trimmed conversation, what stands before a held message was there once.
             fresh = [at for at in fresh if at not in held and not (trimmed == b"1" and held and at < max(held))]
-        aside = self._keys.aside(key, token_hex(8))
         if not fresh:
             # All are held; that they still are, the script sees by the stamp.
-            return {"expected": stamp, "count": 0, "size": 0, "fresh": 0, "first": 0, "cut": 0}, aside
+            return {"expected": stamp, "count": 0, "size": 0, "fresh": 0, "first": 0, "cut": 0}
         cut = max(0, kept + len(fresh) - write.max_messages) if write.max_messages is not None else 0
         if cut > kept:
             return None
@@ -88,7 +99,7 @@ class Copier:
             return None
         total = kept - cut + len(fresh)
         staged = {"expected": stamp, "count": total, "size": copied + added, "fresh": len(fresh)}
-        return staged | {"first": position + cut, "cut": cut}, aside
+        return staged | {"first": position + cut, "cut": cut}
 
     async def _held(self, write: Write, first: int, each: int) -> set[int]:
         """Which of the messages the conversation holds.

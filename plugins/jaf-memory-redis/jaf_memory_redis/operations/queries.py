@@ -60,11 +60,12 @@ class Finder:
         async for entries in self._indexes.created(query.user_id, lowest, highest, step):
             records: list[Record | Damaged | None] = []
             read_at = 0.0
+            ids = [conversation_id for _, conversation_id in entries]
+            sizes = await self._sizes(ids) if query.include_messages else None
             for at, (created, conversation_id) in enumerate(entries):
-                if time.monotonic() - read_at > FRESH:
+                if at == len(records) or time.monotonic() - read_at > FRESH:
                     # Whoever takes long with each gets each as it is when it is its turn.
-                    ids = [conversation_id for _, conversation_id in entries[at:]]
-                    records[at:] = await self._reader.listed(ids, with_messages=query.include_messages)
+                    records[at:] = await self._some(ids[at:], sizes and sizes[at:])
                     read_at = time.monotonic()
                 record = records[at]
                 if isinstance(record, Damaged):
@@ -120,7 +121,10 @@ class Finder:
         """The conversations of one page that match; their messages are read only if the headers do."""
         ids = [conversation_id for conversation_id, _ in page]
         at_once = query.include_messages and not _filters(query)
-        records = await self._reader.listed(ids, with_messages=at_once)
+        sizes = await self._sizes(ids) if at_once else None
+        records: list[Record | Damaged | None] = []
+        while len(records) < len(ids):
+            records += await self._some(ids[len(records) :], sizes and sizes[len(records) :])
         matching: list[Record | Damaged] = []
         for (conversation_id, found), record in zip(page, records, strict=True):
             if isinstance(record, Damaged):
@@ -141,24 +145,32 @@ class Finder:
         for one in found:
             if isinstance(one, Damaged):
                 yield one
-        records = [one for one in found if isinstance(one, Record)]
-        names = [self._indexes.keys.conversation(record.conversation_id)[0] for record in records]
-        sizes = await self._topology.run_all([command("HGET", name, "s") for name in names])
+        ids = [one.conversation_id for one in found if isinstance(one, Record)]
+        sizes = await self._sizes(ids)
         start = 0
-        while start < len(records):
-            stop, size = start + 1, int(sizes[start] or 0)
-            while stop < min(len(records), start + HEADERS) and size + int(sizes[stop] or 0) <= BYTES:
-                size += int(sizes[stop] or 0)
-                stop += 1
-            ids = [record.conversation_id for record in records[start:stop]]
-            if size > BYTES:
-                some: list[Record | Damaged | None] = [await self._large(ids[0])]
-            else:
-                some = await self._reader.listed(ids, with_messages=True)
+        while start < len(ids):
+            some = await self._some(ids[start:], sizes[start:])
+            start += len(some)
             for record in some:
                 if record is not None:
                     yield record
-            start = stop
+
+    async def _sizes(self, ids: Sequence[str]) -> list[int]:
+        """How many bytes of messages these have."""
+        names = [self._indexes.keys.conversation(conversation_id)[0] for conversation_id in ids]
+        return [int(size or 0) for size in await self._topology.run_all([command("HGET", name, "s") for name in names])]
+
+    async def _some(self, ids: Sequence[str], sizes: Sequence[int] | None) -> list[Record | Damaged | None]:
+        """As many of these with their messages, from the first on, as are no more than `BYTES`; all without them."""
+        if sizes is None:
+            return await self._reader.listed(ids, with_messages=False)
+        if sizes[0] > BYTES:
+            return [await self._large(ids[0])]
+        stop, size = 1, sizes[0]
+        while stop < min(len(ids), HEADERS) and size + sizes[stop] <= BYTES:
+            size += sizes[stop]
+            stop += 1
+        return await self._reader.listed(ids[:stop], with_messages=True)
 
     async def _large(self, conversation_id: str) -> Record | Damaged | None:
         try:

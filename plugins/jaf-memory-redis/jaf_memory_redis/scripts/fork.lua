@@ -15,7 +15,7 @@ if request.stop then
 end
 if call('TYPE', KEYS[4]).ok == 'string' then return { 'legacy' } end
 if parent.owner ~= request.guess then return { 'owner', parent.owner or '' } end
-local refused = denied('HSET', 'ZADD', 'LTRIM', 'ZREMRANGEBYSCORE', 'UNLINK', 'RPUSH') or (parent.expires and denied('PEXPIREAT'))
+local refused = denied('HSET', 'ZADD', 'UNLINK', 'RPUSH') or (parent.expires and denied('PEXPIREAT'))
 if refused then return refused end
 local stands = call('LLEN', parent_bodies)
 if stands ~= parent.count or call('ZCARD', parent_ids) ~= parent.count then
@@ -43,16 +43,14 @@ index(header, nil)
 if staged then
   take_staged(staged)
   header.size = staged.size
-elseif header.count > 0 then
-  clear_remains()
-  call('COPY', parent_bodies, KEYS[2], 'REPLACE')
-  call('COPY', parent_ids, KEYS[3], 'REPLACE')
-  header.size = header.size - size_between(header.count, -1)
-  call('LTRIM', KEYS[2], 0, header.count - 1)
-  call('ZREMRANGEBYSCORE', KEYS[3], stop, '+inf')
 else
   clear_remains()
-  header.size = 0
+  -- By range: to copy all and cut it would take as long as the parent is long.
+  header.size = copy_messages(parent_bodies, parent_ids, parent.first, 0, header.count, KEYS[2], KEYS[3])
+  if not header.size then
+    call('UNLINK', KEYS[2], KEYS[3])
+    return { 'damaged', parent.count, stands }
+  end
 end
 local metadata = {}
 local flat = call('HGETALL', parent_header)

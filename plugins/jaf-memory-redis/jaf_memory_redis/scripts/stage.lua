@@ -7,16 +7,8 @@ if refused then return refused end
 if call('LLEN', KEYS[4]) ~= request.staged then return { 'other' } end
 local size = 0
 if request.stop > request.start then
-  local bodies = call('LRANGE', KEYS[2], request.start, request.stop - 1)
-  local from = before.first + request.start
-  local named = call('ZRANGEBYSCORE', KEYS[3], from, from + #bodies - 1, 'WITHSCORES')
-  if #bodies ~= request.stop - request.start or #named ~= 2 * #bodies then
-    return { 'damaged', before.count, call('LLEN', KEYS[2]) }
-  end
-  for at = 1, #named, 2 do named[at], named[at + 1] = named[at + 1], named[at] end
-  for _, body in ipairs(bodies) do size = size + #body end
-  call('RPUSH', KEYS[4], unpack(bodies))
-  call('ZADD', KEYS[5], unpack(named))
+  size = copy_messages(KEYS[2], KEYS[3], before.first, request.start, request.stop, KEYS[4], KEYS[5])
+  if not size then return { 'damaged', before.count, call('LLEN', KEYS[2]) } end
 end
 KEYS[2], KEYS[3] = KEYS[4], KEYS[5]
 if given > 0 then

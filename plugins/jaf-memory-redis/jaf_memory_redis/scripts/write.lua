@@ -104,6 +104,13 @@ end
 if not expected then return { 'version', actual } end
 if too_much then return { 'heavy', stamp(before), too_much } end
 
+local kept = adding and before.count or 0
+local cut = not staged and request.cap and math.max(0, kept + fresh - request.cap) or 0
+if cut > 0 and before and not request.at_once and is_large(cut, before) then
+  if placed then call('ZREMRANGEBYSCORE', KEYS[3], before.first + before.count, '+inf') end
+  return { 'large' }
+end
+
 -- All is checked; from here on the script writes.
 local header = before and copied(before) or {
   incarnation = request.incarnation, version = 0, created = request.created or request.moment or now,
@@ -115,7 +122,6 @@ if before and request.replace then
   unsummarise(0)
   header.first, header.count, header.size, header.trimmed = 0, 0, 0, false
 end
-local cut = not staged and request.cap and math.max(0, header.count + fresh - request.cap) or 0
 touch(header)
 header.owner = owner
 index(header, before)
