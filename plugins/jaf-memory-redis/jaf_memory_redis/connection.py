@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
+import socket
 import sys
 from collections import deque
 from typing import Any
@@ -26,6 +28,9 @@ TOGETHER = 16
 
 PIECE = 64 << 10
 """Bytes of one request that are handed to the socket at once; what is larger goes piece by piece."""
+
+LIGHT = 16 << 10
+"""Bytes up to which a request goes before those that are larger, on a connection that carries none of them."""
 
 
 class _Waiting:
@@ -56,6 +61,8 @@ class Connection(asyncio.Protocol):
         self._reader = hiredis.Reader(protocolError=ConnectionError, replyError=ServerError)
         self._waiting: deque[_Waiting] = deque()
         self._unsent: list[bytes] = []
+        self._unsent_size = 0
+        self._light: deque[_Waiting] = deque()
         self._queue: deque[_Waiting] = deque()
         self._rest = memoryview(b"")
         self._rest_of: _Waiting | None = None
@@ -68,11 +75,12 @@ class Connection(asyncio.Protocol):
         # Kept small: what the transport has taken is sent whatever becomes of its caller; what waits here can be
         # given up.
         self._transport.set_write_buffer_limits(high=PIECE)
+        self._keep_the_system_from_hoarding()
 
     @property
     def load(self) -> int:
         """How many operations wait on it."""
-        return len(self._waiting) + len(self._queue)
+        return len(self._waiting) + len(self._light) + len(self._queue)
 
     @property
     def clogged(self) -> bool:
@@ -96,10 +104,11 @@ class Connection(asyncio.Protocol):
             self._heard = self._loop.time()
             if self._timer is None:
                 self._timer = self._loop.call_later(self._patience, self._check)
-        if self._paused or self._queue or len(packed) > PIECE:
+        light = len(packed) <= LIGHT
+        if self._paused or self._rest or self._light or not light:
             # Behind something large: it is not sent before there is room, nor if nobody waits for it by then.
             self._flush()
-            self._queue.append(_Waiting(future, count, packed))
+            (self._light if light else self._queue).append(_Waiting(future, count, packed))
             self._feed()
             return future
         if not self._waiting:
@@ -109,7 +118,8 @@ class Connection(asyncio.Protocol):
             if not self._unsent:
                 self._loop.call_soon(self._flush)
             self._unsent.append(packed)
-            if len(self._unsent) >= TOGETHER:
+            self._unsent_size += len(packed)
+            if len(self._unsent) >= TOGETHER or self._unsent_size > PIECE:
                 self._flush()
         self._waiting.append(_Waiting(future, count))
         return future
@@ -119,7 +129,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(data)
 
     def _flush(self) -> None:
-        unsent, self._unsent = self._unsent, []
+        unsent, self._unsent, self._unsent_size = self._unsent, [], 0
         if self.lost is None and unsent:
             self._write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
 
@@ -128,12 +138,9 @@ class Connection(asyncio.Protocol):
         while not self._paused and self.lost is None:
             if not self._rest:
                 self._rest_of = None
-                # Nothing of these was sent, so that no reply is owed: they may go without a trace.
-                while self._queue and self._queue[0].future.done():
-                    self._queue.popleft()
-                if not self._queue:
+                waiting = self._rest_of = self._next()
+                if waiting is None:
                     return
-                waiting = self._rest_of = self._queue.popleft()
                 # Before its first byte: from here on a reply is owed, and a loss means that the outcome is unknown.
                 self._waiting.append(waiting)
                 self._rest, waiting.packed = memoryview(waiting.packed), b""
@@ -143,6 +150,15 @@ class Connection(asyncio.Protocol):
                 return
             piece, self._rest = self._rest[:PIECE], self._rest[PIECE:]
             self._write(piece)
+
+    def _next(self) -> _Waiting | None:
+        """What is sent next, if somebody still waits for it."""
+        for queue in (self._light, self._queue):
+            while queue:
+                waiting = queue.popleft()
+                if not waiting.future.done():
+                    return waiting
+        return None
 
     def pause_writing(self) -> None:
         """The socket takes no more for now."""
@@ -203,6 +219,14 @@ class Connection(asyncio.Protocol):
         else:
             self._timer = self._loop.call_later(left, self._check)
 
+    def _keep_the_system_from_hoarding(self) -> None:
+        """What it has taken and not sent yet can neither be overtaken nor taken back."""
+        sock = self._transport.get_extra_info("socket")
+        most = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+        if most is not None and sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_TCP, most, PIECE)
+
     def _in_the_system(self) -> int:
         """Bytes that the system has taken from us, and the other side not yet from it."""
         sock = self._transport.get_extra_info("socket")
@@ -229,10 +253,8 @@ class Connection(asyncio.Protocol):
         unsent = len(self._unsent)
         self._unsent.clear()
         self._rest, self._rest_of = memoryview(b""), None
-        while self._queue:
-            future = self._queue.popleft().future
-            if not future.done():
-                future.set_exception(TransportError(reason, sent=False))
+        while (waiting := self._next()) is not None:
+            waiting.future.set_exception(TransportError(reason, sent=False))
         while self._waiting:
             is_sent = len(self._waiting) > unsent
             future = self._waiting.popleft().future

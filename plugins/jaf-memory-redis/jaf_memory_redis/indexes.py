@@ -32,6 +32,9 @@ from jaf_memory_redis.scripts import Command, asked, call, command
 STEP = 100
 """Entries that are looked at together."""
 
+MANY = 500
+"""Entries whose conversations are removed together: over a long line each page takes two round trips."""
+
 PASSES = 10
 """How often an index is walked until it is empty; beyond that, somebody goes on writing."""
 
@@ -145,11 +148,11 @@ class Indexes:
         """Pages of (moment of creation, id) of a user, again and again until there are none."""
         for _ in range(PASSES):
             empty = True
-            async for page in self.created(user_id):
+            async for page in self.created(user_id, step=MANY):
                 empty = False
                 yield page
             # Of two indexes one may have been evicted.
-            (left,) = await self.topology.run_all([command("ZRANGE", self.keys.owned(user_id)[0], 0, STEP - 1)])
+            (left,) = await self.topology.run_all([command("ZRANGE", self.keys.owned(user_id)[0], 0, MANY - 1)])
             if left:
                 empty = False
                 yield [("0" * DIGITS, one.decode()) for one in left]

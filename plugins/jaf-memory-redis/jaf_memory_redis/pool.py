@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from typing import Any, Protocol
 
 from jaf_memory_core.errors import MemoryError
-from jaf_memory_redis.connection import PIECE, Connection
+from jaf_memory_redis.connection import LIGHT, Connection
 from jaf_memory_redis.connector import Connector
 from jaf_memory_redis.errors import ServerError, TransportError
 from jaf_memory_redis.scripts import Command, Packed
@@ -37,8 +37,12 @@ class Topology(Protocol):
     async def run(self, command: Command, *behind: Command) -> list[Any]:
         """Send one command, and others right behind it over the same connection; all replies, errors among them."""
 
-    async def run_all(self, commands: Sequence[Command]) -> list[Any]:
+    async def run_all(self, commands: Sequence[Command], *, large: bool = False) -> list[Any]:
         """Send commands together; their replies in order.
+
+        Args:
+            commands: what is sent.
+            large: whether much is expected back, behind which nothing small should wait.
 
         Raises:
             ServerError: one of them was refused.
@@ -137,14 +141,14 @@ class Pool:
         self._connections = [*(one for one in self._connections if one.lost is None), opened]
         return opened
 
-    async def exchange(self, commands: Sequence[Command]) -> list[Any]:
-        """Send commands together over one connection; their replies, errors among them.
+    async def exchange(self, commands: Sequence[Command], *, large: bool = False) -> list[Any]:
+        """Send commands together over one connection, `large` ones apart; their replies, errors among them.
 
         Raises:
             TransportError: the connection could not be opened, or was lost.
         """
         data = packed(commands)
-        if len(data) > PIECE:
+        if large or len(data) > LIGHT:
             connection = await self.connection(large=True)
         else:
             connection = self._free() or await self.connection()
@@ -256,10 +260,10 @@ class Standalone:
         assert self._pool is not None  # the guard opens first
         return self._pool.exchange((command, *behind))
 
-    async def run_all(self, commands: Sequence[Command]) -> list[Any]:
+    async def run_all(self, commands: Sequence[Command], *, large: bool = False) -> list[Any]:
         """Send commands together."""
         assert self._pool is not None  # the guard opens first
-        return checked(await self._pool.exchange(commands)) if commands else []
+        return checked(await self._pool.exchange(commands, large=large)) if commands else []
 
     def run_packed(self, packed: Packed) -> Coroutine[Any, Any, list[Any]]:
         """Send commands together that are bytes already."""

@@ -267,12 +267,14 @@ class Cluster:
                 self._masters[key_slot(command.slot_key)] = address
         return replies
 
-    async def _exchange(self, address: Address, commands: Sequence[Command], *, asking: bool = False) -> list[Any]:
+    async def _exchange(
+        self, address: Address, commands: Sequence[Command], *, asking: bool = False, large: bool = False
+    ) -> list[Any]:
         if asking:
             # ASKING holds for the one command behind it, so that a script must not be sent twice to be known.
             commands = [part for command in commands for part in (Command(b"", ("ASKING",)), command.whole())]
         try:
-            replies = await self._at(address).exchange(commands)
+            replies = await self._at(address).exchange(commands, large=large)
         except TransportError:
             self._stale = True
             raise
@@ -280,14 +282,14 @@ class Cluster:
             self._stale = True
         return replies[1::2] if asking else replies
 
-    async def run_all(self, commands: Sequence[Command]) -> list[Any]:
+    async def run_all(self, commands: Sequence[Command], *, large: bool = False) -> list[Any]:
         """Send commands together, each node's in one go."""
         places = [await self._place(command) for command in commands]
         groups: dict[Address, list[int]] = {}
         for at, place in enumerate(places):
             groups.setdefault(place, []).append(at)
         answers = await asyncio.gather(
-            *(self._exchange(place, [commands[at] for at in members]) for place, members in groups.items())
+            *(self._exchange(place, [commands[at] for at in members], large=large) for place, members in groups.items())
         )
         replies: list[Any] = [None] * len(commands)
         for members, answer in zip(groups.values(), answers, strict=True):

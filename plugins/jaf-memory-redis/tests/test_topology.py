@@ -1,9 +1,6 @@
 """Finding the servers: an answer that is out of date, or empty, blocks nothing."""
 
 import asyncio
-import contextlib
-import socket
-import time
 
 import pytest
 import redis.asyncio
@@ -11,7 +8,7 @@ from jaf_memory_redis import RedisConfig, create_redis_provider
 from services import redis_servers
 from services.ports import free_port
 
-from jaf_memory_core import MemoryConfigurationError, MemoryConnectionError, MemoryQuery, Message, Success
+from jaf_memory_core import MemoryConfigurationError, MemoryConnectionError, Message, Success
 
 
 def test_sentinel_that_is_out_of_date(group, prefix):
@@ -113,111 +110,3 @@ def test_password_file(tmp_path, prefix):
 
     with redis_servers.single({"requirepass": "first"}, login=("first",)) as server:
         asyncio.run(main(server))
-
-
-def test_many_small_things_travel_together(server7, prefix):
-    """Erasing, purging and paging by offset over a slow line take few round trips, and read nothing that is skipped."""
-
-    async def main():
-        async with await create_redis_provider(RedisConfig(port=server7.port, key_prefix=prefix)) as near:
-            for start in range(0, 2_000, 200):
-                names = range(start, start + 200)
-                await asyncio.gather(
-                    *(near.store_messages(f"c{n}", [Message("user", "x")], user_id="u") for n in names)
-                )
-        server, port = await Line(server7.port, delay=0.005).start()
-        async with server, await create_redis_provider(RedisConfig(port=port, key_prefix=prefix)) as far:
-            started = time.monotonic()
-            assert len(await far.find_conversations(MemoryQuery(user_id="u", limit=3, offset=1_500))) == 3
-            assert (await far.get_stats("u"))["user_conversations"] == 2_000
-            assert await far.clear_user_conversations("u") == 2_000
-            assert time.monotonic() - started < 8  # one after the other: at least 20 s
-        assert server7.command("KEYS", f"{prefix}*") == []
-
-    asyncio.run(main())
-
-
-class Line:
-    """A server that passes everything on to another: later by `delay` seconds, and so many bytes a second."""
-
-    def __init__(self, port, *, delay=0.0, rate=None):
-        self.target, self.delay, self.rate, self.sent = port, delay, rate, 0
-
-    async def pump(self, reader, writer, up):
-        """One direction of one connection."""
-        with contextlib.suppress(OSError):
-            while data := await reader.read(1 << 16):
-                await asyncio.sleep(self.delay + (len(data) / self.rate if self.rate else 0.0))
-                self.sent += len(data) * up
-                writer.write(data)
-                await writer.drain()
-        writer.close()
-
-    async def connected(self, reader, writer):
-        """Both directions."""
-        there, back = await asyncio.open_connection("127.0.0.1", self.target)
-        await asyncio.gather(self.pump(reader, back, 1), self.pump(there, writer, 0), return_exceptions=True)
-
-    async def start(self):
-        """The server, and its port."""
-        listening = socket.create_server(("127.0.0.1", 0))
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)  # what waits stays with the sender
-        server = await asyncio.start_server(self.connected, sock=listening, limit=1 << 16)
-        return server, server.sockets[0].getsockname()[1]
-
-
-def test_large_message_on_a_slow_line(server7, prefix):
-    """A line that makes progress is alive, and what is small does not wait behind what is large, sent or read."""
-
-    async def main():
-        server, port = await Line(server7.port, rate=2e6).start()
-        config = RedisConfig(port=port, key_prefix=prefix, socket_timeout=1.0, min_replicas_timeout=0.5)
-        async with server, await create_redis_provider(config) as provider:
-            await provider.store_messages("small", [Message("user", "s")])
-            await provider.store_messages("big", [])
-            big = asyncio.create_task(provider.append_messages("big", [Message("user", "x" * 6_000_000)]))
-            slowest = await slowest_of(provider, big)
-            assert isinstance(await big, Success)
-            assert slowest < 0.6  # alone on this line it is 0.01; behind the large one it would be 3
-            reading = asyncio.create_task(provider.get_conversation("big"))
-            await asyncio.sleep(0.5)
-            assert await slowest_of(provider, reading) < 0.6
-            assert (await reading).message_count == 1
-
-    asyncio.run(main())
-
-
-async def slowest_of(provider, beside):
-    """The slowest of the small reads that are made while something else is under way."""
-    slowest = 0.0
-    while not beside.done():
-        started = time.monotonic()
-        await provider.get_recent_messages("small", 1)
-        slowest = max(slowest, time.monotonic() - started)
-        await asyncio.sleep(0.1)
-    return slowest
-
-
-def test_what_nobody_waits_for_is_not_sent(server7, prefix):
-    """Requests whose callers have gone before there was room for them are dropped."""
-
-    async def main():
-        line = Line(server7.port, rate=1e6)
-        server, port = await line.start()
-        config = RedisConfig(port=port, key_prefix=prefix, max_connections=2)
-        async with server, await create_redis_provider(config) as provider:
-            await provider.store_messages("c", [])
-            writers = [
-                asyncio.create_task(provider.append_messages("c", [Message("user", "x" * 500_000)])) for _ in range(40)
-            ]
-            await asyncio.sleep(0.5)
-            for writer in writers:
-                writer.cancel()
-            await asyncio.gather(*writers, return_exceptions=True)
-            await asyncio.sleep(0.5)
-            before = line.sent
-            assert isinstance(await provider.append_messages("c", [Message("user", "after")]), Success)
-            assert line.sent - before < 2_000_000
-            assert line.sent < 8_000_000  # of 20
-
-    asyncio.run(main())

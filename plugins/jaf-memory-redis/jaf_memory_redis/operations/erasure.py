@@ -10,7 +10,7 @@ from typing import TypeVar
 from jaf_memory_core.errors import MemoryNotFoundError
 from jaf_memory_core.records import Stamp
 from jaf_memory_redis import scripts
-from jaf_memory_redis.indexes import GRACE, STEP, Indexes
+from jaf_memory_redis.indexes import GRACE, MANY, STEP, Indexes
 from jaf_memory_redis.operations.writes import Writer, stamp_text
 
 T = TypeVar("T")
@@ -97,7 +97,7 @@ class Eraser:
             return buried or await self._indexes.sweep(conversation_id, owner, created)
 
         while removed < limit:
-            entries = await self._indexes.due(min(limit - removed, STEP), offset)
+            entries = await self._indexes.due(min(limit - removed, MANY), offset)
             done = sum(await together(entries, purge))
             removed += done
             # What was left stays in the index, and is stepped over: else the same page would come for ever.

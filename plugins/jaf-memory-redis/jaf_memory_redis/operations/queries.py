@@ -12,7 +12,8 @@ from jaf_memory_core import rules
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import MemoryStorageError
 from jaf_memory_core.records import Damaged, Record, Stats
-from jaf_memory_redis.indexes import Indexes
+from jaf_memory_redis.connection import PIECE
+from jaf_memory_redis.indexes import MANY, Indexes
 from jaf_memory_redis.layout import DIGITS, EPOCH, creation_entry, moment, score, time_of
 from jaf_memory_redis.operations.reads import Reader
 from jaf_memory_redis.scripts import Command, command
@@ -53,19 +54,19 @@ class Finder:
             if only is not None and (above is None or rules.creation_key(only) > above):
                 yield only
             return
-        step = WHOLE if query.include_messages else HEADERS
         lowest, highest = _created_range(query)
         if above is not None:
             lowest = max(lowest, b"(" + creation_entry(moment(above[0]), above[1]), key=lambda bound: bound[1:])
-        async for entries in self._indexes.created(query.user_id, lowest, highest, step):
+        async for entries in self._indexes.created(query.user_id, lowest, highest, HEADERS):
             records: list[Record | Damaged | None] = []
             read_at = 0.0
             ids = [conversation_id for _, conversation_id in entries]
             sizes = await self._sizes(ids) if query.include_messages else None
             for at, (created, conversation_id) in enumerate(entries):
                 if at == len(records) or time.monotonic() - read_at > FRESH:
-                    # Whoever takes long with each gets each as it is when it is its turn.
-                    records[at:] = await self._some(ids[at:], sizes and sizes[at:])
+                    # Whoever takes long with each gets each as it is when it is its turn, and few in advance.
+                    stop = at + (HEADERS if at == len(records) else WHOLE)
+                    records[at:] = await self._some(ids[at:stop], sizes and sizes[at:stop])
                     read_at = time.monotonic()
                 record = records[at]
                 if isinstance(record, Damaged):
@@ -80,7 +81,7 @@ class Finder:
         count = messages = size = 0
         oldest: bytes | None = None
         newest: bytes | None = None
-        async for entries in self._indexes.created(user_id, step=HEADERS):
+        async for entries in self._indexes.created(user_id, step=MANY):
             headers = [self._indexes.keys.conversation(conversation_id)[0] for _, conversation_id in entries]
             commands = [command("HMGET", header, "c", "x", "o", "n", "s") for header in headers]
             replies = await self._topology.run_all([*commands, Command(headers[0], ("TIME",))])
@@ -170,7 +171,7 @@ class Finder:
         while stop < min(len(ids), HEADERS) and size + sizes[stop] <= BYTES:
             size += sizes[stop]
             stop += 1
-        return await self._reader.listed(ids[:stop], with_messages=True)
+        return await self._reader.listed(ids[:stop], with_messages=True, large=size > PIECE)
 
     async def _large(self, conversation_id: str) -> Record | Damaged | None:
         try:

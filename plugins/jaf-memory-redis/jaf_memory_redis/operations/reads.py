@@ -122,9 +122,8 @@ class Reader:
         for start in range(PAGE, count, step * ABREAST):
             stop = min(count, start + step * ABREAST)
             ranges = [command("LRANGE", bodies, at, min(at + step, stop) - 1) for at in range(start, stop, step)]
-            *pages, stamp, stands = await self._topology.run_all(
-                [*ranges, command("HMGET", header, "inc", "v"), command("LLEN", bodies)]
-            )
+            behind = [command("HMGET", header, "inc", "v"), command("LLEN", bodies)]
+            *pages, stamp, stands = await self._topology.run_all([*ranges, *behind], large=True)
             if stamp != layout.stamp_of(flat):
                 return None
             if stands != count:
@@ -133,18 +132,20 @@ class Reader:
                 found += page
         return found
 
-    async def listed(self, ids: Sequence[str], *, with_messages: bool) -> list[Record | Damaged | None]:
+    async def listed(
+        self, ids: Sequence[str], *, with_messages: bool, large: bool = False
+    ) -> list[Record | Damaged | None]:
         """Records in the order of the ids, with `Damaged` in the place of what cannot be read."""
         try:
-            return [*await self.read_all(ids, with_messages=with_messages)]
+            return [*await self.read_all(ids, with_messages=with_messages, large=large)]
         except MemoryStorageError as error:
             if len(ids) == 1:
                 return [Damaged(error)]
         # One of them is; which, is seen one by one.
         return [one for key in ids for one in await self.listed([key], with_messages=with_messages)]
 
-    async def read_all(self, ids: Sequence[str], *, with_messages: bool) -> list[Record | None]:
-        """Records in the order of the ids."""
+    async def read_all(self, ids: Sequence[str], *, with_messages: bool, large: bool = False) -> list[Record | None]:
+        """Records in the order of the ids; `large` ones on a way apart from what is small."""
         if not ids:
             return []
         commands = []
@@ -155,7 +156,7 @@ class Reader:
                 commands.append(command("LRANGE", bodies, 0, -1))
                 # Every write changes the stamp: if it still stands, header and messages are of one moment.
                 commands.append(command("HMGET", header, "inc", "v"))
-        replies = await self._topology.run_all([*commands, Command(commands[0].slot_key, ("TIME",))])
+        replies = await self._topology.run_all([*commands, Command(commands[0].slot_key, ("TIME",))], large=large)
         self.heard(replies.pop())
         if not with_messages:
             return [self._known(layout.record_of(flat)) for flat in replies]
