@@ -8,7 +8,7 @@ import functools
 import inspect
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -17,6 +17,8 @@ from jaf_memory_core.protocol import ManagedMemoryProvider, MemoryProvider
 
 if TYPE_CHECKING:
     from jaf_memory_core.conversations import MemoryHealth
+    from jaf_memory_core.guard import Observer
+    from jaf_memory_core.processors import Processor
     from jaf_memory_core.sync_methods import SyncMethods
 else:
     SyncMethods = object  # the methods are made at the end of this file; the stub tells type checkers of them
@@ -120,14 +122,22 @@ class SyncMemoryProvider(SyncMethods):
         self._owner = True
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None) -> SyncMemoryProvider:
+    def from_env(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        *,
+        processors: Sequence[Processor] = (),
+        observers: Sequence[Observer] = (),
+    ) -> SyncMemoryProvider:
         """Create and open the provider that the environment describes; see `create_memory_provider_from_env`."""
         # Late: any provider can be made synchronous, also where nobody asks the environment.
         from jaf_memory_core.factory import create_memory_provider_from_env
 
         loop = _Loop()
         try:
-            provider = loop.run(lambda: create_memory_provider_from_env(environ))
+            provider = loop.run(
+                lambda: create_memory_provider_from_env(environ, processors=processors, observers=observers)
+            )
         except BaseException:
             loop.close(_nothing)
             raise

@@ -170,12 +170,20 @@ def _valid(messages: tuple[Any, ...], config: ProviderConfig) -> tuple[Message, 
     return messages
 
 
+def _foreign(item: Any) -> str:
+    """What something is that is no message of ours, and what makes one of it."""
+    if isinstance(item, Mapping):
+        return f"{type(item).__name__}; make one with Message(**data)"
+    if type(item).__name__ != Message.__name__:
+        return type(item).__name__
+    return f"{type(item).__module__}.Message; a bridge of jaf_memory_bridges takes those of an agent engine"
+
+
 def _valid_message(item: Any, index: int, config: ProviderConfig) -> Message:
     if is_exact(Message, item):
         return item  # type: ignore[no-any-return]
     if not isinstance(item, Message):
-        hint = "; make one with Message(**data)" if isinstance(item, Mapping) else ""
-        raise MemoryInvalidInputError(f"messages must hold Message objects, not a {type(item).__name__}{hint}")
+        raise MemoryInvalidInputError(f"messages must hold Message objects, not a {_foreign(item)}")
     try:
         message = remade(Message, item)
     except MemoryInvalidInputError as error:

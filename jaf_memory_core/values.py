@@ -300,7 +300,9 @@ class Value(Struct, frozen=True, omit_defaults=True, metaclass=_Checked):
             return checked(cls, given)
         if isinstance(given, Mapping) and all(isinstance(key, str) for key in given):
             return cls(**given)
-        raise ValueError(f"must be a {cls.__name__} or a dict of its fields, not {type(given).__name__}")
+        kind = type(given)
+        named = f"{kind.__module__}.{kind.__name__}" if kind.__name__ == cls.__name__ else kind.__name__
+        raise ValueError(f"must be a {cls.__name__} or a dict of its fields, not {named}")
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: Any, _handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:

@@ -181,6 +181,17 @@ def test_from_env():
     assert threads() == 0
 
 
+def test_from_env_with_processors_and_observers():
+    """They are taken in code here, too, and one that cannot work leaves no thread behind."""
+    seen = []
+    with SyncMemoryProvider.from_env({"JAF_MEMORY_TYPE": "memory"}, observers=[seen.append]) as door:
+        door.store_messages("c", talk(1))
+    assert "store_messages" in {event.operation for event in seen}
+    with pytest.raises(MemoryConfigurationError, match="processors must hold processors"):
+        SyncMemoryProvider.from_env({"JAF_MEMORY_TYPE": "memory"}, processors=[5])
+    assert threads() == 0
+
+
 def test_six_methods_are_enough():
     """A provider with just the six documented methods serves, and what it does not offer is an `AttributeError`."""
     inner = create_in_memory_provider()

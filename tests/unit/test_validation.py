@@ -350,6 +350,15 @@ class TestLabels:
                 validation.check_shape([value], "x", config)
 
 
+def test_a_message_of_an_engine_is_told_from_ours():
+    """A class of the same name gets a sentence that says whose it is, and what takes it."""
+    foreign = type("Message", (), {"__module__": "engine.types"})()
+    failure = asyncio.run(create_in_memory_provider().store_messages("c", [foreign]))
+    assert "not a engine.types.Message; a bridge of jaf_memory_bridges" in str(failure.error)
+    with pytest.raises(MemoryInvalidInputError, match=r"not engine\.types\.Message"):
+        ConversationMemory("c", messages=[foreign])
+
+
 def test_errors_quote_nothing():
     """No refusal quotes what was given."""
     config = ProviderConfig(max_message_bytes=200, max_metadata_bytes=20)

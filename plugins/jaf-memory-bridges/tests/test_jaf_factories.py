@@ -169,6 +169,46 @@ def test_jafs_own_configurations(redis_server, postgres_server, redis_settings):
     asyncio.run(use())
 
 
+class Hidden(core.Processor):
+    """Writes text in capitals, and back."""
+
+    def outgoing(self, message, _context):
+        """Not as it was said."""
+        return core.Message(message.role, message.content.upper(), message_id=message.message_id)
+
+
+def test_processors_and_observers_in_code(redis_server, redis_settings):
+    """Each factory takes them, and what is none of them is its own kind of refusal."""
+    import redis.asyncio as redis
+
+    async def use():
+        client = redis.Redis(host="127.0.0.1", port=redis_server.port)
+        prefix = redis_settings["JAF_REDIS_KEY_PREFIX"]
+        of_redis = {"JAF_MEMORY_TYPE": "redis", "JAF_REDIS_KEY_PREFIX": prefix}
+        config = ours.RedisConfig(host="127.0.0.1", port=redis_server.port, key_prefix=prefix)
+        seen = []
+        both = {"processors": [Hidden()], "observers": [seen.append]}
+        made = [
+            await create_memory_provider_from_env(environ={"JAF_MEMORY_TYPE": "memory"}, **both),
+            await create_memory_provider_from_env({"redis": client}, environ=of_redis, **both),
+            ours.create_in_memory_provider(**both),
+            await ours.create_redis_provider(config, **both),
+        ]
+        for number, memory in enumerate(made):
+            assert isinstance(memory, Success), memory
+            await memory.store_messages(f"c{number}", [Message(role="user", content="said")])
+            assert (await memory.get_conversation(f"c{number}")).data.messages[0].content == "SAID"
+            assert {event.operation for event in seen} >= {"append_messages", "get_conversation"}
+            seen.clear()
+            await memory.close()
+        wrong = await create_memory_provider_from_env({"redis": client}, environ=of_redis, processors=[5])
+        assert "processors must hold processors" in wrong.error.message
+        assert "observers must be a list" in (await ours.create_redis_provider(config, observers=5)).error.message
+        await client.aclose()
+
+    asyncio.run(use())
+
+
 def test_a_third_party_takes_no_client(monkeypatch):
     """A client for a provider that takes none is refused."""
     from jaf_memory_bridges.jaf import factory
