@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(
     os.environ.get("JAF_TEST_INSTALLED") == "wheels", reason="the program that measures is in no wheel"
 )
 
-from benchmarks import redis_stalls  # noqa: E402
+from benchmarks import redis_stalls
 
 MEGABYTES, ROUNDS = 30, 3
 SLOW = 25
