@@ -1,5 +1,8 @@
 """The house stays as it is drawn: rooms, names, chains of imports."""
 
+import re
+from collections import Counter
+
 import pytest
 import structure
 
@@ -17,6 +20,26 @@ def test_rooms_are_called_by_nouns():
     last = {name: name.rpartition(".")[2] for name in KNOWN}
     assert not [name for name, word in last.items() if word.endswith("ing") and name != "jaf_memory_testing"]
     assert not set(last.values()) & {"utils", "util", "helpers", "common", "manager", "misc"}
+
+
+def left_over(texts):
+    """Return the private names of modules that their package uses nowhere."""
+    words = Counter(word for text in texts for word in re.findall(r"\w+", text))
+    private = [name for text in texts for name in re.findall(r"^(?:def |class )?(_[a-zA-Z]\w*)", text, re.MULTILINE)]
+    return {name for name in private if words[name] == 1}
+
+
+@pytest.mark.parametrize("distribution", sorted({module.distribution for module in KNOWN.values()}))
+def test_nothing_private_is_left_over(distribution):
+    """Each private name of a module is used somewhere in its package."""
+    inside = [module for module in KNOWN.values() if module.distribution == distribution]
+    assert left_over([module.file.read_text(encoding="utf-8") for module in inside]) == set()
+
+
+def test_what_is_left_over_is_found():
+    """A private constant, function or class that nothing uses is found, and none that another module imports."""
+    texts = ["_A = 1\n_B = 2\ndef _c():\n    return _A\nclass _D:\n    pass\n", "from x import _D\n_E: int = 1\n"]
+    assert left_over(texts) == {"_B", "_c", "_E"}
 
 
 def test_the_core_is_shallow():

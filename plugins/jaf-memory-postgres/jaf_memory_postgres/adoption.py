@@ -160,11 +160,7 @@ class Adoption:
         await connection.execute("SAVEPOINT one")
         try:
             put = await Writer(connection, self._sql).put(record, None)
-        except (
-            asyncpg.DataError,
-            asyncpg.IntegrityConstraintViolationError,
-            asyncpg.ProgramLimitExceededError,
-        ) as error:
+        except _REFUSALS as error:
             await connection.execute("ROLLBACK TO one")
             return Adopted("refused", key, f"the server refused it ({error.sqlstate})", total)
         if not put:
