@@ -1,5 +1,6 @@
--- A copy of another conversation, up to, without, a message, as `branches.forked` decides it. The new one's keys come
--- first, as in every script; the three behind them are the parent's, and two more what was laid aside. Only a single server has both at hand.
+-- A copy of another conversation, up to, without, a message, as `forks.forked` decides it. The new one's keys come
+-- first, as in every script; the three behind them are the parent's, and two more what was laid aside. Only a single
+-- server has both at hand.
 local behind = request.staged and 2 or 0
 local parent_header, parent_bodies = KEYS[#KEYS - behind - 2], KEYS[#KEYS - behind - 1]
 local parent_ids = KEYS[#KEYS - behind]

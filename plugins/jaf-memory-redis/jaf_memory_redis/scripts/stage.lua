@@ -1,5 +1,5 @@
 -- A part of a large change is laid aside, in steps that keep nobody waiting: messages of the conversation (`start` to `stop`,
--- by place), or those that come with the request (from `position` on). `staged.lua` puts the whole in place.
+-- by place), or those that come with the request (from `position` on). `take_staged` in `prelude.lua` puts it in place.
 -- KEYS[4..5] bodies and ids that are laid aside; they go by themselves where nobody comes for them.
 if (before and stamp(before)) ~= request.expected then return { 'other' } end
 local refused = denied('RPUSH', 'ZADD', 'PEXPIREAT')
