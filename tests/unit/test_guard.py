@@ -436,7 +436,7 @@ class TestDeadline:
         async def main():
             provider = await stored(line, operation_timeout=5)
             line.hang = 30
-            with pytest.raises(asyncio.TimeoutError):
+            with pytest.raises(TimeoutError):
                 await asyncio.wait_for(provider.get_recent_messages("c"), 0.05)
 
         asyncio.run(main())

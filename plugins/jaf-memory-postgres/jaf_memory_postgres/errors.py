@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import Sequence
 
@@ -15,9 +14,7 @@ DRIVER_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.InterfaceError,
     # After a killed backend the driver may meet its own state: neither of the two above.
     asyncpg.InternalClientError,
-    OSError,
-    TimeoutError,
-    asyncio.TimeoutError,  # another class before Python 3.11
+    OSError,  # a TimeoutError among them
 )
 
 READ_ONLY = "25006"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import ssl
@@ -50,7 +49,6 @@ DRIVER_ERRORS: tuple[type[Exception], ...] = (
     # These two are no RedisErrors.
     redis.exceptions.RedisClusterException,
     OSError,
-    asyncio.TimeoutError,
 )
 
 # What a server says where a user lacks a right, and the command where it names one.
@@ -188,7 +186,7 @@ def _refused_greeting(where: str, error: BaseException) -> MemoryError | None:
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, redis.exceptions.TimeoutError | asyncio.TimeoutError):
+    if isinstance(error, redis.exceptions.TimeoutError | TimeoutError):
         return "no answer in time"
     cause = error.__cause__ or error.__context__ or error
     if isinstance(cause, ssl.SSLError):

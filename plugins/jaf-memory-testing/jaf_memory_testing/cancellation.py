@@ -178,7 +178,7 @@ class CancellationChecks(Checks):
         """`asyncio.wait_for` around an operation works as anywhere."""
         provider = await store.open()
         done(await provider.store_messages("c", talk(1)))
-        with pytest.raises(asyncio.TimeoutError):
+        with pytest.raises(TimeoutError):
             await asyncio.wait_for(_after_a_while(provider), 0.02)
         done(await provider.store_messages("c", talk(2)))
         assert await asyncio.wait_for(provider.get_recent_messages("c"), 20) == talk(2)
