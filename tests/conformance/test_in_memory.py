@@ -74,3 +74,19 @@ class TestFourMethods(ProviderConformance):
                 "outage": "there is nothing that could be away",
             },
         )
+
+
+def test_four_methods_are_treated_like_the_backend() -> None:
+    """What a backend declares of itself is so behind its four methods, too."""
+
+    class Odd(InMemoryBackend):
+        name = "odd"
+        loop_bound = waits = patient = True
+        driver_errors = (ZeroDivisionError,)
+
+    backend = Odd(InMemoryConfig(max_messages=3))
+    hidden = FourMethods(backend)
+    declared = [name for name in vars(Backend) if not name.startswith("_") and not callable(getattr(Backend, name))]
+    assert {"patient", "config", "name"} <= {*declared}
+    assert [getattr(hidden, name) for name in declared] == [getattr(backend, name) for name in declared]
+    assert BackendProvider(hidden).config.max_messages == 3

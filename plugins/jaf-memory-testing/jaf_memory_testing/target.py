@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -150,7 +151,8 @@ class FourMethods(Backend):
 
     def __init__(self, inner: Backend) -> None:
         self.inner = inner
-        for attribute in ("name", "loop_bound", "waits", "driver_errors"):
+        # All that `Backend` declares: the guard treats the two alike, whatever else it may be told one day.
+        for attribute in inspect.get_annotations(Backend):
             setattr(self, attribute, getattr(inner, attribute))
 
     async def read(self, conversation_id: str) -> Record | None:
