@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from jaf_memory_testing.fields import DERIVED, RECORD_VALUES
 from jaf_memory_testing.processes import Process, at_once
 from jaf_memory_testing.table import PROMISES, REQUESTS, WHOLE, cells
 
-from jaf_memory_core import BackendProvider
+from jaf_memory_core import BackendProvider, MemoryError, WriteResult
+from jaf_memory_core.backends.in_memory import InMemoryBackend
 from jaf_memory_core.records import Amend, Fork, Record, Revise, Truncate, Write
 
 FILE = """
@@ -82,6 +84,25 @@ def _run(folder: Path, declares: str, *arguments: str, patience: str = "60") -> 
     command += ["-c", os.devnull, f"--rootdir={folder}", "-W", "error", str(file), *arguments]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "JAF_TEST_PATIENCE": patience}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=600).stdout
+
+
+def test_what_an_import_leaves_comes_again_in_its_place() -> None:
+    """A write that a backend leaves for later is sent again, and each answer stands with its own write."""
+
+    class Late(InMemoryBackend):
+        async def append_many(self, writes: Sequence[Write]) -> Sequence[WriteResult | MemoryError | None]:
+            if len(writes) == 1:
+                return await super().append_many(writes)
+            return [None, *await super().append_many(writes[1:])]
+
+    async def main() -> None:
+        backend = Late()
+        assert await REQUESTS["append many"]("c")(backend) == [WriteResult(2, 3, 1), WriteResult(1, 2, 2)]
+        record = await backend.read("c")
+        assert record is not None
+        assert [message.message_id for message in record.messages] == ["n1", "n2", "n0"]
+
+    asyncio.run(main())
 
 
 class TestReport:

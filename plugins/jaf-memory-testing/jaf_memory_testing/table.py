@@ -117,10 +117,12 @@ def _bulk(*batches: Mapping[str, str], **fields: Any) -> _Make:
     def make(key: str) -> Call:
         async def call(backend: Backend) -> Any:
             writes = [_write(key, texts, **fields) for texts in batches]
-            answers: list[Any] = []
-            while len(answers) < len(writes):
-                some = await backend.append_many(writes[len(answers) :])
-                answers += [one for one in some if one is not None]
+            answers: list[Any] = [None] * len(writes)
+            # Again by place: what was left is not always what stands at the end.
+            while left := [index for index, answer in enumerate(answers) if answer is None]:
+                some = await backend.append_many([writes[index] for index in left])
+                for index, answer in zip(left, some, strict=True):
+                    answers[index] = answer
             return [one if not isinstance(one, Exception) else type(one).__name__ for one in answers]
 
         return call
