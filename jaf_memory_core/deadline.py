@@ -50,6 +50,19 @@ class Deadline:
             raise TimeoutError from error
 
 
+def never_sent(error: asyncio.CancelledError) -> None:
+    """Note that what was cancelled was still waiting, and nothing of it had been sent to any store."""
+    error.add_note(_NEVER_SENT)
+
+
+def is_never_sent(error: BaseException | None) -> bool:
+    """Whether that was noted of an error."""
+    return _NEVER_SENT in getattr(error, "__notes__", ())
+
+
+_NEVER_SENT = "nothing had been sent"
+
+
 class _Timer:
     """The deadlines of one length on one event loop: they end in the order in which they begin.
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from jaf_memory_core.conversations import MemoryQuery
-from jaf_memory_core.deadline import Deadline
+from jaf_memory_core.deadline import Deadline, is_never_sent
 from jaf_memory_core.errors import MemoryConflictError, MemoryConnectionError, MemoryError, MemoryStorageError
 from jaf_memory_core.processors import checked_observers
 from jaf_memory_core.records import Damaged, Record
@@ -127,7 +127,7 @@ class Guard:
             raise
         except BaseException as other:
             # A driver may raise a TimeoutError of its own: the deadline's is told by `expired`.
-            error = attempt.too_late() if deadline.expired and isinstance(other, TimeoutError) else other
+            error = attempt.too_late(other) if deadline.expired and isinstance(other, TimeoutError) else other
             if error is not other:
                 raise error from other
             raise
@@ -252,6 +252,8 @@ class _Attempt:
         self._repeatable = repeatable
         self._retry = retry
         self._last: MemoryError | None = None
+        self._sending = False
+        self._lost = False
         self.count = 0
 
     async def until_done(self, call: Callable[[], Awaitable[T]], deadline: Deadline) -> T:
@@ -259,11 +261,14 @@ class _Attempt:
             try:
                 if not self._guard.is_ready():
                     await self._opened()
-                # Behind the opening: while it is 0, nothing can have been sent (`too_late`).
                 self.count += 1
+                # Behind the opening: before that nothing can have been sent (`too_late`).
+                self._sending = True
                 return await call()
             except self._guard.failures as error:
                 problem = self._problem(error)
+                self._sending = False
+                self._lost = self._lost or problem.outcome != "not_applied"
                 # A driver may answer the deadline's cancellation with an error of its own.
                 if deadline.expired or not self._again(problem):
                     raise problem from problem.__cause__ if problem is error else error
@@ -311,9 +316,11 @@ class _Attempt:
         self._away_since = self._away_since or now
         return now - self._away_since < self._guard.reconnect_timeout
 
-    def too_late(self) -> MemoryConnectionError:
+    def too_late(self, error: TimeoutError) -> MemoryConnectionError:
+        """The deadline's error: nothing was applied where each try was refused, or was never sent."""
         # A read has changed nothing, whether it was sent or not.
-        unsent = self.count == 0 or self._operation in REPEATABLE - {"append_messages"}
+        sending = self._sending and not is_never_sent(error.__cause__)
+        unsent = not (sending or self._lost) or self._operation in REPEATABLE - {"append_messages"}
         reason = f"; the last try failed: {self._last}" if self._last else ""
         return MemoryConnectionError(
             f"{self._operation} did not end within {self._seconds:g} s{reason}",

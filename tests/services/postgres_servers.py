@@ -145,7 +145,12 @@ class Server:
         return self.root / "data"
 
     def create(self) -> None:
-        """Make its data, with the role `jaf` and the database `jaf`."""
+        """Make its data, with the role `jaf` and the database `jaf`: a copy of what was made once on this machine."""
+        run(["cp", "-a", _model(self.programs), self.data])
+        self.configure()
+
+    def initialise(self) -> None:
+        """Make the data that others copy."""
         words = self.root / "password"
         words.write_text(PASSWORD)
         own(words)
@@ -156,6 +161,9 @@ class Server:
             ]
         )
         self.configure()
+        self.start()
+        self.sql("CREATE DATABASE jaf", "postgres")
+        self.stop()
 
     def configure(self) -> None:
         """Write its settings anew."""
@@ -285,6 +293,22 @@ class Server:
         shutil.rmtree(self.root, ignore_errors=True)
 
 
+def _model(programs: Path) -> Path:
+    """A folder of data for these programs, made by whoever needs one first; `initdb` takes as long as many a test."""
+    command = [programs / "postgres", "--version"]
+    version = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[2]
+    model = Path(tempfile.gettempdir()) / f"jaf-memory-postgres-data-{version}-{os.geteuid()}"
+    if not model.is_dir():
+        server = Server(programs)
+        try:
+            server.initialise()
+            with contextlib.suppress(OSError):  # another process was first
+                server.data.rename(model)
+        finally:
+            server.remove()
+    return model
+
+
 @contextlib.contextmanager
 def serving(
     programs: Path, settings: Mapping[str, str] | None = None, hba: Sequence[str] | None = None
@@ -294,7 +318,6 @@ def serving(
     try:
         server.create()
         server.start()
-        server.sql("CREATE DATABASE jaf", "postgres")
         yield server
     finally:
         server.remove()

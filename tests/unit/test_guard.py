@@ -22,7 +22,7 @@ from jaf_memory_core import (
     Success,
 )
 from jaf_memory_core.backends.in_memory import InMemoryBackend
-from jaf_memory_core.deadline import Deadline
+from jaf_memory_core.deadline import Deadline, never_sent
 from jaf_memory_core.errors import MemoryNotFoundError
 
 
@@ -399,6 +399,43 @@ class TestDeadline:
             assert watch.seconds < 0.5 + GRACE
             assert (caught.value.outcome, caught.value.retryable) == (outcome, True)
             assert isinstance(caught.value.__cause__, TimeoutError)
+
+        asyncio.run(main())
+
+    @pytest.mark.parametrize(
+        ("first", "outcome"),
+        [(ConnectionRefusedError, "not_applied"), (ConnectionResetError, "unknown")],
+        ids=["refused", "lost"],
+    )
+    def test_tries_that_were_refused(self, line, first, outcome):
+        """A write whose every try was refused is known not to be applied, unless an answer was lost before."""
+
+        async def main():
+            provider = await stored(line, operation_timeout=0.5)
+            line.before = [first(), *(ConnectionRefusedError() for _ in range(1000))]
+            with pytest.raises(MemoryConnectionError, match="did not end within") as caught:
+                await provider.append_messages("c", talk(3))
+            assert caught.value.outcome == outcome
+
+        asyncio.run(main())
+
+    def test_what_was_still_waiting(self, line):
+        """A write that waited for its turn in the process, and was sent nowhere, is known not to be applied."""
+
+        async def main():
+            provider = await stored(line, operation_timeout=0.5)
+
+            async def waits(_write):
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError as error:
+                    never_sent(error)
+                    raise
+
+            provider.backend.append = waits
+            with pytest.raises(MemoryConnectionError, match="did not end within") as caught:
+                await provider.append_messages("c", talk(3))
+            assert caught.value.outcome == "not_applied"
 
         asyncio.run(main())
 

@@ -12,6 +12,7 @@ import traceback
 import asyncpg
 import pytest
 from jaf_memory_postgres import PostgresConfig, create_postgres_provider
+from jaf_memory_testing.checks import in_full
 from jaf_memory_testing.deadlines import GRACE, Stopwatch
 from services import postgres_faults as faults
 from services import postgres_servers as servers
@@ -19,6 +20,9 @@ from services.ports import free_port
 
 from jaf_memory_core import MemoryQuery, Message
 from jaf_memory_core.errors import MemoryConnectionError, MemoryNotFoundError, MemoryStorageError
+
+ROUNDS = 3 if in_full() else 1
+"""How often something is killed."""
 
 
 def flawless(outcome):
@@ -36,12 +40,12 @@ def pair():
 
 def test_killed_backends(postgres, table):
     """`kill -9` of a backend, which ends all others, costs no acknowledged append, and nobody restarts anything."""
-    flawless(asyncio.run(faults.killed_backends(postgres, table, rounds=3)))
+    flawless(asyncio.run(faults.killed_backends(postgres, table, rounds=ROUNDS)))
 
 
 def test_killed_server(postgres, table):
     """`kill -9` of the whole server neither."""
-    flawless(asyncio.run(faults.killed_server(postgres, table, rounds=3)))
+    flawless(asyncio.run(faults.killed_server(postgres, table, rounds=ROUNDS)))
 
 
 def test_promotion(pair, table):
@@ -165,13 +169,16 @@ def test_a_read_only_server_means_one_thing(postgres, table):
         plain = PostgresConfig(connection_string=postgres.url(), table_name=table)
         async with await create_postgres_provider(plain) as provider:
             await provider.store_messages("c", [Message("user", "x", message_id="m")], user_id="u")
-        config = PostgresConfig(connection_string=url, table_name=table, operation_timeout=0.6)
+        config = PostgresConfig(connection_string=url, table_name=table, operation_timeout=20.0, reconnect_timeout=0.6)
         async with await create_postgres_provider(config) as provider:
             assert await provider.get_conversation("c") is not None
-            for write in WRITES.values():
+
+            async def refused(write):
                 with pytest.raises(MemoryConnectionError, match=r"read-only.*25006") as caught:
                     await write(provider)
                 assert caught.value.retryable is True
+
+            await asyncio.gather(*map(refused, WRITES.values()))
             assert len((await provider.get_conversation("c")).messages) == 1
 
     asyncio.run(main())
@@ -202,21 +209,28 @@ def test_writes_recover_when_an_address_leads_to_the_primary_again(pair, table):
             await provider.store_messages("c", [Message("user", "x", message_id="m")], user_id="u")
         while not standby.sql(f"SELECT to_regclass('{table}__header')"):  # noqa: ASYNC110  (it is the server's event)
             await asyncio.sleep(0.05)
-        relay = await asyncio.start_server(forwarded, "127.0.0.1", 0)
-        port = relay.sockets[0].getsockname()[1]
-        url = f"postgresql://jaf:{servers.PASSWORD}@127.0.0.1:{port}/jaf?sslmode=disable"
-        for name, write in WRITES.items():
-            leads_to = standby
-            config = PostgresConfig(connection_string=url, table_name=table, operation_timeout=1.0)
-            async with await create_postgres_provider(config) as provider:
+        async with contextlib.AsyncExitStack() as open_ones:
+            relay = await open_ones.enter_async_context(await asyncio.start_server(forwarded, "127.0.0.1", 0))
+            port = relay.sockets[0].getsockname()[1]
+            url = f"postgresql://jaf:{servers.PASSWORD}@127.0.0.1:{port}/jaf?sslmode=disable"
+            config = PostgresConfig(
+                connection_string=url, table_name=table, operation_timeout=20.0, reconnect_timeout=2.0
+            )
+            providers = {
+                name: await open_ones.enter_async_context(await create_postgres_provider(config)) for name in WRITES
+            }
+
+            async def refused(name):
                 with pytest.raises(MemoryConnectionError, match="read-only"):
-                    await write(provider)
-                leads_to = primary
+                    await WRITES[name](providers[name])
+
+            await asyncio.gather(*map(refused, WRITES))
+            leads_to = primary
+            for name, write in WRITES.items():
                 try:
-                    await write(provider)
+                    await write(providers[name])
                 except MemoryNotFoundError:
                     assert name in ("metadata", "expiry", "truncate", "fork")
-        relay.close()
 
     asyncio.run(main())
 

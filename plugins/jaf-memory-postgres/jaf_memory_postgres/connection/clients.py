@@ -10,6 +10,7 @@ from typing import Any
 
 import asyncpg
 
+from jaf_memory_core.deadline import never_sent
 from jaf_memory_core.errors import MemoryConfigurationError, MemoryConnectionError
 from jaf_memory_postgres import errors
 from jaf_memory_postgres.connection.connector import copied, is_behind_pooler
@@ -58,6 +59,9 @@ class ApplicationPool(Pool):
             raise MemoryConnectionError("the application's pool is closed; create a new one", retryable=False)
         try:
             return Pooled(await self._pool.acquire())
+        except asyncio.CancelledError as error:
+            never_sent(error)
+            raise
         except errors.DRIVER_ERRORS as error:
             raise errors.unreached(error, "the application's pool") from error
 
@@ -117,7 +121,11 @@ class ApplicationConnection(Pool):
 
     async def acquire(self) -> Pooled:
         """The connection, when nobody of ours uses it."""
-        await self._lock.acquire()
+        try:
+            await self._lock.acquire()
+        except asyncio.CancelledError as error:
+            never_sent(error)
+            raise
         problem = unusable(self._pooled.connection)
         if problem:
             self._lock.release()

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeVar
 
 import asyncpg
 
+from jaf_memory_core.deadline import never_sent
 from jaf_memory_core.errors import MemoryConnectionError, MemoryError, MemoryStorageError
 from jaf_memory_postgres import errors
 
@@ -209,7 +210,8 @@ class Turns:
         self._waiting.setdefault(key, deque()).append(turn)
         try:
             await turn
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
+            never_sent(error)
             if turn.done() and not turn.cancelled():  # it was given the turn, and will not use it
                 self._next(key)
             raise

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+from jaf_memory_core.deadline import never_sent
 from jaf_memory_core.errors import MemoryConnectionError
 from jaf_memory_postgres import errors
 from jaf_memory_postgres.connection.execution import Connection, Pool, Pooled
@@ -76,7 +77,8 @@ class OwnPool(Pool):
         self._open(sum(not one.done() for one in self._waiting))
         try:
             return await waiter
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
+            never_sent(error)
             # Cancelled when a connection had been handed over already: it goes on to the next.
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 self._pass_on(waiter.result())
