@@ -117,7 +117,7 @@ class Load:
 def settings(url: str, table: str) -> PostgresConfig:
     """Settings of a provider that has time to see a server come back."""
     return PostgresConfig(
-        connection_string=url, table_name=table, operation_timeout=30.0, reconnect_timeout=30.0, max_connections=8
+        connection_string=url, table_name=table, operation_timeout=120.0, reconnect_timeout=120.0, max_connections=8
     )
 
 
