@@ -258,10 +258,18 @@ class Server:
         """Make a standby the primary."""
         run([self.programs / "pg_ctl", "promote", "-D", self.data, "-w"])
 
-    def wait_for_standby(self, commit: str = "on") -> None:
-        """Let every commit wait for the standby from now on, as `synchronous_commit` says, and be sure of it."""
-        self.sql("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
-        self.sql(f"ALTER SYSTEM SET synchronous_commit = '{commit}'; SELECT pg_reload_conf()")
+    def catch_up(self, primary: Server) -> None:
+        """Wait until this standby shows all that its primary has committed."""
+        position = primary.sql("SELECT pg_current_wal_lsn()")
+        end = time.monotonic() + PATIENCE
+        while self.sql(f"SELECT pg_last_wal_replay_lsn() >= '{position}'") != "t":
+            if time.monotonic() > end:
+                raise RuntimeError("the standby does not follow")
+            time.sleep(0.05)
+
+    def wait_for_standby(self) -> None:
+        """Let every commit wait for the standby from now on, and be sure of it."""
+        self.sql("ALTER SYSTEM SET synchronous_standby_names = 'standby'; SELECT pg_reload_conf()")
         end = time.monotonic() + PATIENCE
         while self.sql("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") == "0":
             if time.monotonic() > end:

@@ -19,6 +19,13 @@ def postgres():
 
 
 @pytest.fixture(scope="session")
+def standby(postgres):
+    """A streaming standby of the machine's own PostgreSQL, which nobody promotes."""
+    with servers.standby_of(postgres) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def newest():
     """The newest PostgreSQL that PyPI has."""
     with servers.serving(servers.newest()) as server:

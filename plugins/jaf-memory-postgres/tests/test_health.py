@@ -43,16 +43,15 @@ def test_a_careless_server(table):
     assert health["details"]["durability"] == "committed with synchronous_commit=off"
 
 
-def test_a_standby(table):
+def test_a_standby(postgres, standby, table):
     """On a standby reads work, writes end in time with what is the matter, and health says so."""
 
-    async def main(primary, standby):
-        # What is acknowledged then can be read on the standby.
-        primary.wait_for_standby("remote_apply")
-        config = PostgresConfig(connection_string=primary.url(), table_name=table)
+    async def main():
+        config = PostgresConfig(connection_string=postgres.url(), table_name=table)
         async with await create_postgres_provider(config) as one:
             await one.store_messages("c", [Message("user", "x")])
-        config = PostgresConfig(connection_string=standby.url(), table_name=table, operation_timeout=3.0)
+        await asyncio.to_thread(standby.catch_up, postgres)
+        config = PostgresConfig(connection_string=standby.url(), table_name=table, reconnect_timeout=0.5)
         async with await create_postgres_provider(config) as other:
             assert len(await other.get_recent_messages("c")) == 1
             health = await other.health_check()
@@ -62,8 +61,7 @@ def test_a_standby(table):
                 await other.append_messages("c", [Message("user", "y")])
             assert "25006" in str(caught.value)
 
-    with servers.serving(servers.machine()) as primary, servers.standby_of(primary) as standby:
-        asyncio.run(main(primary, standby))
+    asyncio.run(main())
 
 
 def test_an_unreachable_server_is_an_answer(table):
