@@ -1,6 +1,7 @@
 """Users with few rights (ACL), and replicas that cannot be waited for: nothing half done, and an outcome that is so."""
 
 import asyncio
+import time
 import json
 
 import pytest
@@ -143,6 +144,12 @@ def test_waiting_without_the_right(server):
     asyncio.run(main())
 
 
+def until_written(server, keys):
+    """Wait until the server holds more keys."""
+    while server.command("DBSIZE") == keys:
+        time.sleep(0.01)
+
+
 def test_demotion_while_waiting():
     """A master that is demoted while a write waits for replicas: the outcome is unknown, and no write is done twice."""
 
@@ -153,8 +160,7 @@ def test_demotion_while_waiting():
         config = RedisConfig(port=server.port, min_replicas=1, min_replicas_timeout=5.0, operation_timeout=10.0)
         async with await create_redis_provider(config) as provider:
             work = asyncio.create_task(provider.store_messages("c", [Message("user", "a")], expected_version=0))
-            while await asyncio.to_thread(server.command, "DBSIZE") == len(before):
-                await asyncio.sleep(0.01)  # until it stands, and waits for replicas
+            await asyncio.to_thread(until_written, server, len(before))  # now it waits for replicas
             server.command("REPLICAOF", "127.0.0.1", "1")
             await asyncio.sleep(0.3)
             server.command("REPLICAOF", "NO", "ONE")
