@@ -1,8 +1,8 @@
 """Users with few rights (ACL), and replicas that cannot be waited for: nothing half done, and an outcome that is so."""
 
 import asyncio
-import time
 import json
+import time
 
 import pytest
 from jaf_memory_redis import RedisConfig, create_redis_provider
