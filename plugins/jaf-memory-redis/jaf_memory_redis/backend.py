@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
@@ -139,10 +140,9 @@ class RedisBackend(Backend):
         return await self._bulk.append_many(writes)
 
     async def _write(self, write: Write) -> WriteResult:
-        await self._eraser.tidy()
-        request = writes.request_of(write)
-        if self.config.min_replicas:
-            request["confirm"] = True
+        if time.monotonic() >= self._eraser.tidy_at:
+            await self._eraser.tidy()
+        request = writes.request_of(write, confirm=self.config.min_replicas > 0)
         token: str | None = None
         more: tuple[bytes, ...]
         messages = layout.messages_of(write.messages, write.bodies)

@@ -82,6 +82,15 @@ class Connection(asyncio.Protocol):
         """How many operations wait on it."""
         return len(self._waiting) + len(self._light) + len(self._queue)
 
+    def has_room(self, crowded: int) -> bool:
+        """Whether it can take one more, and fewer than `crowded` wait on it."""
+        return (
+            not self._paused
+            and self._arrived <= PIECE
+            and len(self._waiting) + len(self._light) + len(self._queue) < crowded
+            and self.lost is None
+        )
+
     @property
     def clogged(self) -> bool:
         """Whether something large is on its way, behind which nothing small should wait."""
@@ -99,7 +108,7 @@ class Connection(asyncio.Protocol):
         if self.lost is not None:
             raise TransportError(str(self.lost), sent=False)
         future: asyncio.Future[list[Any]] = self._loop.create_future()
-        if not self.load:
+        if not (self._waiting or self._light or self._queue):
             # Silence counts from here: before, nothing was owed.
             self._heard = self._loop.time()
             if self._timer is None:

@@ -103,7 +103,7 @@ class Pool:
     def _free(self) -> Connection | None:
         """The first with room; where none has any, the one with the least to do, unless another may be opened."""
         for connection in self._connections:
-            if connection.load < self._crowded and connection.lost is None and not connection.clogged:
+            if connection.has_room(self._crowded):
                 return connection
         return self._least_busy() if len(self._connections) >= self._most else None
 

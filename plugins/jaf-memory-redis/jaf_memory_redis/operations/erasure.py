@@ -30,7 +30,8 @@ class Eraser:
     def __init__(self, indexes: Indexes, writer: Writer) -> None:
         self._indexes = indexes
         self._writer = writer
-        self._tidy_at = 0.0
+        self.tidy_at = 0.0
+        """When a write is to look next for what expired and nobody purged."""
 
     async def delete(self, conversation_id: str, expected: Stamp) -> bool:
         """Remove the conversation at `expected`."""
@@ -108,16 +109,13 @@ class Eraser:
 
     async def tidy(self) -> None:
         """Drop the entries of some of those that Redis itself has dropped by now; a write does so now and then."""
-        now = time.monotonic()
-        if now < self._tidy_at:
-            return
         # Before the first await: of many writers that come now, one does it.
-        self._tidy_at = now + TIDY_EVERY
+        self.tidy_at = time.monotonic() + TIDY_EVERY
         entries = await self._indexes.due(STEP, 0, late=GRACE)
         await together(entries, self._tidied)
         # There is more: the next write goes on, so that no single one pays for all of it.
         if len(entries) == STEP:
-            self._tidy_at = 0.0
+            self.tidy_at = 0.0
 
     async def _tidied(self, conversation_id: str, owner: str | None, created: str) -> None:
         if not await self.bury(conversation_id, owner):

@@ -182,8 +182,13 @@ class Writer:
         raise MemoryStorageError("the conversation never stood still", operation=script.name, retryable=True)
 
 
-def request_of(write: Write) -> dict[str, Any]:
-    """What `write.lua` takes of a store or an append."""
+def request_of(write: Write, *, confirm: bool = False) -> dict[str, Any]:
+    """What `write.lua` takes of a store or an append.
+
+    Args:
+        write: what is asked.
+        confirm: whether replicas are waited for.
+    """
     origin = write.origin
     ttl = origin.ttl if origin else write.ttl
     return {
@@ -202,6 +207,7 @@ def request_of(write: Write) -> dict[str, Any]:
         "expires": moment(origin.expires_at) if origin and origin.expires_at else None,
         "metadata": layout.pairs(write.metadata) or None,
         "most": most_of(write),
+        "confirm": confirm or None,
     }
 
 

@@ -74,22 +74,31 @@ local function complete(header)
   return call('LLEN', KEYS[2]) == header.count and call('ZCARD', KEYS[3]) == header.count
 end
 
--- Forms of the commands that write, for asking whether they are allowed.
-local FORMS = {
-  HSET = { 'f', 'v' }, HDEL = { 'f' }, RPUSH = { 'v' }, LTRIM = { 0, -1 }, LSET = { 0, 'v' }, ZADD = { 0, 'm' }, ZREM = { 'm' },
-  ZREMRANGEBYSCORE = { 0, 0 }, UNLINK = {}, PEXPIREAT = { 1 }, PERSIST = {}, RENAME = { 'k' }, TYPE = {}, GETRANGE = { 0, 0 },
-}
+local function damaged(header)
+  return { 'damaged', header.count, call('LLEN', KEYS[2]) }
+end
+
+-- What a command that writes is given behind its key, for asking whether it is allowed; no tables, because each append asks.
+local function form_of(name)
+  if name == 'HSET' then return 'f', 'v' end
+  if name == 'ZADD' then return 0, 'm' end
+  if name == 'RENAME' then return KEYS[1] end
+  if name == 'LSET' then return 0, 'v' end
+  if name == 'LTRIM' or name == 'GETRANGE' or name == 'ZREMRANGEBYSCORE' then return 0, 0 end
+  if name == 'RPUSH' or name == 'HDEL' or name == 'ZREM' then return 'v' end
+  if name == 'PEXPIREAT' then return 1 end
+end
 
 -- A command that is refused half-way would leave the first half: each script asks first, and touches nothing else before.
 -- Redis 6.2 cannot be asked; there the provider tries the commands out on a key of its own (`probe.lua`).
 local function denied(...)
-  if not redis.acl_check_cmd then return request.probed == nil and { 'unprobed' } or nil end
-  for _, name in ipairs({ ... }) do
-    local form = name == 'RENAME' and { KEYS[1] } or FORMS[name]
-    if not redis.acl_check_cmd(name, KEYS[1], unpack(form)) then return { 'denied', name } end
+  local check = redis.acl_check_cmd
+  if not check then return request.probed == nil and { 'unprobed' } or nil end
+  for index = 1, select('#', ...) do
+    local name = select(index, ...)
+    -- On a single server the indexes have other names, which the user may not be allowed either.
+    if not check(name, name == 'ZADD' and SINGLE and KEYS[5] or KEYS[1], form_of(name)) then return { 'denied', name } end
   end
-  if SINGLE and not redis.acl_check_cmd('ZADD', KEYS[5], 0, 'm') then return { 'denied', 'ZADD' } end
-  return nil
 end
 
 -- Whether metadata may be too large with the request's merged in, but for what Python has weighed already; if so, the
@@ -194,13 +203,13 @@ local function place_ids(list, first, count, position, nx)
 end
 
 local function add_bodies(list, first, count)
-  local size = 0
+  local size, length = 0, nil
   for start = first + count, first + 2 * count - 1, STEP do
     local stop = math.min(start + STEP, first + 2 * count) - 1
-    call('RPUSH', KEYS[2], unpack(list, start, stop))
+    length = call('RPUSH', KEYS[2], unpack(list, start, stop))
     for index = start, stop do size = size + #list[index] end
   end
-  return size
+  return size, length
 end
 
 local function size_between(first, last)

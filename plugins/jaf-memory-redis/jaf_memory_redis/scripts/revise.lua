@@ -3,7 +3,7 @@ if not before or stamp(before) ~= request.expected then return { 'other' } end
 if SINGLE and before.owner ~= request.guess then return { 'owner', before.owner or '' } end
 local refused = denied('LSET', 'ZREMRANGEBYSCORE', 'HSET', 'HDEL', 'ZADD') or (before.expires and denied('PEXPIREAT', 'ZREM'))
 if refused then return refused end
-if not complete(before) then return { 'damaged', before.count, call('LLEN', KEYS[2]) } end
+if not complete(before) then return damaged(before) end
 local header = copied(before)
 for index, position in ipairs(request.positions) do
   local place = position - before.first

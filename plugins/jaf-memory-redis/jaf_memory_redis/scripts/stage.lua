@@ -8,7 +8,7 @@ if call('LLEN', KEYS[4]) ~= request.staged then return { 'other' } end
 local size = 0
 if request.stop > request.start then
   size = copy_messages(KEYS[2], KEYS[3], before.first, request.start, request.stop, KEYS[4], KEYS[5])
-  if not size then return { 'damaged', before.count, call('LLEN', KEYS[2]) } end
+  if not size then return damaged(before) end
 end
 KEYS[2], KEYS[3] = KEYS[4], KEYS[5]
 if given > 0 then

@@ -5,7 +5,7 @@ if SINGLE and before.owner ~= request.guess then return { 'owner', before.owner 
 local refused = denied('UNLINK', 'LTRIM', 'ZREMRANGEBYSCORE', 'HSET', 'HDEL', 'ZADD')
   or (before.expires and denied('PEXPIREAT', 'ZREM'))
 if refused then return refused end
-if not complete(before) then return { 'damaged', before.count, call('LLEN', KEYS[2]) } end
+if not complete(before) then return damaged(before) end
 local position = call('ZSCORE', KEYS[3], request.message)
 if not position then return told('ok', before, 0) end
 

@@ -24,7 +24,6 @@ local refused = denied('HSET', 'RPUSH', 'ZADD') or (leases and denied('PEXPIREAT
 if not (refused or adding) then refused = denied('UNLINK', 'HDEL') end
 if not refused and request.cap then refused = denied('LTRIM', 'ZREMRANGEBYSCORE') end
 if refused then return refused end
-if adding and not complete(before) then return { 'damaged', before.count, call('LLEN', KEYS[2]) } end
 
 local staged = request.staged
 if staged then
@@ -86,15 +85,24 @@ local actual = before and before.version or 0
 local expected = not request.expected or request.expected == actual
 local too_much = expected and heavy(before)
 local placed = false
+local function take_back()
+  if placed then call('ZREMRANGEBYSCORE', KEYS[3], before.first + before.count, '+inf') end
+end
 if adding and before.count > 0 and given > 0 then
   -- Nearly always none is held, and to place their ids tells so as well. Nothing can be refused behind that.
   placed = expected and not too_much and place_ids(ARGV, 2, given, before.first + before.count, 'NX')
+  -- What tells whether all of it stands costs least behind a write: how many ids there are now, and how many bodies.
+  if placed and call('ZCARD', KEYS[3]) ~= before.count + given then
+    take_back()
+    return damaged(before)
+  end
   local positions = not placed and held_positions()
   if positions then
     local differing = compare(positions)
     if #differing > 0 then return { 'differs', stamp(before), differing } end
   end
 end
+if adding and not placed and not complete(before) then return damaged(before) end
 local labelled = request.metadata or (owner and not (before and before.owner))
 if adding and fresh == 0 and (given > 0 or staged or not labelled) then
   -- WAIT counts from this connection's last write: a retry has to make one, to ask about the first attempt's.
@@ -107,7 +115,7 @@ if too_much then return { 'heavy', stamp(before), too_much } end
 local kept = adding and before.count or 0
 local cut = not staged and request.cap and math.max(0, kept + fresh - request.cap) or 0
 if cut > 0 and before and not request.at_once and is_large(cut, before) then
-  if placed then call('ZREMRANGEBYSCORE', KEYS[3], before.first + before.count, '+inf') end
+  take_back()
   return { 'large' }
 end
 
@@ -132,7 +140,14 @@ if staged then
   header.trimmed = header.trimmed or staged.cut > 0
 else
   if not placed then place_ids(list, first, fresh, header.first + header.count) end
-  header.size = header.size + add_bodies(list, first, fresh)
+  local size, length = add_bodies(list, first, fresh)
+  if placed and length ~= before.count + fresh then
+    call('LTRIM', KEYS[2], 0, -fresh - 1)
+    index(before, before)
+    take_back()
+    return damaged(before)
+  end
+  header.size = header.size + size
 end
 if cut > 0 then
   header.size = header.size - size_between(0, cut - 1)
