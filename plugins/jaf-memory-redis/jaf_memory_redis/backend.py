@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
@@ -37,7 +36,7 @@ from jaf_memory_core.records import (
 )
 from jaf_memory_core.results import WriteResult
 from jaf_memory_redis import health, layout, scripts
-from jaf_memory_redis.errors import DRIVER_ERRORS, ServerError, translate
+from jaf_memory_redis.errors import DRIVER_ERRORS, ServerError, is_denied, lacking, translate
 from jaf_memory_redis.indexes import ClusterIndexes, Indexes
 from jaf_memory_redis.layout import Keys, Owners
 from jaf_memory_redis.operations import writes
@@ -340,8 +339,10 @@ class RedisBackend(Backend):
 
     async def forget_user(self, user_id: str) -> int:
         """Remove all that the user's indexes name, until they name nothing."""
-        with contextlib.suppress(ServerError):  # a user who may not SCAN
+        try:
             await self._remainder.refuse(user_id)
+        except ServerError as error:
+            raise lacking("scan", "erase") if is_denied(error) else error from None
         return await self._eraser.forget_user(user_id)
 
     async def purge(self, limit: int, *, scope: str | None = None) -> int:

@@ -216,6 +216,28 @@ def test_what_was_not_moved_is_told(place, prefix, caplog):
     asyncio.run(main())
 
 
+def test_looking_costs_once(place):
+    """Many users are erased with one walk over the keys, and one who has older data is refused each time."""
+    command, address = place
+
+    async def main():
+        async with await create_redis_provider(RedisConfig(**address)) as provider:
+            asked = []
+            names = provider.backend.topology.names
+            provider.backend.topology.names = lambda *given: asked.append(given) or names(*given)
+            for number in range(5):
+                await provider.store_messages("c", [Message("user", "x")], user_id=f"u{number}")
+                assert await provider.clear_user_conversations(f"u{number}") == 1
+            assert len(asked) <= 1
+            command("SET", f"{address['key_prefix']}c", older("c"))
+        async with await create_redis_provider(RedisConfig(**address)) as provider:
+            for _ in range(2):
+                with pytest.raises(MemoryConflictError, match="1 conversations of this user"):
+                    await provider.clear_user_conversations("ann")
+
+    asyncio.run(main())
+
+
 def test_keys_of_others_stay(place, prefix):
     """A string of another program at prefix and id is never removed, and a write there says what stands in the way."""
     command, address = place

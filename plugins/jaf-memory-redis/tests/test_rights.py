@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import re
 import time
+from pathlib import Path
 
 import pytest
 from jaf_memory_redis import RedisConfig, create_redis_provider
@@ -10,12 +12,19 @@ from services import redis_servers
 
 from jaf_memory_core import Failure, MemoryConflictError, MemoryError, MemoryQuery, MemoryStorageError, Message, Success
 
-RIGHTS = (
-    "+evalsha +eval +time +hgetall +hmget +hget +hset +hdel +lrange +llen +lindex +lset "
-    "+rpush +ltrim +zadd +zrem +zscore +zmscore +zcard +zcount +zlexcount +zrange +zrangebylex +zrangebyscore "
-    "+zrevrangebyscore +zremrangebyscore +unlink +exists +type +getrange +get +pexpireat +persist +rename +scan"
-)
-"""What docs/providers.md says that a user of a single server needs."""
+PAGE = (Path(__file__).parents[3] / "docs" / "providers.md").read_text(encoding="utf-8")
+
+
+def documented(beginning):
+    """The rights in the row of the documentation's table that begins so."""
+    (row,) = [
+        line for line in PAGE.partition("### Rights on Redis")[2].splitlines() if line.startswith(f"| {beginning}")
+    ]
+    return [right.replace("\\|", "|") for right in re.findall(r"\+[a-z_]+(?:\\\|[a-z]+)?", row)]
+
+
+EVERY, CLUSTER = documented("every operation"), documented("a Cluster")
+WAIT, HEALTH = documented("`JAF_REDIS_MIN_REPLICAS`"), documented("what `health_check`")
 
 NEEDED_TO_WRITE = ("hset", "rpush", "zadd", "pexpireat", "unlink", "zrem", "hmget", "time", "type")
 
@@ -39,32 +48,120 @@ def opened(server, **more):
     return create_redis_provider(RedisConfig(**login, **more))
 
 
+async def everything(provider):
+    """Each operation that sends commands of its own, so that each right is needed for one of them."""
+    first = Message("user", "a", message_id="a")
+    assert isinstance(await provider.store_messages("c", [first], {"k": 1}, user_id="u"), Success)
+    assert (await provider.append_messages("c", [first])).data.added == 0
+    await provider.append_messages("c", [Message("user", str(n)) for n in range(300)])
+    await provider.get_messages("c", before=7)
+    await provider.update_metadata("c", {"k": 2})
+    await provider.set_expiry("c", None)
+    await provider.set_expiry("c", 50)
+    await provider.fork_conversation("c", "d")
+    found = await provider.get_conversation("c")
+    last = found.messages[-1]
+    await provider.revise_messages("c", {last.message_id: Message("user", "new", message_id=last.message_id)})
+    await provider.fork_conversation("c", "e", until_message_id=found.messages[2].message_id)
+    assert await provider.truncate_conversation_after("c", last.message_id) == 1
+    assert await provider.truncate_conversation_after("c", found.messages[2].message_id) > 0
+    await provider.import_conversation(found)
+    assert len(await provider.find_conversations(MemoryQuery(user_id="u", metadata={"k": 2}))) == 3
+    assert len(await provider.find_conversations(MemoryQuery(since=found.created_at))) == 3
+    assert len([one async for one in provider.iter_conversations(MemoryQuery())]) == 3
+    assert (await provider.get_stats("u"))["user_conversations"] == 3
+    await provider.set_expiry("d", 0.001)
+    await asyncio.sleep(0.05)
+    assert await provider.purge_expired() == 1
+    assert await provider.delete_conversation("e")
+    assert await provider.clear_user_conversations("u") == 1
+    async with provider:
+        pass
+    async for _ in type(provider.backend)(provider.config, provider.backend.topology, {}).adopt(remove=True):
+        pass
+    await provider.backend.topology.close()
+
+
+def used(servers):
+    """The commands that were used, as rights."""
+    lines = [line for server in servers for line in server.command("INFO", "commandstats").decode().splitlines()]
+    return {f"+{line.partition(':')[0].removeprefix('cmdstat_')}" for line in lines if line.startswith("cmdstat_")}
+
+
 def test_documented_rights_are_enough(server):
-    """A user with the documented rights and no others can do everything."""
+    """A user with the documented rights and no others can do everything, and there is none that nothing needs."""
 
     async def main():
-        user(server, *RIGHTS.split())
-        async with await opened(server, ttl=100.0, max_messages=5) as provider:
-            first = Message("user", "a", message_id="a")
-            assert isinstance(await provider.store_messages("c", [first], {"k": 1}, user_id="u"), Success)
-            assert (await provider.append_messages("c", [first])).data.added == 0
-            await provider.append_messages("c", [Message("user", str(n)) for n in range(7)])
-            await provider.get_messages("c", before=7)
-            await provider.update_metadata("c", {"k": 2})
-            await provider.set_expiry("c", None)
-            await provider.set_expiry("c", 50)
-            await provider.fork_conversation("c", "d")
-            found = await provider.get_conversation("c")
-            await provider.fork_conversation("c", "e", until_message_id=found.messages[2].message_id)
-            assert await provider.truncate_conversation_after("c", found.messages[2].message_id) == 3
-            await provider.import_conversation(found)
-            assert len(await provider.find_conversations(MemoryQuery(user_id="u", metadata={"k": 2}))) == 3
-            assert len([one async for one in provider.iter_conversations(MemoryQuery())]) == 3
-            assert (await provider.get_stats("u"))["user_conversations"] == 3
-            assert (await provider.health_check())["healthy"]
-            await provider.purge_expired()
-            assert await provider.delete_conversation("e")
-            assert await provider.clear_user_conversations("u") == 2
+        user(server, *EVERY)
+        server.command("SET", "jaf:memory:older", '{"conversation_id": "older", "messages": []}')
+        provider = await opened(server, ttl=100.0, max_messages=250)
+        health = await provider.health_check()
+        assert health["healthy"]
+        assert "+info" in " ".join(health["warnings"])
+        server.command("CONFIG", "RESETSTAT")
+        with pytest.raises(MemoryConflictError, match="adopt"):
+            await provider.delete_conversation("older")
+        await everything(provider)
+        assert set(EVERY) - used([server]) <= {"+eval"}
+
+    asyncio.run(main())
+
+
+def test_documented_rights_behind_sentinel(calm_group, caplog):
+    """The same with WAIT behind Sentinel, without ROLE, INFO, CONFIG and CLIENT: it works, with a warning."""
+    master = calm_group.master()
+
+    async def main():
+        user(master, *EVERY, *WAIT)
+        login = {"username": "app", "password": "pw", "operation_timeout": 5.0}
+        hosts = tuple(calm_group.hosts.split(","))
+        provider = await create_redis_provider(RedisConfig(sentinel_hosts=hosts, min_replicas=1, **login))
+        assert "+role" in caplog.text
+        assert "+info" in " ".join((await provider.health_check())["warnings"])
+        await everything(provider)
+
+    try:
+        asyncio.run(main())
+    finally:
+        master.command("ACL", "DELUSER", "app")
+
+
+def test_documented_rights_on_a_cluster(cluster):
+    """The same on a Cluster, with its own row of rights; without that row the error names what is missing."""
+    servers = cluster.servers
+
+    async def main():
+        login = {"username": "app", "password": "pw", "operation_timeout": 5.0}
+        config = RedisConfig(host=cluster.hosts, cluster=True, ttl=100.0, **login)
+        for server in servers:
+            user(server, *EVERY, *(right for right in CLUSTER if right != "+cluster"))
+            server.command("CONFIG", "RESETSTAT")
+        provider = await create_redis_provider(config)
+        health = await provider.health_check()
+        assert health["healthy"]
+        assert "+info" in " ".join(health["warnings"])
+        await everything(provider)
+        # A slot that moves while it is used is what ASKING is for.
+        assert {right for right in CLUSTER if "|" not in right} - used(servers) <= {"+cluster", "+asking"}
+        for server in servers:
+            user(server, *EVERY)
+        with pytest.raises(MemoryError, match="CLUSTER"):
+            await create_redis_provider(config)
+
+    try:
+        asyncio.run(main())
+    finally:
+        for server in servers:
+            server.command("ACL", "DELUSER", "app")
+
+
+def test_what_health_may_ask(server):
+    """With the rights for health there is no warning that anything could not be asked."""
+
+    async def main():
+        user(server, *EVERY, *(HEALTH if server.version == 7 else ("+info", "+config")))
+        async with await opened(server) as provider:
+            assert "grant" not in " ".join((await provider.health_check())["warnings"])
 
     asyncio.run(main())
 
@@ -126,6 +223,18 @@ def test_a_right_that_is_taken_away(way, missing):
 
     with redis_servers.single() as server:
         asyncio.run(main(server))
+
+
+def test_erasing_without_the_right_to_look(server):
+    """Where a user may not SCAN, what jaf-py's own provider has of another user is not known: no answer of 0."""
+
+    async def main():
+        user(server, "+@all", "-scan")
+        async with await opened(server) as provider:
+            with pytest.raises(MemoryStorageError, match=r"\+scan"):
+                await provider.clear_user_conversations("u")
+
+    asyncio.run(main())
 
 
 def test_waiting_without_the_right(server):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -32,6 +33,9 @@ PAGES = 50
 
 ABREAST = 16
 """Strings that are read together."""
+
+CLEAR = 60.0
+"""Seconds for which it holds that nothing of jaf-py's was found: to look walks over all keys of the server."""
 
 GONE = -2
 """What `PTTL` answers for a key that is not there."""
@@ -177,16 +181,18 @@ class Remainder:
     def __init__(self, topology: Topology, keys: Keys) -> None:
         self._topology = topology
         self._keys = keys
+        self._clear_until = 0.0
 
     async def any(self) -> bool:
         """Whether there is any, as far as the first pages show: this is asked at each start."""
-        seen = 0
+        self._clear_until, seen = 0.0, 0
         async for names in strings_under(self._topology, self._keys):
             async for _ in self._unmoved(names):
                 return True
             seen += 1
             if seen == PAGES:
-                break
+                return False
+        self._clear_until = time.monotonic() + CLEAR
         return False
 
     async def refuse(self, user_id: str) -> None:
@@ -195,15 +201,20 @@ class Remainder:
         Raises:
             MemoryConflictError: with how many.
         """
-        count = 0
+        if time.monotonic() < self._clear_until:
+            return
+        count, others = 0, False
         async for names in strings_under(self._topology, self._keys):
             async for text in self._unmoved(names):
                 count += _owner_of(text) == user_id
+                others = True
         if count:
             raise MemoryConflictError(
                 f"jaf-py's own provider stored {count} conversations of this user under the prefix, and they were "
                 "never moved in; run `jaf-memory adopt`, and erase then"
             )
+        if not others:
+            self._clear_until = time.monotonic() + CLEAR
 
     async def _unmoved(self, names: list[bytes]) -> AsyncIterator[bytes]:
         """The texts of those that are jaf-py's, where we have no conversation of that id."""
