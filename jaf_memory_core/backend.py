@@ -11,7 +11,8 @@ import asyncio
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence, Sized
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import ClassVar
 
@@ -353,22 +354,43 @@ class Backend(ABC):
             MemoryStorageError: a record was damaged, and may be that user's; all others are deleted.
         """
         query = MemoryQuery(user_id=user_id, include_messages=False)
-        removed = 0
+        removed: list[int] = []
         unreadable: Damaged | None = None
-        for _ in range(ROUNDS):
-            owned = []
-            async for record in self.scan(query):
-                if isinstance(record, Damaged):
-                    unreadable = record
-                elif record.user_id == user_id:
-                    owned.append(record.conversation_id)
-            if not owned:
-                break
-            # By scope: since it was listed it may have been deleted, and made again by somebody else.
-            removed += sum([await self.remove(conversation_id, scope=user_id) for conversation_id in owned])
-        if unreadable is not None:
-            raise unreadable.error
-        return removed
+        with self.in_steps("clear_user_conversations", removed):
+            for _ in range(ROUNDS):
+                owned = []
+                async for record in self.scan(query):
+                    if isinstance(record, Damaged):
+                        unreadable = record
+                    elif record.user_id == user_id:
+                        owned.append(record.conversation_id)
+                if not owned:
+                    break
+                for conversation_id in owned:
+                    # By scope: since it was listed it may have been deleted, and made again by somebody else.
+                    removed.append(await self.remove(conversation_id, scope=user_id))  # noqa: PERF401  (one may fail)
+            if unreadable is not None:
+                raise unreadable.error
+        return sum(removed)
+
+    @contextmanager
+    def in_steps(self, operation: str, done: Sized) -> Iterator[None]:
+        """Do something in steps, each of which stands once it is done: what fails behind one is not "not applied".
+
+        Args:
+            operation: the provider's method.
+            done: what was done so far; empty as long as nothing was.
+        """
+        failures: tuple[type[Exception], ...] = (MemoryError, *self.driver_errors)
+        try:
+            yield
+        except failures as error:
+            if not done:
+                raise
+            problem = error if isinstance(error, MemoryError) else self.translate(error, operation)
+            # Nor is it tried again by the guard: the answer would count what the last try has done.
+            problem.outcome = "unknown"
+            raise problem from problem.__cause__ if problem is error else error
 
     async def stats(self, user_id: str | None) -> Stats:
         """Counts over live conversations, of one user or of all."""
@@ -389,14 +411,17 @@ class Backend(ABC):
 
     async def purge(self, limit: int, *, scope: str | None = None) -> int:
         """Remove up to `limit` expired conversations; how many. Any number of processes may run it at once."""
-        removed = 0
+        removed: list[str] = []
         now = self.now()
-        async for record in self.scan(MemoryQuery(user_id=scope, include_messages=False)):
-            if removed == limit:
-                break
-            if isinstance(record, Record) and rules.live(record, now) is None and scope in (None, record.user_id):
-                removed += await self.delete(record.conversation_id, expected=record.stamp)
-        return removed
+        with self.in_steps("purge_expired", removed):
+            async for record in self.scan(MemoryQuery(user_id=scope, include_messages=False)):
+                if len(removed) == limit:
+                    break
+                if not isinstance(record, Record) or rules.live(record, now) or scope not in (None, record.user_id):
+                    continue
+                if await self.delete(record.conversation_id, expected=record.stamp):
+                    removed.append(record.conversation_id)
+        return len(removed)
 
     async def ping(self) -> Ping:
         """A round trip to the store, and what an operator should know.

@@ -223,7 +223,12 @@ class BackendProvider(Reads, Imports, Forks, RegenerationPoints, Leases, Summari
         """Remove what has expired; how many conversations. Any number of processes may run it at once."""
         removed = 0
         while True:
-            step = await self._guard.run("purge_expired", lambda: self.backend.purge(PURGE_STEP, scope=self._scope))
+            try:
+                step = await self._guard.run("purge_expired", lambda: self.backend.purge(PURGE_STEP, scope=self._scope))
+            except MemoryError as error:
+                if removed:
+                    error.outcome = "unknown"  # the steps before stand
+                raise
             removed += step
             if step < PURGE_STEP:
                 return removed

@@ -6,14 +6,18 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from functools import partial
 
 import pytest
 from jaf_memory_testing.expectations import done, whole
 from jaf_memory_testing.samples import ids, talk
+from msgspec.structs import replace
 
 from jaf_memory_core import (
     BackendProvider,
     MemoryConflictError,
+    MemoryConnectionError,
     MemoryError,
     MemoryInvalidInputError,
     MemoryNotFoundError,
@@ -83,6 +87,41 @@ class Four(Backend):
                 return
             cursor = behind[0][0]
             yield self.all[behind[0][1]]
+
+
+@pytest.mark.parametrize("call", ["clear_user_conversations", "purge_expired"])
+def test_what_fails_half_way_is_not_called_unapplied(call):
+    """An erasure of many that fails behind the first is unknown, and not begun anew; before it, it is tried again."""
+
+    class Refusing(Four):
+        """Is not reached by some of the deletions."""
+
+        refused: tuple[int, ...] = ()
+
+        async def delete(self, conversation_id: str, *, expected: Stamp) -> bool:
+            """Refused, or done."""
+            if self.calls["delete"] in self.refused:
+                self.calls["delete"] += 1
+                raise ConnectionRefusedError
+            return await super().delete(conversation_id, expected=expected)
+
+    async def main():
+        backend = Refusing()
+        provider = BackendProvider(backend)
+        for name in "abc":
+            done(await provider.store_messages(name, talk(1), user_id="u"))
+            if call == "purge_expired":
+                backend.all[name] = replace(backend.all[name], expires_at=backend.now() - timedelta(seconds=1))
+        erase = partial(getattr(provider, call), *(["u"] if call == "clear_user_conversations" else []))
+        backend.refused = (0, 2)
+        with pytest.raises(MemoryConnectionError) as caught:
+            await erase()
+        assert caught.value.outcome == "unknown"
+        assert [*backend.all] == ["b", "c"]
+        assert await erase() == 2
+        assert not backend.all
+
+    asyncio.run(main())
 
 
 def test_no_copy_outlives_an_erasure():

@@ -269,24 +269,25 @@ class PostgresBackend(Backend):
         A fork holds its parent's lock until it stands, so that what was copied stands when the pass that takes the
         parent has ended. What others go on making after several passes belongs to the next call.
         """
-        live = 0
-        for _ in range(PASSES):
-            last = await self._value("last_id", user_id)
-            if not last:
-                break
-            live += await self._forget_until(user_id, last)
-        if self._older.stands:
-            await self._unbeaten(lambda writer: writer.erase_older(user_id))
-        return live
+        live: list[int] = []
+        with self.in_steps("clear_user_conversations", live):
+            for _ in range(PASSES):
+                last = await self._value("last_id", user_id)
+                if not last:
+                    break
+                await self._forget_until(user_id, last, live)
+            if self._older.stands:
+                await self._unbeaten(lambda writer: writer.erase_older(user_id))
+        return sum(live)
 
-    async def _forget_until(self, user_id: str, last: int) -> int:
-        live = 0
+    async def _forget_until(self, user_id: str, last: int, live: list[int]) -> None:
         while True:
             step = await self._locked(f"user {user_id}", lambda writer: writer.remove_of_user(user_id, last, STEP))
-            live += step[1]
+            if step[0]:
+                live.append(step[1])
             # Fewer than asked for may also mean that somebody else deletes the same, who may yet fail to finish.
             if step[0] < STEP and not await self._value("any_left", user_id, last):
-                return live
+                return
 
     async def _value(self, name: str, *values: Any) -> Any:
         return await self.run(lambda connection: connection.fetchval(self._sql[name], *values))

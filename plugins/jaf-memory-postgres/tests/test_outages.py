@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import traceback
 
 import asyncpg
 import pytest
-from jaf_memory_postgres import PostgresConfig, create_postgres_provider
+from jaf_memory_postgres import PostgresConfig, backend, create_postgres_provider
 from jaf_memory_testing.checks import in_full
 from jaf_memory_testing.deadlines import GRACE, Stopwatch
 from services import postgres_faults as faults
@@ -19,7 +20,7 @@ from services import postgres_servers as servers
 from services.ports import free_port
 
 from jaf_memory_core import MemoryQuery, Message
-from jaf_memory_core.errors import MemoryConnectionError, MemoryNotFoundError, MemoryStorageError
+from jaf_memory_core.errors import MemoryConnectionError, MemoryError, MemoryNotFoundError, MemoryStorageError
 
 ROUNDS = 3 if in_full() else 1
 """How often something is killed."""
@@ -286,3 +287,32 @@ def test_causes_hold_no_values(postgres, table):
     for error in asyncio.run(main()):
         assert "23514" in str(error)
         assert word not in "".join(traceback.format_exception(error))
+
+
+def test_an_erasure_of_many_that_is_stopped(postgres, table, monkeypatch):
+    """An erasure that fails behind its first step has outcome unknown, and leaves the rest for the next."""
+
+    def end_the_second(provider):
+        locked, calls = provider.backend._locked, itertools.count()
+
+        async def ended(key, work):
+            if next(calls) == 1:
+                raise MemoryConnectionError("no server is there")
+            return await locked(key, work)
+
+        provider.backend._locked = ended
+
+    async def main():
+        config = PostgresConfig(connection_string=postgres.url(), table_name=table)
+        async with await create_postgres_provider(config) as provider:
+            for n in range(3):
+                await provider.store_messages(f"c{n}", [Message("user", "x")], user_id="u")
+            monkeypatch.setattr(backend, "STEP", 1)
+            end_the_second(provider)
+            with pytest.raises(MemoryError) as caught:
+                await provider.clear_user_conversations("u")
+            assert caught.value.outcome == "unknown"
+            assert (await provider.get_stats("u"))["user_conversations"] == 2
+            assert await provider.clear_user_conversations("u") == 2
+
+    asyncio.run(main())

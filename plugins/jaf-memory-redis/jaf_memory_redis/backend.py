@@ -343,11 +343,17 @@ class RedisBackend(Backend):
             await self._remainder.refuse(user_id)
         except ServerError as error:
             raise lacking("scan", "erase") if is_denied(error) else error from None
-        return await self._eraser.forget_user(user_id)
+        removed: list[int] = []
+        with self.in_steps("clear_user_conversations", removed):
+            await self._eraser.forget_user(user_id, removed)
+        return sum(removed)
 
     async def purge(self, limit: int, *, scope: str | None = None) -> int:
         """Remove what the index by expiry names."""
-        return await self._eraser.purge(limit, scope)
+        removed: list[str] = []
+        with self.in_steps("purge_expired", removed):
+            await self._eraser.purge(limit, scope, removed)
+        return len(removed)
 
     # Reading.
 

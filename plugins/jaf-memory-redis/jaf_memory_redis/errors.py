@@ -51,6 +51,9 @@ DRIVER_ERRORS: tuple[type[Exception], ...] = (
     OSError,
 )
 
+FAILURES: tuple[type[Exception], ...] = (MemoryError, *DRIVER_ERRORS)
+"""All that an operation may fail with, but for bugs."""
+
 # What a server says where a user lacks a right, and the command where it names one.
 _DENIED = re.compile(
     r"NOPERM|no permissions|can't run this command|can't access at least one of the keys", re.IGNORECASE

@@ -10,7 +10,16 @@ import pytest
 from jaf_memory_redis import RedisConfig, create_redis_provider
 from services import redis_servers
 
-from jaf_memory_core import Failure, MemoryConflictError, MemoryError, MemoryQuery, MemoryStorageError, Message, Success
+from jaf_memory_core import (
+    ConversationMemory,
+    Failure,
+    MemoryConflictError,
+    MemoryError,
+    MemoryQuery,
+    MemoryStorageError,
+    Message,
+    Success,
+)
 
 PAGE = (Path(__file__).parents[3] / "docs" / "providers.md").read_text(encoding="utf-8")
 
@@ -302,3 +311,48 @@ def test_adopting_names_a_missing_right(server, missing):
     assert server.command("KEYS", "*") == [b"jaf:memory:c"]
     user(server, "+@all")
     assert asyncio.run(steps()) == ["note", "moved", "note"]
+
+
+def test_an_erasure_of_many_that_is_stopped():
+    """A right that is withdrawn in the middle of an erasure leaves its outcome unknown, and the rest for the next."""
+
+    async def main(server):
+        user(server, "+@all")
+        async with await opened(server) as provider:
+            await provider.import_conversations(
+                [ConversationMemory(conversation_id=f"c{n}", user_id="u") for n in range(3)]
+            )
+            eraser, removed = provider.backend._eraser, provider.backend._eraser._removed
+            one = asyncio.Lock()  # otherwise all of them travel together
+
+            async def withdrawn(conversation_id, **options):
+                async with one:
+                    alive = await removed(conversation_id, **options)
+                    user(server, "+@all", "-unlink")
+                    return alive
+
+            eraser._removed = withdrawn
+            with pytest.raises(MemoryStorageError, match=r"\+unlink") as caught:
+                await provider.clear_user_conversations("u")
+            assert caught.value.outcome == "unknown"
+            del eraser._removed
+            user(server, "+@all")
+            left = (await provider.get_stats("u"))["user_conversations"]
+            assert 0 < left < 3
+            assert await provider.clear_user_conversations("u") == left
+
+    with redis_servers.single() as server:
+        asyncio.run(main(server))
+
+
+def test_housekeeping_that_fails(server):
+    """A write that may be done is done, also where it may not look for what has expired on its way."""
+
+    async def main():
+        user(server, "+@all", "-zrangebyscore")
+        async with await opened(server) as provider:
+            assert isinstance(await provider.store_messages("c", [Message("user", "a")]), Success)
+            with pytest.raises(MemoryStorageError, match=r"\+zrangebyscore"):
+                await provider.purge_expired()
+
+    asyncio.run(main())

@@ -14,7 +14,7 @@ from jaf_memory_core.errors import MemoryConnectionError, MemoryError
 from jaf_memory_core.records import Write
 from jaf_memory_core.results import WriteResult
 from jaf_memory_redis import layout, scripts
-from jaf_memory_redis.errors import DRIVER_ERRORS, ServerError, translate
+from jaf_memory_redis.errors import FAILURES, ServerError, translate
 from jaf_memory_redis.layout import Keys, moment
 from jaf_memory_redis.operations.copies import is_large
 from jaf_memory_redis.operations.writes import request_of
@@ -34,8 +34,6 @@ SHORT, LIGHT = 200, 32 << 10
 """Messages, and bytes of them, of a conversation that shares a call with others."""
 
 Outcome = WriteResult | MemoryError | None
-
-ERRORS: tuple[type[Exception], ...] = (MemoryError, *DRIVER_ERRORS)
 
 
 class Bulk:
@@ -125,7 +123,7 @@ class Bulk:
     async def _one(self, write: Write, problems: list[MemoryError]) -> Outcome:
         try:
             return await self._append(write)
-        except ERRORS as error:
+        except FAILURES as error:
             return _outcome(error, problems)
 
     def _appending(self, write: Write) -> Command:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
@@ -10,8 +11,11 @@ from typing import TypeVar
 from jaf_memory_core.errors import MemoryNotFoundError
 from jaf_memory_core.records import Stamp
 from jaf_memory_redis import scripts
+from jaf_memory_redis.errors import FAILURES
 from jaf_memory_redis.indexes import GRACE, MANY, STEP, Indexes
 from jaf_memory_redis.operations.writes import Writer, stamp_text
+
+logger = logging.getLogger("jaf_memory.redis")
 
 T = TypeVar("T")
 
@@ -71,48 +75,51 @@ class Eraser:
         alive: int = reply[5]
         return alive
 
-    async def forget_user(self, user_id: str) -> int:
-        """Remove all that the user's indexes name, until they name nothing."""
-        removed = 0
+    async def forget_user(self, user_id: str, removed: list[int]) -> None:
+        """Remove all that the user's indexes name, until they name nothing; of each that went, whether it was live."""
 
-        async def forget(created: str, conversation_id: str) -> int:
+        async def forget(created: str, conversation_id: str) -> None:
             # By scope: an entry may be stale, and name what is another's by now. That is left, and the entry goes.
             alive = await self._removed(conversation_id, scope=user_id)
             if alive is None:
                 await self._indexes.sweep(conversation_id, user_id, created)
-            return alive or 0
+            else:
+                removed.append(alive)
 
         async for entries in self._indexes.entries_of(user_id):
-            removed += sum(await together(entries, forget))
-        return removed
+            await together(entries, forget)
 
-    async def purge(self, limit: int, scope: str | None) -> int:
-        """Remove what the index by expiry names."""
-        removed, offset = 0, 0
+    async def purge(self, limit: int, scope: str | None, removed: list[str]) -> None:
+        """Remove what the index by expiry names; the ids of what went."""
+        offset = 0
 
-        async def purge(conversation_id: str, owner: str | None, created: str) -> int:
+        async def purge(conversation_id: str, owner: str | None, created: str) -> None:
             if scope not in (None, owner):
-                return 0
+                return
             # Redis itself may have dropped it already; or it was made again, or another process was faster.
-            buried = await self.bury(conversation_id, owner)
-            return buried or await self._indexes.sweep(conversation_id, owner, created)
+            if await self.bury(conversation_id, owner) or await self._indexes.sweep(conversation_id, owner, created):
+                removed.append(conversation_id)
 
-        while removed < limit:
-            entries = await self._indexes.due(min(limit - removed, MANY), offset)
-            done = sum(await together(entries, purge))
-            removed += done
+        while len(removed) < limit:
+            before = len(removed)
+            entries = await self._indexes.due(min(limit - before, MANY), offset)
+            await together(entries, purge)
             # What was left stays in the index, and is stepped over: else the same page would come for ever.
-            offset += len(entries) - done
+            offset += len(entries) - (len(removed) - before)
             if not entries:
                 break
-        return removed
 
     async def tidy(self) -> None:
         """Drop the entries of some of those that Redis itself has dropped by now; a write does so now and then."""
         # Before the first await: of many writers that come now, one does it.
         self.tidy_at = time.monotonic() + TIDY_EVERY
-        entries = await self._indexes.due(STEP, 0, late=GRACE)
-        await together(entries, self._tidied)
+        try:
+            entries = await self._indexes.due(STEP, 0, late=GRACE)
+            await together(entries, self._tidied)
+        except FAILURES as error:
+            # The write behind it is another matter, and says for itself what is wrong.
+            logger.debug("housekeeping failed: %s", type(error).__name__)
+            return
         # There is more: the next write goes on, so that no single one pays for all of it.
         if len(entries) == STEP:
             self.tidy_at = 0.0
