@@ -4,6 +4,7 @@ Each function tells what is wrong with the arguments of a request, or returns No
 that still wait at the end; for us that is where a human is asked, so there, and only there, they may wait.
 """
 
+import json
 import re
 from functools import cache
 
@@ -13,6 +14,8 @@ from openai.types.chat import ChatCompletionMessageParam
 from openai.types.responses import ResponseInputItemParam
 
 TOOL_USE_ID = re.compile(r"[a-zA-Z0-9_-]+")
+TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+SPEAKER_NAME = re.compile(r"[^\s<|\\/>]{1,64}")
 
 
 @cache
@@ -27,6 +30,17 @@ def refused_by(kind, body):
         exhaust(adapter(kind).validate_python(body))
     except pydantic.ValidationError as error:
         return f"{kind}: {error.errors()[:2]}"
+    return None
+
+
+def unsendable(request):
+    """Tell of text that cannot be sent: a client writes UTF-8, and fails at lone surrogates."""
+    try:
+        json.dumps(request, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:
+        return "a lone surrogate"
+    except ValueError:
+        return "what is no number in JSON"
     return None
 
 
@@ -45,7 +59,7 @@ def chat_problem(request):
     waiting, answered = [], set()
     for place, body in enumerate(request["messages"]):
         where = f"messages[{place}] ({body['role']})"
-        wrong = refused_by(ChatCompletionMessageParam, body) or _chat_body(body)
+        wrong = refused_by(ChatCompletionMessageParam, body) or _chat_names(body) or _chat_body(body)
         if wrong:
             return f"{where}: {wrong}"
         if body["role"] in ("tool", "function"):
@@ -62,6 +76,16 @@ def chat_problem(request):
             return f"{where} makes calls without ids of their own"
         legacy = body.get("function_call")
         waiting, answered = [*calls, *([("function", legacy["name"])] if legacy else [])], set()
+    return None
+
+
+def _chat_names(body):
+    called = [call.get("function", call.get("custom")) for call in body.get("tool_calls") or ()]
+    called += [body["function_call"]] if body.get("function_call") else []
+    if not all(TOOL_NAME.fullmatch(one["name"]) for one in called):
+        return "a tool's name with other letters"
+    if body.get("name") is not None and not SPEAKER_NAME.fullmatch(body["name"]):
+        return "a name with other letters"
     return None
 
 
@@ -107,6 +131,8 @@ def anthropic_problem(request):  # noqa: C901, PLR0911  (a list of rules, in the
         wrong = _anthropic_roles(body["role"], blocks)
         if wrong:
             return f"{where}: {wrong}"
+        if not all(TOOL_NAME.fullmatch(block["name"]) for block in blocks if block["type"] == "tool_use"):
+            return f"{where} has a tool's name with other letters"
         waiting = [block["id"] for block in blocks if block["type"] == "tool_use"]
         if seen & set(waiting) or len(set(waiting)) < len(waiting):
             return f"{where} has an id of a call that was there"
@@ -161,6 +187,8 @@ def responses_problem(request):  # noqa: C901, PLR0911, PLR0912  (a list of rule
             if body["call_id"] not in calls or body["call_id"] in outputs:
                 return f"{where} answers no call before it, or again"
             outputs[body["call_id"]] = place
+        if kind in ("function_call", "custom_tool_call") and not TOOL_NAME.fullmatch(body["name"]):
+            return f"{where} has a tool's name with other letters"
         if kind == "function_call" and not isinstance(body["arguments"], str):
             return f"{where} has arguments that are no text"
     last = len(bodies) - 1
@@ -171,4 +199,5 @@ def responses_problem(request):  # noqa: C901, PLR0911, PLR0912  (a list of rule
     return None
 
 
-PROBLEMS = {"chat": chat_problem, "anthropic": anthropic_problem, "responses": responses_problem}
+RULES = {"chat": chat_problem, "anthropic": anthropic_problem, "responses": responses_problem}
+PROBLEMS = {name: lambda request, rule=rule: unsendable(request) or rule(request) for name, rule in RULES.items()}

@@ -159,7 +159,7 @@ class _Draft:
 
     def add(self, name: object, arguments: Any, given: Any, given_id: object) -> None:
         key = given_id if isinstance(given_id, str) else ""
-        fresh = bool(key) and key not in self._taken
+        fresh = bool(key) and key not in self._taken and _carried(key)
         shown = key if fresh else f"call_{hashed(self.said[0].message_id, len(self.calls))}"
         self._taken.add(shown)
         self.calls.append(Call(shown, name if isinstance(name, str) else "", arguments, given, key))
@@ -274,6 +274,14 @@ class _Reader:
         place = draft.place(given, name if isinstance(name, str) else None) if draft is not None else None
         if draft is not None and place is not None:
             draft.answers[place] = answer
+
+
+def _carried(key: str) -> bool:
+    """Whether a request can carry an id: it has no lone surrogates."""
+    try:
+        return key.isascii() or bool(key.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _goes_on(draft: _Draft, kind: str) -> bool:

@@ -82,14 +82,14 @@ async def read_newest(stored: StoredConversation, room: Room, form: Form | None,
     leading: tuple[Message, ...] = ()
     if excerpt.before is not None and excerpt.summary is None:
         first = excerpt.leading
-        leading = _ended(first) if condensed else tuple([one for one in first if one.role in views.STAYING])
+        leading = ended(first) if condensed else tuple([one for one in first if one.role in views.STAYING])
     if not condensed and room.tokens == math.inf and len(excerpt.messages) > room.messages:
         plain = plain_view(leading, excerpt.messages, room) if is_plain(excerpt.messages) else None
         if plain is not None:
             return Found(leading, excerpt.messages, plain=plain)
     instructions = _instructions(excerpt, leading)
     blocks = views.blocks_of([*instructions, *excerpt.messages], form)
-    while excerpt.before is not None and not is_full(blocks, excerpt.messages, room):
+    while excerpt.before is not None and not is_full(blocks, room):
         # Doubled: few round trips, and not much more is read than is shown.
         size = min(2 * size, LARGEST_PAGE)
         page = await stored.page(excerpt.before, size if excerpt.unread is None else min(size, excerpt.unread))
@@ -103,7 +103,7 @@ async def read_newest(stored: StoredConversation, room: Room, form: Form | None,
     return replace(found, blocks=blocks) if found.kept == instructions else found
 
 
-def _ended(leading: Sequence[Message]) -> tuple[Message, ...]:
+def ended(leading: Sequence[Message]) -> tuple[Message, ...]:
     """The first messages up to, without, a call whose results may stand behind them."""
     steps = steps_of(leading)
     if not steps or not steps[-1].calls:
@@ -132,12 +132,11 @@ def _found(excerpt: Excerpt, leading: Sequence[Message]) -> Found:
     )
 
 
-def is_full(blocks: Sequence[views.Block], read: Sequence[Message], room: Room) -> bool:
+def is_full(blocks: Sequence[views.Block], room: Room) -> bool:
     """Whether a view within this room would show nothing that stands before the messages that were read.
 
     Args:
-        blocks: of what stands before them, and takes room too, and of the newest messages.
-        read: the newest messages, without a gap.
+        blocks: of what stands before them, and takes room too, and of the newest messages, without a gap.
         room: of the view.
     """
     fit = views.fitted(blocks, room)
@@ -151,7 +150,5 @@ def is_full(blocks: Sequence[views.Block], read: Sequence[Message], room: Room) 
         left = left.without(views.messages_of(turn))
         if left.short:
             return True
-    # The first turn that was read may lack its beginning: it is larger than what is seen of it.
-    second = turns[1][0].key if len(turns) > 1 else None
-    seen = next((place for place, one in enumerate(read) if one.message_id == second), len(read))
-    return left.without(views.messages_of(turns[0])).tokens < 0 or left.messages < seen
+    # It may lack its beginning. Where as much of it as was read fits, all of it may fit, or may not.
+    return left.without(views.messages_of(turns[0])).short

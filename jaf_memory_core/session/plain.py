@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jaf_memory_core.messages import Message
+from jaf_memory_core.session.formats.contents import sendable, tool_name
 from jaf_memory_core.session.room import Room
 from jaf_memory_core.values import EMPTY
 
@@ -19,7 +20,7 @@ def is_plain(messages: Sequence[Message]) -> bool:
     begun = False
     for message in messages:
         role, content = message.role, message.content
-        if message.further is not EMPTY or message.attachments is not None:
+        if message.further is not EMPTY or message.attachments is not None or not _carried(message):
             return False
         if role == "tool":
             if begun and (not waiting or message.tool_call_id != waiting.pop(0) or content.__class__ is not str):
@@ -37,13 +38,25 @@ def is_plain(messages: Sequence[Message]) -> bool:
     return True
 
 
+def _carried(message: Message) -> bool:
+    """Whether an endpoint takes the texts and names of a message as they are."""
+    if message.name is not None and tool_name(message.name) != message.name:
+        return False
+    content = message.content
+    if message.tool_calls is None and (content.__class__ is not str or content.isascii()):
+        return True
+    return sendable(message) is message
+
+
 def _calls(message: Message) -> list[str | None]:
     ids: list[str | None] = []
     for call in message.tool_calls or ():
         function = call.function
-        if not call.id or call.id in ids or call.type != "function" or function is None or not function.name:
+        if not call.id or call.id in ids or call.type != "function" or function is None:
             return []
-        if not isinstance(function.arguments, str) or not function.arguments:
+        if tool_name(function.name) != function.name or not isinstance(function.arguments, str):
+            return []
+        if not function.arguments:
             return []
         ids.append(call.id)
     return ids

@@ -118,9 +118,7 @@ class StoredConversation:
         self._user_id = None if user_id is None else checked_id(user_id, "user_id")
         self._ttl = checked_ttl(ttl)
         self._keywords = _keywords(provider.append_messages)
-        self.knows_leading = "leading" in _keywords(getattr(provider, "get_messages", None)) and "leading" in _keywords(
-            getattr(provider, "get_condensed_conversation", None)
-        )
+        self.knows_leading = brings_leading(provider)
         self._found = False
         self._expires = ttl is None
 
@@ -254,6 +252,12 @@ class StoredConversation:
         if isinstance(result, Failure):
             raise result.error
         return result.data
+
+
+def brings_leading(provider: MemoryProvider) -> bool:
+    """Whether a provider brings the first messages along with the newest."""
+    page, condensed = getattr(provider, "get_messages", None), getattr(provider, "get_condensed_conversation", None)
+    return "leading" in _keywords(page) and "leading" in _keywords(condensed)
 
 
 def _keywords(method: Callable[..., Any] | None) -> frozenset[str]:

@@ -8,6 +8,7 @@ takes whole blocks only, whole turns first.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
@@ -16,6 +17,7 @@ from msgspec.structs import replace
 from jaf_memory_core.messages import Message
 from jaf_memory_core.session.blocks import MARK, Step, steps_of
 from jaf_memory_core.session.formats import AS_STORED, Form, form_of
+from jaf_memory_core.session.formats.contents import sendable
 from jaf_memory_core.session.room import Room, shortened
 
 STAYING = ("system", "developer")
@@ -57,7 +59,7 @@ def blocks_of(messages: Iterable[Message], form: Form | None = None) -> list[Blo
     form = form or form_of(None, given)
     blocks = []
     for step in steps_of(given, unique=form.unique):
-        shown = form.render(step)
+        shown = tuple(map(sendable, form.render(step)))
         if shown:
             blocks.append(Block(shown, step.said, not step.open, step.role, step, form))
     return blocks
@@ -146,7 +148,7 @@ def _tight(
     staying: list[Block], must: list[Block], final: Block | None, room: Room
 ) -> tuple[list[Block], list[Block]] | None:
     ends = [] if final is None else [final]
-    must = _fewer(must, room.messages - len(ends))
+    must = _fewer(must, Room(room.messages - len(ends), room.tokens, room.count))
     free = Room(room.messages - len(messages_of(must)), room.tokens, room.count)
     if free.messages < len(ends):
         return None
@@ -185,21 +187,27 @@ def _some(staying: list[Block], final: Block | None, room: Room) -> list[Block]:
     return [chosen[block.key] for block in staying if block.key in chosen]
 
 
-def _fewer(must: list[Block], most: float) -> list[Block]:
+def _fewer(must: list[Block], room: Room) -> list[Block]:
     """The blocks with the newest of many parallel calls only, where all of them are more than may be shown."""
-    if not must or len(messages_of(must)) <= most:
+    if not must or _can_fit(messages_of(must), room):
         return must
     *before, last = must
     step, form = last.step, last.form
     if step is None or form is None:
         return must
-    for first in range(1, len(step.calls)):
+
+    def since(first: int) -> Block:
         fewer = step.since(first)
-        shown = form.render(fewer)
-        ends_alike = shown[-1].message_id == last.messages[-1].message_id
-        if ends_alike and len(messages_of(before)) + len(shown) <= most:
-            return [*before, replace(last, messages=shown, step=fewer)]
-    return must
+        return replace(last, messages=tuple(map(sendable, form.render(fewer))), step=fewer)
+
+    answered = [number for number, answer in enumerate(step.answers) if answer is not None]
+    places = range(1, answered[-1] + 1 if answered else len(step.calls))  # the view ends with the newest result
+    first = bisect_left(places, 1, key=lambda place: int(_can_fit(messages_of([*before, since(place)]), room)))
+    return must if first == len(places) else [*before, since(places[first])]
+
+
+def _can_fit(messages: Sequence[Message], room: Room) -> bool:
+    return len(messages) <= room.messages and shortened(messages, room.tokens, room.count) is not None
 
 
 def limited(blocks: Sequence[Block], room: Room) -> list[Block]:

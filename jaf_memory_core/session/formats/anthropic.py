@@ -24,6 +24,7 @@ from jaf_memory_core.session.formats.contents import (
     refusal_of,
     said,
     spoken,
+    tool_name,
     written,
 )
 from jaf_memory_core.session.formats.contents import (
@@ -135,7 +136,7 @@ def _block(part: ContentPart) -> ContentPart | None:
 
 
 def _name(call: Call) -> str:
-    return call.name or "unknown"
+    return tool_name(call.name)
 
 
 def _input(call: Call) -> dict[str, Any]:

@@ -18,7 +18,9 @@ from jaf_memory_core.session.formats.contents import (
     parts_of,
     refusal_of,
     said,
+    speaker_name,
     tool_call,
+    tool_name,
     written,
 )
 from jaf_memory_core.values import EMPTY, FrozenDict
@@ -44,6 +46,7 @@ def render(step: Step, *, strict: bool) -> tuple[Message, ...]:
     first = step.said[0]
     if step.role != "assistant":
         message = _content(first, USER if step.role == "user" else PLAIN, strict=strict)
+        message = _named(message) if strict else message
         return (_spoken(message),) if step.role == "user" or said(message.content) else ()
     message = _assistant(step, strict=strict)
     results = [
@@ -51,7 +54,32 @@ def render(step: Step, *, strict: bool) -> tuple[Message, ...]:
         for number, (call, answer) in enumerate(zip(step.calls, step.answers, strict=True))
         if answer is not None or not step.open
     ]
-    return (message, *results)
+    return tuple(map(_named, (message, *results))) if strict else (message, *results)
+
+
+def _named(message: Message) -> Message:
+    """The message with names that the endpoint takes, of who speaks and of what is called."""
+    if message.name is not None:
+        tool = message.role in ("tool", "function")
+        name = tool_name(message.name) if tool else speaker_name(message.name)
+        message = message if name == message.name else replace(message, name=name)
+    calls = message.tool_calls
+    if calls and any(
+        call.function is not None and tool_name(call.function.name) != call.function.name for call in calls
+    ):
+        message = replace(message, tool_calls=tuple(map(_named_call, calls)))
+    called = message.further.get("function_call")
+    if isinstance(called, dict) and tool_name(called.get("name")) != called.get("name"):
+        called = FrozenDict({**called, "name": tool_name(called.get("name"))})
+        message = replace(message, further=FrozenDict({**message.further, "function_call": called}))
+    return message
+
+
+def _named_call(call: ToolCall) -> ToolCall:
+    function = call.function
+    if function is None or tool_name(function.name) == function.name:
+        return call
+    return replace(call, function=replace(function, name=tool_name(function.name)))
 
 
 def _spoken(message: Message) -> Message:

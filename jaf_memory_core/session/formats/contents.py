@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
+from jaf_memory_core.errors import MemoryInvalidInputError
 from jaf_memory_core.messages import ContentPart, Message, ToolCall
-from jaf_memory_core.values import thaw
+from jaf_memory_core.values import freeze, thaw
 
 NOTHING = "[nothing was said]"
 """Stands where an endpoint wants a text and there is none."""
@@ -140,17 +143,54 @@ def arguments_text(arguments: Any) -> str:
 
 
 def arguments_object(arguments: Any) -> dict[str, Any]:
-    """Arguments as an object; what is none stands in one."""
-    value = arguments
-    if isinstance(arguments, str):
-        try:
-            value = json.loads(arguments or "{}")
-        except (ValueError, RecursionError):
-            value = arguments
-    if isinstance(value, dict):
-        plain: dict[str, Any] = thaw(value)
-        return plain
-    return {} if value is None else {"arguments": thaw(value)}
+    """Arguments as an object; what is none, or more than JSON or a message can hold, stands in one."""
+    value = _parsed(arguments) if isinstance(arguments, str) else arguments
+    found: dict[str, Any] = {} if value is None else value if isinstance(value, dict) else {"arguments": value}
+    try:
+        freeze([[[found]]])  # so deep stands a block's input in a message
+    except MemoryInvalidInputError:
+        found = {"arguments": arguments_text(arguments)}
+    plain: dict[str, Any] = thaw(found)
+    return plain
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return text
+
+
+_TOOL = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_NOT_IN_TOOLS = re.compile(r"[^a-zA-Z0-9_-]")
+_NOT_IN_NAMES = re.compile(r"[\s<|\\/>]")
+LONGEST_NAME = 64
+
+
+def tool_name(name: str | None) -> str:
+    """The name of a tool as endpoints take it: another engine's may hold dots, blanks and slashes."""
+    if not name:
+        return "unknown"
+    return name if _TOOL.fullmatch(name) else _NOT_IN_TOOLS.sub("_", name)[:LONGEST_NAME]
+
+
+def speaker_name(name: str) -> str | None:
+    """The name of who speaks as chat-completions take it; `None` where nothing is left."""
+    return _NOT_IN_NAMES.sub("_", name)[:LONGEST_NAME] or None
+
+
+def sendable(message: Message) -> Message:
+    """The message with U+FFFD in the place of lone surrogates, which no request can carry."""
+    try:
+        _encoder.encode(message)
+    except UnicodeEncodeError:
+        fields = json.loads(_LONE.sub("\ufffd", json.dumps(message.dict(), ensure_ascii=False)))
+        return Message(**fields)
+    return message
+
+
+_LONE = re.compile("[\ud800-\udfff]")
+_encoder = msgspec.json.Encoder()
 
 
 def refusal_of(message: Message) -> str | None:

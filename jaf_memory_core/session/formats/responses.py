@@ -18,6 +18,7 @@ from jaf_memory_core.session.formats.contents import (
     parts_of,
     said,
     spoken,
+    tool_name,
     written,
 )
 from jaf_memory_core.session.formats.contents import (
@@ -100,7 +101,7 @@ def _item(item: Message, shown_id: str | None) -> Message:
         fields["arguments"] = arguments_text(fields.get("arguments"))
     if shown_id is not None and kind not in ITEM_CALLS:
         fields["call_id"] = shown_id
-    name = item.name or "unknown" if kind == "function_call" else item.name
+    name = tool_name(item.name) if kind in ("function_call", "custom_tool_call") else item.name
     content = item.content or None
     if fields == item.further and name == item.name and content is item.content:
         return item
@@ -114,7 +115,7 @@ def call_id(call: Call, key: str, number: int) -> str:
 
 def _called(call: Call, key: str, number: int) -> Message:
     fields = {"call_id": call_id(call, key, number), "message_id": made_id("call", key, number)}
-    name = call.name or "unknown"
+    name = tool_name(call.name)
     if call.custom:
         return item_of(type="custom_tool_call", name=name, input=as_text(call.arguments), **fields)
     return item_of(type="function_call", name=name, arguments=arguments_text(call.arguments), **fields)

@@ -9,11 +9,12 @@ from chat_rules import problem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jaf_memory_bridges.jaf import MemoryConfig, create_memory_provider_from_env, jaf_provider
-from jaf_memory_bridges.jaf.messages import to_core, to_jaf
+from jaf_memory_bridges.jaf.messages import is_halted, to_core, to_jaf
 from jaf_memory_testing.samples import talk
 from sample_conversations import WITHOUT_REAL, real_conversations, sample_conversations
 
-from jaf_memory_core import InMemoryConfig, Message, create_in_memory_provider
+from jaf_memory_core import BackendProvider, InMemoryConfig, Message, create_in_memory_provider
+from jaf_memory_core.backends.in_memory import InMemoryBackend
 
 
 def as_jaf_holds_them(conversations):
@@ -190,11 +191,10 @@ EXAMPLES = settings(max_examples=150, deadline=None, suppress_health_check=[Heal
 
 async def loaded(memory, max_messages, engine, threshold=None):
     """What JAF's engine loads of a conversation."""
-    from jaf.core.engine import _load_conversation_history
     from jaf.memory.types import MemoryConfig as JafMemoryConfig
 
     config = JafMemoryConfig(provider=memory, max_messages=max_messages, compression_threshold=threshold)
-    return (await _load_conversation_history(engine.state(), engine.config(config, None))).messages
+    return (await engine.load(config)).messages
 
 
 @EXAMPLES
@@ -211,6 +211,80 @@ def test_every_load_is_valid(engine, messages, limit):
         # A limit that is the number of messages is what the engine says for no limit; results that a view fills in
         # for calls without any come on top of that.
         assert limit in (None, len(messages)) or len(view) <= max(limit, systems)
+
+    asyncio.run(use())
+
+
+LONG_PIECES = st.lists(PIECES.filter(bool), min_size=3, max_size=12).map(
+    lambda pieces: [message for piece in pieces for message in piece]
+)
+
+
+@settings(EXAMPLES, max_examples=60)
+@given(LONG_PIECES, st.integers(1, 12), st.none() | st.integers(5, 15))
+def test_a_load_of_a_part_is_a_load_of_all(engine, messages, limit, threshold):
+    """What the engine loads by the bridge's configuration is the view of the whole conversation."""
+    messages = [one for place, one in enumerate(messages) if one.role != "system" or place < 2]
+
+    async def use():
+        store = create_in_memory_provider()
+        await store.store_messages("c", messages)
+        config = MemoryConfig(provider=jaf_provider(store), max_messages=limit, compression_threshold=threshold)
+        view = (await engine.load(config)).messages
+        assert problem(view) is None
+        whole = (await config.provider.get_conversation("c")).data.messages
+        assert len(whole) == len(messages)
+        assert texts(view) == texts(one for one in whole[-limit:] if not is_halted(one))
+
+    asyncio.run(use())
+
+
+def texts(messages):
+    """What they say; a marker counts what it leaves out, halted notes too."""
+    return [(str(one.role), "left out" if "not shown" in str(one.content) else one.content) for one in messages]
+
+
+class Counting(InMemoryBackend):
+    """Counts what is read of it."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.read_messages = 0
+
+    async def tail(self, tail):
+        """Count a page."""
+        page = await super().tail(tail)
+        self.read_messages += len(page.messages) + len(page.leading or ()) if page else 0
+        return page
+
+    async def read(self, conversation_id):
+        """Count a whole conversation."""
+        record = await super().read(conversation_id)
+        self.read_messages += len(record.messages) if record else 0
+        return record
+
+
+@pytest.mark.parametrize("limits", [{"max_messages": 20}, {"compression_threshold": 20}], ids=" ".join)
+def test_a_run_reads_what_it_shows(engine, limits):
+    """A run in a history of 20,000 messages reads some dozens; whoever else asks gets the whole of it."""
+
+    async def use():
+        reads = []
+        for length in (200, 20_000):
+            backend = Counting()
+            store = BackendProvider(backend, InMemoryConfig(max_messages=None))
+            for start in range(0, length, 5_000):
+                part = talk(min(5_000, length), start=start)
+                await store.append_messages("c", part, create=True, user_id="u")
+            backend.read_messages = 0
+            script = engine.Script("answer")
+            config = MemoryConfig(provider=jaf_provider(store, "u"), **limits)
+            await engine.run(engine.config(config, script), "question")
+            reads.append(backend.read_messages)
+            assert 19 <= len(script.views[0]) <= 21
+            found = (await config.provider.get_conversation("c")).data
+            assert (len(found.messages), found.metadata["total_messages"]) == (length + 2, length + 2)
+        assert reads[0] == reads[1] < 100
 
     asyncio.run(use())
 

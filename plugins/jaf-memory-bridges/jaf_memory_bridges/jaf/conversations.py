@@ -12,17 +12,18 @@ from jaf_memory_core import ConversationMemory, MemoryInvalidInputError, MemoryQ
 from jaf_memory_core.values import thaw
 
 
-def to_jaf_conversation(found: ConversationMemory, threshold: int | None = None) -> Any:
+def to_jaf_conversation(found: ConversationMemory, threshold: int | None = None, unread: int = 0) -> Any:
     """A conversation as jaf-py's, the last so many of whose messages are a valid view.
 
     Args:
         found: one of ours.
         threshold: number of messages above which views leave out.
+        unread: how many messages are not there, between the first and the newest.
     """
     metadata: dict[str, Any] = thaw(found.metadata) | _derived(found)
     conversation = jaf.ConversationMemory(found.conversation_id, found.user_id, [], metadata)
     # jaf-py would make a plain tuple of it.
-    object.__setattr__(conversation, "messages", History.of(found, metadata, threshold))
+    object.__setattr__(conversation, "messages", History.of(found, metadata, threshold, unread))
     return conversation
 
 
@@ -53,5 +54,5 @@ def _derived(found: ConversationMemory) -> dict[str, Any]:
     active = getattr(found, "active_at", None) or found.updated_at
     moments = {"created_at": found.created_at, "updated_at": found.updated_at, "last_activity": active}
     times = {name: moment.astimezone().replace(tzinfo=None) for name, moment in moments.items() if moment is not None}
-    count = len(found.messages) or found.message_count or 0
+    count = found.message_count or len(found.messages)
     return {**times, "total_messages": count}

@@ -99,10 +99,20 @@ class History(tuple[Any, ...]):  # noqa: SLOT001  (it knows where it belongs)
     _messages: tuple[Message, ...]
     _threshold: int | None
     _metadata: dict[str, Any]
+    _unread: int
 
     @classmethod
-    def of(cls, conversation: ConversationMemory, metadata: dict[str, Any], threshold: int | None) -> History:
-        """The history of a conversation; a view of it sets the engine's index in `metadata` right."""
+    def of(
+        cls, conversation: ConversationMemory, metadata: dict[str, Any], threshold: int | None, unread: int = 0
+    ) -> History:
+        """The history of a conversation; a view of it sets the engine's index in `metadata` right.
+
+        Args:
+            conversation: with all messages, or with those that its view can show.
+            metadata: as the engine gets them.
+            threshold: number of messages above which views leave out.
+            unread: how many messages are not there, between the first and the newest.
+        """
         pending = {one.tool_call_id: one.message_id for one in conversation.messages if is_halted(one)}
         ids = frozenset(message.message_id for message in conversation.messages)
         loaded = Loaded(conversation.ttl, {call: key for call, key in pending.items() if call is not None}, ids)
@@ -111,6 +121,7 @@ class History(tuple[Any, ...]):  # noqa: SLOT001  (it knows where it belongs)
         history.loaded = loaded
         history._threshold = threshold
         history._metadata = metadata
+        history._unread = unread
         return history
 
     def __getitem__(self, wanted: SupportsIndex | slice) -> Any:
@@ -124,8 +135,8 @@ class History(tuple[Any, ...]):  # noqa: SLOT001  (it knows where it belongs)
         blocks = views.blocks_of(message for message in self._messages if not is_halted(message))
         # Without a limit the engine asks for as many as there are: for all, and what a view adds to them counts not.
         most = math.inf if limit == len(self) else limit
-        if self._threshold is not None and len(self) > self._threshold:
-            shown = views.shown(views.first_and_newest(blocks, Room(min(most, self._threshold))))
+        if self._threshold is not None and len(self) + self._unread > self._threshold:
+            shown = views.shown(views.first_and_newest(blocks, Room(min(most, self._threshold)), self._unread))
         else:
             shown = views.shown(views.limited(blocks, Room(most)))
         by_id = {message.message_id: message for message in self}

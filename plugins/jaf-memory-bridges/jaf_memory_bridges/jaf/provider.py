@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, ClassVar, cast
 
@@ -12,6 +13,7 @@ from jaf_memory_bridges.jaf.conversations import to_core_query, to_jaf_conversat
 from jaf_memory_bridges.jaf.history import note_load
 from jaf_memory_bridges.jaf.messages import to_jaf
 from jaf_memory_bridges.jaf.results import answered, failure
+from jaf_memory_bridges.jaf.window import LOADS, Window, newest
 from jaf_memory_bridges.jaf.writes import Writer, lacking
 from jaf_memory_core import (
     ConversationMemory,
@@ -82,13 +84,13 @@ class JafProvider(jaf.Success):  # type: ignore[misc]
         *,
         user_id: str | None = None,
         ttl: float | None = None,
-        threshold: int | None = None,
+        window: Window | None = None,
     ) -> None:
         self.provider = cast("ManagedMemoryProvider", provider)
         self.owned: Any = provider
         self._user_id = user_id
         self._ttl = ttl
-        self._threshold = threshold
+        self._window = window or Window()
         self._writer = Writer(self.provider, user_id, ttl)
 
     @property
@@ -104,17 +106,17 @@ class JafProvider(jaf.Success):  # type: ignore[misc]
     def __repr__(self) -> str:
         return f"<{type(self).__name__} over {type(self.provider).__name__}>"
 
-    def configured(self, ttl: float | None, threshold: int | None) -> JafProvider:
-        """This bridge with a conversation's ttl in seconds, and a number of messages above which views leave out.
+    def configured(self, ttl: float | None, window: Window) -> JafProvider:
+        """This bridge with a conversation's ttl in seconds, and what a model may be shown.
 
         Raises:
             MemoryConfigurationError: a ttl is given, and the provider has no `set_expiry`.
         """
         if ttl is not None and not hasattr(self.provider, "set_expiry"):
             raise lacking(self.provider, "set_expiry (without it nothing would expire after ttl=...)")
-        if (ttl, threshold) == (self._ttl, self._threshold):
+        if (ttl, window) == (self._ttl, self._window):
             return self
-        bridge = JafProvider(self.provider, user_id=self._user_id, ttl=ttl, threshold=threshold)
+        bridge = JafProvider(self.provider, user_id=self._user_id, ttl=ttl, window=window)
         # Else `close` would close a view for one user, which closes nothing.
         bridge.owned = self.owned
         return bridge
@@ -176,11 +178,18 @@ class JafProvider(jaf.Success):  # type: ignore[misc]
 
     # Reading.
 
-    async def get_conversation(self, conversation_id: str) -> Any:
-        """The whole conversation, or `None`; the last so many of its messages are a valid view."""
+    def get_conversation(self, conversation_id: str) -> Coroutine[Any, Any, Any]:
+        """The whole conversation, or `None`; the last so many of its messages are a valid view.
 
+        The engine's own load is given the messages that its view can show, and no more are read.
+        """
+        asks = sys._getframe(1).f_code  # noqa: SLF001  (the engine's signature has no word for what it wants)
+        return self._loaded(conversation_id, self._window if LOADS is not None and asks is LOADS else Window())
+
+    async def _loaded(self, conversation_id: str, window: Window) -> Any:
         async def get() -> Any:
-            found = self._conversation(await self.provider.get_conversation(conversation_id))
+            part = await newest(self.provider, conversation_id, window)
+            found = None if part is None else self._conversation(part.conversation, part.unread)
             note_load(conversation_id, None if found is None else found.messages.loaded)
             return found
 
@@ -218,8 +227,8 @@ class JafProvider(jaf.Success):  # type: ignore[misc]
 
         return await self._answer("find_conversations", None, find, "find_conversations")
 
-    def _conversation(self, found: ConversationMemory | None) -> Any:
-        return None if found is None else to_jaf_conversation(found, self._threshold)
+    def _conversation(self, found: ConversationMemory | None, unread: int = 0) -> Any:
+        return None if found is None else to_jaf_conversation(found, self._window.threshold, unread)
 
     # Erasing, and the rest.
 

@@ -9,6 +9,7 @@ from jaf.core import types as jaf
 from jaf.memory import types as memory
 
 from jaf_memory_bridges.jaf.provider import JafProvider, jaf_provider
+from jaf_memory_bridges.jaf.window import Window
 from jaf_memory_core import MemoryInvalidInputError
 from jaf_memory_core.conversations import LONGEST_TTL
 
@@ -73,7 +74,8 @@ class MemoryConfig(memory.MemoryConfig):  # type: ignore[misc]
                 f"ttl is more than 0 and at most {LONGEST_TTL} seconds, or None for no expiry, not {self.ttl!r}"
             )
         bridge = self.provider if isinstance(self.provider, JafProvider) else jaf_provider(self.provider)
-        object.__setattr__(self, "provider", bridge.configured(self.ttl, int(threshold) if threshold else None))
+        window = Window(self.max_messages or None, int(threshold) if threshold else None)
+        object.__setattr__(self, "provider", bridge.configured(self.ttl, window))
 
 
 class Threshold(int):
