@@ -20,7 +20,8 @@ def is_plain(messages: Sequence[Message]) -> bool:
     begun = False
     for message in messages:
         role, content = message.role, message.content
-        if message.further is not EMPTY or message.attachments is not None or not _carried(message):
+        usual = message.name is message.tool_calls is None and content.__class__ is str and content.isascii()
+        if message.further is not EMPTY or message.attachments is not None or not (usual or _carried(message)):
             return False
         if role == "tool":
             if begun and (not waiting or message.tool_call_id != waiting.pop(0) or content.__class__ is not str):
@@ -42,9 +43,6 @@ def _carried(message: Message) -> bool:
     """Whether an endpoint takes the texts and names of a message as they are."""
     if message.name is not None and tool_name(message.name) != message.name:
         return False
-    content = message.content
-    if message.tool_calls is None and (content.__class__ is not str or content.isascii()):
-        return True
     return sendable(message) is message
 
 

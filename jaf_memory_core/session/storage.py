@@ -239,12 +239,18 @@ class StoredConversation:
         return await self.provider.revise_messages(self.conversation_id, revised)
 
     async def _appended(self, messages: tuple[Message, ...]) -> WriteResult:
-        metadata = {} if self._user_id is None else {"user_id": self._user_id}
+        metadata: dict[str, Any] | None = None if self._user_id is None else {"user_id": self._user_id}
+        asked: dict[str, Any] = {}
+        if "user_id" in self._keywords:
+            asked["user_id"] = self._user_id
         # Not once it was found: deleted since, it must not be made again by a turn under way (docs/decisions/0009).
-        create: dict[str, Any] = {"create": True} if "create" in self._keywords and not self._found else {}
+        create = "create" in self._keywords and not self._found
+        if create:
+            asked["create"] = True
         if create and "ttl" in self._keywords:
-            create["ttl"] = self._ttl
-        result = await self.provider.append_messages(self.conversation_id, list(messages), metadata, **create)
+            asked["ttl"] = self._ttl
+        labels = None if "user_id" in asked else metadata
+        result = await self.provider.append_messages(self.conversation_id, list(messages), labels, **asked)
         missing = isinstance(result, Failure) and isinstance(result.error, NotFound)
         # `store_messages` replaces what stands: it is for a conversation that nobody has made yet.
         if missing and not self._found and not create:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
     os.environ.get("JAF_TEST_INSTALLED") == "wheels", reason="the program that measures is in no wheel"
 )
 
-from benchmarks import comparisons, page, peers, resident, tables, targets, worker
+from benchmarks import comparisons, page, peers, resident, sessions, tables, targets, worker
 from benchmarks.backends import sqlite
 from benchmarks.bulk import EXPORT, IMPORT
 from benchmarks.costs import core
@@ -156,6 +156,16 @@ def test_a_peer_that_fails_is_told_and_not_counted(monkeypatch):
     assert "9.00" not in tables.peers(report)
     told = "0 of 0 targets are reached. Failed, and not counted: Nobody on in memory, Sometimes on Redis."
     assert tables.summary(report) == told
+
+
+def test_sessions_are_measured_beside_the_provider(monkeypatch):
+    """Each load has its ratio to `get_recent_messages`, a record its own to `append_messages`."""
+    monkeypatch.setattr(sessions, "ROUNDS", 1)
+    monkeypatch.setattr(sessions, "STEPS", 2)
+    lines = [line.split(" | ") for line in asyncio.run(sessions.measure("memory", {}, 200))]
+    assert {line[2] for line in lines} >= {sessions.READ, "load", "load, with a ttl", sessions.WRITE, "record"}
+    assert [line[4] for line in lines if line[2] in (sessions.READ, sessions.WRITE)] == ["1.00 |"] * 2
+    assert all(float(line[4].split()[0]) > 0 for line in lines)
 
 
 def test_who_fails_while_others_are_measured_is_left_out():
