@@ -20,7 +20,8 @@ def is_plain(messages: Sequence[Message]) -> bool:
     begun = False
     for message in messages:
         role, content = message.role, message.content
-        usual = message.name is message.tool_calls is None and content.__class__ is str and content.isascii()
+        bare = message.name is None and message.tool_calls is None
+        usual = bare and content.__class__ is str and content.isascii()
         if message.further is not EMPTY or message.attachments is not None or not (usual or _carried(message)):
             return False
         if role == "tool":
