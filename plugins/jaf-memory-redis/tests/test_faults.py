@@ -180,7 +180,13 @@ def test_demoted_master(prefix):
             with pytest.raises(MemoryConnectionError, match="replica"):
                 await provider.store_messages("c", [Message("user", "a")])
             server.command("REPLICAOF", "NO", "ONE")
-            assert (await provider.append_messages("c", [Message("user", "b")])).data.message_count == 1
+            held = [Message("user", "b")]
+            assert (await provider.append_messages("c", held)).data.message_count == 1
+            server.command("REPLICAOF", "127.0.0.1", other)
+            with pytest.raises(MemoryConnectionError, match="replica"):
+                await provider.append_messages("c", held)
+            server.command("REPLICAOF", "NO", "ONE")
+            assert (await provider.append_messages("c", held)).data.added == 0
 
     for version in (6, 7):
         with redis_servers.single(version=version) as server:

@@ -7,7 +7,7 @@ from jaf_memory_redis import RedisConfig, create_redis_provider
 from jaf_memory_redis.layout import Keys
 from jaf_memory_redis.scripts import command
 
-from jaf_memory_core import Failure, MemoryConflictError, MemoryQuery, Message, Success
+from jaf_memory_core import Failure, MemoryConflictError, MemoryNotFoundError, MemoryQuery, Message, Success
 
 MANY = 3_000
 
@@ -81,6 +81,25 @@ async def bodies_of(provider, name):
     keys = provider.backend.keys.conversation(name)
     (bodies,) = await provider.backend.topology.run_all([command("LRANGE", keys[1], 0, -1)])
     return bodies
+
+
+def test_nothing_is_sent_for_what_is_missing(server, prefix):
+    """A large append to a conversation that is not there is refused before its messages are sent."""
+
+    async def main():
+        async with await create_redis_provider(RedisConfig(port=server.port, key_prefix=prefix)) as provider:
+            before = received(server)
+            failure = await provider.append_messages("c", batch(500, 9_000))
+            assert isinstance(failure.error, MemoryNotFoundError)
+            assert received(server) - before < 100_000  # of 4,500,000
+            assert server.command("KEYS", f"{prefix}*") == []
+
+    asyncio.run(main())
+
+
+def received(server):
+    """Bytes that the server has read from its clients."""
+    return int(server.command("INFO", "stats").split(b"total_net_input_bytes:")[1].split()[0])
 
 
 def test_beside_others(server, prefix):

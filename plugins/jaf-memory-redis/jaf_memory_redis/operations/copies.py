@@ -11,6 +11,7 @@ from secrets import token_hex
 from typing import Any
 
 from jaf_memory_core import codec
+from jaf_memory_core.errors import MemoryNotFoundError
 from jaf_memory_core.messages import Message
 from jaf_memory_core.records import Write
 from jaf_memory_redis import layout, scripts
@@ -60,7 +61,12 @@ class Copier:
         return {"expected": stamp, "count": count, "size": copied}, aside
 
     async def write(self, write: Write) -> Staged | None:
-        """What stands after a store or an append; `None` where its script has to decide more."""
+        """What stands after a store or an append; `None` where its script has to decide more.
+
+        Raises:
+            MemoryNotFoundError: there is no such conversation, and none is to be made: nothing is sent for that.
+            MemoryConflictError: other content under a held id.
+        """
         for _ in range(ATTEMPTS):
             aside = self._keys.aside(write.conversation_id, token_hex(8))
             staged = await self._written(write, aside)
@@ -75,7 +81,7 @@ class Copier:
         (found,) = await self._topology.run_all([command("HMGET", header, "inc", "v", "p", "n", "s", "k")])
         incarnation, version, first, count, size, trimmed = found
         if incarnation is None and not write.create:
-            return None
+            raise MemoryNotFoundError(key)
         stamp = None if incarnation is None else f"{incarnation.decode()}:{int(version)}"
         kept = 0 if stamp is None or write.replace else int(count)
         position = int(first) if kept else 0

@@ -190,6 +190,10 @@ local function place_ids(list, first, count, position, nx)
     if nx then
       -- A refusal (no memory, for one) is no answer to a request that may have nothing to write.
       local answer = redis.pcall('ZADD', KEYS[3], nx, unpack(places))
+      -- But who is a replica does not know what is held.
+      if type(answer) == 'table' and string.find(answer.err, 'READONLY', 1, true) then
+        call('ZADD', KEYS[3], nx, unpack(places)) -- the same refusal, and now it is the script's
+      end
       added = added + (tonumber(answer) or 0)
     else
       call('ZADD', KEYS[3], unpack(places))
