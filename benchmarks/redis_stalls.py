@@ -147,6 +147,8 @@ def operations(count: int) -> Iterator[tuple[str, Operation]]:
     yield f"append of {many} that are held", lambda p: p.append_messages("c", batch(count // 4, many))
     yield "recent messages", lambda p: p.get_recent_messages("c")
     yield "a page from the middle", lambda p: p.get_messages("c", before=count // 2)
+    yield f"{many} recent messages", lambda p: p.get_recent_messages("c", many)
+    yield f"a page of {many} from the middle", lambda p: p.get_messages("c", before=count // 2, limit=many)
     yield "the whole conversation", lambda p: p.get_conversation("c")
     yield "up to a message in the middle", lambda p: p.get_conversation_until_message("c", middle)
     yield "find, with messages", lambda p: p.find_conversations(MemoryQuery(user_id="u"))

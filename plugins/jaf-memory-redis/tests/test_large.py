@@ -83,6 +83,34 @@ async def bodies_of(provider, name):
     return bodies
 
 
+def test_long_pages(address):
+    """A page of many messages is the same as by small ones: from the end, before a position, and beside writers."""
+
+    async def main():
+        async with await create_redis_provider(RedisConfig(**address)) as provider:
+            await provider.append_messages("c", batch(MANY), create=True)
+            assert numbers(await provider.get_recent_messages("c", 1_000)) == list(range(MANY - 1_000, MANY))
+            assert numbers(await provider.get_recent_messages("c", 10 * MANY)) == list(range(MANY))
+            page = await provider.get_messages("c", before=1_500, limit=700)
+            assert (numbers(page), page.before) == (list(range(800, 1_500)), 800)
+            page = await provider.get_messages("c", before=300, limit=700)
+            assert (numbers(page), page.before) == (list(range(300)), None)
+            page = await provider.get_messages("c", limit=300, leading=500)
+            assert [*numbers(page.leading), *numbers(page)] == [*range(500), *range(MANY - 300, MANY)]
+            writers = [provider.append_messages("c", batch(1, start=MANY + number)) for number in range(50)]
+            *_, read = await asyncio.gather(*writers, provider.get_recent_messages("c", 1_000))
+            assert numbers(read) == list(range(numbers(read)[0], numbers(read)[0] + 1_000))
+            with pytest.raises(MemoryNotFoundError):
+                await provider.get_recent_messages("none", 1_000)
+
+    asyncio.run(main())
+
+
+def numbers(messages):
+    """The numbers of messages."""
+    return [int(message.content.rstrip("x")) for message in messages]
+
+
 def test_nothing_is_sent_for_what_is_missing(server, prefix):
     """A large append to a conversation that is not there is refused before its messages are sent."""
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Any
-
-from msgspec.structs import replace
 
 from jaf_memory_core import codec, forks
 from jaf_memory_core.errors import MemoryStorageError
@@ -16,8 +13,9 @@ from jaf_memory_core.records import Damaged, Page, Record, Revise, Tail
 from jaf_memory_redis import layout, scripts
 from jaf_memory_redis.errors import ServerError, damaged, is_denied
 from jaf_memory_redis.layout import Keys, moment, server_time
+from jaf_memory_redis.operations.pages import beside, fields_of, tail_form
 from jaf_memory_redis.pool import Topology
-from jaf_memory_redis.scripts import Command, Form, Part, asked, command
+from jaf_memory_redis.scripts import Command, Part, asked, command
 
 LARGEST = 1 << 53
 """Lua's numbers are exact up to here; no count of ours comes near it."""
@@ -28,36 +26,14 @@ PAGE = 64
 HEAVY = 128 << 10
 """Bytes of messages that one command reads."""
 
+LONG = 200
+"""Messages of a page beyond which it is read in such steps, and the header before it."""
+
 ABREAST = 8
 """Such commands that are under way together."""
 
 ATTEMPTS = 3
 """How often a large conversation is read anew because it changed; then it is read by a script, of one moment."""
-
-_TAIL = ("f", "inc", "v", "x", "o", "p", "n")
-
-
-@lru_cache(maxsize=64)
-def _tail_form(length: int, limit: int, leading: int, whole: bool) -> Form:  # noqa: FBT001  (a key of the cache)
-    """The commands that read the last `limit` messages, with the header of that moment and the time.
-
-    Args:
-        length: of what the names of the keys begin with.
-        limit: how many of the last messages.
-        leading: how many of the first, too.
-        whole: whether all of the header is read.
-    """
-    return Form(
-        length,
-        lambda start: (
-            command("HGETALL", start + b"h") if whole else command("HMGET", start + b"h", *_TAIL),
-            command("LRANGE", start + b"m", -limit, -1),
-            *([command("LRANGE", start + b"m", 0, leading - 1)] if leading else []),
-            command("LLEN", start + b"m"),
-            command("HMGET", start + b"h", "inc", "v"),
-            Command(start, ("TIME",)),
-        ),
-    )
 
 
 class Reader:
@@ -116,11 +92,23 @@ class Reader:
         count = int(fields.get(b"n", 0))
         if len(found) < PAGE or count == len(found):
             return found
+        rest = await self._span(conversation_id, flat, PAGE, count)
+        return None if rest is None else found + rest
+
+    async def _span(self, conversation_id: str, flat: Sequence[bytes], first: int, last: int) -> list[bytes] | None:
+        """Bodies by place, without that at `last`, in pages; `None` if the header stands no more as `flat` shows it.
+
+        Raises:
+            MemoryStorageError: the bodies are not as many as the header says.
+        """
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        count = int(fields[b"n"])
         header, bodies, _ = self._keys.conversation(conversation_id)
         # By the average size, since only the sum is known.
         step = max(1, min(PAGE * 32, HEAVY * count // max(1, int(fields[b"s"]))))
-        for start in range(PAGE, count, step * ABREAST):
-            stop = min(count, start + step * ABREAST)
+        found: list[bytes] = []
+        for start in range(first, last, step * ABREAST):
+            stop = min(last, start + step * ABREAST)
             ranges = [command("LRANGE", bodies, at, min(at + step, stop) - 1) for at in range(start, stop, step)]
             behind = [command("HMGET", header, "inc", "v"), command("LLEN", bodies)]
             *pages, stamp, stands = await self._topology.run_all([*ranges, *behind], large=True)
@@ -235,27 +223,49 @@ class Reader:
     async def tail(self, tail: Tail) -> Page | None:
         """The last messages, or the last before a position, with the header of that moment, and the first messages."""
         limit, leading = min(tail.limit, LARGEST), min(tail.leading, LARGEST)
-        if tail.before is None and limit:
+        long = max(limit, leading) > LONG
+        if tail.before is None and limit and not long:
             start = self._keys.start(tail.conversation_id)
-            packed = _tail_form(len(start), limit, leading, tail.with_header).of(start)
-            whole, found, *others, stands, stamp, clock = await self._topology.run_packed(packed)
-            fields = _fields_of(whole) if tail.with_header else whole
+            packed = tail_form(len(start), limit, leading, tail.with_header).of(start)
+            flat, found, *others, stands, stamp, clock = await self._topology.run_packed(packed)
+            fields = fields_of(flat) if tail.with_header else flat
             # No writer came in between, so that all is of one moment without a script (docs/decisions/0006).
             if fields[1:3] == stamp:
                 if fields[0] is not None and stands != int(fields[6]):
                     layout.check_format(fields[0])
                     raise damaged(tail.conversation_id, int(fields[6]), stands)
                 page = self._page_of(tail, fields, found, clock)
-                return page and _beside(tail, page, fields, whole, others[0] if others else ())
-        request: dict[str, Any] = {"id": tail.conversation_id, "limit": limit, "whole": tail.with_header or None}
+                return page and beside(tail, page, fields, flat, others[0] if others else ())
+        whole = tail.with_header or long
+        request: dict[str, Any] = {"id": tail.conversation_id, "limit": limit, "whole": whole or None}
         request["before"] = None if tail.before is None else min(tail.before, LARGEST)
         request["leading"] = leading or None
-        read = await self._page(tail.conversation_id, request)
+        read = await self._long(tail, limit) if long else None
+        read = read or await self._page(tail.conversation_id, request)
         if read is None:
             return None
-        fields = _fields_of(read[1]) if tail.with_header else read[1]
+        fields = fields_of(read[1]) if whole else read[1]
         page = self._page_of(tail, fields, read[2], read[0])
-        return page and _beside(tail, page, fields, read[1], read[3])
+        return page and beside(tail, page, fields, read[1], read[3])
+
+    async def _long(self, tail: Tail, limit: int) -> list[Any] | None:
+        """What `page.lua` answers, of many messages, in steps that keep nobody waiting; `None` where it changes."""
+        for _ in range(ATTEMPTS):
+            header = self._keys.conversation(tail.conversation_id)[0]
+            flat, clock = await self._topology.run_all([command("HGETALL", header), Command(header, ("TIME",))])
+            fields = dict(zip(flat[::2], flat[1::2], strict=True))
+            if not flat:
+                return [clock, flat, [], []]
+            layout.check_format(fields[b"f"])
+            end = int(fields[b"n"])
+            if tail.before is not None:
+                end = max(0, min(end, tail.before - int(fields[b"p"])))
+            start = max(0, end - limit)
+            found = await self._span(tail.conversation_id, flat, start, end)
+            leading = await self._span(tail.conversation_id, flat, 0, min(tail.leading, start))
+            if found is not None and leading is not None:
+                return [clock, flat, found, leading]
+        return None
 
     def _page_of(self, tail: Tail, fields: Sequence[Any], bodies: Sequence[bytes], clock: list[bytes]) -> Page | None:
         stored, _, _, expires, owner, first, count = fields
@@ -273,19 +283,3 @@ class Reader:
             end = max(oldest, min(end, tail.before))
         start = max(oldest, end - tail.limit)
         return Page(codec.decode_messages(bodies) if bodies else (), start, more=start > oldest)
-
-
-def _fields_of(flat: Sequence[bytes]) -> list[Any]:
-    """The fields that a page needs, of a header that was read whole."""
-    fields = dict(zip(flat[::2], flat[1::2], strict=True))
-    return [fields.get(name.encode()) for name in _TAIL]
-
-
-def _beside(tail: Tail, page: Page, fields: Sequence[Any], whole: Sequence[bytes], first: Sequence[bytes]) -> Page:
-    """The page with the header and the first messages, as far as they were asked for."""
-    if tail.with_header:
-        page = replace(page, header=layout.record_of(whole))
-    if not tail.leading:
-        return page
-    lead = max(0, min(tail.leading, page.first) - int(fields[5]))
-    return replace(page, leading=codec.decode_messages(first[:lead]))
