@@ -355,22 +355,27 @@ class Backend(ABC):
         """
         query = MemoryQuery(user_id=user_id, include_messages=False)
         removed: list[int] = []
-        unreadable: Damaged | None = None
+        unreadable: dict[str | None, MemoryStorageError] = {}
         with self.in_steps("clear_user_conversations", removed):
             for _ in range(ROUNDS):
                 owned = []
                 async for record in self.scan(query):
                     if isinstance(record, Damaged):
-                        unreadable = record
-                    elif record.user_id == user_id:
+                        unreadable[record.error.conversation_id] = record.error
+                    elif record.user_id == user_id and record.conversation_id not in unreadable:
                         owned.append(record.conversation_id)
                 if not owned:
                     break
                 for conversation_id in owned:
-                    # By scope: since it was listed it may have been deleted, and made again by somebody else.
-                    removed.append(await self.remove(conversation_id, scope=user_id))  # noqa: PERF401  (one may fail)
-            if unreadable is not None:
-                raise unreadable.error
+                    try:
+                        # By scope: since it was listed it may have been deleted, and made again by somebody else.
+                        removed.append(await self.remove(conversation_id, scope=user_id))
+                    except MemoryStorageError as error:
+                        if error.conversation_id != conversation_id:
+                            raise
+                        unreadable[conversation_id] = error  # a list without messages does not see their damage
+            if unreadable:
+                raise next(iter(unreadable.values()))
         return sum(removed)
 
     @contextmanager

@@ -7,7 +7,8 @@ import json
 import msgspec
 
 from jaf_memory_core import codec
-from jaf_memory_core.records import Record
+from jaf_memory_core.errors import MemoryStorageError
+from jaf_memory_core.records import Damaged, Record
 
 
 class _Document(msgspec.Struct):
@@ -41,6 +42,14 @@ def decode_record(text: bytes | str, conversation_id: str | None = None) -> Reco
     except codec.UNREADABLE:
         pass
     raise codec.damaged(conversation_id)
+
+
+def listed_record(text: bytes | str, conversation_id: str | None) -> Record | Damaged:
+    """The same for a listing, which goes on behind what it cannot read."""
+    try:
+        return decode_record(text, conversation_id)
+    except MemoryStorageError as error:
+        return Damaged(error)
 
 
 def _decode_record(text: bytes | str, conversation_id: str | None) -> Record:

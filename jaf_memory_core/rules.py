@@ -6,7 +6,7 @@ Every backend decides by these, whether it keeps a conversation in one piece or 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import msgspec
@@ -15,12 +15,15 @@ from msgspec import UNSET
 from jaf_memory_core import codec
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import MemoryConflictError, MemoryInvalidInputError, MemoryNotFoundError
-from jaf_memory_core.records import Amend, Page, Record, Tail, Truncate, Write
+from jaf_memory_core.records import Amend, Damaged, Page, Record, Tail, Truncate, Write
 from jaf_memory_core.results import WriteResult
 from jaf_memory_core.values import EMPTY, FrozenDict
 
 RESERVED = "jaf-memory:"
 """Metadata keys that begin so are the provider's own: never shown, never taken from an application."""
+
+BEGINNING = datetime.min.replace(tzinfo=UTC)
+"""Before every conversation."""
 
 SUMMARY = f"{RESERVED}summary"
 """Metadata key of the summary that covers a conversation's older messages."""
@@ -342,8 +345,10 @@ def activity_key(record: Record) -> tuple[datetime, str]:
     return record.updated_at, record.conversation_id
 
 
-def creation_key(record: Record) -> tuple[datetime, str]:
-    """Order of `iter_conversations` and `scan`."""
+def creation_key(record: Record | Damaged) -> tuple[datetime, str]:
+    """Order of `iter_conversations` and `scan`; what is damaged comes first, unless it can be told when it was made."""
+    if isinstance(record, Damaged):
+        return record.created_at or BEGINNING, record.error.conversation_id or ""
     return record.created_at, record.conversation_id
 
 

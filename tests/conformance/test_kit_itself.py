@@ -17,9 +17,9 @@ import jaf_memory_testing as kit
 import pytest
 from broken_stores import Plain
 from jaf_memory_testing import FEATURES, Checks, ProviderConformance, SixMethodConformance, Store, Target
+from jaf_memory_testing.cells import PROMISES, REQUESTS, WHOLE, cells
 from jaf_memory_testing.fields import DERIVED, RECORD_VALUES
 from jaf_memory_testing.processes import Process, at_once
-from jaf_memory_testing.table import PROMISES, REQUESTS, WHOLE, cells
 
 from jaf_memory_core import BackendProvider, MemoryError, WriteResult
 from jaf_memory_core.backends.in_memory import InMemoryBackend

@@ -10,12 +10,13 @@ from __future__ import annotations
 from asyncio import to_thread
 from collections.abc import AsyncIterator
 from datetime import datetime
+from operator import itemgetter
 
 from jaf_memory_core import MemoryQuery, ProviderConfig, rules
 from jaf_memory_core.backend import Backend
-from jaf_memory_core.documents import decode_record, encode_record
+from jaf_memory_core.documents import decode_record, encode_record, listed_record
 from jaf_memory_core.hooks import ProviderSpec, hookimpl
-from jaf_memory_core.records import Record, Stamp
+from jaf_memory_core.records import Damaged, Record, Stamp
 from jaf_memory_files.folder import Folder
 
 
@@ -52,16 +53,18 @@ class FilesBackend(Backend):
         """Remove the record at `expected`."""
         return await to_thread(self._swap, conversation_id, expected, None)
 
-    async def scan(self, query: MemoryQuery) -> AsyncIterator[Record]:
-        """Records in order of creation, one in memory at a time; the provider filters them."""
+    async def scan(self, query: MemoryQuery) -> AsyncIterator[Record | Damaged]:
+        """What is damaged, then records in order of creation, one in memory at a time; the provider filters them."""
         above = rules.creation_cursor(query)
-        for key in await to_thread(self._keys):
-            record = await self.read(key[1]) if above is None or key > above else None
-            if record and rules.creation_key(record) == key:  # otherwise it was deleted, and made again
-                yield record
+        for key, damaged in await to_thread(self._places):
+            found = damaged or await self.read(key[1]) if above is None or key > above else None
+            if found and rules.creation_key(found) == key:  # otherwise it was deleted, and made again
+                yield found
 
-    def _keys(self) -> list[tuple[datetime, str]]:
-        return sorted(rules.creation_key(decode_record(content)) for content in self._folder.contents())
+    def _places(self) -> list[tuple[tuple[datetime, str], Damaged | None]]:
+        listed = (listed_record(content, key) for key, content in self._folder.contents())
+        places = ((rules.creation_key(one), one if isinstance(one, Damaged) else None) for one in listed)
+        return sorted(places, key=itemgetter(0))
 
     def _load(self, conversation_id: str) -> Record | None:
         content = self._folder.get(conversation_id)

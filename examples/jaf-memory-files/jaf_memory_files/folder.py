@@ -1,8 +1,12 @@
-"""The store itself, as a driver would bring it: bytes under keys, in a folder that processes share."""
+"""The store itself, as a driver would bring it: bytes under keys, in a folder that processes share.
+
+A file has its key in its first line, so that the key is known even where what stands behind it is damaged.
+"""
 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +37,8 @@ class Folder:
 
     def get(self, key: str) -> bytes | None:
         """What stands under the key, or `None`. A file is replaced in one step, so nobody reads half of one."""
-        return _content(self._file(key))
+        content = _content(self._file(key))
+        return None if content is None else _parted(content)[1]
 
     def put(self, key: str, content: bytes | None) -> None:
         """Replace what stands under the key, or remove it; on disk when this returns. Call it under the lock."""
@@ -41,16 +46,16 @@ class Folder:
         if content is None:
             file.unlink()
         else:
-            fresh.write_bytes(content)
+            fresh.write_bytes(json.dumps(key).encode() + b"\n" + content)
             _sync(fresh)
             fresh.replace(file)
         _sync(self._path)
 
-    def contents(self) -> Iterator[bytes]:
-        """What stands under each key, one after the other."""
+    def contents(self) -> Iterator[tuple[str | None, bytes]]:
+        """Each key, `None` where the file does not tell it any more, and what stands under it, one after the other."""
         with self.locked():  # some file systems leave a file out of a listing while it is replaced
             files = list(self._path.glob("*.json"))
-        return (content for content in map(_content, files) if content is not None)
+        return (_parted(content) for content in map(_content, files) if content is not None)
 
     def _file(self, key: str) -> Path:
         # A digest, because a key may hold what no file's name can, and be longer.
@@ -62,6 +67,15 @@ def _content(file: Path) -> bytes | None:
         return file.read_bytes()
     except FileNotFoundError:
         return None
+
+
+def _parted(content: bytes) -> tuple[str | None, bytes]:
+    line, _, rest = content.partition(b"\n")
+    try:
+        key = json.loads(line)
+    except ValueError:
+        key = None
+    return key if isinstance(key, str) else None, rest
 
 
 def _sync(path: Path) -> None:

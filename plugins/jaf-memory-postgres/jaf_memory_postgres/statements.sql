@@ -36,9 +36,11 @@ WHERE header.conversation_id = $1
 least($2::bigint, header.first_position + header.message_count)
 
 -- name: page
--- A hidden limit makes the server expect a part of the messages, and so go through the index, whatever the number is.
+-- A hidden limit makes the server expect a part of the messages, and so go through the index, whatever the number is. Where a
+-- row is missing, none that is older stands in for it: the page is too short then, and told as damaged.
 SELECT message.position, message.body FROM {message} AS message
-WHERE message.conversation = header.id AND message.position >= header.first_position AND message.position < {page_end}
+WHERE message.conversation = header.id AND message.position < {page_end}
+    AND message.position >= greatest(header.first_position, {page_end} - (SELECT $3::bigint))
 ORDER BY message.position DESC LIMIT (SELECT $3::bigint)
 
 -- name: seen

@@ -76,6 +76,38 @@ async def dumped(url, table):
         await connection.close()
 
 
+OF = "(SELECT id FROM {header} WHERE conversation_id = $1)"
+WAYS = {
+    "a message": f"UPDATE {{message}} SET body = left(body, 40) WHERE message_id = 'm2' AND conversation = {OF}",
+    "a missing message": f"DELETE FROM {{message}} WHERE message_id = 'm2' AND conversation = {OF}",
+    "metadata": """UPDATE {header} SET metadata = '{"a":["{"]}' WHERE conversation_id = $1""",
+}
+"""Statements that damage a conversation, by what they damage."""
+
+
+async def damaged(url, table, way, conversation_id):
+    """Damage a conversation, as another connection."""
+    connection = await asyncpg.connect(url)
+    try:
+        statement = WAYS[way]
+        for place in ("header", "message"):
+            statement = statement.replace(f"{{{place}}}", Names("public", table).fill(f"{{{place}}}"))
+        assert (await connection.execute(statement, conversation_id)).endswith(" 1")
+    finally:
+        await connection.close()
+
+
+async def upgraded(url, table, _conversation_id):
+    """As if a newer version had upgraded the tables."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(
+            Names("public", table).fill("INSERT INTO {layout} (version, name) VALUES (99, 'newer')")
+        )
+    finally:
+        await connection.close()
+
+
 async def dropped(url, table):
     """Remove what a check made."""
     connection = await asyncpg.connect(url)
@@ -98,6 +130,9 @@ def target_over(opens, server, url, table):
         stall=partial(stalled, direct, table),
         outage=partial(out, server, url),
         dump=partial(dumped, direct, table),
+        damage={way: partial(damaged, direct, table, way) for way in WAYS},
+        newer=partial(upgraded, direct, table),
+        declares={"power_cut": "the server writes to the disk, and the kit cannot lose it"},
         clean=partial(dropped, direct, table),
     )
 

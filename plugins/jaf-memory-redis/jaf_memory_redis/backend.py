@@ -311,6 +311,8 @@ class RedisBackend(Backend):
                 reply = await self._writer.perform(scripts.FORK, request, owner=owner, more=parent + more)
             except MemoryNotFoundError:
                 raise MemoryNotFoundError(fork.conversation_id) from None
+            if reply[0] == b"parent":
+                writes.decided(fork.conversation_id, reply[1:])
             if reply[0] == b"ok":
                 count: int = reply[5]
                 return count

@@ -172,38 +172,47 @@ def messages_of(messages: Iterable[Message], bodies: Iterable[bytes]) -> list[st
     return [*(message.message_id for message in messages), *bodies]
 
 
-def check_format(found: bytes) -> None:
+def check_format(found: bytes, conversation_id: str) -> None:
     """Refuse a header that a newer version wrote.
 
     Raises:
         MemoryStorageError: with both versions.
     """
-    codec.check_format(int(found) if found.isdigit() else found.decode("ascii", "replace"))
+    codec.check_format(int(found) if found.isdigit() else found.decode("ascii", "replace"), conversation_id)
 
 
 def record_of(flat: Sequence[bytes], bodies: Sequence[bytes] | None = None) -> Record | None:
     """The record that `HGETALL` shows, `None` if there is none.
 
     Raises:
-        MemoryStorageError: a newer version wrote it, or the bodies are not as many as it counts.
+        MemoryStorageError: a newer version wrote it, the bodies are not as many as it counts, or something of it
+            cannot be read; it names the conversation.
     """
     if not flat:
         return None
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
-    check_format(fields[b"f"])
+    name = fields.get(b"id", b"").decode(errors="replace")
+    try:
+        check_format(fields[b"f"], name)
+        if bodies is not None and len(bodies) != int(fields[b"n"]):
+            raise damaged(name, int(fields[b"n"]), len(bodies))
+        return _record(name, fields, codec.decode_messages(bodies, name) if bodies else ())
+    except codec.UNREADABLE:
+        pass
+    raise codec.damaged(name)
+
+
+def _record(name: str, fields: Mapping[bytes, bytes], messages: tuple[Message, ...]) -> Record:
     owner, expires, ttl = fields.get(b"o"), fields.get(b"x"), fields.get(b"t")
-    if bodies is not None and len(bodies) != int(fields[b"n"]):
-        raise damaged(fields[b"id"].decode(), int(fields[b"n"]), len(bodies))
-    messages: tuple[Message, ...] = codec.decode_messages(bodies) if bodies else ()
     return Record(
-        conversation_id=fields[b"id"].decode(),
+        conversation_id=name,
         incarnation=fields[b"inc"].decode(),
         version=int(fields[b"v"]),
         created_at=time_of(fields[b"c"]),
         updated_at=time_of(fields[b"u"]),
         user_id=None if owner is None else owner.decode(),
         messages=messages,
-        metadata=metadata_of(fields.items()),
+        metadata=metadata_of(name, fields.items()),
         expires_at=None if expires is None else time_of(expires),
         ttl=None if ttl is None else float(ttl),
         first_position=int(fields[b"p"]),
@@ -218,10 +227,14 @@ def stamp_of(flat: Sequence[bytes]) -> list[bytes | None]:
     return [fields.get(b"inc"), fields.get(b"v")]
 
 
-def metadata_of(fields: Iterable[tuple[bytes, bytes]]) -> FrozenDict:
-    """The metadata among the fields of a header."""
+def metadata_of(conversation_id: str, fields: Iterable[tuple[bytes, bytes]]) -> FrozenDict:
+    """The metadata among the fields of a header.
+
+    Raises:
+        MemoryStorageError: they are damaged; it names the conversation.
+    """
     members = [field[2:] + b":" + value for field, value in fields if field.startswith(METADATA)]
-    return codec.decode_object(b"{" + b",".join(members) + b"}") if members else EMPTY
+    return codec.decode_object(b"{" + b",".join(members) + b"}", conversation_id) if members else EMPTY
 
 
 def request_of(record: Record) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import functools
 
 import pytest
 from jaf_memory_redis import RedisConfig, create_redis_provider
+from jaf_memory_redis.layout import Keys
 from jaf_memory_testing import BRIEF, ProviderConformance, Target, slow
 from services.redis_servers import wait_until
 
@@ -29,6 +30,37 @@ async def everything(masters, prefix):
             }[kind]
             found[name] = server.command(*read)
     return found
+
+
+def _cut(_header, bodies, _ids):
+    return ("LSET", bodies, 2, '{"role":"user","con')
+
+
+def _lost(_header, bodies, _ids):
+    return ("LTRIM", bodies, 0, -2)
+
+
+def _metadata(header, _bodies, _ids):
+    return ("HSET", header, "m:a", "{")
+
+
+def _newer(header, _bodies, _ids):
+    return ("HSET", header, "f", "99")
+
+
+WAYS = {"a message": _cut, "a missing message": _lost, "metadata": _metadata, "a newer format": _newer}
+"""Commands that damage a conversation, by what they damage."""
+
+
+async def damaged(masters, prefix, way, conversation_id):
+    """Damage a conversation, as another client, on the node that has it."""
+    keys = [key.decode() for key in Keys(prefix).conversation(conversation_id)]
+    for server in masters():
+        with contextlib.suppress(RuntimeError):  # another node has the slot
+            if server.command("EXISTS", keys[0]):
+                server.command(*way(*keys))
+                return
+    raise AssertionError("no node has it")
 
 
 @contextlib.asynccontextmanager
@@ -63,6 +95,9 @@ def target(address, servers, masters, prefix, whole=lambda: True):
         stall=functools.partial(stalled, servers),
         outage=functools.partial(away, servers, whole),
         dump=functools.partial(everything, masters, prefix),
+        damage={name: functools.partial(damaged, masters, prefix, way) for name, way in WAYS.items()},
+        newer=functools.partial(damaged, masters, prefix, _newer),
+        declares={"power_cut": "the server writes to the disk, and the kit cannot lose it"},
     )
 
 

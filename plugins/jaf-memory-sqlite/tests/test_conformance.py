@@ -13,6 +13,8 @@ from jaf_memory_core import BackendProvider
 
 NEVER_AWAY = "a file is not away; another process's lock, which is what keeps it from answering, is the stall"
 
+NO_POWER_CUT = "SQLite itself writes to the disk, and the kit cannot take that back"
+
 
 async def open_file(path, **settings):
     """Open a provider on a file, here or in another process."""
@@ -55,6 +57,27 @@ async def dump_file(path):
         return rows(db)
 
 
+WAYS = {
+    "a message": "UPDATE message SET body = substr(body, 1, 40) WHERE id = (SELECT id << 32 FROM {c}) + 2",
+    "a missing message": "DELETE FROM message WHERE id = (SELECT id << 32 FROM {c}) + 2",
+    "metadata": "UPDATE conversation SET metadata = '{{' WHERE id = (SELECT id FROM {c})",
+}
+"""Statements that damage a conversation, by what they damage."""
+
+
+async def damaged(path, way, conversation_id):
+    """Damage a conversation, as another connection."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        standing = "(SELECT id FROM conversation WHERE conversation_id = ?)"
+        assert db.execute(WAYS[way].format(c=standing), (conversation_id,)).rowcount == 1
+
+
+async def upgraded(path, _conversation_id):
+    """As if a newer version had upgraded the file."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA user_version = 99")
+
+
 async def dump_memory(backend):
     """What the memory holds."""
     return await backend._search(rows)
@@ -71,7 +94,12 @@ class TestFile(ProviderConformance):
             open=functools.partial(open_file, path),
             stall=functools.partial(locked, path),
             dump=functools.partial(dump_file, path),
-            declares={"outage": NEVER_AWAY},
+            damage={way: functools.partial(damaged, path, way) for way in WAYS},
+            newer=functools.partial(upgraded, path),
+            declares={
+                "outage": NEVER_AWAY,
+                "power_cut": NO_POWER_CUT,
+            },
         )
 
 

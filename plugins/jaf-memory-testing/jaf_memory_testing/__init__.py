@@ -25,6 +25,7 @@ from jaf_memory_testing.basic import BasicChecks, IdentifierChecks
 from jaf_memory_testing.cancellation import CancellationChecks
 from jaf_memory_testing.checks import Checks, needs, slow
 from jaf_memory_testing.costs import CostChecks
+from jaf_memory_testing.damage import DamageChecks
 from jaf_memory_testing.deadlines import DeadlineChecks
 from jaf_memory_testing.differential import DifferentialChecks
 from jaf_memory_testing.drivers import DriverChecks
@@ -39,11 +40,13 @@ from jaf_memory_testing.labels import LabelChecks
 from jaf_memory_testing.leases import LeaseChecks
 from jaf_memory_testing.lifecycle import LifecycleChecks, LoopChecks
 from jaf_memory_testing.pages import CapChecks, CutChecks, PageChecks
+from jaf_memory_testing.persistence import PersistenceChecks
 from jaf_memory_testing.processes import ProcessChecks
 from jaf_memory_testing.query import QueryChecks, QueryPageChecks
 from jaf_memory_testing.query_times import TimeChecks
 from jaf_memory_testing.races import RaceChecks
 from jaf_memory_testing.scopes import ScopeChecks
+from jaf_memory_testing.settings import SettingsChecks
 from jaf_memory_testing.state_machine import StateMachineChecks
 from jaf_memory_testing.table import TableChecks
 from jaf_memory_testing.target import FEATURES, FourMethods, Store, Target
@@ -63,6 +66,7 @@ class ProviderConformance(  # from basic to hostile: the report runs them in thi
     LabelChecks,
     ScopeChecks,
     ErrorChecks,
+    SettingsChecks,
     LimitChecks,
     PageChecks,
     CutChecks,
@@ -81,6 +85,8 @@ class ProviderConformance(  # from basic to hostile: the report runs them in thi
     FieldChecks,
     TableChecks,
     DriverChecks,
+    DamageChecks,
+    PersistenceChecks,
     ErasureChecks,
     FinalChecks,
     FormChecks,
@@ -112,6 +118,7 @@ __all__ = [
     "Checks",
     "CostChecks",
     "CutChecks",
+    "DamageChecks",
     "DeadlineChecks",
     "DifferentialChecks",
     "DriverChecks",
@@ -131,6 +138,7 @@ __all__ = [
     "LimitChecks",
     "LoopChecks",
     "PageChecks",
+    "PersistenceChecks",
     "ProcessChecks",
     "ProviderConformance",
     "QueryChecks",
@@ -138,6 +146,7 @@ __all__ = [
     "RaceChecks",
     "ReadChecks",
     "ScopeChecks",
+    "SettingsChecks",
     "SixMethodConformance",
     "StateMachineChecks",
     "StatisticsChecks",

@@ -21,7 +21,7 @@ from jaf_memory_core.values import freeze
 from jaf_memory_testing.checks import Checks, needs
 from jaf_memory_testing.expectations import done, whole
 from jaf_memory_testing.samples import said, talk
-from jaf_memory_testing.target import FourMethods, Store
+from jaf_memory_testing.target import FourMethods, Store, left_to_default
 
 LONG = 2_000
 """Messages of the long conversation."""
@@ -69,11 +69,6 @@ async def _peak(work: Awaitable[Any]) -> int:
         tracemalloc.stop()
 
 
-def _own(backend: Backend, name: str) -> bool:
-    """Whether the backend has a form of its own for a request; the defaults over four methods read all."""
-    return getattr(type(backend), name) is not getattr(Backend, name)
-
-
 class CostChecks(Checks):
     """What a request takes, counted in bytes, beats and handles."""
 
@@ -85,7 +80,7 @@ class CostChecks(Checks):
         backend = provider.backend
         # Once before: what a first call makes and keeps is not the request's.
         await PARTS[part](backend)
-        if not _own(backend, part.split(maxsplit=1)[0]):
+        if left_to_default(backend, part.split(maxsplit=1)[0]):
             pytest.skip(f"the backend leaves {part.split(maxsplit=1)[0]!r} to its default")
         # The least of three: whatever else happens in this process only adds.
         taken = min([await _peak(PARTS[part](backend)) for _ in range(3)])

@@ -11,7 +11,7 @@ from jaf_memory_core import codec, rules
 from jaf_memory_core.backend import Backend
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import MemoryError
-from jaf_memory_core.records import Damaged, Record, Stamp, Tail
+from jaf_memory_core.records import Damaged, Page, Record, Stamp, Tail
 
 Call = Callable[[Backend], Awaitable[Any]]
 
@@ -60,8 +60,8 @@ class Model(Backend):
                 yield record
 
 
-async def told(backend: Backend, call: Call, patience: int = 8) -> Any:
-    """What a request answers, or its error's kind and `outcome`; what a store refuses for the moment is asked again."""
+async def tried(backend: Backend, call: Call, patience: int = 8) -> Any:
+    """What a request answers, or its error as ours; what a store refuses for the moment is asked again."""
     for attempt in range(patience):
         try:
             return await call(backend)
@@ -70,9 +70,15 @@ async def told(backend: Backend, call: Call, patience: int = 8) -> Any:
         except backend.driver_errors as error:
             problem = backend.translate(error, "check")
         if not (problem.retryable and problem.outcome == "not_applied" and attempt + 1 < patience):
-            return type(problem).__name__, problem.outcome
+            return problem
         await asyncio.sleep(0.01 * 2**attempt)
     raise AssertionError("not reached")
+
+
+async def told(backend: Backend, call: Call) -> Any:
+    """What a request answers, or its error's kind and `outcome`."""
+    answer = await tried(backend, call)
+    return (type(answer).__name__, answer.outcome) if isinstance(answer, MemoryError) else answer
 
 
 def shown(record: Record | None, seeds: Mapping[str, Record]) -> Any:
@@ -105,18 +111,34 @@ TAILS = ((50, None), (3, None), (0, None), (1, 2), (3, 9), (3, 65_537), (3, 0))
 """Pages that are looked at after each request."""
 
 
+def looks(key: str, *, pages: bool = True) -> dict[str, Call]:
+    """All ways to look at one conversation, by what is asked."""
+    headers = {f"header, scope={scope!r}": _header(key, scope) for scope in (None, "u")}
+    tails = {f"tail, limit={limit}, before={before}": _tail(Tail(key, limit, before)) for limit, before in TAILS}
+    return {"read": lambda backend: backend.read(key), **headers, **(tails if pages else {})}
+
+
+def _header(key: str, scope: str | None) -> Call:
+    return lambda backend: backend.header(key, scope=scope)
+
+
+def _tail(tail: Tail) -> Call:
+    return lambda backend: backend.tail(tail)
+
+
+def comparable(found: Any, seeds: Mapping[str, Record], way: str) -> Any:
+    """What a look gave, as it can be compared."""
+    if isinstance(found, Page):
+        return [codec.encode(message) for message in found.messages], found.first, found.more
+    if not isinstance(found, Record):
+        return found
+    fields = shown(found, seeds)
+    return {**fields, "messages": "left out"} if fields and way.startswith("header") else fields
+
+
 async def observed(backend: Backend, key: str, seeds: Mapping[str, Record], *, pages: bool = True) -> dict[str, Any]:
     """All that can be seen of one conversation, by what was asked."""
-    seen: dict[str, Any] = {"read": shown(await backend.read(key), seeds)}
-    for scope in (None, "u"):
-        header = shown(await backend.header(key, scope=scope), seeds)
-        seen[f"header, scope={scope!r}"] = header and {**header, "messages": "left out"}
-    if pages:
-        for limit, before in TAILS:
-            page = await backend.tail(Tail(key, limit, before))
-            ids = None if page is None else [codec.encode(message) for message in page.messages]
-            seen[f"tail, limit={limit}, before={before}"] = page and (ids, page.first, page.more)
-    return seen
+    return {way: comparable(await look(backend), seeds, way) for way, look in looks(key, pages=pages).items()}
 
 
 QUERIES: Mapping[str, MemoryQuery] = {

@@ -26,11 +26,17 @@ FEATURES: Mapping[str, str] = {
     "stall": "the target can keep the store from answering",
     "outage": "the target can take the store away, and bring it back",
     "dump": "the target can show everything that is stored",
+    "damage": "the target can damage the stored form of a conversation",
+    "newer": "the target can write the number of a newer format",
+    "power_cut": "the target can lose what was not synced, as a power cut does",
 }
 """What some checks need, by the name that `Target.declares` uses.
 
 The first three are expected of every target; the others are the target's own help, and count as not offered without it.
 """
+
+HELP = tuple(FEATURES)[3:]
+"""Features that are a field of `Target`."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,11 @@ class Target:
         stall: `async with stall():` keeps the store from answering a write.
         outage: `async with outage():` makes the store unreachable; behind it, it is back.
         dump: everything that is stored, indexes included, as one comparable value whose `repr` shows texts and ids.
+        damage: a name → `await damage[name](conversation_id)` damages the stored form of that conversation in this way,
+            behind the store's back, so that a whole read of it cannot succeed. A text cut off, a row that is gone, a
+            value of another type, and, where each conversation has its own, a newer format are ways.
+        newer: `await newer(conversation_id)` writes the number of a newer format, of that conversation or of the store.
+        power_cut: awaited, it drops what was written and never synced. All providers on the store are given up then.
         declares: feature, check or class of checks → why the store does not offer it. The checks are skipped, and the
             report shows the reason.
     """
@@ -56,21 +67,24 @@ class Target:
     stall: Callable[[], AbstractAsyncContextManager[None]] | None = None
     outage: Callable[[], AbstractAsyncContextManager[None]] | None = None
     dump: Callable[[], Awaitable[Any]] | None = None
+    damage: Mapping[str, Callable[[str], Awaitable[None]]] = field(default_factory=dict)
+    newer: Callable[[str], Awaitable[None]] | None = None
+    power_cut: Callable[[], Awaitable[None]] | None = None
     declares: Mapping[str, str] = field(default_factory=dict)
 
     def lacks(self, feature: str) -> str | None:
         """Why a feature is not offered, or `None` if it is."""
         if feature in self.declares:
             return self.declares[feature]
-        if feature in {"stall", "outage", "dump"} and getattr(self, feature) is None:
+        if feature in HELP and not getattr(self, feature):
             return f"the target has no `{feature}`"
         return None
 
 
 T = TypeVar("T")
 
-PATIENCE = float(os.environ.get("JAF_TEST_PATIENCE", "25"))
-"""Seconds after which a check that hangs is ended: before the operation's own deadline of 30, so that it says why."""
+PATIENCE = float(os.environ.get("JAF_TEST_PATIENCE", "60"))
+"""Seconds after which a check that hangs is ended."""
 
 
 class Store:
@@ -119,7 +133,12 @@ class Store:
             await asyncio.wait({task}, timeout=PATIENCE / 10)
             told = f"; the last error of its driver: {self.last_error}" if self.last_error else ""
             raise CheckHangs(f"the check hangs: it takes more than {PATIENCE:g} s (JAF_TEST_PATIENCE){told}")
-        return await task
+        try:
+            return await task
+        except MemoryError as error:
+            if self.last_error:
+                error.add_note(f"the last error of the driver: {self.last_error}")
+            raise
 
     def finish(self) -> None:
         """Close every provider that the check opened, clean the store, and end the loop."""
@@ -144,6 +163,11 @@ class Store:
             await provider.delete_conversation(conversation.conversation_id)
         # An iteration does not show what has expired, and the next case would meet it.
         await provider.purge_expired()
+
+
+def left_to_default(backend: Backend, name: str) -> bool:
+    """Whether the backend has no form of its own for a request: the default over four methods answers."""
+    return getattr(type(backend), name) is getattr(Backend, name)
 
 
 class FourMethods(Backend):

@@ -117,6 +117,19 @@ async def clear_user(open_: Open, *, user_id: str) -> int:
     return removed
 
 
+async def request(open_: Open, *, cells: list[list[str]]) -> list[str]:
+    """Make requests of the table, each about a conversation; what each answers."""
+    from jaf_memory_testing.cells import REQUESTS
+    from jaf_memory_testing.model import told
+
+    provider = await open_()
+    await provider.open()
+    tell("opened")
+    answers = [repr(await told(provider.backend, REQUESTS[name](key))) for name, key in cells]
+    await provider.close()
+    return answers
+
+
 async def fork_and_use(open_: Open) -> dict[str, Any]:
     """Use a provider, fork, and use it on both sides; what came of each."""
     from jaf_memory_core import Message

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
-from broken_stores import appends, drivers, erasure, imports, lifecycle, races, reads, states, values, versions
+from broken_stores import (
+    appends,
+    damage,
+    disks,
+    drivers,
+    erasure,
+    imports,
+    lifecycle,
+    races,
+    reads,
+    settings,
+    states,
+    values,
+    versions,
+)
+from broken_stores.damage import Documents
+from broken_stores.disks import Disked
 from broken_stores.sound import BROKEN, Filed, Paged, Plain, Provider, Six
 
-SOUND = (Paged, Plain, Provider, Filed, Six)
+SOUND = (Disked, Documents, Paged, Plain, Provider, Filed, Six)
 
 __all__ = [
     "BROKEN",
     "SOUND",
     "appends",
+    "damage",
+    "disks",
     "drivers",
     "erasure",
     "imports",
     "lifecycle",
     "races",
     "reads",
+    "settings",
     "states",
     "values",
     "versions",

@@ -31,6 +31,20 @@ class HeaderAfterwards(Filed):
         return [record for record in self.load().values() if record.conversation_id != conversation_id]
 
 
+@caught_by("test_table_beside_another_process")
+class Unlocked(Filed):
+    """Of two processes that write at once, one takes back what the other has written."""
+
+    def swap(self, conversation_id: str, expected: Stamp | None, record: Record | None) -> bool:
+        records = self.load()
+        standing = records.pop(conversation_id, None)
+        if (standing and standing.stamp) != expected:
+            return False
+        time.sleep(0.001)
+        self.save([*records.values(), *([record] if record else [])])
+        return True
+
+
 @caught_by("test_deleted_behind_an_iteration")
 class ScanEndsWhereItWas(Plain):
     """A scan in steps ends where the last conversation of a step was deleted meanwhile."""

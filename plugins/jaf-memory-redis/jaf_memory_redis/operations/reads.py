@@ -171,7 +171,7 @@ class Reader:
         if reply is None:
             return None
         if reply[0] == b"format":
-            layout.check_format(reply[1])
+            layout.check_format(reply[1], request["id"])
         if reply[0] == b"damaged":
             raise damaged(request["id"], *reply[1:3])
         self.heard(reply[0])
@@ -232,7 +232,7 @@ class Reader:
             # No writer came in between, so that all is of one moment without a script (docs/decisions/0006).
             if fields[1:3] == stamp:
                 if fields[0] is not None and stands != int(fields[6]):
-                    layout.check_format(fields[0])
+                    layout.check_format(fields[0], tail.conversation_id)
                     raise damaged(tail.conversation_id, int(fields[6]), stands)
                 page = self._page_of(tail, fields, found, clock)
                 return page and beside(tail, page, fields, flat, others[0] if others else ())
@@ -271,7 +271,7 @@ class Reader:
         stored, _, _, expires, owner, first, count = fields
         if stored is None:
             return None
-        layout.check_format(stored)
+        layout.check_format(stored, tail.conversation_id)
         if expires is not None and expires <= moment(self.heard(clock)).encode():
             return None
         user = None if owner is None else owner.decode()
@@ -282,4 +282,4 @@ class Reader:
         if tail.before is not None:
             end = max(oldest, min(end, tail.before))
         start = max(oldest, end - tail.limit)
-        return Page(codec.decode_messages(bodies) if bodies else (), start, more=start > oldest)
+        return Page(codec.decode_messages(bodies, tail.conversation_id) if bodies else (), start, more=start > oldest)

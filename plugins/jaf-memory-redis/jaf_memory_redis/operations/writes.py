@@ -227,7 +227,7 @@ def weigh(request: Write | Amend, flat: Sequence[bytes]) -> None:
     Raises:
         MemoryInvalidInputError: it would be, and is not shrunk either.
     """
-    before = layout.metadata_of(zip(flat[::2], flat[1::2], strict=True))
+    before = layout.metadata_of(request.conversation_id, zip(flat[::2], flat[1::2], strict=True))
     rules.check_metadata_size(rules.merged(before, request.metadata), request.max_metadata_bytes, before)
 
 
@@ -247,7 +247,7 @@ def decided(conversation_id: str, reply: list[Any]) -> list[Any]:
     if status == b"damaged":
         raise damaged(conversation_id, *reply[1:3])
     if status == b"format":
-        layout.check_format(reply[1])
+        layout.check_format(reply[1], conversation_id)
     return reply
 
 

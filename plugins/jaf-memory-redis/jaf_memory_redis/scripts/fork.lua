@@ -5,7 +5,7 @@ local behind = request.staged and 2 or 0
 local parent_header, parent_bodies = KEYS[#KEYS - behind - 2], KEYS[#KEYS - behind - 1]
 local parent_ids = KEYS[#KEYS - behind]
 local parent = read_header(parent_header)
-if parent and parent.format ~= FORMAT then return { 'format', parent.format } end
+if parent and parent.format ~= FORMAT then return { 'parent', 'format', parent.format } end
 if not parent or expired(parent) or (request.scope and parent.owner ~= request.scope) then return { 'missing' } end
 if before and expired(before) then return told('expired', before) end
 if before then return { 'taken' } end
@@ -20,7 +20,7 @@ local refused = denied('HSET', 'ZADD', 'UNLINK', 'RPUSH') or (parent.expires and
 if refused then return refused end
 local stands = call('LLEN', parent_bodies)
 if stands ~= parent.count or call('ZCARD', parent_ids) ~= parent.count then
-  return { 'damaged', parent.count, stands }
+  return { 'parent', 'damaged', parent.count, stands }
 end
 
 local header = {
