@@ -100,6 +100,14 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def mutate(session: nox.Session) -> None:
+    """Change a backend a little, again and again, and run the kit on each; after -- its name, or --help."""
+    session.install(*group("test"))
+    install_checkout(session)
+    session.run("python", "-m", "mutation", *session.posargs, env={"PYTHONPATH": str(ROOT / "tests")})
+
+
+@nox.session
 def changelog(session: nox.Session) -> None:
     """Show what the fragments in changes/ will add to CHANGELOG.md; with -- --yes, move them there."""
     session.install(*group("changelog"))

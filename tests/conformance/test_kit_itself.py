@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -45,6 +46,13 @@ class TestOther(Checks):
     async def test_needs_help(self, store):
         raise AssertionError("never reached")
 
+    async def test_skips(self, store):
+        pytest.skip("nothing to ask")
+
+    async def test_fails(self, store):
+        "What is promised."
+        assert not store
+
     async def test_hangs(self, store):
         import asyncio
         await asyncio.sleep(60)
@@ -83,7 +91,8 @@ def _run(folder: Path, declares: str, *arguments: str, patience: str = "60") -> 
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "jaf_memory_testing.report"]
     command += ["-c", os.devnull, f"--rootdir={folder}", "-W", "error", str(file), *arguments]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "JAF_TEST_PATIENCE": patience}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=600).stdout
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=600)
+    return ended.stdout + ended.stderr
 
 
 def test_what_an_import_leaves_comes_again_in_its_place() -> None:
@@ -114,7 +123,7 @@ class TestReport:
             tmp_path,
             '{"test_delete": "it keeps everything", "test_recent_zero": "no zero"}',
             "-k",
-            "not hangs",
+            "not hangs and not fails",
         )
         assert "= not offered =" in told
         assert "TestOne: test_delete (1 check): it keeps everything" in told
@@ -178,6 +187,24 @@ class TestReport:
         told = _run(tmp_path, "{}", "-k", "TestOne", "--collect-only", "-q").splitlines()
         assert told[0].endswith("TestOne::test_smoke")
 
+    def test_one_area(self, tmp_path: Path) -> None:
+        """`--jaf-area` runs the checks of an area and nothing else; a wrong name lists all areas."""
+        told = _run(tmp_path, "{}", "--jaf-area", "basic", "--collect-only", "-q")
+        assert "TestOne::test_smoke" in told
+        assert "TestOther" not in told
+        assert "no area is called tabel; there are append, backend, basic" in _run(
+            tmp_path, "{}", "--jaf-area", "tabel"
+        )
+
+    def test_a_failure_says_the_promise(self, tmp_path: Path) -> None:
+        """A failure shows the sentence that the check holds a store to, and how to run its area alone."""
+        told = _run(tmp_path, "{}", "-k", "test_fails")
+        assert "What is promised." in told.split("the promise")[1]
+
+    def test_what_skips_itself_is_listed(self, tmp_path: Path) -> None:
+        """A check that finds out by itself that it has nothing to ask is listed with its reason."""
+        assert "TestOther: test_skips (1 check): nothing to ask" in _run(tmp_path, "{}", "-k", "test_skips")
+
     def test_the_reports_of_workers(self, tmp_path: Path) -> None:
         """With pytest-xdist the list is the same."""
         pytest.importorskip("xdist")
@@ -185,7 +212,7 @@ class TestReport:
             tmp_path,
             '{"test_delete": "it keeps everything"}',
             "-k",
-            "not hangs",
+            "not hangs and not fails",
             "-n",
             "1",
         )
@@ -212,6 +239,13 @@ class TestChecks:
     def test_each_says_what_it_promises(self, checks: dict[str, Any]) -> None:
         """Each check has a docstring: the sentence that it holds a provider to."""
         assert [name for name, check in checks.items() if not (check.__doc__ or "").endswith(".")] == []
+
+    def test_the_table_of_mistakes_names_checks(self, checks: dict[str, Any]) -> None:
+        """Each check that the documentation names is there."""
+        page = (Path(__file__).parents[2] / "docs/conformance.md").read_text(encoding="utf-8")
+        named = set(re.findall(r"`(test_[a-z_]+)`", page))
+        assert named
+        assert sorted(named - set(checks)) == []
 
     def test_none_hides_another(self) -> None:
         """No two classes of checks have a check of the same name: one would hide the other."""

@@ -63,8 +63,7 @@ class TestFiles(ProviderConformance):
     @pytest.fixture
     def target(self, tmp_path, monkeypatch):
         """A new folder for each check."""
-        path = tmp_path / "conversations"
-        path.mkdir()
+        path = tmp_path / "conversations"  # the provider makes it
         disk = Disk(path)
         monkeypatch.setattr(folder, "_sync", disk.sync)
 
@@ -74,7 +73,7 @@ class TestFiles(ProviderConformance):
                 yield
 
         async def dump():
-            return {file.name: file.read_bytes() for file in path.iterdir()}
+            return {file.name: file.read_bytes() for file in path.glob("*")}
 
         return Target(
             open=partial(open_files, str(path)),

@@ -82,6 +82,9 @@ STATES: dict[str, State] = {
 LONG: dict[str, State] = {"70,000": _of_length(70_000)}
 """More messages than 16 bits count."""
 
+THOUSAND: dict[str, State] = {"1,001": _of_length(1_001)}
+"""More messages than a page of a driver may have."""
+
 
 def _write(key: str, texts: Mapping[str, str], **fields: Any) -> Write:
     messages = tuple(said(text, message_id=one) for one, text in texts.items())

@@ -16,7 +16,7 @@ from jaf_memory_core import codec
 from jaf_memory_core.backend import Backend
 from jaf_memory_core.conversations import ConversationMemory, MemoryQuery
 from jaf_memory_core.provider import BackendProvider
-from jaf_memory_core.records import Amend, Tail, Write
+from jaf_memory_core.records import Amend, Revise, Tail, Write
 from jaf_memory_core.values import freeze
 from jaf_memory_testing.checks import Checks, needs
 from jaf_memory_testing.expectations import done, whole
@@ -38,12 +38,19 @@ def _append(backend: Backend) -> Awaitable[Any]:
     return backend.append(Write("long", (message,), (codec.encode(message),)))
 
 
+def _revise(backend: Backend) -> Awaitable[Any]:
+    message = said("revised", message_id=f"m{LONG // 2}")
+    return backend.revise(Revise("long", (message.message_id,), (message,), (codec.encode(message),)))
+
+
 PARTS: dict[str, Callable[[Backend], Awaitable[Any]]] = {
     "tail": lambda backend: backend.tail(Tail("long", 10)),
     "tail before": lambda backend: backend.tail(Tail("long", 10, LONG // 2)),
     "tail with first messages": lambda backend: backend.tail(Tail("long", 10, leading=4, with_header=True)),
     "header": lambda backend: backend.header("long"),
     "append": _append,
+    "revise": _revise,
+    "stats": lambda backend: backend.stats("u"),
     "amend": lambda backend: backend.amend(Amend("long", freeze({"a": 1}))),
     "find without messages": lambda backend: backend.find(MemoryQuery(user_id="u", include_messages=False)),
 }

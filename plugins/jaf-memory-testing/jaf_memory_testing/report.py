@@ -1,13 +1,15 @@
-"""The kit's pytest plugin: option `--jaf-slow`, order from basic to hostile, and what was not run, and why, at the end.
+"""The kit's pytest plugin: `--jaf-slow`, `--jaf-area`, order from basic to hostile, and what was not run, and why.
 
 pytest loads it by itself where the kit is installed; without plugin autoload, `-p jaf_memory_testing.report` does.
 """
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 
 import pytest
 
@@ -20,7 +22,15 @@ _LEFT_OUT = pytest.StashKey[Counter[tuple[str, str]]]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option."""
-    parser.getgroup("jaf-memory").addoption(
+    group = parser.getgroup("jaf-memory")
+    group.addoption(
+        "--jaf-area",
+        action="append",
+        default=[],
+        metavar="AREA[,AREA]",
+        help="run only these areas of the conformance kit, such as table or erasure; a wrong name lists all",
+    )
+    group.addoption(
         "--jaf-slow",
         action="store_true",
         help=f"run the long form, too: what is marked {MARK}, and more random examples (or {SLOW}=1)",
@@ -41,7 +51,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is slow, and put the checks of each class into order: the first failure is the one to look at."""
+    """Leave out other areas and what is slow, and put the checks of each class into order, the first to mend first."""
+    wanted = _wanted(config.getoption("--jaf-area"))
+    if wanted:
+        config.hook.pytest_deselected(items=[item for item in items if _area(item) not in wanted])
+        items[:] = [item for item in items if _area(item) in wanted]
     left_out = [] if in_full() else [item for item in items if _is_slow(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
@@ -52,12 +66,56 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [next(ordered) if _is_check(item) else item for item in items]
 
 
+def area_of(kind: type[Checks]) -> str:
+    """The name of a class of checks as an area: `query-page` for `QueryPageChecks`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", kind.__name__.removesuffix("Checks")).lower()
+
+
+def _wanted(options: list[str]) -> set[str]:
+    wanted = {name for option in options for name in option.split(",")}
+    if wanted:
+        import jaf_memory_testing as kit  # not above: whoever runs pytest without the option need not wait for it
+
+        known = [area_of(kind) for kind in kit.ProviderConformance.__mro__ if kind.__name__.endswith("Checks")]
+        unknown = sorted(wanted.difference(known))
+        if unknown:
+            areas = ", ".join(sorted(name for name in known if name))
+            raise pytest.UsageError(f"--jaf-area: no area is called {', '.join(unknown)}; there are {areas}")
+    return wanted
+
+
+def _area(item: pytest.Item) -> str | None:
+    return area_of(_kind(item)) if _is_check(item) else None
+
+
+def _kind(item: pytest.Item) -> type[Checks]:
+    """The class of checks that a check stands in."""
+    name = item.function.__name__  # type: ignore[attr-defined]
+    kinds: tuple[type[Checks], ...] = item.cls.__mro__  # type: ignore[attr-defined]
+    return next(kind for kind in kinds if name in vars(kind))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Say with a failure what the check promises, and how to run its area alone."""
+    report = yield
+    if report.failed and _is_check(item):
+        promise = inspect.getdoc(item.function) or ""  # type: ignore[attr-defined]
+        ours = _kind(item).__module__.startswith(__package__)
+        again = f"\n(pytest --jaf-area {_area(item)} runs this area alone)" if ours else ""
+        report.sections.append(("the promise", promise + again))
+    elif report.skipped and _is_check(item) and NOT_OFFERED not in dict(report.user_properties):
+        check = item.function.__name__  # type: ignore[attr-defined]
+        reason = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else ""
+        report.user_properties.append((NOT_OFFERED, (check, reason.removeprefix("Skipped: "))))
+    return report
+
+
 def _is_slow(item: pytest.Item) -> bool:
     marks = list(item.iter_markers(MARK))
     if not marks or not _is_check(item):
         return bool(marks)
-    name = item.function.__name__  # type: ignore[attr-defined]
-    topic = next(kind.__name__ for kind in item.cls.__mro__ if name in vars(kind))  # type: ignore[attr-defined]
+    topic = _kind(item).__name__
     return any(topic not in mark.kwargs.get("but", ()) for mark in marks)
 
 

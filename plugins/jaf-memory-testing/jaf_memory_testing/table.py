@@ -8,14 +8,14 @@ from collections.abc import Mapping
 import pytest
 
 from jaf_memory_core.records import Record
-from jaf_memory_testing.cells import LONG, PROMISES, REQUESTS, STATES, WHOLE, State, others
+from jaf_memory_testing.cells import LONG, PROMISES, REQUESTS, STATES, THOUSAND, WHOLE, State, others
 from jaf_memory_testing.checks import Checks, needs, slow
 from jaf_memory_testing.model import Model, differences, observed, surveyed, told
 from jaf_memory_testing.processes import Process
 from jaf_memory_testing.target import Store
 
 OF_LONG = ("append what is held, and more", "append under a cap", "truncate", "revise", "fork", "store", "remove")
-"""Requests that are tried on a conversation of more messages than 16 bits count."""
+"""Requests that are tried on long conversations."""
 
 NOT_BESIDE = ("append many", "append many under a cap", "fork to what has expired")
 """Requests whose answers depend on who is how far with other conversations."""
@@ -51,6 +51,12 @@ class TableChecks(Checks):
         for name in STATES:
             await case.compare(name, "both at once")
         await case.compare_whole()
+
+    @needs("backend")
+    @pytest.mark.parametrize("request_name", OF_LONG)
+    async def test_table_of_a_thousand(self, store: Store, request_name: str) -> None:
+        """The same holds of a conversation of 1,001 messages: nothing ends at a thousand."""
+        await _Case(store, request_name, THOUSAND).alone()
 
     @slow("a conversation of 70,000 messages")
     @needs("backend")

@@ -245,6 +245,8 @@ async def _write_on(open_: Open, key: str, number: int, told: Callable[..., None
             lambda other=other, name=name: provider.append_messages(other, _batch(name), create=True, user_id="u"),
             lambda other=other, name=name: provider.fork_conversation(other, f"fork-{name}"),
             lambda other=other: provider.set_expiry(other, 600),
+            lambda other=other, name=name: provider.update_metadata(other, {"of": name}),
+            lambda other=other, name=name: provider.truncate_conversation_after(other, _batch_ids(name)[1]),
             lambda other=other: provider.delete_conversation(other),
         )
         with contextlib.suppress(MemoryError):

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from broken_stores.erasure import Remembering
 from broken_stores.sound import Filed, Paged, Plain, caught_by
 from jaf_memory_core import MemoryError, MemoryQuery, MemoryStorageError, WriteResult, documents, rules
-from jaf_memory_core.records import Page, Record, Tail, Write
+from jaf_memory_core.records import Page, Record, Revise, Tail, Write
 
 
 @caught_by("test_driver_errors_are_named")
@@ -80,6 +80,16 @@ class FirstReadAll(Paged):
         if record is not None and (tail.leading or tail.with_header):
             record = documents.decode_record(documents.encode_record(record))
         return rules.page(record, tail) if record else None
+
+
+@caught_by("test_reads_no_more_than_it_needs[revise]")
+class RevisesByCopying(Paged):
+    """A revision writes the whole conversation anew."""
+
+    async def revise(self, revise: Revise) -> int:
+        version = await super().revise(revise)
+        documents.encode_record(self.records[revise.conversation_id])
+        return version
 
 
 @caught_by("test_a_scan_goes_step_by_step")

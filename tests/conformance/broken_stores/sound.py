@@ -33,7 +33,7 @@ from jaf_memory_core import (
 )
 from jaf_memory_core.backend import Backend
 from jaf_memory_core.processors import Chain
-from jaf_memory_core.records import Page, Record, Stamp, Tail, Write
+from jaf_memory_core.records import Page, Record, Revise, Stamp, Tail, Write
 
 BROKEN: dict[type[Any], str] = {}
 """Each broken store, and the check that names its fault."""
@@ -150,7 +150,10 @@ class Plain(Backend):
 
 
 class Paged(Plain):
-    """A plain store that has pages of its own."""
+    """A plain store that has pages and revisions of its own."""
+
+    async def revise(self, revise: Revise) -> int:
+        return await super().revise(revise)
 
     async def tail(self, tail: Tail) -> Page | None:
         record = rules.seen(await self.read(tail.conversation_id), self.now(), tail.scope)

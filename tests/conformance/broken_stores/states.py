@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from broken_stores.sound import Plain, caught_by
 from jaf_memory_core import MemoryQuery, Message, WriteResult, codec, forks, rules
-from jaf_memory_core.records import Page, Record, Revise, Stamp, Tail, Write
+from jaf_memory_core.records import Fork, Page, Record, Revise, Stamp, Tail, Write
 from jaf_memory_core.values import FrozenDict
 
 
@@ -95,6 +95,18 @@ class LooksUpTheFirst(Plain):
 def replace_result(result: WriteResult, after: Record, more: int) -> WriteResult:
     """The answer for some more messages."""
     return WriteResult(result.version, after.message_count, result.added + more)
+
+
+@caught_by("test_table_of_a_thousand[fork]")
+class ForksAThousand(Plain):
+    """A copy ends at a thousand messages."""
+
+    async def fork(self, fork: Fork) -> int:
+        await super().fork(fork)
+        whole = self.records[fork.new_id]
+        messages = whole.messages[:1_000]
+        self.records[fork.new_id] = replace(whole, messages=messages, message_count=len(messages))
+        return len(messages)
 
 
 @caught_by("test_large_batches")
