@@ -256,7 +256,7 @@ class Reader:
             fields = dict(zip(flat[::2], flat[1::2], strict=True))
             if not flat:
                 return [clock, flat, [], []]
-            layout.check_format(fields[b"f"])
+            layout.check_format(fields[b"f"], tail.conversation_id)
             end = int(fields[b"n"])
             if tail.before is not None:
                 end = max(0, min(end, tail.before - int(fields[b"p"])))
