@@ -11,8 +11,7 @@ import asyncio
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence, Sized
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from typing import ClassVar
 
@@ -42,6 +41,7 @@ from jaf_memory_core.records import (
 )
 from jaf_memory_core.results import WriteResult
 from jaf_memory_core.settings import ProviderConfig
+from jaf_memory_core.steps import in_steps
 
 ROUNDS = 20
 """How often the default of `forget_user` lists anew at most: so many copies of copies would have to be made in step."""
@@ -356,7 +356,7 @@ class Backend(ABC):
         query = MemoryQuery(user_id=user_id, include_messages=False)
         removed: list[int] = []
         unreadable: dict[str | None, MemoryStorageError] = {}
-        with self.in_steps("clear_user_conversations", removed):
+        with in_steps(self, "clear_user_conversations", removed):
             for _ in range(ROUNDS):
                 owned = []
                 async for record in self.scan(query):
@@ -377,25 +377,6 @@ class Backend(ABC):
             if unreadable:
                 raise next(iter(unreadable.values()))
         return sum(removed)
-
-    @contextmanager
-    def in_steps(self, operation: str, done: Sized) -> Iterator[None]:
-        """Do something in steps, each of which stands once it is done: what fails behind one is not "not applied".
-
-        Args:
-            operation: the provider's method.
-            done: what was done so far; empty as long as nothing was.
-        """
-        failures: tuple[type[Exception], ...] = (MemoryError, *self.driver_errors)
-        try:
-            yield
-        except failures as error:
-            if not done:
-                raise
-            problem = error if isinstance(error, MemoryError) else self.translate(error, operation)
-            # Nor is it tried again by the guard: the answer would count what the last try has done.
-            problem.outcome = "unknown"
-            raise problem from problem.__cause__ if problem is error else error
 
     async def stats(self, user_id: str | None) -> Stats:
         """Counts over live conversations, of one user or of all."""
@@ -418,7 +399,7 @@ class Backend(ABC):
         """Remove up to `limit` expired conversations; how many. Any number of processes may run it at once."""
         removed: list[str] = []
         now = self.now()
-        with self.in_steps("purge_expired", removed):
+        with in_steps(self, "purge_expired", removed):
             async for record in self.scan(MemoryQuery(user_id=scope, include_messages=False)):
                 if len(removed) == limit:
                     break

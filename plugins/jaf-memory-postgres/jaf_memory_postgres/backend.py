@@ -30,6 +30,7 @@ from jaf_memory_core.records import (
     Write,
 )
 from jaf_memory_core.results import WriteResult
+from jaf_memory_core.steps import in_steps
 from jaf_memory_postgres import adoption, errors, health, migrations, remains
 from jaf_memory_postgres.connection.clients import ApplicationConnection, ApplicationPool, check, is_pool
 from jaf_memory_postgres.connection.connector import Connector
@@ -270,7 +271,7 @@ class PostgresBackend(Backend):
         parent has ended. What others go on making after several passes belongs to the next call.
         """
         live: list[int] = []
-        with self.in_steps("clear_user_conversations", live):
+        with in_steps(self, "clear_user_conversations", live):
             for _ in range(PASSES):
                 last = await self._value("last_id", user_id)
                 if not last:

@@ -35,6 +35,7 @@ from jaf_memory_core.records import (
     Write,
 )
 from jaf_memory_core.results import WriteResult
+from jaf_memory_core.steps import in_steps
 from jaf_memory_redis import health, layout, scripts
 from jaf_memory_redis.errors import DRIVER_ERRORS, ServerError, is_denied, lacking, translate
 from jaf_memory_redis.indexes import ClusterIndexes, Indexes
@@ -346,14 +347,14 @@ class RedisBackend(Backend):
         except ServerError as error:
             raise lacking("scan", "erase") if is_denied(error) else error from None
         removed: list[int] = []
-        with self.in_steps("clear_user_conversations", removed):
+        with in_steps(self, "clear_user_conversations", removed):
             await self._eraser.forget_user(user_id, removed)
         return sum(removed)
 
     async def purge(self, limit: int, *, scope: str | None = None) -> int:
         """Remove what the index by expiry names."""
         removed: list[str] = []
-        with self.in_steps("purge_expired", removed):
+        with in_steps(self, "purge_expired", removed):
             await self._eraser.purge(limit, scope, removed)
         return len(removed)
 
