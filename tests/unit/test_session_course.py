@@ -7,6 +7,7 @@ import time
 import anyio
 import pytest
 from jaf_memory_testing.samples import ids, said, talk
+from msgspec.structs import replace
 
 from jaf_memory_core import (
     BackendProvider,
@@ -187,6 +188,50 @@ def test_reading_the_end_shows_what_reading_all_shows(most):
             config = MemoryConfig(provider=SixOnly(provider), max_messages=most)
             assert paged == await MemorySession(config, conversation_id="c").load()
             assert len(paged) <= most
+
+    asyncio.run(use())
+
+
+class OlderBackend(InMemoryBackend):
+    """Knows of no first messages and no header beside a page."""
+
+    async def tail(self, tail):
+        """Give the page alone."""
+        return await super().tail(replace(tail, leading=0, with_header=False))
+
+
+class OlderProvider:
+    """Pages without the first messages beside them."""
+
+    def __init__(self, inner):
+        self._inner = inner
+        for name in dir(inner):
+            if not name.startswith("_") and not hasattr(self, name):
+                setattr(self, name, getattr(inner, name))
+
+    async def get_messages(self, conversation_id, before=None, limit=50):
+        """Give a page alone."""
+        return await self._inner.get_messages(conversation_id, before, limit)
+
+    async def get_condensed_conversation(self, conversation_id, limit=None):
+        """Give the newest alone."""
+        return await self._inner.get_condensed_conversation(conversation_id, limit)
+
+
+@pytest.mark.parametrize("limits", LIMITS, ids=" ".join)
+def test_who_knows_of_no_first_messages_is_asked_again(limits):
+    """A backend, and a provider, of an author who has not heard of them give the same views, in more calls."""
+
+    async def use():
+        messages = long_talk(300, [said("Be kind.", "system", message_id="s")])
+        provider, older = store(), BackendProvider(OlderBackend(), InMemoryConfig(max_messages=None))
+        views = []
+        for one in (provider, older, OlderProvider(provider)):
+            if not isinstance(one, OlderProvider):
+                await one.store_messages("c", messages)
+            views.append(await session(one, **limits).load())
+        assert views[0][0].content == "Be kind."
+        assert views[1] == views[2] == views[0]
 
     asyncio.run(use())
 
