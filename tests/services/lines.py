@@ -21,11 +21,12 @@ class Line:
         port: where it listens.
         sent: bytes that were passed on to the other server.
         received: bytes that came back from it.
+        pieces: in how many pieces bytes were passed on to it: what travels together is one.
     """
 
     def __init__(self, target, *, delay=0.0, rate=None):
         self._target, self._delay, self._rate = target, delay, rate
-        self.port = self.sent = self.received = 0
+        self.port = self.sent = self.received = self.pieces = 0
         self._tasks = set()
         self._writers = []
         self._turns = asyncio.Lock(), asyncio.Lock()
@@ -79,6 +80,7 @@ class Line:
                 async with self._turns[up]:
                     await asyncio.sleep(len(data) / self._rate)
             self.sent += len(data) * up
+            self.pieces += up
             self.received += len(data) * (not up)
             with contextlib.suppress(OSError):
                 writer.write(data)
