@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
@@ -13,25 +12,12 @@ from jaf_memory_postgres import PostgresConfig, create_postgres_provider
 from jaf_memory_postgres.names import Names
 from jaf_memory_postgres.operations import queries
 from jaf_memory_testing.checks import in_full
+from services import postgres_searches
+from services.postgres_searches import START, at
 
 from jaf_memory_core import MemoryQuery
 
 COUNT = int(os.environ.get("JAF_TEST_CONVERSATIONS") or (50_000 if in_full() else 20_000))
-START = datetime(2024, 1, 1, tzinfo=UTC)
-
-FILL = """
-INSERT INTO {header} (conversation_id, user_id, incarnation, version, metadata, first_position, message_count, size,
-    trimmed, ttl, expires_at, created_at, updated_at)
-SELECT 'c' || n, 'u' || n % 200, 'i', 1,
-    jsonb_build_object('topic', jsonb_build_array((n % 200)::text), 'trace_id', jsonb_build_array('"t' || n || '"')),
-    0, 5, 500, false, NULL, CASE WHEN n % 300 = 0 THEN timestamptz '2024-01-01' END,
-    timestamptz '2024-01-01Z' + n * interval '1 minute', timestamptz '2024-01-01Z' + n * interval '1 minute'
-FROM generate_series(0, $1::integer - 1) AS n"""
-
-MESSAGES = """
-INSERT INTO {message} (conversation, position, message_id, body)
-SELECT id, position, 'm' || position, '{"role":"user","content":"x","message_id":"m' || position || '"}'
-FROM {header}, generate_series(0, 4) AS position"""
 
 
 @pytest.fixture(scope="module")
@@ -39,17 +25,7 @@ def large(postgres):
     """A table with many conversations."""
     names = Names("public", "large")
 
-    async def fill():
-        config = PostgresConfig(connection_string=postgres.url(), table_name="large")
-        async with await create_postgres_provider(config):
-            pass
-        connection = await asyncpg.connect(postgres.url())
-        await connection.execute(names.fill(FILL), COUNT)
-        await connection.execute(names.fill(MESSAGES))
-        await connection.execute(names.fill("VACUUM ANALYZE {header}, {message}"))
-        await connection.close()
-
-    asyncio.run(fill())
+    asyncio.run(postgres_searches.fill(postgres, names, COUNT))
     yield names
     postgres.sql(
         names.fill(
@@ -59,29 +35,7 @@ def large(postgres):
     )
 
 
-def at(minutes):
-    """A time so many minutes after the first."""
-    return START + timedelta(minutes=minutes)
-
-
-LAST = (at(5_000), at(5_000), "c5000")
-
-SEARCHES = {
-    "id": MemoryQuery(conversation_id="c7"),
-    "user": MemoryQuery(user_id="u7"),
-    "newest of a user": MemoryQuery(user_id="u7", limit=10),
-    "next of a user": MemoryQuery(user_id="u7", limit=10, cursor=LAST),
-    "trace": MemoryQuery(trace_id="t7"),
-    "metadata": MemoryQuery(metadata={"topic": 7}),
-    "owner as metadata": MemoryQuery(metadata={"user_id": "u7"}),
-    "since": MemoryQuery(since=at(COUNT - 100)),
-    "until": MemoryQuery(until=at(100)),
-    "active since": MemoryQuery(active_since=at(COUNT - 100)),
-    "active until": MemoryQuery(active_until=at(100)),
-    "newest": MemoryQuery(limit=10),
-    "next": MemoryQuery(limit=10, cursor=LAST),
-    "all together": MemoryQuery(user_id="u7", metadata={"topic": 7}, since=at(100), active_until=at(10_000), limit=5),
-}
+SEARCHES = postgres_searches.searches(COUNT)
 
 
 async def explained(server, sql, values):
