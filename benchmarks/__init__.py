@@ -4,6 +4,6 @@ One program that starts its servers itself. Read `comparisons.py` for what is me
 of `backends/` for what a bare driver does in place of ours, one of `peers/` for another library, `targets.py` for what
 we want to reach, and `program.py` for the order in which the parent lets its workers run.
 
-Three programs are run by their own names: `sessions.py` measures loads and records beside the provider's own methods,
-`redis_faults.py` and `postgres_faults.py` measure no time.
+Four programs are run by their own names: `sessions.py` measures loads and records beside the provider's own methods,
+`postgres_searches.py` the searches alone, `redis_faults.py` and `postgres_faults.py` measure no time.
 """

@@ -428,6 +428,7 @@ SELECT
         WHERE relation.relnamespace = schema.oid AND relation.relname IN ($3, $6) AND tgname = ANY($5::text[])) AS triggers,
     schema.oid IS NOT NULL AS has_schema,
     current_setting('server_encoding') AS encoding,
+    current_setting('session_replication_role') AS replication,
     current_user::text AS role,
     clock_timestamp() AS now
 FROM (SELECT 1) AS always LEFT JOIN pg_namespace AS schema ON schema.nspname = $1

@@ -15,6 +15,7 @@ from jaf_memory_postgres.names import Names
 from jaf_memory_testing import slow
 
 from jaf_memory_core import MemoryQuery, Message, codec
+from jaf_memory_core.errors import MemoryConfigurationError
 
 STORED = Path(__file__).parent / "stored" / "layout_1.sql"
 
@@ -194,6 +195,13 @@ def test_what_is_searched_is_made_again(postgres, table, lost):
     asyncio.run(main())
     asyncio.run(main_of(postgres, table))
     assert postgres.sql(Names("public", table).fill(UNLIKE)) == "0"
+
+
+def test_a_session_without_triggers_is_refused(postgres, table):
+    """A session that switches triggers off would change metadata behind the back of searches, and is refused."""
+    url = f"{postgres.url()}&session_replication_role=replica"
+    with pytest.raises(MemoryConfigurationError, match="session_replication_role"):
+        asyncio.run(create_postgres_provider(PostgresConfig(connection_string=url, table_name=table)))
 
 
 async def main_of(server, table):

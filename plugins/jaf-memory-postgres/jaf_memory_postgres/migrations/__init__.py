@@ -44,7 +44,7 @@ class Found(NamedTuple):
         ours: what of the relations that we name stands there.
         has_schema: whether the schema is there.
         adopting: whether older data was begun to be moved in, and that was not finished.
-        encoding, role: the database's encoding, and whom the server takes us for.
+        encoding, replication, role: the database's, the session's, and whom the server takes us for.
         now: the server's time.
     """
 
@@ -56,6 +56,7 @@ class Found(NamedTuple):
     has_schema: bool
     adopting: bool
     encoding: str
+    replication: str
     role: str
     now: Any
 
@@ -109,6 +110,7 @@ async def look(connection: Connection, names: Names) -> Found:
         row["has_schema"],
         adopting,
         row["encoding"],
+        row["replication"],
         row["role"],
         row["now"],
     )
@@ -124,6 +126,11 @@ def check(found: Found, names: Names) -> bool:
     if found.encoding != "UTF8":
         raise _refused(
             f"the database's encoding is {found.encoding}; jaf-memory needs one in UTF8, which keeps every text"
+        )
+    if found.replication == "replica":
+        raise _refused(
+            "session_replication_role is 'replica' here, which switches triggers off, and with them the copy of the "
+            "metadata that searches look in; leave it at 'origin'"
         )
     newest = migrations()[-1].version
     if found.version > newest:
