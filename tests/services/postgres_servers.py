@@ -220,10 +220,10 @@ class Server:
                 raise RuntimeError(f"PostgreSQL did not start: {(self.root / 'log').read_text()[-2000:]}")
             time.sleep(0.05)
 
-    def stop(self) -> None:
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """Stop it, at once and cleanly."""
         if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
+            self.process.send_signal(how)
             try:
                 self.process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
@@ -305,8 +305,8 @@ class Server:
         return f"postgresql://jaf:{PASSWORD}@{host}:{self.port}/{database}?{parameters}"
 
     def remove(self) -> None:
-        """Stop it, and remove its folder."""
-        self.stop()
+        """Stop it, without writing what goes now, and remove its folder."""
+        self.stop(signal.SIGQUIT)
         shutil.rmtree(self.root, ignore_errors=True)
 
 

@@ -121,12 +121,16 @@ SELECT {columns}, {bodies} AS bodies FROM {header} AS header WHERE header.id = A
 {newest_first} LIMIT :limit OFFSET :offset
 
 -- name: newest_first
--- By the time, and within an index: whoever sorts by its quarter of a minute first has only a few to sort by itself.
+-- By the time, and within an index: whoever sorts by its twentieth of a second first has only a few to sort by itself.
 ORDER BY header.active_span DESC, header.updated_at DESC, header.conversation_id DESC
 
+-- name: newest_spans
+-- The same without the order within a span, which costs the server as much as ten rows.
+ORDER BY header.active_span DESC
+
 -- name: span
--- The quarter of a minute of the time that is put in the place of `:time`, as the columns have it.
-date_bin('15 s', :time, timestamptz '2000-01-01Z')
+-- The twentieth of a second of the time that is put in the place of `:time`, as the column has it.
+date_bin('50 ms', :time, timestamptz '2000-01-01Z')
 
 -- name: labelled
 -- What matches the metadata at `:wanted`, by its own index. As an array, because the server guesses that one in a hundred

@@ -154,7 +154,7 @@ def walks(plan):
         return False
     if plan.get("Node Type") == "Limit" and plan.get("Plan Rows", 0) <= queries.MOST_WALK:
         below = plan.get("Plans", [])
-        # A few at a time are sorted within their quarter of a minute.
+        # A few at a time are sorted within their twentieth of a second.
         below = [
             deep for part in below for deep in (part["Plans"] if part["Node Type"] == "Incremental Sort" else [part])
         ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from jaf_memory_core import rules
@@ -64,7 +65,7 @@ class Search:
         self._conditions.append(condition)
 
     def active(self, comparison: str, moment: str) -> None:
-        """A bound on the quarter of a minute of the last activity, which has the index, beside that on the time."""
+        """A bound on the twentieth of a second of the last activity, which has the index, beside that on the time."""
         self.require(f"header.active_span {comparison} {_filled(self._sql['span'], {'time': moment})}")
 
     def labelled(self) -> str:
@@ -161,13 +162,28 @@ def found(query: MemoryQuery, sql: Mapping[str, str]) -> tuple[str, list[Any]] |
         return _bounded(query, search, columns, sql)
     if query.conversation_id is None and _is_narrow(query):
         search.require(search.labelled())
-    asked = f"{sql[f'find_{columns}']} {search.where} {sql['newest_first']}"
+    asked = f"{sql[f'find_{columns}']} {search.where}"
+    if short and by_owner and not query.offset:
+        # In the order of the index, with all that share the last one's place in it: `newest` sorts them.
+        return f"{asked} {sql['newest_spans']} FETCH FIRST {query.limit} ROWS WITH TIES", search.values
+    asked += f" {sql['newest_first']}"
     if query.limit is not None:
         # Where the number stands in the statement, the server keeps one plan for it; else it plans at each call.
         asked += f" LIMIT {query.limit if short else search.bound(min(query.limit, rows.MOST))}"
     if query.offset:
         asked += f" OFFSET {search.bound(min(query.offset, rows.MOST))}"
     return asked, search.values
+
+
+def newest(listed: Sequence[Any], query: MemoryQuery) -> Sequence[Any]:
+    """The rows that answer a search, of those that came: some more may have come, and in no order among the newest."""
+    if query.limit is None or query.offset:
+        return listed
+    return sorted(listed, key=_ACTIVITY, reverse=True)[: query.limit]
+
+
+_ACTIVITY = itemgetter(4, 0)
+"""Time and id, in the order of the statement `columns`. Python sorts text as COLLATE "C" does."""
 
 
 def _bounded(query: MemoryQuery, search: Search, columns: str, sql: Mapping[str, str]) -> tuple[str, list[Any]]:

@@ -120,7 +120,7 @@ class Reader:
         asked = queries.found(query, self._sql)
         if asked is None:
             return []
-        listed = await connection.fetch(asked[0], *asked[1])
+        listed = queries.newest(await connection.fetch(asked[0], *asked[1]), query)
         if query.include_messages:
             return await self._records(connection, listed)
         return [_listed(row) for row in listed]
