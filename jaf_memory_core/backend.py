@@ -17,7 +17,7 @@ from typing import ClassVar
 
 import msgspec
 
-from jaf_memory_core import codec, forks, rules
+from jaf_memory_core import codec, deadline, forks, rules
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import (
     MemoryConnectionError,
@@ -164,7 +164,8 @@ class Backend(ABC):
             if outcomes and time.monotonic() > until:
                 break
             try:
-                outcomes.append(await self.append(write))
+                with deadline.steps():
+                    outcomes.append(await self.append(write))
             except errors as error:
                 problem = error if isinstance(error, MemoryError) else self.translate(error, "append_many")
                 again = problem.retryable and problem.outcome == "not_applied"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -58,6 +60,17 @@ def never_sent(error: asyncio.CancelledError) -> None:
 def is_never_sent(error: BaseException | None) -> bool:
     """Whether that was noted of an error."""
     return _NEVER_SENT in getattr(error, "__notes__", ())
+
+
+@contextmanager
+def steps() -> Iterator[None]:
+    """Several steps, of which an earlier one may stand: what a later one says of itself does not hold for all."""
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        if is_never_sent(error):
+            error.__notes__.remove(_NEVER_SENT)
+        raise
 
 
 _NEVER_SENT = "nothing had been sent"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sized
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from jaf_memory_core import deadline
 from jaf_memory_core.errors import MemoryError
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ def in_steps(backend: Backend, operation: str, done: Sized) -> Iterator[None]:
     """
     failures: tuple[type[Exception], ...] = (MemoryError, *backend.driver_errors)
     try:
-        yield
+        with deadline.steps():
+            yield
     except failures as error:
         if not done:
             raise

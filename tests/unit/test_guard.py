@@ -22,7 +22,7 @@ from jaf_memory_core import (
     Success,
 )
 from jaf_memory_core.backends.in_memory import InMemoryBackend
-from jaf_memory_core.deadline import Deadline, never_sent
+from jaf_memory_core.deadline import Deadline, is_never_sent, never_sent
 from jaf_memory_core.errors import MemoryNotFoundError
 
 
@@ -807,3 +807,14 @@ def test_a_conflict_is_answered_at_once():
             assert (events[-1].operation, events[-1].attempts) == ("acquire_lease", 1)
 
     asyncio.run(use())
+
+
+def test_a_later_step_speaks_for_itself_only():
+    """Of an operation in steps nothing follows from a later step that was still waiting: earlier ones may stand."""
+    backend = InMemoryBackend()
+    error = asyncio.CancelledError()
+    never_sent(error)
+    assert is_never_sent(error)
+    with pytest.raises(asyncio.CancelledError), backend.in_steps("clear_user_conversations", [1]):
+        raise error
+    assert not is_never_sent(error)
