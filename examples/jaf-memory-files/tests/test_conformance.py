@@ -63,7 +63,7 @@ class TestFiles(ProviderConformance):
     @pytest.fixture
     def target(self, tmp_path, monkeypatch):
         """A new folder for each check."""
-        path = tmp_path / "conversations"  # the provider makes it
+        path = tmp_path / "kept" / "conversations"  # the provider makes both
         disk = Disk(path)
         monkeypatch.setattr(folder, "_sync", disk.sync)
 
