@@ -19,12 +19,7 @@ import msgspec
 
 from jaf_memory_core import codec, deadline, forks, rules
 from jaf_memory_core.conversations import MemoryQuery
-from jaf_memory_core.errors import (
-    MemoryConnectionError,
-    MemoryError,
-    MemoryStorageError,
-    Outcome,
-)
+from jaf_memory_core.errors import MemoryConnectionError, MemoryError, MemoryStorageError, Outcome
 from jaf_memory_core.records import (
     Amend,
     Damaged,
@@ -130,7 +125,9 @@ class Backend(ABC):
             outcome = "not_applied"
         if isinstance(error, ConnectionError | TimeoutError):
             return MemoryConnectionError(f"the store could not be reached: {type(error).__name__}", outcome=outcome)
-        return MemoryStorageError(f"the store failed: {os_reason(error)}", operation=operation, outcome=outcome)
+        told = getattr(error, "strerror", None)  # the system's words, without the path or address
+        reason = told if isinstance(told, str) else type(error).__name__
+        return MemoryStorageError(f"the store failed: {reason}", operation=operation, outcome=outcome)
 
     async def store(self, write: Write) -> WriteResult:
         """Create the conversation, or replace all its messages. All or nothing; keeps `created_at`."""
@@ -422,7 +419,8 @@ class Backend(ABC):
 async def _candidates(backend: Backend, query: MemoryQuery) -> AsyncIterator[Record | Damaged]:
     """Records among which those are that match, in any order."""
     if query.conversation_id is None:
-        async for found in backend.scan(query_of_all(query)):
+        # The filters without the paging: for a scan whose result is ordered in another way.
+        async for found in backend.scan(msgspec.structs.replace(query, cursor=None, limit=None, offset=0)):
             yield found
         return
     record = await backend.read(query.conversation_id)
@@ -432,14 +430,3 @@ async def _candidates(backend: Backend, query: MemoryQuery) -> AsyncIterator[Rec
 
 async def _read_live(backend: Backend, conversation_id: str) -> Record | None:
     return rules.live(await backend.read(conversation_id), backend.now())
-
-
-def query_of_all(query: MemoryQuery) -> MemoryQuery:
-    """The query's filters without its paging: for a scan whose result is ordered in another way."""
-    return msgspec.structs.replace(query, cursor=None, limit=None, offset=0)
-
-
-def os_reason(error: Exception) -> str:
-    """The operating system's words for an error, without the path or address in it."""
-    reason = getattr(error, "strerror", None)
-    return reason if isinstance(reason, str) else type(error).__name__
