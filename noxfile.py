@@ -17,6 +17,9 @@ DISTRIBUTIONS = [
     file.parent for place in ("", "plugins/*/", "examples/*/") for file in sorted(ROOT.glob(f"{place}pyproject.toml"))
 ]
 
+#: What `tests/fuzz/targets.py` has to be fed.
+FUZZED = ("intake", "stored", "import_lines", "settings", "command_line")
+
 nox.needs_version = ">=2025.11"
 nox.options.envdir = ROOT / ".nox" / "{}.{}".format(*sys.version_info)  # no interpreter evicts another's
 nox.options.default_venv_backend = "virtualenv"  # with pip, so that pip's own configuration counts
@@ -42,6 +45,17 @@ def test(session: nox.Session) -> None:
 def everything(session: nox.Session) -> None:
     """Run the long form: all servers and ways to them with all checks, more random examples, large conversations."""
     test_checkout(session, "--jaf-slow")
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Let atheris look for bytes that bring out a raw error; after -- names of targets, and its own options."""
+    session.install(*group("test"), *group("fuzz"))
+    install_checkout(session)
+    names = [one for one in session.posargs if not one.startswith("-")] or FUZZED
+    options = [one for one in session.posargs if one.startswith("-")] or ["-max_total_time=600"]
+    for name in names:
+        session.run("python", "tests/fuzz/coverage_guided.py", name, *options)
 
 
 @nox.session

@@ -174,6 +174,8 @@ def _foreign(item: Any) -> str:
     """What something is that is no message of ours, and what makes one of it."""
     if isinstance(item, Mapping):
         return f"{type(item).__name__}; make one with Message(**data)"
+    if callable(getattr(type(item), "model_dump", None)):
+        return f"{type(item).__name__}; make one with Message(**data.model_dump(exclude_unset=True))"
     if type(item).__name__ != Message.__name__:
         return type(item).__name__
     return f"{type(item).__module__}.Message; a bridge of jaf_memory_bridges takes those of an agent engine"

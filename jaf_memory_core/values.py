@@ -7,7 +7,7 @@ to a constructor. `docs/decisions/0002-types.md` has the measurements behind tha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeVar, get_args, get_origin, get_type_hints
@@ -212,7 +212,7 @@ class _Checked(StructMeta):
             fields = check(fields)
         except ValidationError as error:
             # pydantic's error keeps what was given, which may be the content of a message.
-            raise _invalid(cls.__name__, error) from None
+            raise _invalid(cls, error) from None
         for name, value in fields.items():
             if value.__class__ is not str and isinstance(value, str):
                 fields[name] = str.__str__(value)  # JSON writers refuse subclasses of str
@@ -257,7 +257,11 @@ def _build_check(cls: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
     return check
 
 
-def _invalid(name: str, error: ValidationError) -> MemoryInvalidInputError:
+SAID_OTHERWISE = {"human": "user", "ai": "assistant", "bot": "assistant", "model": "assistant"}
+"""Roles, as other libraries call them."""
+
+
+def _invalid(cls: Any, error: ValidationError) -> MemoryInvalidInputError:
     problems = []
     for problem in error.errors(include_url=False, include_context=False):
         steps = map(str, problem["loc"])
@@ -265,13 +269,35 @@ def _invalid(name: str, error: ValidationError) -> MemoryInvalidInputError:
         text = problem["msg"].removeprefix("Value error, ")
         given = problem["input"]
         shown = repr(given) if path == "role" and isinstance(given, str) and len(given) < 40 else None
+        if path == "content" and problem["type"] != "value_error":
+            if isinstance(given, list | tuple):
+                continue  # which of its parts it is, another problem says
+            text = "must be a str, None, or a list of parts"
+        if problem["type"] == "extra_forbidden":
+            text = f"there is no such field; allowed are {', '.join(cls._names)}"
+        text += _hint(path, given, problem["type"], cls._names)
         if problem["type"] == "missing":
             problems.append(f"{path} is missing")
         elif " is not valid: " in text:  # of a part, which has said what it was given
             problems.append(f"{path}: {text}")
         else:
             problems.append(f"{path}: {text} (given: {shown or 'a ' + type(given).__name__})")
-    return MemoryInvalidInputError(f"{name} is not valid: " + "; ".join(dict.fromkeys(problems)))
+    return MemoryInvalidInputError(f"{cls.__name__} is not valid: " + "; ".join(dict.fromkeys(problems)))
+
+
+def _hint(path: str, given: Any, kind: str, names: Sequence[str]) -> str:
+    """What was meant, where that can be told."""
+    if path == "role" and isinstance(given, str):
+        meant = SAID_OTHERWISE.get(given.lower(), given.lower())
+        return f", did you mean {meant!r}?" if meant in {"user", "assistant", "system", "tool"} else ""
+    near = [name for name in names if name.startswith(path)] if kind == "extra_forbidden" else []
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _fields_of(model: Any) -> dict[str, Any]:
+    """Fields of a pydantic model: what was set, and what is something by default."""
+    by_default: dict[str, Any] = model.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return {**by_default, **model.model_dump(mode="json", by_alias=True, exclude_unset=True)}
 
 
 V = TypeVar("V", bound="Value")
@@ -301,6 +327,8 @@ class Value(Struct, frozen=True, omit_defaults=True, metaclass=_Checked):
         if isinstance(given, Mapping) and all(isinstance(key, str) for key in given):
             return cls(**given)
         kind = type(given)
+        if callable(getattr(kind, "model_dump", None)):  # what the models' own libraries answer, taken by value
+            return cls(**_fields_of(given))
         named = f"{kind.__module__}.{kind.__name__}" if kind.__name__ == cls.__name__ else kind.__name__
         raise ValueError(f"must be a {cls.__name__} or a dict of its fields, not {named}")
 

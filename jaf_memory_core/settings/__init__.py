@@ -90,7 +90,13 @@ class CoreSettings(Settings):
     @field_validator("plugins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return tuple(name for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        names = tuple(name for name in value.split(",") if name.strip())
+        if value.strip() and not names:
+            # Whoever wrote a comma meant a name; to start without it would be to store past a redactor.
+            raise ValueError("names no plugin")
+        return names
 
 
 class ProviderConfig(Settings):

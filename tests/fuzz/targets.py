@@ -1,6 +1,6 @@
 """What a fuzzer feeds: each target takes bytes, and lets nothing out but what its room promises to raise.
 
-`test_fuzz.py` runs them with Hypothesis in CI; `python tests/fuzz/coverage_guided.py NAME` with atheris, for longer.
+`test_fuzz.py` runs them with Hypothesis in CI; `python3 dev.py fuzz` with atheris, for longer.
 """
 
 from __future__ import annotations
@@ -114,6 +114,33 @@ def command_line(data: bytes) -> None:
     assert result.exit_code in (0, 1, 2), result.output
     assert result.exception is None or isinstance(result.exception, SystemExit)
 
+
+MESSAGE = {
+    "role": "assistant",
+    "content": [{"type": "text", "text": "x"}],
+    "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{}"}}],
+    "attachments": [{"kind": "image", "url": "u"}],
+    "message_id": "m",
+    "further": {"a": [1.5]},
+}
+MOMENTS = {"created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z"}
+RECORD = {"conversation_id": "c", "incarnation": "0" * 16, "version": 1, **MOMENTS, "messages": [MESSAGE]}
+LINE = {"conversation_id": "c", "user_id": "u", "messages": [MESSAGE], "metadata": {"a": [{}]}, **MOMENTS, "ttl": 5}
+
+
+def written(*values: Any) -> bytes:
+    """Values as lines of JSON."""
+    return "\n".join(json.dumps(value, separators=(",", ":")) for value in values).encode()
+
+
+SEEDS: dict[str, tuple[bytes, ...]] = {
+    "intake": (written(MESSAGE), written(LINE), b'"\\ud800"', b'{"user_id":"u","a":-0.0,"b":1e22}'),
+    "stored": (written(MESSAGE), written({"format": 1, "record": RECORD}), b'{"a":[1,{"b":null}]}'),
+    "import_lines": (written(LINE), written(LINE, LINE), written({"conversation_id": "c", "messages": []})),
+    "settings": (b"30\n5\nnone\n1000\nmemory\nredact,encrypt", b"true\n-1\n1e3"),
+    "command_line": (b"list\n--user\nu\n--json", b"show\nc", b"--type\nmemory\nstats", b"delete\nc\n--yes"),
+}
+"""What each target takes as it should be: a coverage-guided fuzzer goes on from there."""
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target for target in (intake, stored, import_lines, settings, command_line)

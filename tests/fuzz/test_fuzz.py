@@ -1,12 +1,17 @@
 """No raw exception, whatever the bytes are."""
 
+import ast
 import json
 import logging
+import re
+from pathlib import Path
 
 import pytest
-from fuzz.targets import TARGETS
+from fuzz.targets import SEEDS, TARGETS
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+
+from jaf_memory_core import codec, documents
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -108,3 +113,24 @@ def test_no_raw_exception(name):
         TARGETS[name](data)
 
     run()
+
+
+@pytest.mark.parametrize("name", list(TARGETS))
+def test_seeds(name):
+    """Where a coverage-guided fuzzer starts is taken by each target, and a line of an import is a conversation."""
+    assert SEEDS[name]
+    for seed in SEEDS[name]:
+        TARGETS[name](seed)
+
+
+def test_the_session_runs_each_target():
+    """What the noxfile names is what there is."""
+    text = (Path(__file__).parents[2] / "noxfile.py").read_text(encoding="utf-8")
+    (named,) = re.findall(r"^FUZZED = (\(.*\))$", text, re.MULTILINE)
+    assert set(ast.literal_eval(named)) == set(TARGETS)
+
+
+def test_seeds_are_sound():
+    """What stands for a message or a record is one, so that the fuzzer starts beyond the first check."""
+    assert codec.decode_message(SEEDS["stored"][0]).message_id == "m"
+    assert documents.decode_record(SEEDS["stored"][1]).conversation_id == "c"

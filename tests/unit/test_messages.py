@@ -1,17 +1,30 @@
 """Messages and their parts."""
 
+import asyncio
 import pickle
 import warnings
 
 import msgspec
 import pytest
+from anthropic.types import TextBlock, ToolUseBlock
 from hypothesis import given
 from hypothesis import strategies as st
 from jaf_memory_testing.hostile import IDS, REFUSED_IDS, VALUES
 from jaf_memory_testing.samples import rich
+from openai.types.chat import ChatCompletionMessage
 from pydantic import BaseModel
 
-from jaf_memory_core import Attachment, ContentPart, FunctionCall, MemoryInvalidInputError, Message, ToolCall, codec
+from jaf_memory_core import (
+    Attachment,
+    ContentPart,
+    FunctionCall,
+    MemoryInvalidInputError,
+    MemoryQuery,
+    Message,
+    ToolCall,
+    codec,
+    create_in_memory_provider,
+)
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
@@ -277,3 +290,49 @@ def test_an_error_says_once_what_was_given():
     with pytest.raises(MemoryInvalidInputError, match="arguments holds") as caught:
         Message(role="assistant", tool_calls=[{"function": {"name": "f", "arguments": {"x": object()}}}])
     assert str(caught.value).count("given") == 1
+
+
+@pytest.mark.parametrize(
+    ("role", "meant"), [("human", "user"), ("ai", "assistant"), ("Bot", "assistant"), ("User", "user")]
+)
+def test_a_role_said_otherwise_gets_a_hint(role, meant):
+    """A role as other libraries call it, or in capitals, is refused with what was meant; nothing is guessed."""
+    with pytest.raises(MemoryInvalidInputError, match=f"did you mean '{meant}'"):
+        Message(role=role, content="x")
+
+
+@pytest.mark.parametrize("content", [5, 1.5, {"a": 1}, b"x"])
+def test_a_wrong_content_says_what_it_may_be(content):
+    """Not the name of a type within."""
+    with pytest.raises(MemoryInvalidInputError, match="content: must be a str, None, or a list of parts") as caught:
+        Message(role="user", content=content)
+    assert "tuple" not in str(caught.value)
+
+
+def test_a_wrong_part_is_told_by_its_place():
+    """And the list around it is not."""
+    with pytest.raises(MemoryInvalidInputError) as caught:
+        Message(role="user", content=[{"type": "text", "text": "x"}, {"text": "y"}])
+    assert str(caught.value) == "Message is not valid: content.1: ContentPart is not valid: type is missing"
+
+
+def test_a_wrong_field_of_a_query_gets_a_hint():
+    """A filter that does not exist would let everything through."""
+    with pytest.raises(MemoryInvalidInputError, match=r"user: there is no such field; .* did you mean user_id"):
+        MemoryQuery(user="u")
+
+
+def test_objects_of_the_models_libraries():
+    """Calls and parts are taken by value, with what was set and what they are by default; a message gets the way."""
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": ""}}
+    answer = ChatCompletionMessage.model_validate({"role": "assistant", "tool_calls": [call]})
+    made = Message("assistant", tool_calls=answer.tool_calls)
+    assert made.tool_calls == (ToolCall(id="1", function=FunctionCall(name="f", arguments="")),)
+    blocks = [TextBlock(type="text", text="x"), ToolUseBlock(type="tool_use", id="1", name="f", input={"a": [1]})]
+    assert Message("assistant", blocks).dict()["content"] == [
+        {"type": "text", "text": "x"},
+        {"type": "tool_use", "id": "1", "name": "f", "input": {"a": [1]}},
+    ]
+    refused = asyncio.run(create_in_memory_provider().store_messages("c", [answer])).error
+    assert "a ChatCompletionMessage; make one with Message(**data.model_dump(exclude_unset=True))" in str(refused)
+    assert Message(**answer.model_dump(exclude_unset=True)).tool_calls == made.tool_calls

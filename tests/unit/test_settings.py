@@ -370,6 +370,14 @@ def test_core_settings():
     assert load(CoreSettings, environ) == CoreSettings(type="redis", plugins=("encrypt", "redact"))
 
 
+@pytest.mark.parametrize("text", [",", " , ,"])
+def test_commas_alone_name_no_plugin(text):
+    """Whoever wrote that meant a name: a start without it would store past a redactor. Blanks count as unset."""
+    with pytest.raises(MemoryConfigurationError, match=r"JAF_MEMORY_PLUGINS holds .*names no plugin"):
+        load(CoreSettings, {"JAF_MEMORY_PLUGINS": text})
+    assert load(CoreSettings, {"JAF_MEMORY_PLUGINS": "  "}).plugins == ()
+
+
 @pytest.mark.parametrize("name", [" ", "a b", "redis://user:hunter2@host", "../up", "a\nb"])
 def test_a_name_is_a_word(name):
     """What cannot be a provider's name is refused by its variable, unshown if it may hold a secret."""
