@@ -99,8 +99,8 @@ class Message(OpenValue, frozen=True, omit_defaults=True):
     Args:
         role: system, developer, user, assistant, tool or function. Items of the Responses interface have none; their
             `type` says what they are.
-        content: the text, a list of parts, or `None`. Parts, calls and attachments may be dicts, or objects of the models'
-            own libraries (pydantic models), which are taken by value.
+        content: the text, a list of parts, or `None`. Parts, calls and attachments may be dicts, or objects of the
+            models' own libraries (pydantic models), which are taken by value.
         name: name of the participant or tool.
         tool_calls: the calls that an assistant makes, as `ToolCall`s or dicts.
         tool_call_id: the call that a tool's message answers.

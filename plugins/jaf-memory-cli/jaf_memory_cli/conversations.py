@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -11,17 +12,21 @@ from msgspec.structs import replace
 from rich.console import RenderableType
 from rich.text import Text
 
-from jaf_memory_cli.options import Id, Json, User, moment
+from jaf_memory_cli.damage import DAMAGED, noting
+from jaf_memory_cli.errors import FAILED, OK
+from jaf_memory_cli.options import Id, Json, KeepGoing, User, moment
 from jaf_memory_cli.output import Output, count, heading, number, pairs, size, table, text_or_dash
 from jaf_memory_cli.output import moment as shown_moment
 from jaf_memory_cli.stores import chosen, said_before
 from jaf_memory_cli.terminal import safe
 from jaf_memory_cli.transcript import header, transcript
-from jaf_memory_core.codec import digest
+from jaf_memory_core.codec import digest, encode
 from jaf_memory_core.conversations import ConversationMemory, MemoryQuery
-from jaf_memory_core.errors import MemoryNotFoundError
+from jaf_memory_core.damage import OnDamaged
+from jaf_memory_core.errors import MemoryNotFoundError, MemoryStorageError
 from jaf_memory_core.protocol import ManagedMemoryProvider
 from jaf_memory_core.transfer import require
+from jaf_memory_core.transfer.reports import Problems
 from jaf_memory_core.values import thaw
 
 PAGE = 500
@@ -45,8 +50,9 @@ async def list_conversations(
     after: Annotated[
         str | None, typer.Option(metavar="ID", help="Go on behind that one, the last of the page before.")
     ] = None,
+    keep_going: KeepGoing = False,
     as_json: Json = False,
-) -> None:
+) -> int:
     """List conversations, the most recently written first.
 
     A TIME is 2024-05-15, 2024-05-15T15:00, or 90m, 24h, 7d, 2w for so
@@ -59,8 +65,9 @@ async def list_conversations(
     async with store.opened() as provider:
         require(provider, "find_conversations", "`list`")
         query = await _behind(provider, query, after)
-        shown, more = 0, None
-        async for page, behind in _pages(provider, query, None if every else limit):
+        shown, more, damaged = 0, None, Problems()
+        pages = _pages(provider, query, None if every else limit, noting(damaged, keep_going=keep_going))
+        async for page, behind in pages:
             _show_page(output, page, first=shown == 0, expand=every)
             shown, more = shown + len(page), behind
     if not shown:
@@ -70,8 +77,16 @@ async def list_conversations(
         if more:
             options = {"--user": user, "--since": since, "--until": until, "--limit": str(limit), "--after": more}
             given = [word for name, text in options.items() if text for word in (name, text)]
+            given += ["--keep-going"] if keep_going else []
             said = shlex.join(["jaf-memory", *said_before(context), "list", *given])
             output.console.print(Text(f"  {safe(said)}", style="cyan"), soft_wrap=True)
+    return _told(damaged)
+
+
+def _told(damaged: Problems) -> int:
+    """Tell of what is damaged, beside JSON, too, each line of which is a conversation; the command's exit status."""
+    Output(as_json=False).problems(damaged, DAMAGED)
+    return FAILED if damaged else OK
 
 
 async def _behind(provider: ManagedMemoryProvider, query: MemoryQuery, after: str | None) -> MemoryQuery:
@@ -84,21 +99,32 @@ async def _behind(provider: ManagedMemoryProvider, query: MemoryQuery, after: st
 
 
 async def _pages(
-    provider: ManagedMemoryProvider, query: MemoryQuery, limit: int | None
+    provider: ManagedMemoryProvider, query: MemoryQuery, limit: int | None, on_damaged: OnDamaged
 ) -> AsyncIterator[tuple[Sequence[ConversationMemory], str | None]]:
     """Pages, each with the id to go on behind, `None` at the end."""
     left = limit
     while left is None or left > 0:
         step = PAGE if left is None else min(PAGE, left)
         # One more than is shown tells whether there is more.
-        found = await provider.find_conversations(replace(query, limit=step + 1))
-        page, more = found[:step], len(found) > step
+        met = 0
+
+        def note(error: MemoryStorageError) -> None:
+            nonlocal met
+            met += 1
+            if callable(on_damaged):
+                on_damaged(error)
+
+        going_on: dict[str, Any] = {"on_damaged": note} if callable(on_damaged) else {}
+        found = await provider.find_conversations(replace(query, limit=step + 1), **going_on)
+        # What is damaged takes its place in a page, and is not in it.
+        page, more = found[:step], len(found) + met > step
         if page:
             yield page, page[-1].conversation_id if more else None
         if not more:
             return
-        # Behind the last one, and not by an offset, which would shift with every write.
-        query = query.after(page[-1])
+        # Behind the last one, and not by an offset, which would shift with every write; where all of a page is damaged
+        # there is no other way.
+        query = query.after(page[-1]) if page else replace(query, offset=query.offset + step + 1)
         left = None if left is None else left - len(page)
 
 
@@ -200,15 +226,24 @@ async def _read(provider: ManagedMemoryProvider, conversation_id: str, last: int
     return replace(headers[0], messages=tuple(await provider.get_recent_messages(conversation_id, limit=last)))
 
 
-async def stats(context: typer.Context, *, user: User = None, as_json: Json = False) -> None:
-    """Count conversations, messages and bytes."""
-    output, store = Output(as_json=as_json), chosen(context)
+async def stats(
+    context: typer.Context, *, user: User = None, keep_going: KeepGoing = False, as_json: Json = False
+) -> int:
+    """Count conversations, messages and bytes.
+
+    With --keep-going all are read, which takes as long as an export, and
+    what cannot be read is not counted.
+    """
+    output, store, damaged = Output(as_json=as_json), chosen(context), Problems()
     async with store.opened() as provider:
-        require(provider, "get_stats", "`stats`")
-        found = await provider.get_stats(user)
+        require(provider, "iter_conversations" if keep_going else "get_stats", "`stats`")
+        if keep_going:
+            found = await _counted(provider, user, noting(damaged, keep_going=True))
+        else:
+            found = dict(await provider.get_stats(user))
     if as_json:
         output.document({"user_id": user, **found})
-        return
+        return _told(damaged)
     stored = found["total_storage_size"]
     output.show(
         heading(store.name, user or "all users"),
@@ -222,3 +257,23 @@ async def stats(context: typer.Context, *, user: User = None, as_json: Json = Fa
             ("newest", shown_moment(found["newest_conversation"])),
         ),
     )
+    return _told(damaged)
+
+
+async def _counted(provider: ManagedMemoryProvider, user: str | None, on_damaged: OnDamaged) -> dict[str, Any]:
+    """What `get_stats` answers, counted over all that can be read."""
+    conversations = messages = size = 0
+    oldest: datetime | None = None
+    newest: datetime | None = None
+    async for one in provider.iter_conversations(MemoryQuery(user_id=user), on_damaged=on_damaged):
+        conversations, messages = conversations + 1, messages + len(one.messages)
+        size += sum(len(encode(message)) for message in one.messages)
+        oldest, newest = oldest or one.created_at, one.created_at
+    return {
+        "total_conversations": conversations,
+        "total_messages": messages,
+        "avg_messages_per_conversation": messages / conversations if conversations else 0.0,
+        "total_storage_size": size,
+        "oldest_conversation": oldest,
+        "newest_conversation": newest,
+    }

@@ -12,19 +12,17 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from jaf_memory_cli.damage import DAMAGED, noting
 from jaf_memory_cli.errors import FAILED, OK, USAGE, Stop
 from jaf_memory_cli.files import STANDARD, Counted, reading, same_file, writing
 from jaf_memory_cli.options import Json, KeepGoing, User
 from jaf_memory_cli.output import Advance, Output, count, progress, wanted
 from jaf_memory_cli.stores import Store, choose, chosen, own_files, warn_if_gone_at_end
 from jaf_memory_core.conversations import ConversationMemory, MemoryQuery
-from jaf_memory_core.damage import OnDamaged
-from jaf_memory_core.errors import MemoryError, MemoryStorageError
+from jaf_memory_core.errors import MemoryError
 from jaf_memory_core.protocol import ManagedMemoryProvider
 from jaf_memory_core.transfer import compare, copy, export, import_conversations, read_lines, require
 from jaf_memory_core.transfer.reports import Copied, Imported, Problems
-
-DAMAGED = "damaged, left out"
 
 
 async def import_file(
@@ -100,7 +98,7 @@ async def export_file(
             progress(output, "exporting", total) as advance,
         ):
             lines = export(
-                provider, MemoryQuery(user_id=user), on_step=step, on_damaged=_noting(damaged, keep_going=keep_going)
+                provider, MemoryQuery(user_id=user), on_step=step, on_damaged=noting(damaged, keep_going=keep_going)
             )
             async for line in lines:
                 target.write(line)
@@ -147,7 +145,7 @@ async def copy_store(
     if await _same_store(source, target):
         raise Stop("source and destination are the same store; say with --to, --to-set or --to-env-file", USAGE)
     report, damaged, started = Copied(), Problems(), time.monotonic()
-    query, on_damaged = MemoryQuery(user_id=user), _noting(damaged, keep_going=keep_going)
+    query, on_damaged = MemoryQuery(user_id=user), noting(damaged, keep_going=keep_going)
     async with source.opened() as old, target.opened(create=True) as new:
         require(old, "iter_conversations", "`copy`")
         total = await _total(output, old, user)
@@ -173,13 +171,6 @@ async def _same_store(one: Store, other: Store) -> bool:
 
 def _stepping(advance: Advance) -> Callable[[ConversationMemory], None]:
     return lambda _conversation: advance(1)
-
-
-def _noting(damaged: Problems, *, keep_going: bool) -> OnDamaged:
-    def note(error: MemoryStorageError) -> None:
-        damaged.add(error.conversation_id or f"one without a readable id ({damaged.count + 1})", str(error))
-
-    return note if keep_going else "raise"
 
 
 def _damaged(damaged: Problems) -> dict[str, Any]:

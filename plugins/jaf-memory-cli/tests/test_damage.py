@@ -55,6 +55,30 @@ def test_a_copy_keeps_going(damaged):
     assert (document["conversations"], document["verified"], document["damaged"]) == (2, 2, 1)
 
 
+def test_a_list_keeps_going(damaged):
+    """`list` ends at a header that cannot be read; with `--keep-going` it has the others, and names that one."""
+    with closing(sqlite3.connect(damaged.folder / "store.db")) as db, db:
+        db.execute("UPDATE conversation SET metadata = '{' WHERE conversation_id = 'b'")
+    assert "'b'" in damaged.run("list", status=3).err
+    for pages in ([], ["--limit", "1"], ["--all"]):
+        ran = damaged.run("list", *pages, "--keep-going", status=1)
+        assert "✗ damaged, left out (1):\n  b: " in ran.err
+        assert "b" not in [line.split()[0] for line in ran.out.splitlines() if line.strip()]
+    ran = damaged.run("list", "--keep-going", "--json", status=1)
+    assert sorted(json.loads(line)["conversation_id"] for line in ran.out.splitlines()) == ["a", "c"]
+    assert "  b: " in ran.err
+
+
+def test_counts_keep_going(damaged):
+    """With `--keep-going` `stats` counts what can be read, as it counts a whole store, and names what cannot."""
+    ran = damaged.run("stats", "--keep-going", "--json", status=1)
+    assert "✗ damaged, left out (1):\n  b: " in ran.err
+    assert (ran.document["total_conversations"], ran.document["total_messages"]) == (2, 2)
+    damaged.run("delete", "b", "--yes")
+    counted = damaged.run("stats", "--keep-going", "--json").document
+    assert counted == damaged.run("stats", "--json").document
+
+
 def health(error):
     """Return what a failed connection test answers for an error."""
     return {"error_type": type(error).__name__, "retryable": getattr(error, "retryable", None)}
