@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from jaf_memory_core import rules
+from jaf_memory_core import codec, rules
 from jaf_memory_core.conversations import Lease, Summary
 from jaf_memory_core.errors import MemoryConflictError, MemoryInvalidInputError, MemoryNotFoundError
 from jaf_memory_core.records import Amend, Stamp
@@ -32,6 +32,28 @@ class LeaseChecks(Checks):
         assert metadata["last_regeneration"] == points[-1]
         assert metadata["regeneration_count"] == 9
         assert metadata["a"] == 1
+
+    async def test_marks_within_the_limit(self, store: Store) -> None:
+        """Where notes of regeneration points would take the metadata beyond its limit, the oldest of them go."""
+        provider = await store.open(max_metadata_bytes=2_000)
+        done(await provider.store_messages("c", talk(2), {"a": "x" * 300}, user_id="u"))
+        for number in range(40):
+            await provider.mark_regeneration_point("c", "m1", {"n": number, "why": "\u00e9" * 20})
+            metadata = (await whole(provider)).metadata
+            kept = [point["n"] for point in metadata["regeneration_points"]]
+            assert kept == list(range(number + 1))[-len(kept) :]
+            assert (metadata["last_regeneration"]["n"], metadata["regeneration_count"]) == (number, number + 1)
+            labels = {key: value for key, value in metadata.items() if key != "user_id"}
+            assert len(codec.encode(labels)) <= 2_000
+            assert metadata["a"] == "x" * 300
+        assert 1 < len(kept) < 40
+        before = await whole(provider)
+        with pytest.raises(MemoryInvalidInputError):
+            await provider.mark_regeneration_point("c", "m1", {"why": "x" * 2_000})
+        assert await whole(provider) == before
+        # What stands can be changed, and be stored anew as it is.
+        assert await provider.update_metadata("c", {"a": 1}) == before.version + 1
+        done(await provider.store_messages("d", talk(1), dict((await whole(provider)).metadata)))
 
     @needs("backend")
     async def test_amend_at_a_state(self, store: Store) -> None:

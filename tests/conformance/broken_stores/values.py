@@ -13,7 +13,7 @@ from broken_stores.sound import Plain, caught_by
 from jaf_memory_core import (
     Message,
 )
-from jaf_memory_core.records import Record, Stamp
+from jaf_memory_core.records import Amend, Record, Stamp
 from jaf_memory_core.values import FrozenDict
 
 
@@ -117,6 +117,21 @@ class ShowsItsOwnDict(Plain):
     async def read(self, conversation_id: str) -> Record | None:
         record = await super().read(conversation_id)
         return record and replace(record, metadata=dict(record.metadata))  # type: ignore[arg-type]
+
+
+@caught_by("test_marks_within_the_limit")
+class MergesLists(Plain):
+    """Adds to a list in the metadata, where a patch takes its place."""
+
+    async def amend(self, amend: Amend) -> int:
+        stood = await self.read(amend.conversation_id)
+        held = {} if stood is None else stood.metadata
+        grown = {
+            key: [*held[key], *value]
+            for key, value in amend.metadata.items()
+            if isinstance(value, list) and isinstance(held.get(key), list)
+        }
+        return await super().amend(replace(amend, metadata=FrozenDict({**amend.metadata, **grown})))
 
 
 class Folded(Plain):
