@@ -357,3 +357,38 @@ def test_an_edit_takes_no_call_along_that_was_never_shown():
     assert [call.id for call in edited.tool_calls] == ["a", "b"]
     assert edited.tool_calls[0].function.dict() == {"name": "a", "arguments": '{"x":1}', "strict": True}
     assert edited.tool_calls[1] == held.tool_calls[1]
+
+
+HOSTILE = {
+    "one id for all": lambda messages: [replace(one, message_id=messages[0].message_id) for one in messages],
+    "an earlier one's id": lambda messages: [
+        *messages[:-1],
+        replace(messages[-1], message_id=messages[-2].message_id),
+    ],
+    "bytes": lambda messages: [replace(one, content=b"x") for one in messages],
+    "number": lambda messages: [replace(one, content=5) for one in messages],
+    "odd parts": lambda messages: [replace(one, content=[5, None]) for one in messages],
+    "odd calls": lambda messages: [replace(one, tool_calls=[5, {}, {"function": 5}]) for one in messages],
+    "a role of its own": lambda messages: [replace(one, role="hacker") for one in messages],
+}
+
+
+@pytest.mark.parametrize("how", HOSTILE)
+def test_a_hostile_callback_takes_nothing_along(engine, caplog, how):
+    """What a callback makes of messages that cannot be stored is refused with a warning; the run goes on, all stays."""
+
+    async def use():
+        memory = jaf_provider(create_in_memory_provider(), user_id="u")
+        config = MemoryConfig(provider=memory)
+        await engine.run(engine.config(config, engine.Script("one")), "first")
+        before = await memory.provider.get_conversation("c")
+        with caplog.at_level(logging.WARNING, "jaf_memory_bridges"):
+            callback = {"before_memory_store": lambda given, _state: HOSTILE[how](given)}
+            await engine.run(engine.config(config, engine.Script("two"), **callback), "second")
+        assert "store_messages failed for conversation 'c'" in caplog.text
+        assert await memory.provider.get_conversation("c") == before
+        await engine.run(engine.config(config, engine.Script("three")), "third")
+        texts = [one.content for one in (await memory.provider.get_conversation("c")).messages]
+        assert texts == ["first", "one", "third", "three"]
+
+    asyncio.run(use())

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, SupportsIndex
 
 from jaf_memory_bridges.jaf.messages import bearable, is_halted, to_core, to_jaf, usable_id
-from jaf_memory_core import ConversationMemory, Message
+from jaf_memory_core import ConversationMemory, MemoryConflictError, Message
 from jaf_memory_core.session import views
 from jaf_memory_core.session.room import Room
 
@@ -224,15 +224,28 @@ def news(
         if key in held:
             known[key] = None
             if mark is not None or key not in marked:  # not what repeats a message that came back unchanged
-                rebuilt[key] = after
+                _put(rebuilt, after)
         # The marker of a view comes back with the list, and is never stored.
         elif views.is_made_up(after):
             continue
         elif in_place and waiting is not None and not is_halted(message):
             revised[waiting] = after
         else:
-            fresh[key] = after
+            _put(fresh, after)
     return News(loaded, tuple(known), revised, rebuilt, tuple(fresh.values()))
+
+
+def _put(found: dict[str, Message], message: Message) -> None:
+    """Keep a message under its id; a callback that gives two of them one id would have one of them lost.
+
+    Raises:
+        MemoryConflictError: another message has it.
+    """
+    if found.setdefault(message.message_id, message) != message:
+        raise MemoryConflictError(
+            f"two messages of the list have the id {message.message_id!r}, and different content; a callback must give "
+            "each message an id of its own"
+        )
 
 
 def nameless(messages: Sequence[Any]) -> list[int]:

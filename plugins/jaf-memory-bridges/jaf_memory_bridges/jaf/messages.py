@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import asdict, is_dataclass, replace
+from typing import Any, cast
 
 from jaf.core.types import (
     Attachment,
@@ -40,7 +40,7 @@ def to_core(message: Any, message_id: str | None = None) -> Message:
     content = message.content
     return Message(
         role=getattr(message.role, "value", message.role),
-        content=content if content is None or isinstance(content, str) else [_fields(part) for part in content],
+        content=[_fields(part) for part in content] if isinstance(content, list | tuple) else content,
         tool_calls=None if message.tool_calls is None else [_call(call) for call in message.tool_calls],
         tool_call_id=message.tool_call_id,
         attachments=None if message.attachments is None else [_fields(one) for one in message.attachments],
@@ -53,15 +53,19 @@ def is_message(value: object) -> bool:
     return isinstance(value, JafMessage | Message)
 
 
-def _fields(value: Any) -> dict[str, Any]:
-    given = value if isinstance(value, Mapping) else asdict(value)
+def _fields(value: Any) -> Any:
+    if not is_dataclass(value) and not isinstance(value, Mapping):
+        return value  # a callback's, which the message's own check refuses
+    given = value if isinstance(value, Mapping) else asdict(cast("Any", value))
     return {name: item for name, item in given.items() if item is not None}
 
 
-def _call(call: Any) -> dict[str, Any]:
+def _call(call: Any) -> Any:
     fields = _fields(call)
+    if not isinstance(fields, dict) or not isinstance(fields.get("function"), Mapping):
+        return fields
     function = dict(fields["function"])
-    if not isinstance(function["arguments"], str):
+    if not isinstance(function.get("arguments", ""), str):
         function["arguments"] = json.dumps(function["arguments"])  # what a model's interface would take
     return {**fields, "function": function}
 

@@ -153,6 +153,12 @@ class Writer:
         """Put into place what was edited of these messages; ids of those that the conversation holds."""
         conversation = await self._provider.get_conversation(conversation_id)
         held = {} if conversation is None else {one.message_id: one for one in conversation.messages}
+        strangers = [key for key, one in after.items() if key in held and one.role != held[key].role]
+        if strangers:  # no edit makes an answer of a question: a callback gave one message the id of another
+            raise MemoryConflictError(
+                f"conversation {conversation_id!r} holds the message {strangers[0]!r} with another role; a callback "
+                "must leave each message its own id"
+            )
         shown = {} if loaded is None else loaded.shown
         merges = {key: merged(held[key], one, shown.get(key)) for key, one in after.items() if key in held}
         changed = {key: new for key, new in merges.items() if new != held[key]}
