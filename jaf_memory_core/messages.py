@@ -157,7 +157,7 @@ class Message(OpenValue, frozen=True, omit_defaults=True):
 
 
 def is_plain(message: Any) -> bool:
-    """Whether a message is nothing but valid texts, and so needs no other check (0.2 µs; most messages are)."""
+    """Whether a message is nothing but valid texts, and so needs no other check (0.5 µs; most messages are)."""
     return (
         type(message) is Message
         and message.further is EMPTY
@@ -166,13 +166,7 @@ def is_plain(message: Any) -> bool:
         and type(message.content) in TEXT
         and type(message.name) in TEXT
         and type(message.tool_call_id) in TEXT
-        # As below, without a call: this is asked of every message that is stored.
-        and type(message.role) is str
-        and message.role in _ROLES
-        and type(key := message.message_id) is str
-        and 0 < len(key) <= 255
-        and key.isascii()
-        and "\0" not in key
+        and _has_role_and_id(message)
     )
 
 

@@ -32,7 +32,7 @@ def test_users_of_a_third_partys_plugin(six, monkeypatch):
 
     closed = []
 
-    async def create(_environ):
+    async def create(_environ, **_given):
         return six
 
     async def close():

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 from jaf_memory_core.backend import Backend
@@ -326,6 +327,18 @@ class PostgresBackend(Backend):
     async def schema(self) -> str:
         """The definitions, as an administrator runs them with psql."""
         return script(self._names, self._config.address.user)
+
+    async def absent(self) -> str | None:
+        """Why there are no tables, if so; none are made. What cannot be looked at is for `open` to explain."""
+        try:
+            found = await self.apart(partial(migrations.look, names=self._names))
+        except MemoryError:
+            return None
+        except errors.DRIVER_ERRORS:
+            return None
+        if found.standing is not None or found.ours:
+            return None
+        return f"there is no table {self._config.table_name!r} in the database's schema {self._config.schema_name!r}"
 
     async def apply_schema(self) -> Sequence[str]:
         """Make or upgrade the tables; what was applied."""

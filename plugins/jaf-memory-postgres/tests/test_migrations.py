@@ -7,6 +7,8 @@ import json
 
 import asyncpg
 import pytest
+from jaf_memory_cli.errors import Stop
+from jaf_memory_cli.stores import Store
 from jaf_memory_postgres import PostgresBackend, PostgresConfig, create_postgres_provider, migrations
 from jaf_memory_postgres.names import derived
 from jaf_memory_testing.checks import in_full
@@ -14,7 +16,7 @@ from services import postgres_faults as faults
 from services import postgres_servers as servers
 
 from jaf_memory_core import MemoryQuery, Message
-from jaf_memory_core.errors import MemoryConfigurationError, MemoryStorageError
+from jaf_memory_core.errors import MemoryConfigurationError, MemoryConnectionError, MemoryStorageError
 from jaf_memory_core.results import Failure
 from jaf_memory_core.statements import quoted
 
@@ -438,3 +440,32 @@ def test_a_stranger_under_one_of_our_names_is_named(postgres, table):
     with pytest.raises(MemoryConfigurationError, match=f"'{table}__header' stands in schema"):
         opened(config_of(postgres, table))
     assert postgres.sql(f"SELECT count(*) FROM {table}__header") == "0"
+
+
+def test_no_store_is_told_and_not_made(postgres, table):
+    """Where there are no tables, a command that reads or erases says so, ends with status 2, and makes none."""
+    environ = {
+        "JAF_MEMORY_TYPE": "postgres",
+        "JAF_POSTGRES_CONNECTION_STRING": postgres.url(),
+        "JAF_POSTGRES_TABLE_NAME": table,
+    }
+
+    async def run():
+        store = Store(environ, {})
+        for _ in range(2):
+            with pytest.raises(Stop, match=f"there is no store: there is no table '{table}'") as stopped:
+                async with store.opened():
+                    pass
+            assert stopped.value.status == 2
+        async with store.opened(create=True) as provider:
+            await provider.store_messages("c", [Message("user", "a")])
+        async with store.opened() as provider:
+            assert await provider.get_conversation("c") is not None
+        # A server that is away is told as such, and not as a store that is not there.
+        away = {**environ, "JAF_POSTGRES_CONNECTION_STRING": "postgresql://u@127.0.0.1:1/x"}
+        away["JAF_POSTGRES_RECONNECT_TIMEOUT"] = "0.1"
+        with pytest.raises(MemoryConnectionError):
+            async with Store(away, {}).opened():
+                pass
+
+    asyncio.run(run())

@@ -37,6 +37,7 @@ class LeaseChecks(Checks):
         """Where notes of regeneration points would take the metadata beyond its limit, the oldest of them go."""
         provider = await store.open(max_metadata_bytes=2_000)
         done(await provider.store_messages("c", talk(2), {"a": "x" * 300}, user_id="u"))
+        kept: list[int] = []
         for number in range(40):
             await provider.mark_regeneration_point("c", "m1", {"n": number, "why": "\u00e9" * 20})
             metadata = (await whole(provider)).metadata
