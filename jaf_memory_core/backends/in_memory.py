@@ -98,7 +98,7 @@ class InMemoryBackend(Backend):
     waits: ClassVar[bool] = False
 
     def __init__(self, config: InMemoryConfig | None = None) -> None:
-        self.config = config or InMemoryConfig()
+        self.config = configured(InMemoryConfig, config, "memory")
         self._most = self.config.max_conversations
         self._lock = threading.RLock()
         self._clock = datetime.fromtimestamp(0, UTC)

@@ -13,6 +13,8 @@ import inspect
 import uuid
 
 import pytest
+from jaf_memory_postgres import PostgresBackend
+from jaf_memory_sqlite import SqliteBackend
 from jaf_memory_testing.samples import nested
 from msgspec import Struct
 from pydantic import BaseModel, ValidationError
@@ -24,6 +26,7 @@ from jaf_memory_core import (
     ConversationMemory,
     Lease,
     MemoryConfig,
+    MemoryConfigurationError,
     MemoryError,
     MemoryQuery,
     MemorySession,
@@ -252,6 +255,16 @@ def test_hostile_values(label, method, argument, monkeypatch, tmp_path):
         return wrong
 
     assert asyncio.run(main()) == []
+
+
+@pytest.mark.parametrize("backend", [InMemoryBackend, SqliteBackend, PostgresBackend])
+def test_settings_of_backends(backend):
+    """A backend that an application makes itself takes its own settings, or none, and says so of anything else."""
+    for value in HOSTILE:
+        if value is not None:
+            with pytest.raises(MemoryConfigurationError, match="takes a"):
+                backend(value)
+    assert backend(None).config == type(backend().config)()
 
 
 def test_the_table_is_the_surface():

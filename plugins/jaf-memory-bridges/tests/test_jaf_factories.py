@@ -216,3 +216,32 @@ def test_a_third_party_takes_no_client(monkeypatch):
     monkeypatch.setattr(factory.registry, "load", lambda _name: SimpleNamespace(config=core.InMemoryConfig))
     answer = asyncio.run(create_memory_provider_from_env({"memory": object()}, environ={"JAF_MEMORY_TYPE": "memory"}))
     assert "takes no client" in answer.error.message
+
+
+class Weird:
+    """Its `repr` fails."""
+
+    def __repr__(self):
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    "wrong", [None, 5, "x", {}, [], Weird(), [Weird()], core.SyncMemoryProvider, object()], ids=type
+)
+def test_wrong_use_gets_a_sentence(wrong):
+    """Whatever is given for a provider or a number, the answer is an error of ours."""
+    for make in (ours.JafProvider, ours.jaf_provider, lambda value: MemoryConfig(provider=value)):
+        with pytest.raises(core.MemoryInvalidInputError, match="a jaf-memory provider is needed"):
+            make(wrong)
+    memory = ours.create_in_memory_provider()
+    if wrong is not None and wrong != 5:
+        for name in ("max_messages", "ttl", "compression_threshold"):
+            with pytest.raises(core.MemoryInvalidInputError, match=f"{name} is a number"):
+                MemoryConfig(provider=memory, **{name: wrong})
+
+
+def test_a_provider_for_scripts_is_refused():
+    """Nobody could await its answers; that is told before anything is written."""
+    refused = pytest.raises(core.MemoryInvalidInputError, match="an async provider is needed")
+    with core.SyncMemoryProvider(core.create_in_memory_provider()) as door, refused:
+        ours.jaf_provider(door)

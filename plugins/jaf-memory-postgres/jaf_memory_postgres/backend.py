@@ -16,6 +16,7 @@ from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.deadline import Deadline
 from jaf_memory_core.errors import MemoryConnectionError, MemoryError, MemoryStorageError
 from jaf_memory_core.maintenance import Adopted
+from jaf_memory_core.provider import configured
 from jaf_memory_core.records import (
     Amend,
     Damaged,
@@ -74,7 +75,7 @@ class PostgresBackend(Backend):
     driver_errors: ClassVar[tuple[type[Exception], ...]] = errors.DRIVER_ERRORS
 
     def __init__(self, config: PostgresConfig | None = None, client: Any = None) -> None:
-        self.config = self._config = config or PostgresConfig()
+        self.config = self._config = configured(PostgresConfig, config, "postgres")
         self._names = Names(self._config.schema_name, self._config.table_name)
         self._sql = self._names.sql
         self._reader = Reader(self._sql)

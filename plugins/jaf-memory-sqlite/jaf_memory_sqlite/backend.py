@@ -63,7 +63,7 @@ class SqliteBackend(Backend):
     driver_errors: ClassVar[tuple[type[Exception], ...]] = (sqlite3.Error,)
 
     def __init__(self, config: SqliteConfig | None = None) -> None:
-        self.config: SqliteConfig = config or SqliteConfig()
+        self.config: SqliteConfig = configured(SqliteConfig, config, "sqlite")
         self._starting = threading.Lock()
         self._writer: Writer | None = None
         self._reader: Reader | None = None

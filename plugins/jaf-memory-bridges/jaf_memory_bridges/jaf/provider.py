@@ -21,6 +21,7 @@ from jaf_memory_core import (
     MemoryConnectionError,
     MemoryInvalidInputError,
     MemoryProvider,
+    SyncMemoryProvider,
 )
 
 logger = logging.getLogger("jaf_memory_bridges")
@@ -56,13 +57,21 @@ def jaf_provider(provider: MemoryProvider, user_id: str | None = None) -> JafPro
             f"{type(given).__name__} is jaf-py's own provider, which its engine takes as it is; the bridge is for "
             "providers of jaf-memory, such as create_memory_provider_from_env() of jaf_memory_bridges.jaf gives"
         )
-    if not isinstance(given, MemoryProvider):
-        raise MemoryInvalidInputError(f"a jaf-memory provider is needed, not a {type(given).__name__}")
+    _check(given)
     if user_id is not None:
         if not hasattr(given, "for_user"):
             raise lacking(given, "for_user (without it user_id=... would not keep users apart)")
         given = given.for_user(user_id)
     return JafProvider(given, user_id=user_id)
+
+
+def _check(provider: object) -> None:
+    """Refuse what is no provider, or one whose answers cannot be awaited, before anything is written."""
+    if isinstance(provider, SyncMemoryProvider):
+        raise MemoryInvalidInputError("an async provider is needed, not a SyncMemoryProvider; give the one within it")
+    if isinstance(provider, type) or not isinstance(provider, MemoryProvider):
+        given = f"the class {provider.__name__}" if isinstance(provider, type) else f"a {type(provider).__name__}"
+        raise MemoryInvalidInputError(f"a jaf-memory provider is needed, not {given}")
 
 
 class JafProvider(jaf.Success):  # type: ignore[misc]
@@ -86,6 +95,7 @@ class JafProvider(jaf.Success):  # type: ignore[misc]
         ttl: float | None = None,
         window: Window | None = None,
     ) -> None:
+        _check(provider)
         self.provider = cast("ManagedMemoryProvider", provider)
         self.owned: Any = provider
         self._user_id = user_id

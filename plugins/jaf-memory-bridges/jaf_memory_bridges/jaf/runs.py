@@ -68,7 +68,7 @@ class MemoryConfig(memory.MemoryConfig):  # type: ignore[misc]
         object.__setattr__(self, "compression_threshold", None if threshold is None else Threshold(threshold))
         _limit("max_messages", self.max_messages)
         if self.ttl is not None and (isinstance(self.ttl, bool) or not isinstance(self.ttl, int | float)):
-            raise MemoryInvalidInputError(f"ttl is a number of seconds, or None for no expiry, not {self.ttl!r}")
+            raise MemoryInvalidInputError(f"ttl is a number of seconds, or None for no expiry, not {_said(self.ttl)}")
         if self.ttl is not None and not 0 < self.ttl <= LONGEST_TTL:
             raise MemoryInvalidInputError(
                 f"ttl is more than 0 and at most {LONGEST_TTL} seconds, or None for no expiry, not {self.ttl!r}"
@@ -91,9 +91,13 @@ class Threshold(int):
         return False
 
 
+def _said(value: Any) -> str:
+    return repr(value) if isinstance(value, int | float | str) and len(str(value)) < 40 else f"a {type(value).__name__}"
+
+
 def _limit(name: str, value: Any) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise MemoryInvalidInputError(f"{name} is a number of messages, or None for no limit, not {value!r}")
+        raise MemoryInvalidInputError(f"{name} is a number of messages, or None for no limit, not {_said(value)}")
     return int(value)
