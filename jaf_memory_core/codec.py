@@ -150,14 +150,18 @@ def converted(value: Any, kind: type[T]) -> T:
     return msgspec.convert(value, kind, dec_hook=freeze_hook)
 
 
-def same_body(one: bytes, other: bytes) -> bool:
-    """Whether two encoded messages are equal in every value, however they were written."""
+def same_body(one: bytes, other: bytes, conversation_id: str | None = None) -> bool:
+    """Whether two encoded messages are equal in every value, however they were written.
+
+    Raises:
+        MemoryStorageError: one is damaged; the text names the conversation, if it is given.
+    """
     # By bytes first: nearly always a retry brings the very same.
-    return one == other or canonical(_plain(one)) == canonical(_plain(other))
+    return one == other or canonical(_plain(one, conversation_id)) == canonical(_plain(other, conversation_id))
 
 
-def _plain(body: bytes) -> Any:
-    return decode_message(body).dict()
+def _plain(body: bytes, conversation_id: str | None) -> Any:
+    return decode_message(body, conversation_id).dict()
 
 
 def canonical(value: Any) -> str:

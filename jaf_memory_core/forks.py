@@ -28,7 +28,7 @@ def replacements(revise: Revise, held: Mapping[str, bytes], conversation_id: str
     for index, (old, message, body) in enumerate(zip(revise.ids, revise.messages, revise.bodies, strict=True)):
         new = message.message_id
         standing = held.get(new)
-        if standing is not None and old not in held and codec.same_body(standing, body):
+        if standing is not None and old not in held and codec.same_body(standing, body, conversation_id):
             continue  # done before: a retry finds only the new one
         if old not in held:
             raise MemoryConflictError(
@@ -37,7 +37,7 @@ def replacements(revise: Revise, held: Mapping[str, bytes], conversation_id: str
         # Within one call messages may exchange their ids: only one that stays with another is in the way.
         if new != old and standing is not None and new not in revise.ids:
             raise rules.other_content(conversation_id, new)
-        if new != old or not codec.same_body(held[old], body):
+        if new != old or not codec.same_body(held[old], body, conversation_id):
             wanted.append(index)
     return tuple(wanted)
 

@@ -148,7 +148,7 @@ def _fresh(held: Mapping[str, bytes], write: Write, *, trimmed: bool) -> tuple[i
         there = held.get(message.message_id)
         if there is None:
             fresh.append(index)
-        elif codec.same_body(there, body):
+        elif codec.same_body(there, body, write.conversation_id):
             last_held = index
         else:
             raise other_content(write.conversation_id, message.message_id)

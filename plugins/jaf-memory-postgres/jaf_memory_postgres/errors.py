@@ -14,6 +14,8 @@ DRIVER_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.InterfaceError,
     # After a killed backend the driver may meet its own state: neither of the two above.
     asyncpg.InternalClientError,
+    # asyncpg raises it bare for a stored time that Python has no datetime for.
+    OverflowError,
     OSError,  # a TimeoutError among them
 )
 
@@ -59,6 +61,9 @@ def translated(error: Exception, operation: str) -> MemoryError:
         error: what the driver raised.
         operation: the provider's method.
     """
+    if isinstance(error, OverflowError):
+        text = "a time that is stored lies outside of the years 1 to 9999, which only a hand can have written; mend it"
+        return MemoryStorageError(text, operation=operation)
     code = state(error)
     unsent = _unsent(error, code)
     if unsent is not None:

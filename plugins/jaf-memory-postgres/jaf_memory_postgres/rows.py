@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,6 +48,12 @@ def whole(row: Sequence[Any], bodies: Sequence[str]) -> Record:
 
 
 def _header(row: Sequence[Any], messages: tuple[Message, ...]) -> Record:
+    times, ttl = (row[3], row[4], row[7]), row[8]
+    # `infinity` comes as a naive datetime; what a hand wrote must not be reckoned with.
+    if any(time is not None and time.tzinfo is None for time in times) or not (ttl is None or 0 < ttl < math.inf):
+        raise ValueError("no moment, or no ttl")
+    if not all(0 <= number <= MOST for number in (row[2], row[9], row[11])) or row[5] == "":
+        raise ValueError("no count, or no owner")
     return Record(
         conversation_id=row[0],
         incarnation=row[1],

@@ -14,10 +14,11 @@ header.metadata::text, header.expires_at, header.ttl, header.first_position, hea
 134217728
 
 -- name: all_messages
--- The limit changes nothing, but without one the server takes few messages for granted, and sorts all of them.
+-- Without a limit the server takes few messages for granted, and sorts all of them; one more than there should be tells
+-- that there are more.
 SELECT message.position, message.body FROM {message} AS message
 WHERE message.conversation = header.id AND message.position >= header.first_position
-ORDER BY message.position LIMIT header.message_count
+ORDER BY message.position LIMIT least(greatest(header.message_count, 0), 4611686018427387903) + 1
 
 -- name: bodies
 CASE WHEN header.size <= {large} THEN ARRAY(SELECT listed.body FROM ({all_messages}) AS listed) END

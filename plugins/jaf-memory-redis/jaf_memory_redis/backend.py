@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec import UNSET
 
-from jaf_memory_core import codec, forks, rules
+from jaf_memory_core import codec, rules
 from jaf_memory_core.backend import Backend
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import (
@@ -37,7 +37,7 @@ from jaf_memory_core.records import (
 from jaf_memory_core.results import WriteResult
 from jaf_memory_core.steps import in_steps
 from jaf_memory_redis import health, layout, scripts
-from jaf_memory_redis.errors import DRIVER_ERRORS, ServerError, is_denied, lacking, translate
+from jaf_memory_redis.errors import DRIVER_ERRORS, ServerError, is_denied, lacking, misplaced, translate
 from jaf_memory_redis.indexes import ClusterIndexes, Indexes
 from jaf_memory_redis.layout import Keys, Owners
 from jaf_memory_redis.operations import writes
@@ -302,6 +302,7 @@ class RedisBackend(Backend):
             "scope": fork.scope,
             "stop": fork.until_message_id,
             "incarnation": fork.incarnation,
+            "parent": fork.conversation_id,  # for errors
         }
         parent: tuple[bytes, ...] = self.keys.conversation(fork.conversation_id)
         attempts = ATTEMPTS
@@ -312,8 +313,8 @@ class RedisBackend(Backend):
                 reply = await self._writer.perform(scripts.FORK, request, owner=owner, more=parent + more)
             except MemoryNotFoundError:
                 raise MemoryNotFoundError(fork.conversation_id) from None
-            if reply[0] == b"parent":
-                writes.decided(fork.conversation_id, reply[1:])
+            except ServerError as error:
+                raise misplaced(error, fork.conversation_id) from None
             if reply[0] == b"ok":
                 count: int = reply[5]
                 return count
@@ -323,10 +324,7 @@ class RedisBackend(Backend):
                 request["staged"], more = staged or (None, ())
                 request["at_once"] = True if staged is None or not attempts else None
                 continue
-            if reply[0] == b"taken":
-                raise forks.taken(fork.new_id)
-            if reply[0] == b"nowhere":
-                raise forks.no_such_message(fork)
+            writes.decided_fork(fork, reply)
             await self._eraser.bury(fork.new_id)
         raise MemoryStorageError("the conversation never stood still", operation="fork", retryable=True)
 

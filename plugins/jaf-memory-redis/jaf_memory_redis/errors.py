@@ -8,6 +8,7 @@ import ssl
 
 import redis.exceptions
 
+from jaf_memory_core import codec
 from jaf_memory_core.errors import MemoryConfigurationError, MemoryConnectionError, MemoryError, MemoryStorageError
 
 # Redis 6.2 wraps what a command within a script answered: `ERR Error running script (…): @user_script: 3: -READONLY …`.
@@ -152,6 +153,16 @@ def damaged(conversation_id: str, counted: int, found: int) -> MemoryStorageErro
         operation="read",
         conversation_id=conversation_id,
     )
+
+
+def misplaced(error: ServerError, conversation_id: str) -> Exception:
+    """What a refusal of one conversation's keys means: another type of Redis's in the place of one is damage."""
+    return codec.damaged(conversation_id) if is_wrong_type(error) else error
+
+
+def is_wrong_type(error: ServerError) -> bool:
+    """Whether a key holds another type of Redis's than ours do."""
+    return "WRONGTYPE" in error.text
 
 
 def unreachable(where: str, error: BaseException, *, tls: bool) -> Exception:

@@ -20,6 +20,7 @@ from jaf_memory_redis.layout import (
     Keys,
     creation_entry,
     expiry_entry,
+    readable,
     score,
     server_time,
     split_creation,
@@ -118,7 +119,7 @@ class Indexes:
         request = {"id": conversation_id, "created": created, "owner": owner}
         keys = self.keys.single(conversation_id, owner)
         (reply,) = await self.topology.run_all([asked(scripts.SWEEP, keys, request)])
-        swept: int = reply[1]
+        swept: int = reply[1] if reply[0] == b"ok" else 0  # what cannot be read stays where it can be found
         return swept
 
     async def due(self, limit: int, offset: int, late: int = 0) -> list[tuple[str, str | None, str]]:
@@ -128,7 +129,11 @@ class Indexes:
         (entries,) = await self.topology.run_all(
             [command("ZRANGEBYSCORE", self.keys.expiries, "-inf", now, "LIMIT", offset, limit)]
         )
-        return [split_expiry(entry) for entry in entries]
+        found = [split_expiry(entry) for entry in entries]
+        unreadable = [entry for entry, parts in zip(entries, found, strict=True) if parts is None]
+        if unreadable:  # they name nothing, and would stand in the way of all that are due behind them
+            await self.topology.run_all([command("ZREM", self.keys.expiries, *unreadable)])
+        return [parts for parts in found if parts is not None]
 
     async def created(
         self, user_id: str | None, lowest: bytes = b"-", highest: bytes = b"+", step: int = STEP
@@ -138,7 +143,10 @@ class Indexes:
         while True:
             (entries,) = await self.topology.run_all([command("ZRANGEBYLEX", index, lowest, highest, "LIMIT", 0, step)])
             if entries:
-                yield [split_creation(entry) for entry in entries]
+                # What cannot be read names nothing: an index only proposes.
+                page = [parts for parts in map(split_creation, entries) if parts is not None]
+                if page:
+                    yield page
             if len(entries) < step:
                 return
             # Behind the last entry, and not by an offset: entries that are swept meanwhile would shift what follows.
@@ -155,7 +163,7 @@ class Indexes:
             (left,) = await self.topology.run_all([command("ZRANGE", self.keys.owned(user_id)[0], 0, MANY - 1)])
             if left:
                 empty = False
-                yield [("0" * DIGITS, one.decode()) for one in left]
+                yield [("0" * DIGITS, name) for name in map(readable, left) if name is not None]
             if empty:
                 return
 
@@ -224,7 +232,8 @@ class ClusterIndexes(Indexes):
 
     async def gone(self, conversation_id: str, reply: list[Any]) -> None:
         """Drop the entries, unless the conversation was made again meanwhile."""
-        owner, created, updated, _ = (part.decode() for part in reply[1:5])
+        # Of a damaged conversation the owner may be no text.
+        owner, created, updated, _ = (part.decode(errors="replace") for part in reply[1:5])
         highest = score(time_of(updated.encode()))
         try:
             await self._drop(conversation_id, owner or None, created, [(None, highest), (owner or None, highest)])

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from jaf_memory_core import codec
 from jaf_memory_core.messages import Message
 from jaf_memory_core.records import Record
-from jaf_memory_core.values import EMPTY, FrozenDict
+from jaf_memory_core.values import EMPTY, FrozenDict, identifier
 from jaf_memory_redis.errors import damaged
+
+T = TypeVar("T")
 
 BEGINNING = datetime.min.replace(tzinfo=UTC)
 EPOCH = datetime.fromtimestamp(0, UTC)
@@ -35,7 +39,13 @@ def moment(time: datetime) -> str:
 
 
 def time_of(digits: bytes) -> datetime:
-    """The UTC time that 18 digits stand for."""
+    """The UTC time that 18 digits stand for.
+
+    Raises:
+        ValueError, OverflowError: they are no such digits.
+    """
+    if len(digits) != DIGITS or not digits.isdigit():
+        raise ValueError("no moment")
     return BEGINNING + timedelta(microseconds=int(digits))
 
 
@@ -60,9 +70,21 @@ def creation_entry(created: str, conversation_id: str) -> bytes:
     return created.encode() + conversation_id.encode()
 
 
-def split_creation(entry: bytes) -> tuple[str, str]:
-    """The moment and the id in an entry of the index by creation."""
-    return entry[:DIGITS].decode(), entry[DIGITS:].decode()
+def split_creation(entry: bytes) -> tuple[str, str] | None:
+    """The moment and the id in an entry of the index by creation; `None` if it is none of ours."""
+    try:
+        time_of(entry[:DIGITS])
+        return entry[:DIGITS].decode(), identifier(entry[DIGITS:].decode())
+    except (ValueError, OverflowError):
+        return None
+
+
+def readable(entry: bytes) -> str | None:
+    """The id in an entry of an index by activity; `None` if it is none of ours."""
+    try:
+        return identifier(entry.decode())
+    except ValueError:
+        return None
 
 
 def expiry_entry(conversation_id: str, owner: str | None, created: str) -> bytes:
@@ -70,10 +92,14 @@ def expiry_entry(conversation_id: str, owner: str | None, created: str) -> bytes
     return SEPARATOR.join((conversation_id.encode(), (owner or "").encode(), created.encode()))
 
 
-def split_expiry(entry: bytes) -> tuple[str, str | None, str]:
-    """Id, owner and moment of creation in an entry of the index by expiry."""
-    conversation_id, owner, created = entry.decode().split("\0")
-    return conversation_id, owner or None, created
+def split_expiry(entry: bytes) -> tuple[str, str | None, str] | None:
+    """Id, owner and moment of creation in an entry of the index by expiry; `None` if it is none of ours."""
+    try:
+        conversation_id, owner, created = entry.decode().split("\0")
+        time_of(created.encode())
+        return identifier(conversation_id), identifier(owner) if owner else None, created
+    except (ValueError, OverflowError):
+        return None
 
 
 class Keys:
@@ -172,53 +198,93 @@ def messages_of(messages: Iterable[Message], bodies: Iterable[bytes]) -> list[st
     return [*(message.message_id for message in messages), *bodies]
 
 
-def check_format(found: bytes, conversation_id: str) -> None:
+def check_format(found: bytes | None, conversation_id: str) -> None:
     """Refuse a header that a newer version wrote.
 
     Raises:
-        MemoryStorageError: with both versions.
+        MemoryStorageError: with both versions; or it is damaged.
     """
-    codec.check_format(int(found) if found.isdigit() else found.decode("ascii", "replace"), conversation_id)
+    number = int(found) if found is not None and found.isdigit() and len(found) < DIGITS else 0
+    codec.check_format(number or None, conversation_id)
 
 
-def record_of(flat: Sequence[bytes], bodies: Sequence[bytes] | None = None) -> Record | None:
+def record_of(conversation_id: str, flat: Sequence[bytes], bodies: Sequence[bytes] | None = None) -> Record | None:
     """The record that `HGETALL` shows, `None` if there is none.
 
     Raises:
-        MemoryStorageError: a newer version wrote it, the bodies are not as many as it counts, or something of it
-            cannot be read; it names the conversation.
+        MemoryStorageError: a newer version wrote it, it is damaged, or the bodies are not as many as it counts.
     """
     if not flat:
         return None
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
-    name = fields.get(b"id", b"").decode(errors="replace")
-    try:
-        check_format(fields[b"f"], name)
-        if bodies is not None and len(bodies) != int(fields[b"n"]):
-            raise damaged(name, int(fields[b"n"]), len(bodies))
-        return _record(name, fields, codec.decode_messages(bodies, name) if bodies else ())
-    except codec.UNREADABLE:
-        pass
-    raise codec.damaged(name)
+    check_format(fields.get(b"f"), conversation_id)
+    count = reading(conversation_id, lambda: counted(fields[b"n"]))
+    if bodies is not None and len(bodies) != count:
+        raise damaged(conversation_id, count, len(bodies))
+    messages: tuple[Message, ...] = codec.decode_messages(bodies, conversation_id) if bodies else ()
+    return reading(conversation_id, lambda: _record_of(conversation_id, fields, count, messages))
 
 
-def _record(name: str, fields: Mapping[bytes, bytes], messages: tuple[Message, ...]) -> Record:
+def _record_of(
+    conversation_id: str, fields: Mapping[bytes, bytes], count: int, messages: tuple[Message, ...]
+) -> Record:
     owner, expires, ttl = fields.get(b"o"), fields.get(b"x"), fields.get(b"t")
+    counted(fields[b"s"])
+    if fields[b"id"] != conversation_id.encode() or fields[b"k"] not in {b"0", b"1"}:
+        raise ValueError("another conversation's, or nobody's")
     return Record(
-        conversation_id=name,
+        conversation_id=conversation_id,
         incarnation=fields[b"inc"].decode(),
-        version=int(fields[b"v"]),
+        version=counted(fields[b"v"]),
         created_at=time_of(fields[b"c"]),
         updated_at=time_of(fields[b"u"]),
-        user_id=None if owner is None else owner.decode(),
+        user_id=owner_of(owner),
         messages=messages,
-        metadata=metadata_of(name, fields.items()),
+        metadata=metadata_of(conversation_id, fields.items()),
         expires_at=None if expires is None else time_of(expires),
-        ttl=None if ttl is None else float(ttl),
-        first_position=int(fields[b"p"]),
+        ttl=None if ttl is None else _ttl_of(ttl),
+        first_position=counted(fields[b"p"]),
         trimmed=fields[b"k"] == b"1",
-        message_count=int(fields[b"n"]),
+        message_count=count,
     )
+
+
+def reading(conversation_id: str, read: Callable[[], T]) -> T:
+    """What a reading of stored parts gives.
+
+    Raises:
+        MemoryStorageError: they cannot be read; what was caught, whose text may repeat them, is not its context.
+    """
+    with suppress(KeyError, ValueError, TypeError, OverflowError):
+        return read()
+    raise codec.damaged(conversation_id)
+
+
+def counted(digits: bytes | None) -> int:
+    """A count or a position.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if digits is None or not digits.isdigit() or len(digits) >= DIGITS:
+        raise ValueError("no count")
+    return int(digits)
+
+
+def owner_of(stored: bytes | None) -> str | None:
+    """The owner that a header names.
+
+    Raises:
+        ValueError: it is no id.
+    """
+    return None if stored is None else identifier(stored.decode())
+
+
+def _ttl_of(stored: bytes) -> float:
+    ttl = float(stored)
+    if not 0 < ttl < math.inf:
+        raise ValueError("no ttl")
+    return ttl
 
 
 def stamp_of(flat: Sequence[bytes]) -> list[bytes | None]:
@@ -231,10 +297,15 @@ def metadata_of(conversation_id: str, fields: Iterable[tuple[bytes, bytes]]) -> 
     """The metadata among the fields of a header.
 
     Raises:
-        MemoryStorageError: they are damaged; it names the conversation.
+        MemoryStorageError: they are damaged.
     """
     members = [field[2:] + b":" + value for field, value in fields if field.startswith(METADATA)]
-    return codec.decode_object(b"{" + b",".join(members) + b"}", conversation_id) if members else EMPTY
+    if not members:
+        return EMPTY
+    metadata = codec.decode_object(b"{" + b",".join(members) + b"}", conversation_id)
+    if len(metadata) != len(members):  # a damaged member that closes itself, and opens another
+        raise codec.damaged(conversation_id)
+    return metadata
 
 
 def request_of(record: Record) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def test_stored_form(server7, prefix):
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("form", ["2", "99", "x"])
+@pytest.mark.parametrize("form", ["2", "99"])
 def test_newer_format(server, prefix, form):
     """A conversation in a newer format than ours is refused by every operation, and stays as it is."""
 
@@ -76,10 +76,10 @@ def test_newer_format(server, prefix, form):
                 provider.delete_conversation("c"),
                 provider.find_conversations(MemoryQuery(user_id="u")),
             ):
-                with pytest.raises(MemoryStorageError, match="format" if form.isdigit() else "damaged"):
+                with pytest.raises(MemoryStorageError, match="format"):
                     await work
             failure = await provider.append_messages("c", [Message("user", "b")])
-            assert ("format" if form.isdigit() else "damaged") in str(failure.error)
+            assert "format" in str(failure.error)
             assert server.command("HGETALL", header) == before
 
     asyncio.run(main())

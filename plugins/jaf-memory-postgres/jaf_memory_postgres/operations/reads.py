@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
+import asyncpg
 from msgspec.structs import replace
 
 from jaf_memory_core import Message, codec, rules
@@ -56,6 +57,8 @@ class Reader:
         if not listed:
             return None
         head = listed[0][0]
+        if head is None:
+            raise codec.damaged(conversation_id)
         return Found(rows.whole(head, _bodies(listed)), head[-1])
 
     async def _records(self, connection: Connection, listed: Sequence[Any]) -> list[Record | Damaged]:
@@ -76,6 +79,12 @@ class Reader:
 
     async def tail(self, connection: Connection, tail: Tail) -> Page | None:
         """The last messages, or the last before a position, with what is asked for beside them."""
+        try:
+            return await self._tail(connection, tail)
+        except asyncpg.DataError:  # what the header counts cannot be reckoned with
+            raise codec.damaged(tail.conversation_id) from None
+
+    async def _tail(self, connection: Connection, tail: Tail) -> Page | None:
         before = None if tail.before is None else min(tail.before, rows.MOST)
         limit = min(tail.limit, rows.MOST)
         asked = (tail.conversation_id, before, limit, tail.scope)
@@ -91,6 +100,8 @@ class Reader:
         listed = await connection.fetch(self._sql["tail"], *asked)
         if not listed:
             return None
+        if listed[0][0] is None:
+            raise codec.damaged(tail.conversation_id)
         oldest, count = listed[0][0]
         messages = codec.decode_messages(_bodies(listed), tail.conversation_id)
         return _page(tail, oldest, count, messages)

@@ -79,15 +79,18 @@ class Copier:
         key = write.conversation_id
         header = self._keys.conversation(key)[0]
         (found,) = await self._topology.run_all([command("HMGET", header, "inc", "v", "p", "n", "s", "k")])
-        incarnation, version, first, count, size, trimmed = found
+        incarnation, *numbers, trimmed = found
         if incarnation is None and not write.create:
             raise MemoryNotFoundError(key)
-        stamp = None if incarnation is None else f"{incarnation.decode()}:{int(version)}"
-        kept = 0 if stamp is None or write.replace else int(count)
-        position = int(first) if kept else 0
+        stamp, kept, position, size = None, 0, 0, 0
+        if incarnation is not None:
+            version, position, kept, size = layout.reading(key, lambda: [layout.counted(one) for one in numbers])
+            stamp = f"{incarnation.decode()}:{version}"
+        if write.replace:
+            kept = position = 0
         fresh: Sequence[int] = range(len(write.messages))
         if kept:
-            held = await self._held(write, position, max(1, int(size) // kept))
+            held = await self._held(write, position, max(1, size // kept))
             # On a trimmed conversation, what stands before a held message was there once.
             fresh = [at for at in fresh if at not in held and not (trimmed == b"1" and held and at < max(held))]
         if not fresh:
@@ -96,7 +99,7 @@ class Copier:
         cut = max(0, kept + len(fresh) - write.max_messages) if write.max_messages is not None else 0
         if cut > kept:
             return None
-        copied = await self._copied(key, aside, str(stamp), (cut, kept), int(size)) if kept else 0
+        copied = await self._copied(key, aside, str(stamp), (cut, kept), size) if kept else 0
         if copied is None:
             return None
         content = [write.messages[at] for at in fresh], [write.bodies[at] for at in fresh]
@@ -211,4 +214,6 @@ class Copier:
         # Anything else (it changed meanwhile, a right is missing) makes the copy void; the one script then decides.
         if reply[0] == b"damaged":
             raise damaged(key, *reply[1:3])
+        if reply[0] == b"unsound":
+            raise codec.damaged(key)
         return int(reply[1]) if reply[0] == b"ok" else None

@@ -48,7 +48,7 @@ def fields_of(flat: Sequence[bytes]) -> list[Any]:
 def beside(tail: Tail, page: Page, fields: Sequence[Any], whole: Sequence[bytes], first: Sequence[bytes]) -> Page:
     """The page with the header and the first messages, as far as they were asked for."""
     if tail.with_header:
-        page = replace(page, header=layout.record_of(whole))
+        page = replace(page, header=layout.record_of(tail.conversation_id, whole))
     if not tail.leading:
         return page
     lead = max(0, min(tail.leading, page.first) - int(fields[5]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 import msgspec
 
@@ -13,8 +14,19 @@ from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import MemoryStorageError
 from jaf_memory_core.records import Damaged, Record, Stats
 from jaf_memory_redis.connection import PIECE
+from jaf_memory_redis.errors import ServerError, is_wrong_type, misplaced
 from jaf_memory_redis.indexes import MANY, Indexes
-from jaf_memory_redis.layout import DIGITS, EPOCH, creation_entry, moment, score, time_of
+from jaf_memory_redis.layout import (
+    DIGITS,
+    EPOCH,
+    counted,
+    creation_entry,
+    moment,
+    readable,
+    reading,
+    score,
+    time_of,
+)
 from jaf_memory_redis.operations.reads import Reader
 from jaf_memory_redis.scripts import Command, command
 
@@ -84,17 +96,28 @@ class Finder:
         async for entries in self._indexes.created(user_id, step=MANY):
             headers = [self._indexes.keys.conversation(conversation_id)[0] for _, conversation_id in entries]
             commands = [command("HMGET", header, "c", "x", "o", "n", "s") for header in headers]
-            replies = await self._topology.run_all([*commands, Command(headers[0], ("TIME",))])
+            try:
+                replies = await self._topology.run_all([*commands, Command(headers[0], ("TIME",))])
+            except ServerError as error:
+                raise await self._misplaced(error, [conversation_id for _, conversation_id in entries]) from None
             now = moment(self._reader.heard(replies.pop())).encode()
-            for (entry, _), (created, expires, owner, held, bytes_held) in zip(entries, replies, strict=True):
+            for (entry, conversation_id), fields in zip(entries, replies, strict=True):
+                created, expires, owner, held, bytes_held = fields
                 alive = created == entry.encode() and (expires is None or expires > now)
                 if alive and (user_id is None or owner == user_id.encode()):
-                    count += 1
-                    messages += int(held)
-                    size += int(bytes_held)
+                    said, stored = reading(conversation_id, partial(_counts, held, bytes_held))
+                    count, messages, size = count + 1, messages + said, size + stored
                     oldest = min(oldest or created, created)
                     newest = max(newest or created, created)
         return Stats(count, messages, size, time_of(oldest) if oldest else None, time_of(newest) if newest else None)
+
+    async def _misplaced(self, error: ServerError, ids: Sequence[str]) -> Exception:
+        """What a refusal of some headers means: which of them holds another type of Redis's, if one does."""
+        kinds = await self._topology.run_all([command("TYPE", self._indexes.keys.conversation(key)[0]) for key in ids])
+        for key, kind in zip(ids, kinds, strict=True):
+            if kind not in {b"hash", b"none"}:
+                return misplaced(error, key)
+        return error
 
     # By activity.
 
@@ -159,7 +182,14 @@ class Finder:
     async def _sizes(self, ids: Sequence[str]) -> list[int]:
         """How many bytes of messages these have."""
         names = [self._indexes.keys.conversation(conversation_id)[0] for conversation_id in ids]
-        return [int(size or 0) for size in await self._topology.run_all([command("HGET", name, "s") for name in names])]
+        # What is no number, or no header, is told as damage where the conversation is read.
+        try:
+            sizes = await self._topology.run_all([command("HGET", name, "s") for name in names])
+        except ServerError as error:
+            if not is_wrong_type(error):
+                raise
+            return [0] * len(names)
+        return [int(size) if size is not None and size.isdigit() else 0 for size in sizes]
 
     async def _some(self, ids: Sequence[str], sizes: Sequence[int] | None) -> list[Record | Damaged | None]:
         """As many of these with their messages, from the first on, as are no more than `BYTES`; all without them."""
@@ -222,14 +252,17 @@ class Finder:
             (flat,) = await self._topology.run_all(
                 [command("ZREVRANGEBYSCORE", index, top, lowest, "WITHSCORES", "LIMIT", offset, step)]
             )
-            page = [(flat[at].decode(), float(flat[at + 1])) for at in range(0, len(flat), 2)]
+            scores = [float(at) for at in flat[1::2]]
+            # What cannot be read names nothing: an index only proposes.
+            named = [(readable(entry), at) for entry, at in zip(flat[::2], scores, strict=True)]
+            page = [(name, at) for name, at in named if name is not None]
             if page:
                 yield page
-            if len(page) < step:
+            if len(scores) < step:
                 return
             # On from the last score, behind as many as were seen with it.
-            last = page[-1][1]
-            same = sum(found == last for _, found in page)
+            last = scores[-1]
+            same = scores.count(last)
             offset = offset + same if last == top else same
             top = last
             # Few at first: nearly always the newest will do.
@@ -264,6 +297,10 @@ def _created_range(query: MemoryQuery) -> tuple[bytes, bytes]:
     lowest = b"-" if query.since is None else b"[" + moment(query.since).encode()
     highest = b"+" if query.until is None else b"(" + moment(query.until).encode()
     return lowest, highest
+
+
+def _counts(held: bytes | None, size: bytes | None) -> tuple[int, int]:
+    return counted(held), counted(size)
 
 
 def _activity(found: Record | Damaged) -> tuple[datetime, str]:

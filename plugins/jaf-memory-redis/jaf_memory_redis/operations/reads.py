@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from jaf_memory_core import codec, forks
 from jaf_memory_core.errors import MemoryStorageError
 from jaf_memory_core.records import Damaged, Page, Record, Revise, Tail
 from jaf_memory_redis import layout, scripts
-from jaf_memory_redis.errors import ServerError, damaged, is_denied
-from jaf_memory_redis.layout import Keys, moment, server_time
+from jaf_memory_redis.errors import ServerError, damaged, is_denied, is_wrong_type, misplaced
+from jaf_memory_redis.layout import Keys, server_time
 from jaf_memory_redis.operations.pages import beside, fields_of, tail_form
 from jaf_memory_redis.pool import Topology
 from jaf_memory_redis.scripts import Command, Part, asked, command
@@ -66,8 +67,14 @@ class Reader:
 
     async def read(self, conversation_id: str, *, with_messages: bool = True) -> Record | None:
         """One record, expired or not; a large one in pages, which keep neither the server nor a connection for long."""
-        if not with_messages:
+        try:
+            if with_messages:
+                return await self._whole(conversation_id)
             return (await self.read_all([conversation_id], with_messages=False))[0]
+        except ServerError as error:
+            raise misplaced(error, conversation_id) from None
+
+    async def _whole(self, conversation_id: str) -> Record | None:
         for _ in range(ATTEMPTS):
             header, bodies, _ = self._keys.conversation(conversation_id)
             flat, found, stamp, clock = await self._topology.run_all(
@@ -83,14 +90,16 @@ class Reader:
                 continue
             whole = await self._rest(conversation_id, flat, found)
             if whole is not None:
-                return self._known(layout.record_of(flat, whole))
+                return self._known(layout.record_of(conversation_id, flat, whole))
         return await self._read_by_script(conversation_id)
 
     async def _rest(self, conversation_id: str, flat: Sequence[bytes], found: list[bytes]) -> list[bytes] | None:
         """All bodies, if the header still stands behind the last of them; `found` are the first."""
+        if len(found) < PAGE or not flat:
+            return found
         fields = dict(zip(flat[::2], flat[1::2], strict=True))
-        count = int(fields.get(b"n", 0))
-        if len(found) < PAGE or count == len(found):
+        count, _ = layout.reading(conversation_id, lambda: [layout.counted(fields[name]) for name in (b"n", b"s")])
+        if count == len(found):
             return found
         rest = await self._span(conversation_id, flat, PAGE, count)
         return None if rest is None else found + rest
@@ -105,7 +114,7 @@ class Reader:
         count = int(fields[b"n"])
         header, bodies, _ = self._keys.conversation(conversation_id)
         # By the average size, since only the sum is known.
-        step = max(1, min(PAGE * 32, HEAVY * count // max(1, int(fields[b"s"]))))
+        step = max(1, min(PAGE * 32, HEAVY * count // max(1, layout.counted(fields[b"s"]))))
         found: list[bytes] = []
         for start in range(first, last, step * ABREAST):
             stop = min(last, start + step * ABREAST)
@@ -129,6 +138,11 @@ class Reader:
         except MemoryStorageError as error:
             if len(ids) == 1:
                 return [Damaged(error)]
+        except ServerError as error:
+            if not is_wrong_type(error):
+                raise
+            if len(ids) == 1:
+                return [Damaged(codec.damaged(ids[0]))]
         # One of them is; which, is seen one by one.
         return [one for key in ids for one in await self.listed([key], with_messages=with_messages)]
 
@@ -147,14 +161,14 @@ class Reader:
         replies = await self._topology.run_all([*commands, Command(commands[0].slot_key, ("TIME",))], large=large)
         self.heard(replies.pop())
         if not with_messages:
-            return [self._known(layout.record_of(flat)) for flat in replies]
+            return [self._known(layout.record_of(key, flat)) for key, flat in zip(ids, replies, strict=True)]
         records = []
         for at, conversation_id in enumerate(ids):
             flat, bodies, stamp = replies[3 * at : 3 * at + 3]
             if layout.stamp_of(flat) != stamp:
                 records.append(await self._read_by_script(conversation_id))
             else:
-                records.append(self._known(layout.record_of(flat, bodies)))
+                records.append(self._known(layout.record_of(conversation_id, flat, bodies)))
         return records
 
     def _known(self, record: Record | None) -> Record | None:
@@ -164,16 +178,18 @@ class Reader:
 
     async def _read_by_script(self, conversation_id: str) -> Record | None:
         page = await self._page(conversation_id, {"id": conversation_id})
-        return None if page is None else self._known(layout.record_of(page[1], page[2]))
+        return None if page is None else self._known(layout.record_of(conversation_id, page[1], page[2]))
 
     async def _page(self, conversation_id: str, request: Mapping[str, Any]) -> list[Any] | None:
         reply = await self._only_reading(asked(scripts.PAGE, self._keys.conversation(conversation_id), request))
         if reply is None:
             return None
         if reply[0] == b"format":
-            layout.check_format(reply[1], request["id"])
+            layout.check_format(reply[1], conversation_id)
         if reply[0] == b"damaged":
-            raise damaged(request["id"], *reply[1:3])
+            raise damaged(conversation_id, *reply[1:3])
+        if reply[0] == b"unsound":
+            raise codec.damaged(conversation_id)
         self.heard(reply[0])
         page: list[Any] = reply
         return page
@@ -198,6 +214,12 @@ class Reader:
         Raises:
             MemoryConflictError: as `forks.replacements` decides.
         """
+        try:
+            return await self._replacements(record, revise)
+        except ServerError as error:
+            raise misplaced(error, revise.conversation_id) from None
+
+    async def _replacements(self, record: Record, revise: Revise) -> tuple[dict[str, Any], Sequence[Part]] | None:
         _, bodies, ids = self._keys.conversation(revise.conversation_id)
         concerned = list(dict.fromkeys((*revise.ids, *(message.message_id for message in revise.messages))))
         if not concerned:
@@ -222,6 +244,12 @@ class Reader:
 
     async def tail(self, tail: Tail) -> Page | None:
         """The last messages, or the last before a position, with the header of that moment, and the first messages."""
+        try:
+            return await self._tail(tail)
+        except ServerError as error:
+            raise misplaced(error, tail.conversation_id) from None
+
+    async def _tail(self, tail: Tail) -> Page | None:
         limit, leading = min(tail.limit, LARGEST), min(tail.leading, LARGEST)
         long = max(limit, leading) > LONG
         if tail.before is None and limit and not long:
@@ -231,10 +259,7 @@ class Reader:
             fields = fields_of(flat) if tail.with_header else flat
             # No writer came in between, so that all is of one moment without a script (docs/decisions/0006).
             if fields[1:3] == stamp:
-                if fields[0] is not None and stands != int(fields[6]):
-                    layout.check_format(fields[0], tail.conversation_id)
-                    raise damaged(tail.conversation_id, int(fields[6]), stands)
-                page = self._page_of(tail, fields, found, clock)
+                page = self._page_of(tail, fields, found, clock, stands)
                 return page and beside(tail, page, fields, flat, others[0] if others else ())
         whole = tail.with_header or long
         request: dict[str, Any] = {"id": tail.conversation_id, "limit": limit, "whole": whole or None}
@@ -256,10 +281,11 @@ class Reader:
             fields = dict(zip(flat[::2], flat[1::2], strict=True))
             if not flat:
                 return [clock, flat, [], []]
-            layout.check_format(fields[b"f"], tail.conversation_id)
-            end = int(fields[b"n"])
+            layout.check_format(fields.get(b"f"), tail.conversation_id)
+            numbers = [fields.get(name) for name in (b"n", b"p", b"s")]
+            end, first, _ = layout.reading(tail.conversation_id, partial(_counted, numbers))
             if tail.before is not None:
-                end = max(0, min(end, tail.before - int(fields[b"p"])))
+                end = max(0, min(end, tail.before - first))
             start = max(0, end - limit)
             found = await self._span(tail.conversation_id, flat, start, end)
             leading = await self._span(tail.conversation_id, flat, 0, min(tail.leading, start))
@@ -267,19 +293,41 @@ class Reader:
                 return [clock, flat, found, leading]
         return None
 
-    def _page_of(self, tail: Tail, fields: Sequence[Any], bodies: Sequence[bytes], clock: list[bytes]) -> Page | None:
-        stored, _, _, expires, owner, first, count = fields
-        if stored is None:
+    def _page_of(
+        self,
+        tail: Tail,
+        fields: Sequence[Any],
+        bodies: Sequence[bytes],
+        clock: list[bytes],
+        stands: int | None = None,
+    ) -> Page | None:
+        stored, incarnation, version, expires, owner, first, count = fields
+        if stored is None and incarnation is None and version is None:
             return None
         layout.check_format(stored, tail.conversation_id)
-        if expires is not None and expires <= moment(self.heard(clock)).encode():
+        user, oldest, held, ends = layout.reading(
+            tail.conversation_id,
+            lambda: (
+                layout.owner_of(owner),
+                layout.counted(first),
+                layout.counted(count),
+                None if expires is None else layout.time_of(expires),
+            ),
+        )
+        if ends is not None and ends <= self.heard(clock):
             return None
-        user = None if owner is None else owner.decode()
         self._learn(tail.conversation_id, user)
         if tail.scope not in (None, user):
             return None
-        oldest, end = int(first), int(first) + int(count)
+        if stands not in (None, held):
+            raise damaged(tail.conversation_id, held, stands)
+        end = oldest + held
         if tail.before is not None:
             end = max(oldest, min(end, tail.before))
         start = max(oldest, end - tail.limit)
-        return Page(codec.decode_messages(bodies, tail.conversation_id) if bodies else (), start, more=start > oldest)
+        messages = codec.decode_messages(bodies, tail.conversation_id) if bodies else ()
+        return Page(messages, start, more=start > oldest)
+
+
+def _counted(numbers: Sequence[bytes | None]) -> list[int]:
+    return [layout.counted(one) for one in numbers]

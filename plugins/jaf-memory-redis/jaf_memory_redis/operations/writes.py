@@ -8,20 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaf_memory_core import codec, rules
+from jaf_memory_core import codec, forks, rules
 from jaf_memory_core.errors import (
     MemoryConflictError,
     MemoryConnectionError,
     MemoryNotFoundError,
     MemoryStorageError,
 )
-from jaf_memory_core.records import Amend, Stamp, Write
+from jaf_memory_core.records import Amend, Fork, Stamp, Write
+from jaf_memory_core.values import identifier
 from jaf_memory_redis import layout, scripts
-from jaf_memory_redis.errors import ServerError, damaged, is_denied, lacking, standing
+from jaf_memory_redis.errors import ServerError, damaged, is_denied, is_wrong_type, lacking, standing
 from jaf_memory_redis.indexes import Indexes
 from jaf_memory_redis.layout import Owners, moment
 from jaf_memory_redis.operations.reads import LARGEST
-from jaf_memory_redis.scripts import Command, Part, Script, asked, call
+from jaf_memory_redis.scripts import Command, Part, Script, asked, call, command
 from jaf_memory_redis.settings import RedisConfig
 
 TRIES = 100
@@ -164,14 +165,19 @@ class Writer:
             else:
                 keys = (*self._keys.conversation(conversation_id), *more)
             request["more"] = len(more) or None
-            reply = await self.send(script, keys, request, messages)
+            try:
+                reply = await self.send(script, keys, request, messages)
+            except ServerError as error:
+                if is_wrong_type(error) and await self._is_misplaced(conversation_id):
+                    raise codec.damaged(conversation_id) from None
+                raise
             status = reply[0]
             # A wrong guess changes nothing, and names the right owner, whose keys are declared the next time.
             if status == b"owner":
-                owner = reply[1].decode() or None
+                owner = self._named(reply[1], request)
                 self._owners.learn(conversation_id, owner)
             elif status in {b"ok", b"same"}:
-                self._owners.learn(conversation_id, reply[1].decode() or None)
+                self._owners.learn(conversation_id, reply[1].decode(errors="replace") or None)
                 if script is scripts.REMOVE:
                     self._owners.learn(conversation_id, None)
                 return reply
@@ -180,6 +186,23 @@ class Writer:
             else:
                 return decided(conversation_id, reply)
         raise MemoryStorageError("the conversation never stood still", operation=script.name, retryable=True)
+
+    @staticmethod
+    def _named(owner: bytes, request: dict[str, Any]) -> str | None:
+        """The owner whom a script names; who removes a conversation need not know one that cannot be read."""
+        try:
+            return identifier(owner.decode()) if owner else None
+        except ValueError:
+            if "unsound" not in request:
+                raise codec.damaged(request.get("parent") or request["id"]) from None
+        request["orphan"] = True
+        return None
+
+    async def _is_misplaced(self, conversation_id: str) -> bool:
+        """Whether one of a conversation's own keys holds another type of Redis's."""
+        names = self._keys.conversation(conversation_id)
+        kinds = await self._topology.run_all([command("TYPE", name) for name in names])
+        return any(kind not in {b"none", ours} for kind, ours in zip(kinds, (b"hash", b"list", b"zset"), strict=True))
 
 
 def request_of(write: Write, *, confirm: bool = False) -> dict[str, Any]:
@@ -246,9 +269,29 @@ def decided(conversation_id: str, reply: list[Any]) -> list[Any]:
         raise rules.other_owner(conversation_id)
     if status == b"damaged":
         raise damaged(conversation_id, *reply[1:3])
+    if status == b"unsound":
+        raise codec.damaged(conversation_id)
     if status == b"format":
         layout.check_format(reply[1], conversation_id)
     return reply
+
+
+def decided_fork(fork: Fork, reply: list[Any]) -> None:
+    """Raise what `fork.lua` decided about its parent, or about a new id that is taken.
+
+    Raises:
+        MemoryConflictError: there is a conversation of the new id.
+        MemoryNotFoundError: the parent has no such message.
+        MemoryStorageError: a newer version wrote the parent, or it is damaged.
+    """
+    if reply[0] == b"taken":
+        raise forks.taken(fork.new_id)
+    if reply[0] == b"nowhere":
+        raise forks.no_such_message(fork)
+    if reply[0] == b"newer parent":
+        layout.check_format(reply[1], fork.conversation_id)
+    if reply[0] == b"unsound parent":
+        raise codec.damaged(fork.conversation_id)
 
 
 def compare(write: Write, differing: list[Any]) -> None:
@@ -262,7 +305,7 @@ def compare(write: Write, differing: list[Any]) -> None:
         MemoryConflictError: one of the contents differs.
     """
     for index, body in zip(differing[::2], differing[1::2], strict=True):
-        if not codec.same_body(body, write.bodies[index]):
+        if not codec.same_body(body, write.bodies[index], write.conversation_id):
             raise rules.other_content(write.conversation_id, write.messages[index].message_id)
 
 

@@ -5,7 +5,8 @@ local behind = request.staged and 2 or 0
 local parent_header, parent_bodies = KEYS[#KEYS - behind - 2], KEYS[#KEYS - behind - 1]
 local parent_ids = KEYS[#KEYS - behind]
 local parent = read_header(parent_header)
-if parent and parent.format ~= FORMAT then return { 'parent', 'format', parent.format } end
+if parent and is_newer(parent) then return { 'newer parent', parent.format } end
+if parent and not is_sound(parent) then return { 'unsound parent' } end
 if not parent or expired(parent) or (request.scope and parent.owner ~= request.scope) then return { 'missing' } end
 if before and expired(before) then return told('expired', before) end
 if before then return { 'taken' } end
@@ -18,9 +19,8 @@ if call('TYPE', KEYS[4]).ok == 'string' then return { 'legacy' } end
 if parent.owner ~= request.guess then return { 'owner', parent.owner or '' } end
 local refused = denied('HSET', 'ZADD', 'UNLINK', 'RPUSH') or (parent.expires and denied('PEXPIREAT'))
 if refused then return refused end
-local stands = call('LLEN', parent_bodies)
-if stands ~= parent.count or call('ZCARD', parent_ids) ~= parent.count then
-  return { 'parent', 'damaged', parent.count, stands }
+if call('LLEN', parent_bodies) ~= parent.count or call('ZCARD', parent_ids) ~= parent.count then
+  return { 'unsound parent' }
 end
 
 local header = {
@@ -50,7 +50,7 @@ else
   header.size = copy_messages(parent_bodies, parent_ids, parent.first, 0, header.count, KEYS[2], KEYS[3])
   if not header.size then
     call('UNLINK', KEYS[2], KEYS[3])
-    return { 'damaged', parent.count, stands }
+    return { 'unsound parent' }
   end
 end
 local metadata = {}

@@ -38,15 +38,51 @@ local clock_number = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
 local now = moment(clock_number)
 
 local function read_header(key)
-  local found = call('HMGET', key, 'f', 'inc', 'v', 'c', 'u', 'x', 't', 'o', 'p', 'k', 'n', 's')
-  if not found[1] then return nil end
+  local found = redis.pcall('HMGET', key, 'f', 'inc', 'v', 'c', 'u', 'x', 't', 'o', 'p', 'k', 'n', 's')
+  if found.err then
+    -- Another type of Redis's in its place is a header that cannot be read; any other refusal stays one.
+    if not string.find(found.err, 'WRONGTYPE', 1, true) then call('HMGET', key, 'f') end
+    return {}
+  end
+  if not (found[1] or found[2] or found[3] or found[11]) then return nil end
   return {
-    format = found[1], incarnation = found[2], version = tonumber(found[3]), created = found[4],
+    format = found[1], incarnation = found[2] or nil, version = tonumber(found[3]), created = found[4],
     -- Absent fields come as false; nil compares equal with what a request leaves out.
     updated = found[5], expires = found[6] or nil, ttl = found[7] or nil, owner = found[8] or nil,
     first = tonumber(found[9]),
     trimmed = found[10] == '1', count = tonumber(found[11]), size = tonumber(found[12]),
   }
+end
+
+local function is_moment(text)
+  return text and #text == 18 and text < '315537897600000000' and string.find(text, '^%d+$') -- before the year 10000
+end
+
+local function is_count(number)
+  return number and number >= 0 and number < 9007199254740992 and number == math.floor(number)
+end
+
+-- Whether a header is as we write it; what a hand on the server changed must not be reckoned with.
+local function is_sound(header)
+  local ttl = not header.ttl or tonumber(header.ttl)
+  return header.format == FORMAT and header.incarnation and header.owner ~= ''
+    and is_count(header.version) and is_count(header.first) and is_count(header.count) and is_count(header.size)
+    and is_moment(header.created) and is_moment(header.updated) and (not header.expires or is_moment(header.expires))
+    and (ttl == true or (ttl and ttl > 0 and ttl < 1e12))
+end
+
+local function is_newer(header)
+  local format = header.format
+  return format and format ~= FORMAT and #format < 18 and string.find(format, '^[1-9]%d*$')
+end
+
+-- What can be told of a header that cannot be read, for those that remove it.
+local function mended(header)
+  header.version, header.incarnation = is_count(header.version) and header.version or 0, header.incarnation or ''
+  header.created = is_moment(header.created) and header.created or now
+  header.updated = is_moment(header.updated) and header.updated or now
+  header.expires = is_moment(header.expires) and header.expires or nil
+  if header.owner == '' then header.owner = nil end
 end
 
 local function stamp(header)
@@ -297,4 +333,9 @@ local function told(status, header, ...)
 end
 
 local before = read_header(KEYS[1])
-if before and before.format ~= FORMAT then return { 'format', before.format } end
+if before and is_newer(before) then return { 'format', before.format } end
+if before and not is_sound(before) then
+  if not request.unsound then return { 'unsound' } end
+  mended(before)
+end
+if before and request.orphan then before.owner = nil end -- it is no text, and names nobody
