@@ -231,8 +231,8 @@ class _Case:
     async def compare(self, name: str, key: str) -> None:
         """Look at a conversation: what is shown is right, or refused."""
         for way, look in looks(key).items():
-            must = comparable(await tried(self.model, look), self.seeds, way)
-            found = comparable(self.judged(await _asked(self.other.backend, look)), self.seeds, way)
+            must = comparable(await tried(self.model, look), self.seeds)
+            found = comparable(self.judged(await _asked(self.other.backend, look)), self.seeds)
             assert found in (REFUSED, must), self.failure(name, f"{way} of {key!r} gives {found!r}, must be {must!r}")
 
     def judged(self, answer: Any, *, in_steps: bool = False) -> Any:

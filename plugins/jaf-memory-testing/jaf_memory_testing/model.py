@@ -126,19 +126,16 @@ def _tail(tail: Tail) -> Call:
     return lambda backend: backend.tail(tail)
 
 
-def comparable(found: Any, seeds: Mapping[str, Record], way: str) -> Any:
+def comparable(found: Any, seeds: Mapping[str, Record]) -> Any:
     """What a look gave, as it can be compared."""
     if isinstance(found, Page):
         return [codec.encode(message) for message in found.messages], found.first, found.more
-    if not isinstance(found, Record):
-        return found
-    fields = shown(found, seeds)
-    return {**fields, "messages": "left out"} if fields and way.startswith("header") else fields
+    return shown(found, seeds) if isinstance(found, Record) else found
 
 
 async def observed(backend: Backend, key: str, seeds: Mapping[str, Record], *, pages: bool = True) -> dict[str, Any]:
     """All that can be seen of one conversation, by what was asked."""
-    return {way: comparable(await look(backend), seeds, way) for way, look in looks(key, pages=pages).items()}
+    return {way: comparable(await look(backend), seeds) for way, look in looks(key, pages=pages).items()}
 
 
 QUERIES: Mapping[str, MemoryQuery] = {

@@ -68,6 +68,14 @@ class RevisesOneByOne(Plain):
         return version
 
 
+@caught_by("test_table[amend nothing]")
+class HeaderWithMessages(Plain):
+    """A header brings the messages along."""
+
+    async def header(self, conversation_id: str, *, scope: str | None = None) -> Record | None:
+        return rules.seen(await self.read(conversation_id), self.now(), scope)
+
+
 @caught_by("test_table[append under a cap]")
 class PositionsIn16Bits(Plain):
     """Positions of messages begin again behind 65,535."""
