@@ -82,3 +82,18 @@ def test_what_is_no_conversation_is_not_taken_for_one(tmp_path):
     with pytest.raises(MemoryStorageError, match="what is stored of conversation 'chat' is damaged") as caught:
         asyncio.run(read())
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["5\n{}", "no key at all", ""])
+def test_a_file_without_its_key_ends_no_listing(tmp_path, content):
+    """A file that does not even tell its key any more is told as damaged, and what else there is is listed."""
+
+    async def listed():
+        async with open_folder(tmp_path) as provider:
+            await provider.store_messages("chat", [Message("user", "Hello!")])
+            (tmp_path / "other.json").write_text(content, encoding="utf-8")
+            told = []
+            found = [one.conversation_id async for one in provider.iter_conversations(on_damaged=told.append)]
+            return found, [error.conversation_id for error in told]
+
+    assert asyncio.run(listed()) == (["chat"], [None])
