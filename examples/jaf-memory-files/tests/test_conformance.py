@@ -1,11 +1,13 @@
 """Everything that a provider promises, on files."""
 
+import os
+import stat
 from contextlib import asynccontextmanager
 from functools import partial
 from json import dumps
 
 import pytest
-from jaf_memory_files import FilesBackend, FilesConfig, folder
+from jaf_memory_files import FilesBackend, FilesConfig
 from jaf_memory_files.folder import Folder
 from jaf_memory_testing import ProviderConformance, Target
 
@@ -33,12 +35,13 @@ class Disk:
         self.path = path
         self.names, self.contents = {}, {}
 
-    def sync(self, path):
+    def fsync(self, handle):
         """Look at what is put on the disk."""
-        if path.is_dir():
-            self.names = {file.name: file.stat().st_ino for file in path.iterdir()}
+        status = os.fstat(handle)
+        if stat.S_ISDIR(status.st_mode):
+            self.names = {file.name: file.stat().st_ino for file in self.path.iterdir()}
         else:
-            self.contents[path.stat().st_ino] = path.read_bytes()
+            self.contents[status.st_ino] = os.pread(handle, status.st_size, 0)
 
     async def cut(self):
         """Lose the rest."""
@@ -47,8 +50,8 @@ class Disk:
         written = {name: self.contents.get(number, b"") for name, number in self.names.items()}
         for name, content in written.items():
             (self.path / name).write_bytes(content)
-            self.sync(self.path / name)
-        self.sync(self.path)
+            self.names[name] = (self.path / name).stat().st_ino
+            self.contents[self.names[name]] = content
 
 
 async def open_files(path, **settings):
@@ -65,7 +68,7 @@ class TestFiles(ProviderConformance):
         """A new folder for each check."""
         path = tmp_path / "kept" / "conversations"  # the provider makes both
         disk = Disk(path)
-        monkeypatch.setattr(folder, "_sync", disk.sync)
+        monkeypatch.setattr(os, "fsync", disk.fsync)
 
         @asynccontextmanager
         async def stall():
