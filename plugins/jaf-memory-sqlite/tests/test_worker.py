@@ -628,8 +628,7 @@ def test_a_fork_in_between(path, python):
         import asyncio, os, sys, warnings
         from jaf_memory_core import MemoryConnectionError, Message
         from jaf_memory_sqlite import SqliteConfig, create_sqlite_provider
-        from jaf_memory_sqlite import connection
-from jaf_memory_sqlite.connection import writer
+        from jaf_memory_sqlite.connection import writer
 
         warnings.simplefilter("ignore")
         writer.QUICK = 60
