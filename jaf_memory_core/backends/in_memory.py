@@ -98,7 +98,9 @@ class InMemoryBackend(Backend):
     waits: ClassVar[bool] = False
 
     def __init__(self, config: InMemoryConfig | None = None) -> None:
-        self.config = configured(InMemoryConfig, config, "memory")
+        # One that is made of this may have settings of its own.
+        wanted: type[Any] = InMemoryConfig if type(self) is InMemoryBackend else ProviderConfig
+        self.config = configured(wanted, InMemoryConfig() if config is None else config, "memory")
         self._most = self.config.max_conversations
         self._lock = threading.RLock()
         self._clock = datetime.fromtimestamp(0, UTC)

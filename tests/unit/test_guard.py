@@ -24,6 +24,7 @@ from jaf_memory_core import (
 from jaf_memory_core.backends.in_memory import InMemoryBackend
 from jaf_memory_core.deadline import Deadline, is_never_sent, never_sent
 from jaf_memory_core.errors import MemoryNotFoundError
+from jaf_memory_core.steps import in_steps
 
 
 class DriverError(Exception):
@@ -815,6 +816,6 @@ def test_a_later_step_speaks_for_itself_only():
     error = asyncio.CancelledError()
     never_sent(error)
     assert is_never_sent(error)
-    with pytest.raises(asyncio.CancelledError), backend.in_steps("clear_user_conversations", [1]):
+    with pytest.raises(asyncio.CancelledError), in_steps(backend, "clear_user_conversations", [1]):
         raise error
     assert not is_never_sent(error)

@@ -249,6 +249,13 @@ class Standalone:
         if lifetime is not None:
             await lifetime.end()
 
+    @property
+    def _opened(self) -> Pool:
+        # The guard opens first; what goes on in several steps may find it closed at the next.
+        if self._pool is None:
+            raise TransportError("the provider was closed", sent=False)
+        return self._pool
+
     def abandon(self) -> None:
         """Forget all connections."""
         pool, self._pool, self._lifetime = self._pool, None, None
@@ -257,18 +264,15 @@ class Standalone:
 
     def run(self, command: Command, *behind: Command) -> Coroutine[Any, Any, list[Any]]:
         """Send one command, and others right behind it."""
-        assert self._pool is not None  # the guard opens first
-        return self._pool.exchange((command, *behind))
+        return self._opened.exchange((command, *behind))
 
     async def run_all(self, commands: Sequence[Command], *, large: bool = False) -> list[Any]:
         """Send commands together."""
-        assert self._pool is not None  # the guard opens first
-        return checked(await self._pool.exchange(commands, large=large)) if commands else []
+        return checked(await self._opened.exchange(commands, large=large)) if commands else []
 
     def run_packed(self, packed: Packed) -> Coroutine[Any, Any, list[Any]]:
         """Send commands together that are bytes already."""
-        assert self._pool is not None  # the guard opens first
-        return self._pool.exchange_packed(packed)
+        return self._opened.exchange_packed(packed)
 
     async def everywhere(self, *parts: str) -> list[Any]:
         """One command for the server."""
@@ -276,8 +280,7 @@ class Standalone:
 
     def names(self, pattern: bytes, kind: str) -> AsyncIterator[list[bytes]]:
         """Pages of the names of all keys of that type."""
-        assert self._pool is not None  # it was opened
-        return names_of(self._pool, pattern, kind)
+        return names_of(self._opened, pattern, kind)
 
 
 async def names_of(pool: Pool, pattern: bytes, kind: str) -> AsyncIterator[list[bytes]]:
