@@ -79,6 +79,11 @@ def _outcome(case: ET.Element) -> str:
     return "passed"
 
 
+def test_each_has_a_name_of_its_own() -> None:
+    """What becomes of a store is told by its name, so that no two share one."""
+    assert len({store.__name__ for store in BROKEN}) == len(BROKEN)
+
+
 @pytest.mark.parametrize("store", list(BROKEN), ids=lambda store: store.__name__)
 def test_broken_is_caught(store: type[Any], outcomes: Outcomes) -> None:
     """A store with this fault fails the check that names it, by an assertion and not by an accident."""

@@ -82,7 +82,7 @@ class HeaderOfThePage(Plain):
 
 
 @caught_by("test_same_reads")
-class HeaderWithMessages(Plain):
+class PageWithAllInItsHeader(Plain):
     """Brings the whole conversation in the header."""
 
     async def tail(self, tail: Tail) -> Page | None:
