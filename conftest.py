@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 from collections.abc import Generator
 
 import pytest
@@ -30,10 +31,17 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+WHILE = 0.005
+"""Seconds of collecting after which what has come since, an engine's modules for example, is left to itself as well."""
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call() -> Generator[None, object, object]:
     """Find a connection or a file that was left open in the test that left it, not in whichever comes later."""
     try:
         return (yield)
     finally:
+        started = time.perf_counter()
         gc.collect()
+        if time.perf_counter() - started > WHILE:
+            gc.freeze()

@@ -166,7 +166,7 @@ class TestPgBouncer(ProviderConformance):
         return target_over(partial(open_postgres, pooler=True), postgres, bouncer.url(), table)
 
 
-@slow("the defaults over a server", but=BRIEF)
+@slow("a second way to the server", but=BRIEF)
 class TestUntoldPgBouncer(ProviderConformance):
     """The same, without a word of it in the settings."""
 
@@ -176,6 +176,7 @@ class TestUntoldPgBouncer(ProviderConformance):
         return target_over(open_postgres, postgres, bouncer.url(), table)
 
 
+@slow("the defaults over a server", but=BRIEF)
 class TestFourMethods(ProviderConformance):
     """The defaults of `Backend`, over the four methods."""
 

@@ -135,6 +135,7 @@ class TestInTheCallersThread(TestFile):
         monkeypatch.setattr(writer, "QUICK", 60)
 
 
+@slow("the other way to write", but=BRIEF)
 class TestInTheThread(TestFile):
     """One file on a disk that is taken for a slow one: all writes are done in the writer's thread."""
 
