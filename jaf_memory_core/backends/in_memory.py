@@ -99,8 +99,9 @@ class InMemoryBackend(Backend):
 
     def __init__(self, config: InMemoryConfig | None = None) -> None:
         # One that is made of this may have settings of its own.
-        wanted: type[Any] = InMemoryConfig if type(self) is InMemoryBackend else ProviderConfig
-        self.config = configured(wanted, InMemoryConfig() if config is None else config, "memory")
+        if type(self) is InMemoryBackend or config is None:
+            config = configured(InMemoryConfig, config, "memory")
+        self.config = config
         self._most = self.config.max_conversations
         self._lock = threading.RLock()
         self._clock = datetime.fromtimestamp(0, UTC)
