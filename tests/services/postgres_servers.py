@@ -35,6 +35,7 @@ FAST = {
     "autovacuum_naptime": "5s",
     "log_min_messages": "fatal",
     "wal_level": "replica",
+    "wal_keep_size": "1GB",
     "max_wal_senders": "5",
 }
 

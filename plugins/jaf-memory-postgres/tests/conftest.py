@@ -18,9 +18,9 @@ def postgres():
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def standby(postgres):
-    """A streaming standby of the machine's own PostgreSQL, which nobody promotes."""
+    """A streaming standby of the machine's own PostgreSQL: a new one, since other tests kill the primary."""
     with servers.standby_of(postgres) as server:
         yield server
 
