@@ -271,6 +271,15 @@ def counted(digits: bytes | None) -> int:
     return int(digits)
 
 
+def counts(conversation_id: str, numbers: Iterable[bytes | None]) -> list[int]:
+    """Counts and positions of a header.
+
+    Raises:
+        MemoryStorageError: one is none.
+    """
+    return reading(conversation_id, lambda: [counted(one) for one in numbers])
+
+
 def owner_of(stored: bytes | None) -> str | None:
     """The owner that a header names.
 

@@ -84,7 +84,7 @@ class Copier:
             raise MemoryNotFoundError(key)
         stamp, kept, position, size = None, 0, 0, 0
         if incarnation is not None:
-            version, position, kept, size = layout.reading(key, lambda: [layout.counted(one) for one in numbers])
+            version, position, kept, size = layout.counts(key, numbers)
             stamp = f"{incarnation.decode()}:{version}"
         if write.replace:
             kept = position = 0

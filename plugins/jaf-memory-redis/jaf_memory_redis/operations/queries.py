@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
-from functools import partial
 
 import msgspec
 
@@ -19,11 +18,10 @@ from jaf_memory_redis.indexes import MANY, Indexes
 from jaf_memory_redis.layout import (
     DIGITS,
     EPOCH,
-    counted,
+    counts,
     creation_entry,
     moment,
     readable,
-    reading,
     score,
     time_of,
 )
@@ -105,7 +103,7 @@ class Finder:
                 created, expires, owner, held, bytes_held = fields
                 alive = created == entry.encode() and (expires is None or expires > now)
                 if alive and (user_id is None or owner == user_id.encode()):
-                    said, stored = reading(conversation_id, partial(_counts, held, bytes_held))
+                    said, stored = counts(conversation_id, (held, bytes_held))
                     count, messages, size = count + 1, messages + said, size + stored
                     oldest = min(oldest or created, created)
                     newest = max(newest or created, created)
@@ -297,10 +295,6 @@ def _created_range(query: MemoryQuery) -> tuple[bytes, bytes]:
     lowest = b"-" if query.since is None else b"[" + moment(query.since).encode()
     highest = b"+" if query.until is None else b"(" + moment(query.until).encode()
     return lowest, highest
-
-
-def _counts(held: bytes | None, size: bytes | None) -> tuple[int, int]:
-    return counted(held), counted(size)
 
 
 def _activity(found: Record | Damaged) -> tuple[datetime, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 from jaf_memory_core import codec, forks
@@ -98,7 +97,7 @@ class Reader:
         if len(found) < PAGE or not flat:
             return found
         fields = dict(zip(flat[::2], flat[1::2], strict=True))
-        count, _ = layout.reading(conversation_id, lambda: [layout.counted(fields[name]) for name in (b"n", b"s")])
+        count, _ = layout.counts(conversation_id, map(fields.get, (b"n", b"s")))
         if count == len(found):
             return found
         rest = await self._span(conversation_id, flat, PAGE, count)
@@ -282,8 +281,7 @@ class Reader:
             if not flat:
                 return [clock, flat, [], []]
             layout.check_format(fields.get(b"f"), tail.conversation_id)
-            numbers = [fields.get(name) for name in (b"n", b"p", b"s")]
-            end, first, _ = layout.reading(tail.conversation_id, partial(_counted, numbers))
+            end, first, _ = layout.counts(tail.conversation_id, map(fields.get, (b"n", b"p", b"s")))
             if tail.before is not None:
                 end = max(0, min(end, tail.before - first))
             start = max(0, end - limit)
@@ -327,7 +325,3 @@ class Reader:
         start = max(oldest, end - tail.limit)
         messages = codec.decode_messages(bodies, tail.conversation_id) if bodies else ()
         return Page(messages, start, more=start > oldest)
-
-
-def _counted(numbers: Sequence[bytes | None]) -> list[int]:
-    return [layout.counted(one) for one in numbers]
