@@ -313,7 +313,7 @@ class Backend(ABC):
             parent = await _read_live(self, fork.conversation_id)
             try:
                 child = change(forks.filled(reserved, parent, fork, self.now()))
-            except Exception:
+            except Exception:  # whatever `change` raises, it goes on behind the cleaning up
                 # In the state that was reserved: what somebody has made under the id since then is not ours.
                 await self.delete(fork.new_id, expected=reserved.stamp)
                 raise

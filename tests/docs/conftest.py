@@ -9,7 +9,7 @@ import itertools
 import os
 
 import pytest
-from services import postgres_servers, redis_servers
+from services import postgres_servers, stores
 
 
 @pytest.fixture(autouse=True)
@@ -68,12 +68,7 @@ class Console:
 
 _tables = itertools.count()
 
-
-@pytest.fixture(scope="session")
-def redis_server():
-    """A Redis server."""
-    with redis_servers.single() as server:
-        yield server
+redis_server = stores.redis_server
 
 
 @pytest.fixture

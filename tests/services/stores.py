@@ -1,9 +1,11 @@
-"""The four stores for tests that run on each: fixtures that a `conftest.py` imports by their names."""
+"""The four stores for tests that run on each: fixtures that a `conftest.py` imports, and one that counts."""
 
 import uuid
 from importlib.util import find_spec
 
 import pytest
+
+from jaf_memory_core.backends.in_memory import InMemoryBackend
 
 BACKENDS = {
     # provider: its package, and its settings (or the name of a fixture that gives them); paths are in a new folder
@@ -71,3 +73,23 @@ def environ(request, tmp_path):
 def shared_environ(request, tmp_path):
     """Variables that describe a backend that processes share."""
     return settings_of(request.param, request, tmp_path)
+
+
+class CountingBackend(InMemoryBackend):
+    """The in-memory store, counting the messages that are read of it."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.read_messages = 0
+
+    async def tail(self, tail):
+        """Count a page."""
+        page = await super().tail(tail)
+        self.read_messages += len(page.messages) + len(page.leading or ()) if page else 0
+        return page
+
+    async def read(self, conversation_id):
+        """Count a whole conversation."""
+        record = await super().read(conversation_id)
+        self.read_messages += len(record.messages) if record else 0
+        return record

@@ -8,6 +8,7 @@ import anyio
 import pytest
 from jaf_memory_testing.samples import ids, said, talk
 from msgspec.structs import replace
+from services.stores import CountingBackend
 
 from jaf_memory_core import (
     BackendProvider,
@@ -108,26 +109,6 @@ def test_a_failure_that_passes_is_soon_forgotten():
 # ---- what a load reads ---------------------------------------------------------------------------------------
 
 
-class Counting(InMemoryBackend):
-    """Counts what is read of it."""
-
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
-        self.read_messages = 0
-
-    async def tail(self, tail):
-        """Count a page."""
-        page = await super().tail(tail)
-        self.read_messages += len(page.messages) if page else 0
-        return page
-
-    async def read(self, conversation_id):
-        """Count a whole conversation."""
-        record = await super().read(conversation_id)
-        self.read_messages += len(record.messages) if record else 0
-        return record
-
-
 def long_talk(length, first=()):
     """A long conversation."""
     return [*first, *(said(f"text {n}", ("user", "assistant")[n % 2], message_id=f"n{n}") for n in range(length))]
@@ -149,7 +130,7 @@ def test_a_load_reads_what_it_shows(limits):
     async def use():
         reads = []
         for length in (200, 20_000):
-            backend = Counting()
+            backend = CountingBackend()
             provider = BackendProvider(backend, InMemoryConfig(max_messages=None))
             await provider.store_messages("c", long_talk(length, [said("Be kind.", "system", message_id="s")]))
             backend.read_messages = 0

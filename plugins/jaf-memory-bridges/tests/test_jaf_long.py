@@ -12,9 +12,9 @@ from jaf_memory_bridges.jaf import MemoryConfig, create_memory_provider_from_env
 from jaf_memory_bridges.jaf.messages import is_halted, to_core, to_jaf
 from jaf_memory_testing.samples import talk
 from sample_conversations import WITHOUT_REAL, real_conversations, sample_conversations
+from services.stores import CountingBackend
 
 from jaf_memory_core import BackendProvider, InMemoryConfig, Message, create_in_memory_provider
-from jaf_memory_core.backends.in_memory import InMemoryBackend
 
 
 def as_jaf_holds_them(conversations):
@@ -244,26 +244,6 @@ def texts(messages):
     return [(str(one.role), "left out" if "not shown" in str(one.content) else one.content) for one in messages]
 
 
-class Counting(InMemoryBackend):
-    """Counts what is read of it."""
-
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
-        self.read_messages = 0
-
-    async def tail(self, tail):
-        """Count a page."""
-        page = await super().tail(tail)
-        self.read_messages += len(page.messages) + len(page.leading or ()) if page else 0
-        return page
-
-    async def read(self, conversation_id):
-        """Count a whole conversation."""
-        record = await super().read(conversation_id)
-        self.read_messages += len(record.messages) if record else 0
-        return record
-
-
 @pytest.mark.parametrize("limits", [{"max_messages": 20}, {"compression_threshold": 20}], ids=" ".join)
 def test_a_run_reads_what_it_shows(engine, limits):
     """A run in a history of 20,000 messages reads some dozens; whoever else asks gets the whole of it."""
@@ -271,7 +251,7 @@ def test_a_run_reads_what_it_shows(engine, limits):
     async def use():
         reads = []
         for length in (200, 20_000):
-            backend = Counting()
+            backend = CountingBackend()
             store = BackendProvider(backend, InMemoryConfig(max_messages=None))
             for start in range(0, length, 5_000):
                 part = talk(min(5_000, length), start=start)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-import pickle
+import pickle  # of our own callable, to a process of our own; nothing that is stored is read so
 import subprocess
 import sys
 import tempfile
