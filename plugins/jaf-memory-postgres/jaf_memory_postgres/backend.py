@@ -175,7 +175,7 @@ class PostgresBackend(Backend):
                 return await self.run(self._in_transaction(work))
             except BeatenError:
                 # Without a connection in hand, and at random, so that two who beat each other do not stay in step.
-                await asyncio.sleep(random.uniform(0.5, 1.0) * min(0.1, 0.002 * 2**tries))  # no secret
+                await asyncio.sleep(random.uniform(0.5, 1.0) * min(0.1, 0.002 * 2**tries))
         raise MemoryStorageError(
             "the conversation can neither be seen nor made: a row of that id stands there, which row level security "
             "may hide from this role",

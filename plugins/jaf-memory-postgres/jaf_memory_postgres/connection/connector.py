@@ -71,7 +71,7 @@ class Connector:
                 transactions.
         """
         hosts = self._address.hosts
-        first = random.randrange(len(hosts)) if self._address.is_balanced else self._first  # no secret
+        first = random.randrange(len(hosts)) if self._address.is_balanced else self._first
         problems: list[MemoryConnectionError] = []
         for step in range(len(hosts)):
             turn = (first + step) % len(hosts)
