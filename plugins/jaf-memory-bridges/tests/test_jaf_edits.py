@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import logging
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -293,7 +294,8 @@ def test_one_odd_message_spoils_nothing(environ, engine, odd):
     asyncio.run(use())
 
 
-def test_a_regeneration_brings_back_nothing_that_was_redacted(environ, engine):
+@pytest.mark.parametrize("moment", ["clock", "one"])
+def test_a_regeneration_brings_back_nothing_that_was_redacted(environ, engine, moment, monkeypatch):
     """What `before_memory_store` took out of an answer is not brought back by the engine's note of a regeneration."""
     from jaf.core.regeneration import regenerate_conversation
     from jaf.core.types import RegenerationRequest
@@ -306,6 +308,9 @@ def test_a_regeneration_brings_back_nothing_that_was_redacted(environ, engine):
 
         config = engine.config(memory, engine.Script("PIN 4711", "it is 4711", "last 4711"), before_memory_store=redact)
         await engine.run(config, "PIN?")
+        if moment == "one":  # two of them in one millisecond, by which the engine stamps its notes
+            now = time.time()
+            monkeypatch.setattr("jaf.core.regeneration.time.time", lambda: now)
         for _ in range(2):
             last = (await memory.provider.get_conversation("c")).messages[-1]
             request = RegenerationRequest(conversation_id="c", message_id=last.message_id)
@@ -313,6 +318,42 @@ def test_a_regeneration_brings_back_nothing_that_was_redacted(environ, engine):
         found = await memory.provider.get_conversation("c")
         assert [one.content for one in found.messages] == ["PIN?", "last ****"]
         assert found.metadata["regeneration_count"] == 2
+        await memory.close()
+
+    asyncio.run(use())
+
+
+def test_a_run_beside_a_regeneration_is_stored(environ, engine):
+    """A run that loaded before another one's regeneration was noted, and ends behind it, is stored as any other."""
+    from jaf.core.regeneration import regenerate_conversation
+    from jaf.core.types import RegenerationRequest
+
+    async def use():
+        memory = await create_memory_provider_from_env(environ, user_id="u")
+        await engine.run(engine.config(memory, engine.Script("first")), "hello")
+
+        async def regenerate():
+            last = (await memory.provider.get_conversation("c")).messages[-1]
+            request = RegenerationRequest(conversation_id="c", message_id=last.message_id)
+            config = engine.config(memory, engine.Script("anew"))
+            assert (await regenerate_conversation(request, config, {}, "bot")).outcome.status == "completed"
+
+        await asyncio.create_task(regenerate())
+        slow = engine.Script("slow")
+        answers, go_on = slow.get_completion, asyncio.Event()
+
+        async def wait(*given, **named):
+            await go_on.wait()
+            return await answers(*given, **named)
+
+        slow.get_completion = wait
+        run = asyncio.create_task(engine.run(engine.config(memory, slow), "beside"))
+        await asyncio.sleep(0.05)
+        await asyncio.create_task(regenerate())
+        go_on.set()
+        await run
+        found = await memory.provider.get_conversation("c")
+        assert [one.content for one in found.messages][-2:] == ["beside", "slow"]
         await memory.close()
 
     asyncio.run(use())

@@ -14,7 +14,7 @@ from jaf_memory_bridges.jaf.history import note_load
 from jaf_memory_bridges.jaf.messages import to_jaf
 from jaf_memory_bridges.jaf.results import answered, failure
 from jaf_memory_bridges.jaf.window import LOADS, Window, newest
-from jaf_memory_bridges.jaf.writes import Writer, lacking
+from jaf_memory_bridges.jaf.writes import Writer, forget_regeneration, lacking, remember_regeneration
 from jaf_memory_core import (
     ConversationMemory,
     ManagedMemoryProvider,
@@ -184,6 +184,8 @@ class JafProvider(jaf.Success):  # type: ignore[misc]
         async def mark() -> None:
             await self.provider.mark_regeneration_point(conversation_id, str(message_id), regeneration_metadata)
 
+        # Also where it cannot be noted: the engine goes on to hand over its list.
+        remember_regeneration(conversation_id, str(message_id))
         return await self._answer("mark_regeneration_point", conversation_id, mark, "mark_regeneration_point")
 
     # Reading.
@@ -194,7 +196,10 @@ class JafProvider(jaf.Success):  # type: ignore[misc]
         The engine's own load is given the messages that its view can show, and no more are read.
         """
         asks = sys._getframe(1).f_code  # noqa: SLF001  (the engine's signature has no word for what it wants)
-        return self._loaded(conversation_id, self._window if LOADS is not None and asks is LOADS else Window())
+        if LOADS is None or asks is not LOADS:
+            return self._loaded(conversation_id, Window())
+        forget_regeneration()
+        return self._loaded(conversation_id, self._window)
 
     async def _loaded(self, conversation_id: str, window: Window) -> Any:
         async def get() -> Any:

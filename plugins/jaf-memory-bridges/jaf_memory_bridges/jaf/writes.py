@@ -35,6 +35,32 @@ DERIVED = frozenset({"created_at", "updated_at", "last_activity", "total_message
 _STORED: ContextVar[tuple[str, tuple[str, ...] | None] | None] = ContextVar("jaf_memory_stored", default=None)
 """The list that this task stored last, by its last id: the engine says next how much of it the model's server knows."""
 
+_REGENERATED: ContextVar[tuple[str, str] | None] = ContextVar("jaf_memory_regenerated", default=None)
+"""The conversation in which this task has just answered a message anew, and that message; the engine notes it next."""
+
+
+def remember_regeneration(conversation_id: str, message_id: str) -> None:
+    """Remember that this task has answered a message anew: its next list repeats what the run has stored."""
+    _REGENERATED.set((conversation_id, message_id))
+
+
+def forget_regeneration() -> None:
+    """Forget it: a run has begun, whose list is its own."""
+    _REGENERATED.set(None)
+
+
+def _notes_regeneration(conversation_id: str, metadata: Mapping[str, Any]) -> bool:
+    """Whether this is the engine's note behind a regeneration, whose run has stored its messages already.
+
+    The note repeats them as they were before `before_memory_store`: what that redacted must not come back. Its metadata
+    alone do not tell: they stay with the conversation, and every later run hands them over again.
+    """
+    if not metadata.get("regeneration_preserved"):
+        return False
+    marked, point = _REGENERATED.get(), metadata.get("regeneration_point")
+    forget_regeneration()
+    return marked == (conversation_id, str(point))
+
 
 def lacking(provider: object, *names: str) -> MemoryConfigurationError:
     """What is said of a provider that does not offer a method."""
@@ -95,7 +121,7 @@ class Writer:
 
     async def _news(self, conversation_id: str, messages: Sequence[Any], metadata: Mapping[str, Any]) -> News:
         here = loaded_here(conversation_id)
-        if metadata.get("regeneration_preserved") and await self._is_regenerated(conversation_id, metadata):
+        if _notes_regeneration(conversation_id, metadata):
             return News(here or Loaded())
         in_place = hasattr(self._provider, "revise_messages")
         if not nameless(messages):
@@ -106,15 +132,6 @@ class Writer:
             found = news(messages, identified(messages, conversation_id, stored), here, in_place=in_place)
         _warn_of_cuts(conversation_id, messages, found)
         return found
-
-    async def _is_regenerated(self, conversation_id: str, metadata: Mapping[str, Any]) -> bool:
-        """Whether this is the engine's note behind a regeneration, whose run has stored its messages already.
-
-        The note repeats them as they were before `before_memory_store`: what that redacted must not come back.
-        """
-        header = await self.header(conversation_id)
-        stamp = "final_preservation_timestamp"
-        return header is not None and metadata.get(stamp) != header.metadata.get(stamp)
 
     async def append(self, conversation_id: str, found: News, metadata: dict[str, Any]) -> None:
         """Append new messages; where one of them is held with other content, revise that, and append the rest."""
