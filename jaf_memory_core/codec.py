@@ -54,6 +54,15 @@ def encode(value: Any) -> bytes:
         return json.dumps(_builtins(value), separators=(",", ":")).encode()
 
 
+def encode_all(messages: Iterable[Message]) -> tuple[bytes, ...]:
+    """Write messages, each by itself; as `encode` does, and quicker where there are many."""
+    messages = tuple(messages)
+    try:
+        return tuple(map(_encoder.encode, messages))
+    except UnicodeEncodeError:
+        return tuple(map(encode, messages))
+
+
 def _builtins(value: Any) -> Any:
     if isinstance(value, msgspec.Struct):
         fields = {name: getattr(value, name) for name in value.__struct_fields__}

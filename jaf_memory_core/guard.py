@@ -244,17 +244,19 @@ class Guard:
 class _Attempt:
     """The attempts of one operation."""
 
+    # Of the class, so that most operations, which end at the first try, need not set them.
+    _away_since: float | None = None
+    _last: MemoryError | None = None
+    _sending = False
+    _lost = False
+    count = 0
+
     def __init__(self, guard: Guard, operation: str, seconds: float, *, repeatable: bool, retry: bool) -> None:
         self._guard = guard
         self._operation = operation
         self._seconds = seconds
-        self._away_since: float | None = None
         self._repeatable = repeatable
         self._retry = retry
-        self._last: MemoryError | None = None
-        self._sending = False
-        self._lost = False
-        self.count = 0
 
     async def until_done(self, call: Callable[[], Awaitable[T]], deadline: Deadline) -> T:
         for tries in count(1):

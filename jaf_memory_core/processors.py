@@ -92,15 +92,15 @@ class Chain:
     """
 
     def __init__(self, processors: Iterable[Processor]) -> None:
-        self._steps = tuple(_Step(one, _without_context(one)) for one in checked_processors(processors))
+        self.steps = tuple(_Step(one, _without_context(one)) for one in checked_processors(processors))
         self._context = Context(None, None, None, "")
 
     def __bool__(self) -> bool:
-        return bool(self._steps)
+        return bool(self.steps)
 
     def within(self, operation: str, conversation_id: str | None, user_id: str | None = None) -> Chain:
         """The same processors, for an operation on a conversation."""
-        if not self._steps:
+        if not self.steps:
             return self
         # A copy: one chain serves operations that are under way at the same time.
         inner = copy.copy(self)
@@ -109,11 +109,11 @@ class Chain:
 
     def outgoing(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
         """The messages as they are to be stored."""
-        return self._passed(messages, "outgoing", self._steps)
+        return self._passed(messages, "outgoing", self.steps)
 
     def incoming(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
         """The messages as the application is to see them."""
-        return self._passed(messages, "incoming", self._steps[::-1])
+        return self._passed(messages, "incoming", self.steps[::-1])
 
     def _passed(self, messages: tuple[Message, ...], method: str, steps: Sequence[_Step]) -> tuple[Message, ...]:
         return tuple(self._passed_one(message, method, steps) for message in messages) if steps else messages
@@ -136,11 +136,11 @@ class Chain:
 
     def outgoing_metadata(self, metadata: Mapping[str, Any]) -> FrozenDict:
         """The metadata as it is to be stored."""
-        return self._passed_metadata(metadata, "outgoing_metadata", self._steps)
+        return self._passed_metadata(metadata, "outgoing_metadata", self.steps)
 
     def incoming_metadata(self, metadata: Mapping[str, Any]) -> FrozenDict:
         """The metadata as the application is to see it."""
-        return self._passed_metadata(metadata, "incoming_metadata", self._steps[::-1])
+        return self._passed_metadata(metadata, "incoming_metadata", self.steps[::-1])
 
     def _passed_metadata(self, metadata: Mapping[str, Any], method: str, steps: Sequence[_Step]) -> FrozenDict:
         after: Any = metadata

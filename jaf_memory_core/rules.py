@@ -79,12 +79,13 @@ def plan_write(header: Record | None, write: Write, held: Mapping[str, bytes], n
     """
     _admit(header, write)
     trimmed = header is not None and header.trimmed
-    fresh = tuple(range(len(write.messages))) if write.replace else _fresh(held, write, trimmed=trimmed)
+    fresh = _fresh(held, write, trimmed=trimmed) if held and not write.replace else tuple(range(len(write.messages)))
     # Not even the metadata: a retry must not undo what somebody wrote in between (docs/decisions/0003).
     if header is not None and not write.replace and not fresh and (write.messages or not _labels(header, write)):
         return Plan(header, (), 0, changed=False)
     # Behind what is held already: else the retry of a success would be a conflict (docs/decisions/0003).
-    _expect_version(header, write)
+    if write.expected_version is not None:
+        _expect_version(header, write)
     kept = 0 if header is None or write.replace else header.message_count
     cut = max(0, kept + len(fresh) - write.max_messages) if write.max_messages is not None else 0
     base = header or _created(write, now)
@@ -92,8 +93,12 @@ def plan_write(header: Record | None, write: Write, held: Mapping[str, bytes], n
     metadata = merged(unsummarised(base.metadata) if write.replace else base.metadata, write.metadata)
     if write.metadata and base.metadata:
         check_metadata_size(metadata, write.max_metadata_bytes, base.metadata)
+    # As `touched`, and all in one copy.
     after = msgspec.structs.replace(
-        touched(base, now),
+        base,
+        version=base.version + 1,
+        updated_at=max(now, base.updated_at),
+        expires_at=_renewed(base, now),
         user_id=base.user_id or write.user_id,
         metadata=metadata,
         message_count=kept + len(fresh) - cut,
@@ -131,7 +136,7 @@ def other_owner(conversation_id: str) -> MemoryConflictError:
 
 def _expect_version(header: Record | None, write: Write) -> None:
     actual = 0 if header is None else header.version
-    if write.expected_version is not None and write.expected_version != actual:
+    if write.expected_version != actual:
         raise MemoryConflictError(
             f"conversation {write.conversation_id!r} is at version {actual}, not at {write.expected_version}; "
             "read it again, and decide anew",
@@ -141,8 +146,6 @@ def _expect_version(header: Record | None, write: Write) -> None:
 
 
 def _fresh(held: Mapping[str, bytes], write: Write, *, trimmed: bool) -> tuple[int, ...]:
-    if not held:
-        return tuple(range(len(write.messages)))
     fresh, last_held = [], -1
     for index, (message, body) in enumerate(zip(write.messages, write.bodies, strict=True)):
         there = held.get(message.message_id)
@@ -179,13 +182,19 @@ def _created(write: Write, now: datetime) -> Record:
 
 def touched(header: Record, now: datetime) -> Record:
     """The header after one more write: version, `updated_at`, and the expiry renewed."""
-    # At version 0 it is an import's own, and stays until the next write.
-    renewed = header.expires_at
-    if header.ttl is not None and (header.version or renewed is None):
-        renewed = now + timedelta(seconds=header.ttl)
     return msgspec.structs.replace(
-        header, version=header.version + 1, updated_at=max(now, header.updated_at), expires_at=renewed
+        header,
+        version=header.version + 1,
+        updated_at=max(now, header.updated_at),
+        expires_at=_renewed(header, now),
     )
+
+
+def _renewed(header: Record, now: datetime) -> datetime | None:
+    # At version 0 it is an import's own, and stays until the next write.
+    if header.ttl is not None and (header.version or header.expires_at is None):
+        return now + timedelta(seconds=header.ttl)
+    return header.expires_at
 
 
 def check_metadata_size(metadata: FrozenDict, most: int | None, before: FrozenDict = EMPTY) -> None:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from jaf_memory_core import codec, rules
 from jaf_memory_core.conversations import LONGEST_TTL, ConversationMemory, Lease, MemoryQuery, Summary
 from jaf_memory_core.errors import MemoryConflictError, MemoryInvalidInputError
-from jaf_memory_core.messages import Message, is_plain
+from jaf_memory_core.messages import Message, plain_from_start
 from jaf_memory_core.processors import Chain
 from jaf_memory_core.settings import ProviderConfig
 from jaf_memory_core.values import EMPTY, FrozenDict, checked, freeze, identifier, is_exact, remade
@@ -138,9 +138,9 @@ def batch(
     given = checked_messages(messages, config)
     if longest is not None and len(given) > longest:
         raise MemoryInvalidInputError(f"{len(given)} messages in one append, allowed are {longest}; append in parts")
-    if processors:
+    if processors.steps:
         given = _valid(processors.outgoing(given), config)
-    bodies = tuple(map(codec.encode, given))
+    bodies = codec.encode_all(given)
     _check_sizes(bodies, config, whole=whole)
     given, bodies = _distinct(given, bodies)
     # Cut here, before any store: none gets what it would drop at once (docs/decisions/0003).
@@ -162,12 +162,12 @@ def checked_messages(messages: Any, config: ProviderConfig) -> tuple[Message, ..
 
 def _valid(messages: tuple[Any, ...], config: ProviderConfig) -> tuple[Message, ...]:
     """The messages, each of which is what its constructor would make of it."""
-    for index, item in enumerate(messages):
-        # From the first that is not plain on: most batches are texts only, and are handed back as they are.
-        if not is_plain(item):
-            rest = (_valid_message(messages[at], at, config) for at in range(index, len(messages)))
-            return (*messages[:index], *rest)
-    return messages
+    plain = plain_from_start(messages)
+    # Most batches are texts only, and are handed back as they are.
+    if plain == len(messages):
+        return messages
+    rest = (_valid_message(messages[index], index, config) for index in range(plain, len(messages)))
+    return (*messages[:plain], *rest)
 
 
 def _foreign(item: Any) -> str:

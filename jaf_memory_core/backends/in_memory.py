@@ -344,7 +344,7 @@ class InMemoryBackend(Backend):
             # An amend has changed the header already, and says whose it was before.
             self._unindex(key, owned_by or standing.header.user_id)
         last = next(reversed(self._all.values()), None)
-        if last is not None and last.header.conversation_id != key and _activity(kept) <= _activity(last):
+        if last is not None and last is not standing and _activity(kept) <= _activity(last):
             self._in_order = False
         self._all[key] = kept
         self._all.move_to_end(key)
@@ -373,8 +373,12 @@ def _activity(kept: _Kept) -> tuple[datetime, str]:
 def _held(kept: _Kept | None, write: Write) -> dict[str, bytes]:
     if kept is None or write.replace:
         return {}
-    there = ((message.message_id, kept.messages.get(message.message_id)) for message in write.messages)
-    return {key: codec.encode(message) for key, message in there if message is not None}
+    there = kept.messages
+    return {
+        message.message_id: codec.encode(there[message.message_id])
+        for message in write.messages
+        if message.message_id in there
+    }
 
 
 def create_in_memory_provider(

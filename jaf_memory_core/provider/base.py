@@ -27,7 +27,7 @@ from jaf_memory_core.processors import Chain, Processor
 from jaf_memory_core.records import Amend, Origin, Page, Record, Tail, Write, new_incarnation
 from jaf_memory_core.results import Failure, Result, Success, WriteResult
 from jaf_memory_core.settings import ProviderConfig
-from jaf_memory_core.values import FrozenDict, freeze
+from jaf_memory_core.values import EMPTY, FrozenDict, freeze
 
 if TYPE_CHECKING:
     from jaf_memory_core.backend import Backend
@@ -68,12 +68,14 @@ class ProviderBase:
 
     def _passing(self, operation: str, conversation_id: str, metadata: Any, user_id: Any) -> Chain:
         """The processors, told where what passes them belongs."""
-        if not self._chain:
+        if not self._chain.steps:
             return self._chain
         key = validation.checked_id(conversation_id, "conversation_id")
         return self._chain.within(operation, key, validation.stated_owner(metadata, user_id, self._scope))
 
     def _labels(self, metadata: Any, user_id: Any, chain: Chain) -> validation.Labels:
+        if metadata is None and user_id is None:
+            return validation.Labels(EMPTY, self._scope)
         return validation.labels(metadata, user_id, self.config, chain, scope=self._scope)
 
     def _write(

@@ -31,8 +31,10 @@ LONGEST = 1 << 33
 """Seconds above any ttl, which is a century at most."""
 
 MOMENT = (int, type(None))
-SPAN = (float, int, type(None))
-"""What an expiry and a ttl are."""
+"""What an expiry is."""
+
+SPAN = (float, int)
+"""What a ttl is, where there is one."""
 
 
 class Kept(NamedTuple):
@@ -89,10 +91,11 @@ def kept(row: tuple[Any, ...]) -> Kept:
         MemoryStorageError: the row is damaged; the text names the conversation.
     """
     try:
-        if _fits(row):
-            return _kept(row)
+        found = _kept(row)
     except codec.UNREADABLE:
-        pass
+        found = None
+    if found is not None:
+        return found
     raise codec.damaged(name_in(row[1]))
 
 
@@ -102,26 +105,26 @@ def name_in(value: object) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def _fits(row: tuple[Any, ...]) -> bool:
-    """Whether numbers stand where they must, each within its bounds, and text is text."""
-    numbers, times = (row[0], row[4], *row[9:14]), (row[5], row[6], row[14])
-    if any(number.__class__ is not int or not 0 <= number < MOST for number in numbers):
-        return False
-    if any(time.__class__ is not int or not -MOST < time < MOST for time in times):  # imports may be older than 1970
-        return False
-    if row[7].__class__ not in MOMENT or row[8].__class__ not in SPAN or not 0 <= (row[8] or 0) < LONGEST:
-        return False
-    texts = (row[1], row[3], row[2] or "", *row[15:])
-    return (
-        all(text.__class__ is str and (text.isascii() or text.encode()) for text in texts)
-        and row[0] < BEYOND >> 1
-        and row[9] + row[10] < BEYOND
-    )
-
-
-def _kept(row: tuple[Any, ...]) -> Kept:
+def _kept(row: tuple[Any, ...]) -> Kept | None:
+    """What a row says; `None` unless numbers stand where they must, each within its bounds, and text is text."""
     key, conversation_id, user_id, incarnation, version, created, updated, expires = row[:8]
     ttl, first_position, message_count, trimmed, size, largest, second = row[8:15]
+    metadata = row[15] if len(row) > 15 else "{}"  # behind the columns above
+    # Joined by their bits, for every write looks at one such row: that is negative, or too large, if one of them is,
+    # and a TypeError if one is no whole number. Moments may be older than 1970; too far away, they are no `datetime`.
+    if not (
+        0 <= key | version | first_position | message_count | trimmed | size | largest < MOST
+        and -MOST < created | updated | second < MOST
+        and first_position + message_count < BEYOND
+        and key < BEYOND >> 1
+        and type(conversation_id) is str
+        and type(incarnation) is str
+        and type(metadata) is str
+        and (user_id is None or type(user_id) is str)
+        and (expires is None or type(expires) is int)
+        and (ttl is None or (type(ttl) in SPAN and 0 <= ttl < LONGEST))
+    ):
+        return None
     record = Record(
         conversation_id,
         incarnation,
@@ -130,7 +133,7 @@ def _kept(row: tuple[Any, ...]) -> Kept:
         moment(updated),
         user_id,
         (),
-        read_metadata(row[15], conversation_id) if len(row) > 15 else EMPTY,  # the columns above
+        read_metadata(metadata, conversation_id),
         None if expires is None else moment(expires),
         ttl,
         first_position,

@@ -9,6 +9,7 @@ import sqlite3
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from jaf_memory_core.errors import MemoryConfigurationError, MemoryStorageError
@@ -92,6 +93,7 @@ class Connector:
     def __init__(self, config: SqliteConfig, *, reading: bool = False) -> None:
         self.path = MEMORY if config.in_memory else str(absolute(config.path))
         self._file = Path(self.path)
+        self._status = partial(os.stat, self.path)  # each commit asks for it
         self._synchronous = config.synchronous
         self._patience = min(PATIENCE, config.operation_timeout / 2)
         self._reading = reading
@@ -155,12 +157,14 @@ class Connector:
 
     def _stands_at(self, *, read_only: bool) -> tuple[int, ...] | None:
         try:
-            found = self._file.stat()
+            found = self._status()
         except OSError:
             return None
+        identity = found.st_dev, found.st_ino
+        if not read_only:
+            return identity
         # What others change in a file that is taken to be unchanging has to be opened anew.
-        changes = (found.st_mtime_ns, found.st_size, size_of(f"{self.path}-wal")) if read_only else ()
-        return (found.st_dev, found.st_ino, *changes)
+        return (*identity, found.st_mtime_ns, found.st_size, size_of(f"{self.path}-wal"))
 
     def _connected(self, *, read_only: bool = False) -> sqlite3.Connection:
         target = self._file.as_uri() + self._reading_options() if read_only else self.path

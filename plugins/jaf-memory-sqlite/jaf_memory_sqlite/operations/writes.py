@@ -120,11 +120,11 @@ def _add(db: sqlite3.Connection, statement: str, key: int, plan: rules.Plan, req
 
 def _save(db: sqlite3.Connection, live: Kept, plan: rules.Plan, request: Write) -> None:
     """Remove what a cap removes, and write the header of a conversation that was there."""
-    bodies = [request.bodies[index] for index in plan.fresh]
-    size = live.size + codec.size(bodies)
+    sizes = [len(request.bodies[index]) for index in plan.fresh]
+    size = live.size + sum(sizes)
     if plan.cut:
         size -= drop(db, live.row_of(live.record.first_position), live.row_of(plan.header.first_position))
-    touch(db, live, plan.header, size, max(live.largest, longest(bodies)))
+    touch(db, live, plan.header, size, max([live.largest, *sizes]))
     relabel(db, live, plan.header)
 
 
