@@ -340,15 +340,16 @@ def test_a_run_beside_a_regeneration_is_stored(environ, engine):
 
         await asyncio.create_task(regenerate())
         slow = engine.Script("slow")
-        answers, go_on = slow.get_completion, asyncio.Event()
+        answers, asked, go_on = slow.get_completion, asyncio.Event(), asyncio.Event()
 
         async def wait(*given, **named):
+            asked.set()
             await go_on.wait()
             return await answers(*given, **named)
 
         slow.get_completion = wait
         run = asyncio.create_task(engine.run(engine.config(memory, slow), "beside"))
-        await asyncio.sleep(0.05)
+        await asked.wait()  # it has loaded
         await asyncio.create_task(regenerate())
         go_on.set()
         await run

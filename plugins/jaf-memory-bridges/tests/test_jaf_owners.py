@@ -149,6 +149,34 @@ def test_a_request_cuts_nothing_that_is_stored(engine):
     asyncio.run(use())
 
 
+def test_an_approval_in_a_request_ends_as_in_jaf_py(environ, engine):
+    """jaf-py's server cannot approve; the call waits on, unharmed, until a run in the process brings the approval."""
+    from jaf.core.types import ApprovalValue
+
+    async def use():
+        memory = await create_memory_provider_from_env(environ)
+        tool = engine.tool("delete", needs_approval=True)
+        script = engine.Script([("k", "delete", {"what": "file"})], "deleted")
+        config = settings(engine, memory, script, tools=[tool])
+        async with client_of(create_jaf_server(config, user_of=user_of), "token-a") as alice:
+            waits = (await alice.post("/chat", json=chat("delete it"))).json()["data"]
+            assert waits["outcome"]["status"] == "interrupted"
+            before = await memory.provider.get_conversation("c")
+            approval = {"type": "approval", "session_id": waits["run_id"], "tool_call_id": "k", "approved": True}
+            answer = (await alice.post("/chat", json=chat("go on", approvals=[approval]))).json()["data"]["outcome"]
+            assert "'dict' object has no attribute 'approved'" in answer["error"]["message"]
+        assert (await memory.provider.get_conversation("c")).messages == before.messages
+        run = engine.config(jaf_provider(memory, "alice"), script, tools=[tool])
+        await engine.run(run, approvals={"k": ApprovalValue(status="approved", approved=True)})
+        assert type(tool).executed == 1
+        stored = await memory.provider.get_conversation("c")
+        assert [one.role for one in stored.messages] == ["user", "assistant", "tool", "assistant"]
+        assert (stored.user_id, stored.messages[-1].content) == ("alice", "deleted")
+        await memory.close()
+
+    asyncio.run(use())
+
+
 def test_doctor_tells_of_runs_without_an_owner(engine, tmp_path):
     """`jaf-memory doctor` warns of runs of JAF's engine that belong to nobody, and of none that has an owner."""
     environ = {"JAF_MEMORY_TYPE": "sqlite", "JAF_SQLITE_PATH": str(tmp_path / "c.db")}

@@ -12,18 +12,19 @@ from jaf_memory_core import ConversationMemory, MemoryInvalidInputError, MemoryQ
 from jaf_memory_core.values import thaw
 
 
-def to_jaf_conversation(found: ConversationMemory, threshold: int | None = None, unread: int = 0) -> Any:
+def to_jaf_conversation(found: ConversationMemory, origin: str, threshold: int | None = None, unread: int = 0) -> Any:
     """A conversation as jaf-py's, the last so many of whose messages are a valid view.
 
     Args:
         found: one of ours.
+        origin: the store that it is in.
         threshold: number of messages above which views leave out.
         unread: how many messages are not there, between the first and the newest.
     """
     metadata: dict[str, Any] = thaw(found.metadata) | _derived(found)
     conversation = jaf.ConversationMemory(found.conversation_id, found.user_id, [], metadata)
     # jaf-py would make a plain tuple of it.
-    object.__setattr__(conversation, "messages", History.of(found, metadata, threshold, unread))
+    object.__setattr__(conversation, "messages", History.of(found, metadata, origin, threshold, unread))
     return conversation
 
 

@@ -6,20 +6,15 @@ import hashlib
 import json
 import math
 import uuid
-import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, SupportsIndex
 
+from jaf_memory_bridges.jaf.loads import MARKED, Loaded, Place, loaded_here, mark_of, marked
 from jaf_memory_bridges.jaf.messages import bearable, is_halted, to_core, to_jaf, usable_id
 from jaf_memory_core import ConversationMemory, MemoryConflictError, Message
 from jaf_memory_core.session import views
 from jaf_memory_core.session.room import Room
-
-MARKED = "_jaf_memory_loaded"
-"""Attribute by which a message of the engine's tells that it came from the store."""
 
 BOUNDARY = "previous_response_boundary_id"
 """Metadata key: the last message that the model's own server knows (the engine counts in lists that it cuts)."""
@@ -27,65 +22,6 @@ BOUNDARY = "previous_response_boundary_id"
 INDEX = "previous_response_message_index"
 
 NAMESPACE = uuid.UUID("8d2f4b8e-5f0e-5a51-9c57-6f5b2f0c9f7a")
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """What one load of a conversation found.
-
-    Attributes:
-        ttl: the conversation's, in seconds.
-        halted: call id → id of the message that notes that a human is asked.
-        ids: of all messages that were stored.
-        shown: message id → the message as a view has brought it into form, where that is not as it is stored.
-    """
-
-    ttl: float | None = None
-    halted: Mapping[str, str] = field(default_factory=dict)
-    ids: frozenset[str] = frozenset()
-    shown: dict[str, Message] = field(default_factory=dict)
-
-    def __deepcopy__(self, _memo: object) -> Loaded:
-        return self  # a callback that copies its messages does not copy this for each
-
-
-_LOADS: ContextVar[Mapping[str, weakref.ref[Loaded]]] = ContextVar("jaf_memory_loads", default=MappingProxyType({}))
-"""What this task has loaded, by conversation: a callback may rebuild each message that told so."""
-
-
-def loaded_here(conversation_id: str) -> Loaded | None:
-    """What the run of this task loaded of a conversation, if it is still about."""
-    found = _LOADS.get().get(conversation_id)
-    return None if found is None else found()
-
-
-def note_load(conversation_id: str, loaded: Loaded | None) -> None:
-    """Remember what this task has loaded, or, with `None`, that it has deleted the conversation."""
-    # Another mapping each time: tasks that this one has started share the old one.
-    loads = {key: load for key, load in _LOADS.get().items() if key != conversation_id and load() is not None}
-    _LOADS.set(loads if loaded is None else {**loads, conversation_id: weakref.ref(loaded)})
-
-
-@dataclass(frozen=True)
-class Mark:
-    """What a loaded message carries.
-
-    Attributes:
-        loaded: the load that it is of.
-        calls: its calls, each of them frozen.
-        copy: what it was when it was loaded, if it has parts or attachments, in which a callback can write.
-    """
-
-    loaded: Loaded
-    calls: tuple[Any, ...]
-    copy: Message | None
-
-    def is_edited(self, message: Any) -> bool:
-        """Whether somebody has written into the message's lists since it was loaded."""
-        calls = tuple(message.tool_calls or ())
-        # By identity: a call is frozen, so that one which was changed is another object.
-        same = len(calls) == len(self.calls) and all(map(lambda one, other: one is other, calls, self.calls))
-        return not same or (self.copy is not None and to_core(message) != self.copy)
 
 
 class History(tuple[Any, ...]):  # noqa: SLOT001  (it knows where it belongs)
@@ -103,20 +39,30 @@ class History(tuple[Any, ...]):  # noqa: SLOT001  (it knows where it belongs)
 
     @classmethod
     def of(
-        cls, conversation: ConversationMemory, metadata: dict[str, Any], threshold: int | None, unread: int = 0
+        cls,
+        conversation: ConversationMemory,
+        metadata: dict[str, Any],
+        origin: str,
+        threshold: int | None,
+        unread: int = 0,
     ) -> History:
         """The history of a conversation; a view of it sets the engine's index in `metadata` right.
 
         Args:
             conversation: with all messages, or with those that its view can show.
             metadata: as the engine gets them.
+            origin: the store that it is in.
             threshold: number of messages above which views leave out.
             unread: how many messages are not there, between the first and the newest.
         """
-        pending = {one.tool_call_id: one.message_id for one in conversation.messages if is_halted(one)}
-        ids = frozenset(message.message_id for message in conversation.messages)
-        loaded = Loaded(conversation.ttl, {call: key for call, key in pending.items() if call is not None}, ids)
-        history = cls(_marked(to_jaf(message), loaded) for message in conversation.messages)
+        loaded = Loaded(
+            conversation.ttl,
+            _waiting(conversation.messages),
+            frozenset(message.message_id for message in conversation.messages),
+            place=(origin, conversation.conversation_id),
+            owner=conversation.user_id,
+        )
+        history = cls(marked(to_jaf(message), loaded) for message in conversation.messages)
         history._messages = conversation.messages
         history.loaded = loaded
         history._threshold = threshold
@@ -153,23 +99,27 @@ class History(tuple[Any, ...]):  # noqa: SLOT001  (it knows where it belongs)
         )
 
 
-def _marked(message: Any, loaded: Loaded) -> Any:
-    open_to_writing = isinstance(message.content, list) or message.attachments
-    mark = Mark(loaded, tuple(message.tool_calls or ()), to_core(message) if open_to_writing else None)
-    object.__setattr__(message, MARKED, mark)  # the engine's messages are frozen, and no field of theirs is changed
-    return message
+def _waiting(messages: Iterable[Message]) -> dict[str, str]:
+    """Call id → id of the message that notes that a human is asked, where no later call has that id."""
+    waiting: dict[str, str] = {}
+    for message in messages:
+        for call in message.tool_calls or ():
+            waiting.pop(call.id or "", None)
+        if message.tool_call_id is not None and is_halted(message):
+            waiting[message.tool_call_id] = message.message_id
+    return waiting
 
 
 def _brought(loaded: Any, shown: Message, *, same: bool) -> Any:
     if loaded is None:
         return to_jaf(shown)
-    return loaded if same else _marked(to_jaf(shown), getattr(loaded, MARKED).loaded)
+    return loaded if same else marked(to_jaf(shown), getattr(loaded, MARKED).loaded)
 
 
 def _bearable(message: Any) -> Any:
     shown = bearable(message)
     mark = getattr(message, MARKED, None)
-    return shown if shown is message or mark is None else _marked(shown, mark.loaded)
+    return shown if shown is message or mark is None else marked(shown, mark.loaded)
 
 
 @dataclass(frozen=True)
@@ -191,36 +141,35 @@ class News:
     fresh: tuple[Message, ...] = ()
 
 
-def news(
-    messages: Iterable[Any], identify: Mapping[int, str], here: Loaded | None = None, *, in_place: bool = True
-) -> News:
+def news(messages: Iterable[Any], identify: Mapping[int, str], place: Place, *, in_place: bool = True) -> News:
     """Tell what is new in a list of the engine's.
 
-    A message that came from the store, unchanged, is known, and is not written again, whether the store still holds it
-    or not: what was removed meanwhile does not come back.
+    A message that came from this conversation, unchanged, is known, and is not written again, whether the store still
+    holds it or not: what was removed meanwhile does not come back. One that came from another conversation is new.
 
     Args:
         messages: the engine's list.
         identify: place → id, for messages without a usable one.
-        here: what the run loaded, by which messages are known that lost their marks.
+        place: the conversation; what the run loaded of it tells which messages are known that lost their marks.
         in_place: whether a result takes the place of the note that a human is asked, or stands behind it.
     """
     given = list(messages)
-    marks = [getattr(message, MARKED, None) for message in given]
-    loaded = next((mark.loaded for mark in marks if mark is not None), here)
+    marks = [mark_of(message, place) for message in given]
+    loaded = next((mark.loaded for mark in marks if mark is not None), loaded_here(place))
     marked = {str(one.message_id) for one, mark in zip(given, marks, strict=True) if mark is not None}
     held = marked if loaded is None else marked | loaded.ids
     known: dict[str, None] = {}
     revised: dict[str, Message] = {}
     rebuilt: dict[str, Message] = {}
     fresh: dict[str, Message] = {}
-    for place, (message, mark) in enumerate(zip(given, marks, strict=True)):
+    waiting = {} if loaded is None or not in_place else dict(loaded.halted)
+    for number, (message, mark) in enumerate(zip(given, marks, strict=True)):
         if mark is not None and not mark.is_edited(message):
             known[str(message.message_id)] = None
             continue
-        after = to_core(message, identify.get(place))
+        after = to_core(message, identify.get(number))
         key = after.message_id
-        waiting = loaded.halted.get(after.tool_call_id or "") if loaded is not None and after.role == "tool" else None
+        asked = waiting.get(after.tool_call_id or "") if after.role == "tool" else None
         if key in held:
             known[key] = None
             if mark is not None or key not in marked:  # not what repeats a message that came back unchanged
@@ -228,10 +177,12 @@ def news(
         # The marker of a view comes back with the list, and is never stored.
         elif views.is_made_up(after):
             continue
-        elif in_place and waiting is not None and not is_halted(message):
-            revised[waiting] = after
+        elif asked is not None and not is_halted(message):
+            revised[asked] = after
         else:
             _put(fresh, after)
+            for call in after.tool_calls or ():  # some models give each turn's first call the same id
+                waiting.pop(call.id or "", None)
     return News(loaded, tuple(known), revised, rebuilt, tuple(fresh.values()))
 
 

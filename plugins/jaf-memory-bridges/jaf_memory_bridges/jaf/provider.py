@@ -9,12 +9,13 @@ from typing import Any, ClassVar, cast
 
 from jaf.memory import types as jaf
 
+from jaf_memory_bridges.jaf.callers import LOADS, cutting, forget_regeneration, remember_regeneration
 from jaf_memory_bridges.jaf.conversations import to_core_query, to_jaf_conversation
-from jaf_memory_bridges.jaf.history import note_load
+from jaf_memory_bridges.jaf.loads import forget_loads, note_load, origin_of
 from jaf_memory_bridges.jaf.messages import to_jaf
 from jaf_memory_bridges.jaf.results import answered, failure
-from jaf_memory_bridges.jaf.window import LOADS, Window, newest
-from jaf_memory_bridges.jaf.writes import Writer, forget_regeneration, lacking, remember_regeneration
+from jaf_memory_bridges.jaf.window import Window, newest
+from jaf_memory_bridges.jaf.writes import Writer, lacking
 from jaf_memory_core import (
     ConversationMemory,
     ManagedMemoryProvider,
@@ -48,8 +49,9 @@ def jaf_provider(provider: MemoryProvider, user_id: str | None = None) -> JafPro
     given: Any = provider
     if isinstance(given, jaf.Failure):
         raise given.error.cause or MemoryConnectionError(str(given.error.message), provider=str(given.error.provider))
+    origin = None
     if isinstance(given, JafProvider):
-        given = given.provider
+        given, origin = given.provider, given.origin
     if isinstance(given, jaf.Success):
         return jaf_provider(given.data, user_id)
     if jaf.MemoryProvider in type(given).__mro__:
@@ -58,11 +60,12 @@ def jaf_provider(provider: MemoryProvider, user_id: str | None = None) -> JafPro
             "providers of jaf-memory, such as create_memory_provider_from_env() of jaf_memory_bridges.jaf gives"
         )
     _check(given)
+    origin = origin or origin_of(given)
     if user_id is not None:
         if not hasattr(given, "for_user"):
             raise lacking(given, "for_user (without it user_id=... would not keep users apart)")
         given = given.for_user(user_id)
-    return JafProvider(given, user_id=user_id)
+    return JafProvider(given, user_id=user_id, origin=origin)
 
 
 def _check(provider: object) -> None:
@@ -83,6 +86,7 @@ class JafProvider(jaf.Success):  # type: ignore[misc]
     Attributes:
         provider: ours, for one user if the bridge was given a user.
         owned: what `close` closes: the whole provider, where this one is a view of it.
+        origin: a name of the whole provider, which all bridges over it share.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]] = {}  # or `asdict` would go round in circles
@@ -94,6 +98,7 @@ class JafProvider(jaf.Success):  # type: ignore[misc]
         user_id: str | None = None,
         ttl: float | None = None,
         window: Window | None = None,
+        origin: str | None = None,
     ) -> None:
         _check(provider)
         self.provider = cast("ManagedMemoryProvider", provider)
@@ -101,7 +106,8 @@ class JafProvider(jaf.Success):  # type: ignore[misc]
         self._user_id = user_id
         self._ttl = ttl
         self._window = window or Window()
-        self._writer = Writer(self.provider, user_id, ttl)
+        self.origin = origin or origin_of(provider)
+        self._writer = Writer(self.provider, user_id, ttl, self.origin)
 
     @property
     def data(self) -> JafProvider:
@@ -126,7 +132,7 @@ class JafProvider(jaf.Success):  # type: ignore[misc]
             raise lacking(self.provider, "set_expiry (without it nothing would expire after ttl=...)")
         if (ttl, window) == (self._ttl, self._window):
             return self
-        bridge = JafProvider(self.provider, user_id=self._user_id, ttl=ttl, window=window)
+        bridge = JafProvider(self.provider, user_id=self._user_id, ttl=ttl, window=window, origin=self.origin)
         # Else `close` would close a view for one user, which closes nothing.
         bridge.owned = self.owned
         return bridge
@@ -148,12 +154,16 @@ class JafProvider(jaf.Success):  # type: ignore[misc]
 
     # Writing.
 
-    async def store_messages(
+    def store_messages(
         self, conversation_id: str, messages: Sequence[Any], metadata: dict[str, Any] | None = None
-    ) -> Any:
-        """Add what is new in the engine's whole list; nothing that the list lacks is deleted."""
-        return await self._answer(
-            "store_messages", conversation_id, lambda: self._writer.store(conversation_id, messages, metadata)
+    ) -> Coroutine[Any, Any, Any]:
+        """Add what is new in the engine's whole list; nothing that the list lacks is deleted.
+
+        Only the engine's own regeneration and checkpoints cut a conversation back.
+        """
+        cuts = cutting()  # here, and not in the coroutine, which may become a task of its own
+        return self._answer(
+            "store_messages", conversation_id, lambda: self._writer.store(conversation_id, messages, metadata, cuts)
         )
 
     async def append_messages(
@@ -205,7 +215,7 @@ class JafProvider(jaf.Success):  # type: ignore[misc]
         async def get() -> Any:
             part = await newest(self.provider, conversation_id, window)
             found = None if part is None else self._conversation(part.conversation, part.unread)
-            note_load(conversation_id, None if found is None else found.messages.loaded)
+            note_load((self.origin, conversation_id), None if found is None else found.messages.loaded)
             return found
 
         return await self._answer("get_conversation", conversation_id, get)
@@ -243,7 +253,7 @@ class JafProvider(jaf.Success):  # type: ignore[misc]
         return await self._answer("find_conversations", None, find, "find_conversations")
 
     def _conversation(self, found: ConversationMemory | None, unread: int = 0) -> Any:
-        return None if found is None else to_jaf_conversation(found, self._window.threshold, unread)
+        return None if found is None else to_jaf_conversation(found, self.origin, self._window.threshold, unread)
 
     # Erasing, and the rest.
 
@@ -252,19 +262,19 @@ class JafProvider(jaf.Success):  # type: ignore[misc]
 
         async def delete() -> bool:
             # This task knows that it is gone: what it stores from now on is another conversation.
-            note_load(conversation_id, None)
+            note_load((self.origin, conversation_id), None)
             return await self.provider.delete_conversation(conversation_id)
 
         return await self._answer("delete_conversation", conversation_id, delete)
 
     async def clear_user_conversations(self, user_id: str) -> Any:
         """Delete all conversations of a user; how many."""
-        return await self._answer(
-            "clear_user_conversations",
-            None,
-            lambda: self.provider.clear_user_conversations(user_id),
-            "clear_user_conversations",
-        )
+
+        async def clear() -> int:
+            forget_loads(self.origin, user_id)  # as in `delete_conversation`
+            return await self.provider.clear_user_conversations(user_id)
+
+        return await self._answer("clear_user_conversations", None, clear, "clear_user_conversations")
 
     async def get_stats(self, user_id: str | None = None) -> Any:
         """Counts over all conversations, or one user's."""

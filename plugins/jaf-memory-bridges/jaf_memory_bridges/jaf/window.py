@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from jaf.core import engine
 from msgspec.structs import replace
 
 from jaf_memory_bridges.jaf.messages import is_halted
@@ -13,11 +12,6 @@ from jaf_memory_core import ConversationMemory, ManagedMemoryProvider, Message
 from jaf_memory_core.session import history, views
 from jaf_memory_core.session.room import Room
 from jaf_memory_core.session.storage import brings_leading
-
-LOADS = getattr(getattr(engine, "_load_conversation_history", None), "__code__", None)
-"""The engine's function that loads for a model. Regeneration and checkpoints ask for a conversation by the same method,
-and look for any of its messages: what they are given is always whole. So who asks has to be told apart; where a release
-of jaf-py has no such function, everybody is given the whole conversation."""
 
 
 @dataclass(frozen=True)

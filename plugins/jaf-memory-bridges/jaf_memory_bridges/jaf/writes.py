@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
-from jaf_memory_bridges.jaf.history import BOUNDARY, INDEX, Loaded, News, identified, loaded_here, nameless, news
+from jaf_memory_bridges.jaf.callers import CHECKPOINT, REGENERATION, notes_regeneration
+from jaf_memory_bridges.jaf.history import BOUNDARY, INDEX, News, identified, nameless, news
+from jaf_memory_bridges.jaf.loads import Loaded, loaded_here
 from jaf_memory_bridges.jaf.messages import is_message, merged, to_core
 from jaf_memory_bridges.jaf.results import written
 from jaf_memory_core import (
@@ -32,34 +34,9 @@ KEPT_BY_US = frozenset({"regeneration_points", "regeneration_count", "last_regen
 DERIVED = frozenset({"created_at", "updated_at", "last_activity", "total_messages"})
 """Metadata that jaf-py's providers keep beside the messages; the bridge reads it off the conversation."""
 
-_STORED: ContextVar[tuple[str, tuple[str, ...] | None] | None] = ContextVar("jaf_memory_stored", default=None)
-"""The list that this task stored last, by its last id: the engine says next how much of it the model's server knows."""
-
-_REGENERATED: ContextVar[tuple[str, str] | None] = ContextVar("jaf_memory_regenerated", default=None)
-"""The conversation in which this task has just answered a message anew, and that message; the engine notes it next."""
-
-
-def remember_regeneration(conversation_id: str, message_id: str) -> None:
-    """Remember that this task has answered a message anew: its next list repeats what the run has stored."""
-    _REGENERATED.set((conversation_id, message_id))
-
-
-def forget_regeneration() -> None:
-    """Forget it: a run has begun, whose list is its own."""
-    _REGENERATED.set(None)
-
-
-def _notes_regeneration(conversation_id: str, metadata: Mapping[str, Any]) -> bool:
-    """Whether this is the engine's note behind a regeneration, whose run has stored its messages already.
-
-    The note repeats them as they were before `before_memory_store`: what that redacted must not come back. Its metadata
-    alone do not tell: they stay with the conversation, and every later run hands them over again.
-    """
-    if not metadata.get("regeneration_preserved"):
-        return False
-    marked, point = _REGENERATED.get(), metadata.get("regeneration_point")
-    forget_regeneration()
-    return marked == (conversation_id, str(point))
+_STORED: ContextVar[tuple[str, str, tuple[str, ...] | None] | None] = ContextVar("jaf_memory_stored", default=None)
+"""The list that this task stored last, behind its conversation and its last id: the engine says next how much of it the
+model's server knows."""
 
 
 def lacking(provider: object, *names: str) -> MemoryConfigurationError:
@@ -70,10 +47,11 @@ def lacking(provider: object, *names: str) -> MemoryConfigurationError:
 class Writer:
     """Writes what the engine hands over into one provider."""
 
-    def __init__(self, provider: ManagedMemoryProvider, user_id: str | None, ttl: float | None) -> None:
+    def __init__(self, provider: ManagedMemoryProvider, user_id: str | None, ttl: float | None, origin: str) -> None:
         self._provider = provider
         self._user_id = user_id
         self._ttl = ttl
+        self._origin = origin
         self._keywords = frozenset(inspect.signature(provider.append_messages).parameters)
         self._warned = False
 
@@ -94,8 +72,20 @@ class Writer:
             )
         return given
 
-    async def store(self, conversation_id: str, messages: Sequence[Any], metadata: Mapping[str, Any] | None) -> None:
+    async def store(
+        self,
+        conversation_id: str,
+        messages: Sequence[Any],
+        metadata: Mapping[str, Any] | None,
+        cuts: frozenset[str] = frozenset(),
+    ) -> None:
         """Add what is new in the engine's whole list, revise what has become of held messages, and leave the rest.
+
+        Args:
+            conversation_id: made if there is none, and none was deleted meanwhile.
+            messages: the engine's list.
+            metadata: to be merged.
+            cuts: what of the engine's has asked that cuts a conversation back (`callers.CUTS`).
 
         Raises:
             MemoryNotFoundError: the list goes back to a conversation that was deleted meanwhile.
@@ -103,33 +93,35 @@ class Writer:
                 in the former case what is new was stored.
             MemoryError: as `append_messages`.
         """
-        found = await self._news(conversation_id, _listed(messages), metadata or {})
+        given = metadata or {}
+        noted = REGENERATION in cuts and notes_regeneration(conversation_id, given)
+        found = await self._news(conversation_id, _listed(messages), noted=noted)
         # Before the answer is there: the list counts as stored, unless the conversation is known to be gone.
-        self._remember(messages, stored=True)
+        self._remember(conversation_id, messages, stored=True)
         try:
             # A process that is killed behind this leaves the conversation cut, and without what the run has added.
-            await self._cut_back(conversation_id, found, metadata or {})
+            await self._cut_back(conversation_id, found, given, cuts)
             if found.revised:
                 await self._provider.revise_messages(conversation_id, found.revised)
             await self.append(conversation_id, found, self.labels(metadata))
         except MemoryNotFoundError:
-            self._remember(messages, stored=False)
+            self._remember(conversation_id, messages, stored=False)
             raise
         # Behind the append: an edit that the provider cannot make must not keep out what is new.
         if found.rebuilt:
             await self._revised(conversation_id, found.rebuilt, found.loaded)
 
-    async def _news(self, conversation_id: str, messages: Sequence[Any], metadata: Mapping[str, Any]) -> News:
-        here = loaded_here(conversation_id)
-        if _notes_regeneration(conversation_id, metadata):
-            return News(here or Loaded())
+    async def _news(self, conversation_id: str, messages: Sequence[Any], *, noted: bool) -> News:
+        place = (self._origin, conversation_id)
+        if noted:
+            return News(loaded_here(place) or Loaded())
         in_place = hasattr(self._provider, "revise_messages")
         if not nameless(messages):
-            found = news(messages, {}, here, in_place=in_place)
+            found = news(messages, {}, place, in_place=in_place)
         else:
             conversation = await self._provider.get_conversation(conversation_id)
             stored = () if conversation is None else conversation.messages
-            found = news(messages, identified(messages, conversation_id, stored), here, in_place=in_place)
+            found = news(messages, identified(messages, conversation_id, stored), place, in_place=in_place)
         _warn_of_cuts(conversation_id, messages, found)
         return found
 
@@ -194,16 +186,21 @@ class Writer:
 
     # Regeneration and checkpoints: the only lists that mean that the rest of the conversation is to go.
 
-    async def _cut_back(self, conversation_id: str, found: News, metadata: Mapping[str, Any]) -> None:
-        regenerated = metadata.get("regeneration_point") if metadata.get("regeneration_truncated") else None
-        checkpoint = metadata.get("checkpoint_point") if metadata.get("checkpoint_truncated") else None
+    async def _cut_back(
+        self, conversation_id: str, found: News, metadata: Mapping[str, Any], cuts: frozenset[str]
+    ) -> None:
+        # These notes stay in the metadata, which any list may bring along: only who hands it over tells what it means.
+        regenerates = REGENERATION in cuts and metadata.get("regeneration_truncated")
+        regenerated = metadata.get("regeneration_point") if regenerates else None
+        goes_back = CHECKPOINT in cuts and metadata.get("checkpoint_truncated")
+        checkpoint = metadata.get("checkpoint_point") if goes_back else None
         if regenerated is None and checkpoint is None:
             return
         conversation = await self._provider.get_conversation(conversation_id)
         ids = [] if conversation is None else [message.message_id for message in conversation.messages]
         held = [key for key in found.known if key in ids]
         ends_here = not found.fresh and held[-1:] == [checkpoint]
-        # These notes stay in the metadata, and the engine hands them back; an earlier regeneration's point is gone.
+        # The engine's last note of a regeneration, whose point is gone, comes from the same function.
         if not ends_here and (regenerated not in ids or regenerated in found.known):
             return
         first = ids.index(held[-1]) + 1 if held else ids.index(str(regenerated))
@@ -214,10 +211,10 @@ class Writer:
 
     # The Responses interface: the model's own server keeps what it was sent.
 
-    def _remember(self, messages: Sequence[Any], *, stored: bool) -> None:
+    def _remember(self, conversation_id: str, messages: Sequence[Any], *, stored: bool) -> None:
         if messages:
             ids = tuple(str(message.message_id) for message in messages)
-            _STORED.set((ids[-1], ids if stored else None))
+            _STORED.set((conversation_id, ids[-1], ids if stored else None))
 
     async def set_response(self, conversation_id: str, response: Mapping[str, Any], *, shift: bool) -> None:
         """Keep the newest response's id, and the one before it; atomic where the provider knows versions.
@@ -233,7 +230,7 @@ class Writer:
             MemoryError: as `append_messages`.
         """
         last = _STORED.get()
-        ids = last[1] if last is not None and last[0] == str(response["message_id"]) else ()
+        ids = last[2] if last is not None and last[:2] == (conversation_id, str(response["message_id"])) else ()
         if ids is None:
             raise MemoryNotFoundError(conversation_id)
         index = response["message_index"]
