@@ -14,6 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from jaf_memory_core.messages import ContentPart, Message, ToolCall
+from jaf_memory_core.values import EMPTY
 
 MARK = "jaf-memory:view:"
 """Ids of messages that a view makes up, which are never stored, begin so."""
@@ -175,6 +176,8 @@ class _Draft:
         return next(iter(named or waiting), again)
 
     def step(self) -> Step:
+        if not self.calls:
+            return Step(tuple(self.said), whole=self.whole)
         waits = any(answer is None for answer in self.answers)
         return Step(tuple(self.said), tuple(self.calls), tuple(self.answers), waits, self.whole)
 
@@ -204,7 +207,8 @@ class _Reader:
     def _said(self, message: Message) -> None:
         draft = _Draft(message, self._taken)
         self.drafts.append(draft)
-        if message.role != "assistant":
+        silent = message.tool_calls is None and message.further is EMPTY and message.content.__class__ is str
+        if silent or message.role != "assistant":
             return
         for call in message.tool_calls or ():
             draft.add(*_called(call), call, call.id)

@@ -87,20 +87,20 @@ async def read_newest(stored: StoredConversation, room: Room, form: Form | None,
         plain = plain_view(leading, excerpt.messages, room) if is_plain(excerpt.messages) else None
         if plain is not None:
             return Found(leading, excerpt.messages, plain=plain)
-    instructions = _instructions(excerpt, leading)
-    blocks = views.blocks_of([*instructions, *excerpt.messages], form)
-    while excerpt.before is not None and not is_full(blocks, room):
+    kept = _kept(excerpt, leading)
+    blocks = views.blocks_of([*kept, *excerpt.messages], form)
+    while excerpt.before is not None and not is_full(_behind(blocks, kept), room):
         # Doubled: few round trips, and not much more is read than is shown.
         size = min(2 * size, LARGEST_PAGE)
         page = await stored.page(excerpt.before, size if excerpt.unread is None else min(size, excerpt.unread))
         unread = None if excerpt.unread is None else max(0, excerpt.unread - len(page))
         before = page.before if page and unread != 0 else None
         excerpt = replace(excerpt, messages=(*page, *excerpt.messages), before=before, unread=unread)
-        blocks = views.blocks_of([*instructions, *excerpt.messages], form)
+        blocks = views.blocks_of([*kept, *excerpt.messages], form)
     if excerpt.before is None:
         leading = ()
     found = _found(excerpt, leading)
-    return replace(found, blocks=blocks) if found.kept == instructions else found
+    return replace(found, blocks=blocks) if found.kept == kept else found
 
 
 def ended(leading: Sequence[Message]) -> tuple[Message, ...]:
@@ -112,8 +112,10 @@ def ended(leading: Sequence[Message]) -> tuple[Message, ...]:
     return tuple(leading[:end])
 
 
-def _instructions(excerpt: Excerpt, leading: Sequence[Message]) -> tuple[Message, ...]:
-    return tuple(message for message in _kept(excerpt, leading) if message.role in views.STAYING)
+def _behind(blocks: list[views.Block], kept: Sequence[Message]) -> list[views.Block]:
+    """The blocks of what was read, and the instructions before it, which stay in every view."""
+    ids = {message.message_id for message in kept if message.role not in views.STAYING}
+    return [block for block in blocks if block.key not in ids] if ids else blocks
 
 
 def _kept(excerpt: Excerpt, leading: Sequence[Message]) -> tuple[Message, ...]:

@@ -83,6 +83,8 @@ def plain_view(kept: Sequence[Message], read: Sequence[Message], room: Room) -> 
 
 
 def _are_instructions(kept: Sequence[Message]) -> bool:
-    plain = all(isinstance(one.content, str) and one.content.strip() and one.role == "system" for one in kept)
+    plain = all(
+        one.role == "system" and isinstance(one.content, str) and one.content.strip() and _carried(one) for one in kept
+    )
     # Of equal ones only the newest stays, which the longer way sees to.
     return plain and len({one.content for one in kept}) == len(kept)

@@ -21,8 +21,8 @@ from jaf_memory_core.conversations import Summary
 from jaf_memory_core.errors import MemoryInvalidInputError, MemoryNotFoundError
 from jaf_memory_core.messages import Message
 from jaf_memory_core.session import history, views
-from jaf_memory_core.session.formats import Form, ViewFormat, form_of
-from jaf_memory_core.session.formats.contents import arguments_text, spoken
+from jaf_memory_core.session.formats import FORMS, Form, ViewFormat, form_of
+from jaf_memory_core.session.formats.contents import arguments_text, is_bare, spoken
 from jaf_memory_core.session.history import Found
 from jaf_memory_core.session.room import Room, shortened
 from jaf_memory_core.session.storage import StoredConversation
@@ -200,8 +200,12 @@ class Compression:
 
     def view(self, found: Found, unsaved: Sequence[Message]) -> list[Message]:
         """The valid view of what was found, and of what is to be stored yet."""
-        if found.plain is not None and not unsaved and self._format in (None, "chat"):
-            return found.plain
+        if found.plain is not None and not unsaved:
+            if self._format in (None, "chat"):
+                return found.plain
+            # Where nothing is called, messages are the same in every form, and as many.
+            if all(one.role in views.STAYING or is_bare(one) for one in found.plain):
+                return FORMS[self._format].arranged(found.plain)
         messages = [*found.messages, *unsaved]
         form = self._form(messages)
         blocks = found.blocks if found.blocks is not None and not unsaved else views.blocks_of(messages, form)

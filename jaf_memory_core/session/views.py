@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from jaf_memory_core.messages import Message
 from jaf_memory_core.session.blocks import MARK, Step, steps_of
 from jaf_memory_core.session.formats import AS_STORED, Form, form_of
-from jaf_memory_core.session.formats.contents import sendable
+from jaf_memory_core.session.formats.contents import is_bare, sendable
 from jaf_memory_core.session.room import Room, shortened
 
 STAYING = ("system", "developer")
@@ -59,7 +59,8 @@ def blocks_of(messages: Iterable[Message], form: Form | None = None) -> list[Blo
     form = form or form_of(None, given)
     blocks = []
     for step in steps_of(given, unique=form.unique):
-        shown = tuple(map(sendable, form.render(step)))
+        bare = not step.calls and len(step.said) == 1 and is_bare(step.said[0])
+        shown = step.said if bare else tuple(map(sendable, form.render(step)))
         if shown:
             blocks.append(Block(shown, step.said, not step.open, step.role, step, form))
     return blocks

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from jaf_memory_core import Message
 from jaf_memory_core.session import views
-from jaf_memory_core.session.formats import FORMS, form_of, request_of
+from jaf_memory_core.session.blocks import steps_of
+from jaf_memory_core.session.formats import AS_STORED, FORMS, form_of, request_of
+from jaf_memory_core.session.formats.contents import is_bare, sendable
 from jaf_memory_core.session.room import Room
 
 pytest.importorskip("anthropic", reason="its types say what its endpoint takes; pip install anthropic")
@@ -133,6 +135,17 @@ ITEMS = st.one_of(
 HISTORIES = st.lists(st.one_of(CHAT, CHAT, ITEMS), max_size=12).map(lambda bodies: [Message(**body) for body in bodies])
 
 
+PLAIN_TEXTS = st.builds(
+    lambda role, content, rest: Message(role=role, content=content, **rest),
+    st.sampled_from(["user", "assistant", "system", "developer"]),
+    st.text(st.characters(codec=None, exclude_categories=()), max_size=6)
+    | st.sampled_from([" ", "\n", "a ", "\ud800"]),
+    st.sampled_from(
+        [{}, {}, {"name": "the boss"}, {"unfinished": True}, {"refusal": "no"}, {"tool_call_id": "\ud800"}]
+    ),
+)
+
+
 def tokens(message):
     """A counter."""
     return 3 + len(str(message.dict().get("content"))) + len(str(message.tool_calls or ""))
@@ -161,6 +174,17 @@ def test_no_endpoint_refuses_a_view(history, view_format, most, budget):
         and not any(part.type == "tool_result" for part in asked[-1].content if not isinstance(part, str))
     ):
         assert asked[-1].message_id in ids
+
+
+@settings(max_examples=300, deadline=None)
+@given(HISTORIES | st.lists(PLAIN_TEXTS, max_size=6))
+def test_what_is_bare_is_in_every_form(history):
+    """A text and nothing else, which is written in no form, is what each form would make of it: the message itself."""
+    for form in (*FORMS.values(), AS_STORED):
+        for step in steps_of(history, unique=form.unique):
+            if len(step.said) == 1 and not step.calls and is_bare(step.said[0]):
+                (shown,) = map(sendable, form.render(step))
+                assert shown is step.said[0]
 
 
 @settings(max_examples=200, deadline=None)

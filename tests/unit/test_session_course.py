@@ -173,6 +173,35 @@ def test_reading_the_end_shows_what_reading_all_shows(most):
     asyncio.run(use())
 
 
+@pytest.mark.parametrize(
+    "first",
+    [
+        {"content": "be \ud800 kind"},
+        {"content": "be kind", "name": "the boss"},
+        {"content": " "},
+        {"content": "be kind"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("last", ["text", "text ", "t\u00e9xt"])
+@pytest.mark.parametrize("view_format", ["chat", "anthropic", "responses"])
+def test_plain_texts_are_shown_as_all_others_are(view_format, first, last):
+    """The short way for plain texts gives the view of the longer one, with the first instructions in form."""
+
+    async def use():
+        provider = store()
+        system = Message(role="system", message_id="s", **first)
+        talk = [said("text", ("user", "assistant")[n % 2], message_id=f"n{n}") for n in range(30)]
+        await provider.store_messages("c", [system, *talk, said(last, "assistant", message_id="last")])
+        limits = {"max_messages": 9, "view_format": view_format}
+        counted = {"max_tokens": 10**9, "count_tokens": lambda _message: 1}  # which takes the longer way
+        short, long = await session(provider, **limits).load(), await session(provider, **limits, **counted).load()
+        assert short == long
+        str([message.dict() for message in short]).encode()
+
+    asyncio.run(use())
+
+
 class OlderBackend(InMemoryBackend):
     """Knows of no first messages and no header beside a page."""
 

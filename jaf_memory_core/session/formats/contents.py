@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from jaf_memory_core.errors import MemoryInvalidInputError
 from jaf_memory_core.messages import ContentPart, Message, ToolCall
-from jaf_memory_core.values import freeze, thaw
+from jaf_memory_core.values import EMPTY, freeze, thaw
 
 NOTHING = "[nothing was said]"
 """Stands where an endpoint wants a text and there is none."""
@@ -191,6 +191,26 @@ def sendable(message: Message) -> Message:
 
 _LONE = re.compile("[\ud800-\udfff]")
 _encoder = msgspec.json.Encoder()
+
+
+def is_bare(message: Message) -> bool:
+    """Whether a message is a user's or an assistant's text and nothing else, which every endpoint takes as it is.
+
+    Most are. To write them in form would cost ten times what reading them does, and change nothing.
+    """
+    content = message.content
+    return (
+        message.role in ("user", "assistant")
+        and content.__class__ is str
+        and content.isascii()  # no surrogate
+        and bool(content)
+        and not content.isspace()
+        and message.further is EMPTY
+        and message.tool_calls is None
+        and message.name is None
+        and message.attachments is None
+        and message.tool_call_id is None
+    )
 
 
 def refusal_of(message: Message) -> str | None:
