@@ -8,7 +8,7 @@ from jaf.core.checkpoint import checkpoint_conversation
 from jaf.core.regeneration import regenerate_conversation
 from jaf.core.types import CheckpointRequest, RegenerationRequest, ToolCall, ToolCallFunction
 from jaf.memory.types import MemoryConfig as TheirConfig
-from jaf_memory_bridges.jaf import Success, create_memory_provider_from_env, jaf_provider
+from jaf_memory_bridges.jaf import MemoryQuery, Success, callers, create_memory_provider_from_env, jaf_provider
 
 from jaf_memory_core import Message as CoreMessage
 from jaf_memory_core import create_in_memory_provider
@@ -147,6 +147,30 @@ def test_notes_alone_cut_nothing(environ, note):
         await memory.close()
 
     asyncio.run(use())
+
+
+@pytest.mark.parametrize("note", ["regeneration", "checkpoint"])
+def test_a_release_without_these_functions_goes_by_the_notes(note, monkeypatch):
+    """Where jaf-py has no function of that name, a list with its notes still cuts the conversation back."""
+    monkeypatch.setitem(callers.CUTS, note, None)
+
+    async def use():
+        memory = jaf_provider(create_in_memory_provider(), "u")
+        messages = [Message(role="user", content=text) for text in "abc"]
+        await memory.store_messages("c", messages)
+        loaded = (await memory.get_conversation("c")).data
+        point = messages[{"regeneration": 1, "checkpoint": 0}[note]].message_id
+        await memory.store_messages("c", loaded.messages[:1], {f"{note}_truncated": True, f"{note}_point": point})
+        assert await stored(memory) == ["a"]
+
+    asyncio.run(use())
+
+
+def test_a_failure_of_no_conversation_names_none(caplog):
+    """A listing that failed is told in the log without a conversation."""
+    memory = jaf_provider(create_in_memory_provider(), "u")
+    asyncio.run(memory.find_conversations(MemoryQuery(limit=-1)))
+    assert caplog.messages[0].startswith("find_conversations failed: ")
 
 
 def test_a_wrapper_changes_nothing(environ, engine):

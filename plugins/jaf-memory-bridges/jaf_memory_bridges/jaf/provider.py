@@ -149,7 +149,8 @@ class JafProvider(jaf.Success):  # type: ignore[misc]
         missing = [name for name in needed if not hasattr(self.provider, name)]
         answer = failure(lacking(self.provider, *missing), operation) if missing else await answered(operation, work())
         if isinstance(answer, jaf.Failure) and operation not in QUIET:
-            logger.warning("%s failed for conversation %r: %s", operation, conversation_id, answer.error.message)
+            where = "" if conversation_id is None else f" for conversation {conversation_id!r}"
+            logger.warning("%s failed%s: %s", operation, where, answer.error.message)
         return answer
 
     # Writing.
