@@ -135,14 +135,18 @@ def test_growing_answers(use):
         assert (whole.message_id, whole.content.split()[-1]) == (draft.message_id, "19")
         assert "unfinished" not in whole.further
 
+        some = asyncio.Event()
+
         async def stream():
             async with session(provider).draft(interval=60) as again:
+                await again.write("word ")
                 while True:
                     await again.write("word ")
+                    some.set()
                     await asyncio.sleep(0.002)
 
         task = asyncio.ensure_future(stream())
-        await asyncio.sleep(0.05)
+        await some.wait()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         messages = (await provider.get_conversation("c")).messages

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from chat_rules import problem
@@ -582,17 +582,45 @@ def test_a_lease_keeps_a_second_turn_away():
     asyncio.run(use())
 
 
+class Clocked(InMemoryBackend):
+    """Its clock moves by what a test says, and a tick at each look."""
+
+    passed = timedelta()
+
+    def now(self):
+        """The moment."""
+        self.passed += timedelta(microseconds=1)
+        return datetime(2030, 1, 1, tzinfo=UTC) + self.passed
+
+
+class Renewing(BackendProvider):
+    """Tells of each renewal of a lease."""
+
+    renewed = asyncio.Event()
+
+    async def renew_lease(self, *given, **named):
+        """Renew it."""
+        after = await super().renew_lease(*given, **named)
+        self.renewed.set()
+        return after
+
+
 def test_a_lease_is_kept_as_long_as_the_session():
     """A turn that takes longer than the lease still holds it, and one that lost it writes nothing."""
 
     async def use():
-        provider = store()
+        backend = Clocked()
+        provider = Renewing(backend)
         async with session(provider, lease=1) as one:
-            await asyncio.sleep(2.2)
-            with pytest.raises(MemoryConflictError):
-                await provider.acquire_lease("c", 1)
+            for _ in range(5):
+                backend.passed += timedelta(seconds=0.6)  # by the store's clock, which a busy machine does not move
+                provider.renewed.clear()
+                await provider.renewed.wait()
+                with pytest.raises(MemoryConflictError):
+                    await provider.acquire_lease("c", 1)
             one._lease._renewals.cancel()
-            await asyncio.sleep(1.1)
+            backend.passed += timedelta(seconds=1.1)
+            await asyncio.sleep(1.1)  # by the session's own, which looks again when half of its time is over
             other = await provider.acquire_lease("c", 5)
             with pytest.raises(MemoryConflictError):
                 await one.record(talk(1))
