@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from jaf_memory_bridges.jaf.messages import is_halted
 from jaf_memory_core import ConversationMemory, ManagedMemoryProvider, Message
 from jaf_memory_core.session import history, views
+from jaf_memory_core.session.plain import is_plain, plain_view
 from jaf_memory_core.session.room import Room
 from jaf_memory_core.session.storage import brings_leading
 
@@ -85,4 +86,7 @@ def _of_interest(leading: tuple[Message, ...], window: Window) -> tuple[Message,
 
 def _is_full(first: tuple[Message, ...], messages: tuple[Message, ...], room: Room) -> bool:
     # The engine leaves out what notes that a human is asked.
-    return history.is_full(views.blocks_of(one for one in (*first, *messages) if not is_halted(one)), room)
+    shown = [one for one in messages if not is_halted(one)]
+    if len(shown) > room.messages and is_plain(shown) and plain_view(first, shown, room) is not None:
+        return True
+    return history.is_full(views.blocks_of([*first, *shown]), room)
