@@ -39,7 +39,7 @@ class Disk:
         """Look at what is put on the disk."""
         status = os.fstat(handle)
         if stat.S_ISDIR(status.st_mode):
-            self.names = {file.name: file.stat().st_ino for file in self.path.iterdir()}
+            self.names = {entry.name: entry.inode() for entry in os.scandir(self.path)}
         else:
             self.contents[status.st_ino] = os.pread(handle, status.st_size, 0)
 

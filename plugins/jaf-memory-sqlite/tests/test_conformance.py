@@ -13,7 +13,10 @@ from jaf_memory_core import BackendProvider
 
 NEVER_AWAY = "a file is not away; another process's lock, which is what keeps it from answering, is the stall"
 
-NO_POWER_CUT = "SQLite itself writes to the disk, and the kit cannot take that back"
+NO_POWER_CUT = (
+    "SQLite calls fsync within its own library, where Python cannot see what was synced; that each commit is, "
+    "is its synchronous=FULL, which health_check reads back"
+)
 
 
 async def open_file(path, **settings):

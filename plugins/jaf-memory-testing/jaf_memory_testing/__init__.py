@@ -45,8 +45,10 @@ from jaf_memory_testing.processes import ProcessChecks
 from jaf_memory_testing.query import QueryChecks, QueryPageChecks
 from jaf_memory_testing.query_times import TimeChecks
 from jaf_memory_testing.races import RaceChecks
+from jaf_memory_testing.remains import RemainsChecks
 from jaf_memory_testing.scopes import ScopeChecks
 from jaf_memory_testing.settings import SettingsChecks
+from jaf_memory_testing.six_methods import SixMethodTableChecks
 from jaf_memory_testing.state_machine import StateMachineChecks
 from jaf_memory_testing.table import TableChecks
 from jaf_memory_testing.target import FEATURES, FourMethods, Store, Target
@@ -55,7 +57,7 @@ from jaf_memory_testing.values import ValueChecks
 from jaf_memory_testing.versions import VersionChecks
 
 
-class SixMethodConformance(BasicChecks, AppendChecks, ValueChecks, IdentifierChecks):
+class SixMethodConformance(BasicChecks, AppendChecks, ValueChecks, IdentifierChecks, SixMethodTableChecks):
     """What a class with just the six documented methods promises."""
 
 
@@ -89,6 +91,7 @@ class ProviderConformance(  # from basic to hostile: the report runs them in thi
     PersistenceChecks,
     ErasureChecks,
     FinalChecks,
+    RemainsChecks,
     FormChecks,
     DifferentialChecks,
     StateMachineChecks,
@@ -145,9 +148,11 @@ __all__ = [
     "QueryPageChecks",
     "RaceChecks",
     "ReadChecks",
+    "RemainsChecks",
     "ScopeChecks",
     "SettingsChecks",
     "SixMethodConformance",
+    "SixMethodTableChecks",
     "StateMachineChecks",
     "StatisticsChecks",
     "Store",

@@ -175,6 +175,8 @@ REQUESTS: dict[str, _Make] = {
     "append many": _bulk(NEW, {"n1": NEW["n1"], "n2": "new text 2"}, create=True, user_id="u"),
     "append many under a cap": _bulk(NEW, {"n2": "new text 2"}, max_messages=2),
     "amend metadata": _amend(metadata=freeze({"a": None, "b": {"c": 1}})),
+    "amend to empty values": _amend(metadata=freeze({"a": "", "b": [], "c": {}, "trace_id": 0})),
+    "amend to what stands": _amend(metadata=freeze({"a": 1})),
     "amend nothing": _amend(),
     "amend for u": _amend(metadata=freeze({"b": 1}), scope="u"),
     "amend for w": _amend(metadata=freeze({"b": 1}), scope="w"),

@@ -145,7 +145,7 @@ class DriverChecks(Checks):
         assert found == names[::-1]
         assert [one.conversation_id async for one in provider.iter_conversations(MemoryQuery(user_id="u"))] == names
         paged: list[str] = []
-        query = MemoryQuery(user_id="u", limit=257, include_messages=False)
+        query = MemoryQuery(user_id="u", limit=515, include_messages=False)
         while page := await provider.find_conversations(query):
             paged += [one.conversation_id for one in page]
             query = query.after(page[-1])

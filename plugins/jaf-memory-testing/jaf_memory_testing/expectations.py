@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from jaf_memory_core.conversations import ConversationMemory
-from jaf_memory_core.errors import MemoryError
+from jaf_memory_core.errors import MemoryError, MemoryNotFoundError
 from jaf_memory_core.protocol import MemoryProvider
 from jaf_memory_core.provider import BackendProvider
 from jaf_memory_core.results import Failure, Result, Success, WriteResult
+from jaf_memory_testing.samples import talk
 
 E = TypeVar("E", bound=MemoryError)
 
@@ -70,6 +72,27 @@ async def let_expire(provider: BackendProvider, *conversation_ids: str) -> None:
     for conversation_id in conversation_ids:
         await provider.set_expiry(conversation_id, SHORT)
     await wait_until_absent(provider, *conversation_ids)
+
+
+async def renewed_in_time(
+    provider: BackendProvider, conversation_id: str, seconds: float, renew: Callable[[], Awaitable[object]]
+) -> None:
+    """Let a conversation expire in so many seconds, and renew it before; once more where a busy machine was late."""
+    for _ in range(OFTEN):
+        begun = time.monotonic()
+        await provider.set_expiry(conversation_id, seconds)
+        try:
+            await renew()
+        except MemoryNotFoundError:
+            renewed = None
+        else:
+            renewed = await provider.get_conversation(conversation_id)
+        # Renewed in time, or gone though it was: either is the store's.
+        if time.monotonic() - begun < seconds:
+            assert renewed is not None, "a conversation that was renewed before its end has expired"
+            return
+        done(await provider.store_messages(conversation_id, talk(3), {"a": 1}, user_id="u"))
+    raise AssertionError(f"no renewal within {seconds} s in {OFTEN} tries: the machine is too slow")
 
 
 async def wait_until_absent(provider: BackendProvider, *conversation_ids: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +15,16 @@ from jaf_memory_core.errors import MemoryInvalidInputError, MemoryNotFoundError
 from jaf_memory_core.provider import BackendProvider
 from jaf_memory_core.results import WriteResult
 from jaf_memory_testing.checks import Checks, needs
-from jaf_memory_testing.expectations import SHORT, absent, done, let_expire, refused, wait_until_absent, whole
+from jaf_memory_testing.expectations import (
+    SHORT,
+    absent,
+    done,
+    let_expire,
+    refused,
+    renewed_in_time,
+    wait_until_absent,
+    whole,
+)
 from jaf_memory_testing.iteration import passed
 from jaf_memory_testing.query import found
 from jaf_memory_testing.samples import ids, talk
@@ -196,8 +206,7 @@ class ExpiryChecks(Checks):
         provider = await store.open()
         for name, later in (("a", 600.0), ("b", None)):
             done(await provider.store_messages(name, talk(1)))
-            await provider.set_expiry(name, 1)
-            await provider.set_expiry(name, later)
+            await renewed_in_time(provider, name, 1, partial(provider.set_expiry, name, later))
         done(await provider.store_messages("first", talk(1)))
         await provider.set_expiry("first", 1)
         await wait_until_absent(provider, "first")

@@ -180,7 +180,10 @@ class FieldChecks(Checks):
         for number, value in enumerate(values):
             record = _record(f"c{number}", **{field: value})
             assert await provider.backend.write(record, expected=None) is True
-            assert await provider.backend.read(record.conversation_id) == record
+            read = await provider.backend.read(record.conversation_id)
+            assert read == record
+            times = [getattr(read, name) for name in ("created_at", "updated_at", "expires_at")]
+            assert {time.utcoffset() for time in times if time} == {timedelta()}, "times are in UTC"
             header = await provider.backend.header(record.conversation_id)
             assert header is not None
             assert replace(header, messages=()) == replace(record, messages=())
@@ -204,7 +207,8 @@ class FieldChecks(Checks):
         cursor = (middle.created_at, middle.updated_at, middle.conversation_id)
         paging: tuple[dict[str, Any], ...] = (
             *({}, {"limit": 1}, {"limit": 1, "offset": 1}, {"limit": 0}, {"cursor": cursor}),
-            *({"cursor": cursor, "limit": 1}, {"include_messages": False, "limit": 2}),
+            *({"cursor": cursor, "limit": 1}, {"cursor": cursor, "limit": 1, "offset": 1}),
+            {"include_messages": False, "limit": 2},
         )
         for wanted, page in itertools.product(filters(), paging):
             query = MemoryQuery(**wanted, **page)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from jaf_memory_core.conversations import ConversationMemory, MemoryQuery
+from jaf_memory_core.records import Record, Write
 from jaf_memory_testing.samples import nested
 
 VALUES: dict[str, Any] = {
@@ -120,6 +122,12 @@ IDS: tuple[str, ...] = (
     "true",
     "NaN",
     "%00",
+    # What a path, a page or a text of JSON would make "a" of, or "a ".
+    "%61",
+    "a%20",
+    "a+",
+    "&#97;",
+    "\\u0061",
     "\\0",
     "\x01",
     "\x7f",
@@ -132,6 +140,7 @@ IDS: tuple[str, ...] = (
     "👩‍👩‍👧",
     # 1,020 bytes: more than the name of a file may have.
     "😀" * 255,
+    "😀" * 254 + "😁",
     "é" * 255,
     "x" * 255,
     "x" * 254,
@@ -144,6 +153,33 @@ IDS: tuple[str, ...] = (
     "a" * 63,
 )
 """All different, all allowed: for conversations, users and messages."""
+
+NAMES: tuple[str, ...] = tuple(
+    sorted(
+        {
+            *(field for kind in (Record, Write, MemoryQuery) for field in kind.__struct_fields__),
+            *ConversationMemory.__struct_fields__,
+            *("_id", "id", "pk", "key", "_key", "rowid", "oid", "ctid", "rev", "_rev", "etag", "format", "kind", "v"),
+            *(
+                "type",
+                "body",
+                "data",
+                "value",
+                "text",
+                "content",
+                "role",
+                "position",
+                "count",
+                "size",
+                "index",
+                "owner",
+            ),
+            *("time", "timestamp", "created", "updated", "deleted", "expire", "expires", "exp", "self", "cls"),
+        }
+        - {"user_id"}
+    )
+)
+"""Names that stores give to columns and fields of their own: to an application they are keys like others."""
 
 REFUSED_IDS: dict[str, Any] = {
     "empty": "",

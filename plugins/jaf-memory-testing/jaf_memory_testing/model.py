@@ -90,7 +90,8 @@ def shown(record: Record | None, seeds: Mapping[str, Record]) -> Any:
     for field in record.__struct_fields__:
         value = getattr(record, field)
         if field == "incarnation":
-            value = "as seeded" if seed is not None and value == seed.incarnation else "new"
+            others = [one.incarnation for one in seeds.values() if one is not seed]
+            value = "as seeded" if seed and value == seed.incarnation else "another's" if value in others else "new"
         elif field == "messages":
             value = [codec.encode(message) for message in value]
         elif field == "metadata":

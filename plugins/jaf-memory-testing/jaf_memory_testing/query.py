@@ -157,6 +157,8 @@ class QueryChecks(Checks):
         provider = await store.open()
         values = [1, 1.0, True, "1", 0, 0.0, -0.0, False, "", None, [], {}, [1], [1.0], [True], {"a": 1}, {"a": 1.0}]
         values += [10**22, 1e22, [None], "null", [[]], [{}], {"a": None}]
+        # As patterns, without their case, by their beginnings, by a part: what query languages take for equal.
+        values += ["a_b", "axb", "a%", "A%", "x" * 2_000 + "1", "x" * 2_000 + "2", [1, 1], [1, 2], {"a": 1, "b": 2}]
         for n, value in enumerate(values):
             done(await provider.store_messages(f"c{n}", talk(1), {"x": value}))
         done(await provider.store_messages("absent", talk(1), {"y": 1}))
@@ -176,11 +178,13 @@ class QueryChecks(Checks):
         keys = ["a", "A", "a.b", "a'b", 'a"b', "%", "a%", "$.a", "", "a\0", "😀", "a[0]", "{a}", "?", ":a"]
         for n, key in enumerate(keys):
             done(await provider.store_messages(f"c{n}", talk(1), {key: 1, "n": n}))
+        done(await provider.store_messages("nested", talk(1), {"o": {"p": 1}}))
         for n, key in enumerate(keys):
             assert await found(provider, metadata={key: 1}) == [f"c{n}"], f"the key {key!r} has met another"
         assert await found(provider, metadata={"a": 1, "n": 0}) == ["c0"]
         assert await found(provider, metadata={"a": 1, "n": 1}) == []
-        assert len(await found(provider, metadata={})) == len(keys)
+        assert await found(provider, metadata={"o.p": 1}) == await found(provider, metadata={"$.o.p": 1}) == []
+        assert len(await found(provider, metadata={})) == len(keys) + 1
 
     async def test_metadata_follows_changes(self, store: Store) -> None:
         """A changed value is found by the new one, and no longer by the old."""

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import inspect
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
+from jaf_memory_core import rules
 from jaf_memory_core.backend import Backend
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import MemoryError
@@ -87,6 +88,23 @@ PATIENCE = float(os.environ.get("JAF_TEST_PATIENCE", "60"))
 """Seconds after which a check that hangs is ended."""
 
 
+def _exact(find: Callable[[MemoryQuery], Awaitable[Sequence[Record | Damaged]]]) -> Any:
+    """The backend's `find`, which must give what matches and nothing else, whatever the check is about.
+
+    The provider filters again, and so hides a filter that is too wide until there is a `limit`.
+    """
+
+    async def exact(query: MemoryQuery) -> Sequence[Record | Damaged]:
+        answer = await find(query)
+        found = [one for one in answer if isinstance(one, Record)]
+        wide = [one.conversation_id for one in found if not rules.matches(one, query)]
+        assert not wide, f"`find` of the backend gives {wide[:5]}, which do not match {query!r}: a filter is too wide"
+        assert query.limit is None or len(found) <= query.limit, f"`find` gives {len(found)} for limit={query.limit}"
+        return answer
+
+    return exact
+
+
 class Store:
     """The target's store during one check, with an event loop of its own."""
 
@@ -118,6 +136,7 @@ class Store:
 
         with contextlib.suppress(AttributeError):  # it may have slots
             backend.translate = heard  # type: ignore[method-assign]
+            backend.find = _exact(backend.find)  # type: ignore[method-assign]
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the check's loop."""

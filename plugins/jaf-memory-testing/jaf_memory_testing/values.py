@@ -14,7 +14,7 @@ from jaf_memory_core.errors import MemoryInvalidInputError
 from jaf_memory_core.messages import Message
 from jaf_memory_testing.checks import Checks
 from jaf_memory_testing.expectations import absent, done, refused, same_values, whole
-from jaf_memory_testing.hostile import VALUES
+from jaf_memory_testing.hostile import NAMES, VALUES
 from jaf_memory_testing.samples import nested, said, talk
 from jaf_memory_testing.target import Store
 
@@ -66,6 +66,20 @@ class ValueChecks(Checks):
         conversation = await whole(provider)
         assert list(conversation.messages) == messages
         assert conversation.metadata == {text: text}
+
+    async def test_names_that_stores_use(self, store: Store) -> None:
+        """A key of metadata, and a further field of a message, may have any name that a store has for its own."""
+        provider = await store.open()
+        further: dict[str, Any] = {name: [1] for name in NAMES if name not in Message.__struct_fields__}
+        metadata = {name: {"n": number} for number, name in enumerate(NAMES)}
+        one, other = (Message(role="user", content="x", message_id=name, **further) for name in "mn")
+        done(await provider.store_messages("c", [one], metadata))
+        done(await provider.append_messages("c", [other], {"more": 1}))
+        conversation = await whole(provider)
+        assert conversation.metadata == {**metadata, "more": 1}
+        for message in conversation.messages:
+            kept = message.dict()
+            assert {name: kept.get(name) for name in further} == further
 
     async def test_ten_megabytes(self, store: Store) -> None:
         """A message of 10 MB is kept."""

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from broken_stores import (
     appends,
+    clocks,
+    copies,
     damage,
     disks,
     drivers,
     erasure,
+    filters,
     imports,
+    keys,
     lifecycle,
+    merges,
+    paging,
     races,
     reads,
     settings,
+    six,
     states,
+    upkeep,
     values,
     versions,
 )
@@ -23,20 +33,35 @@ from broken_stores.sound import BROKEN, Filed, Paged, Plain, Provider, Six
 
 SOUND = (Disked, Documents, Paged, Plain, Provider, Filed, Six)
 
+
+def sound_base(store: type[Any]) -> type[Any]:
+    """The sound store that a broken one is made of."""
+    return next(kind for kind in store.__mro__ if kind in SOUND)
+
+
 __all__ = [
     "BROKEN",
     "SOUND",
     "appends",
+    "clocks",
+    "copies",
     "damage",
     "disks",
     "drivers",
     "erasure",
+    "filters",
     "imports",
+    "keys",
     "lifecycle",
+    "merges",
+    "paging",
     "races",
     "reads",
     "settings",
+    "six",
+    "sound_base",
     "states",
+    "upkeep",
     "values",
     "versions",
 ]

@@ -108,7 +108,7 @@ class MetadataOutlives(Plain):
         return await super().write(replace(record, metadata=merged), expected=expected)
 
 
-@caught_by("test_clear_many")
+@caught_by("test_many_of_one_moment")
 class ClearsOnePage(Plain):
     """Clears the first thousand."""
 

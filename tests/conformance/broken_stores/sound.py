@@ -267,11 +267,16 @@ class Six:
         labels = validation.labels(metadata, None, ProviderConfig(), Chain(()))
         known = self.kept.get(conversation_id, ConversationMemory(conversation_id))
         merged = {**known.metadata, **labels.metadata}
-        user = labels.user_id or known.user_id
+        added = len(batch.messages) - len(held)
+        user = known.user_id or labels.user_id
+        if labels.user_id not in (None, user):
+            raise rules.other_owner(conversation_id)
+        if held and given and not added:
+            return Success(WriteResult(0, len(held), 0))  # a retry, which changes nothing
         if user is not None:
             merged["user_id"] = user
         self.kept[conversation_id] = ConversationMemory(conversation_id, user, batch.messages, merged)
-        return Success(WriteResult(0, len(batch.messages), len(batch.messages) - len(held)))
+        return Success(WriteResult(0, len(batch.messages), added))
 
     async def get_conversation(self, conversation_id: str) -> ConversationMemory | None:
         return self.kept.get(validation.checked_id(conversation_id, "conversation_id"))
