@@ -57,6 +57,24 @@ def never_sent(error: asyncio.CancelledError) -> None:
     error.add_note(_NEVER_SENT)
 
 
+class _Waiting:
+    """Where a caller still waits for its turn, or for a connection: whatever is cancelled within was never sent."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        """Nothing: it keeps nothing, so that there is one for all."""
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            never_sent(error)
+
+
+waiting = _Waiting()
+
+
 def is_never_sent(error: BaseException | None) -> bool:
     """Whether that was noted of an error."""
     return _NEVER_SENT in getattr(error, "__notes__", ())

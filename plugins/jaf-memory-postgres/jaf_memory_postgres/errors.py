@@ -34,7 +34,15 @@ _NO_SERVER = (
     "no more connections allowed",
 )
 """What PgBouncer says when it has no server for a statement, which then was sent to none."""
-_LOGIN = ("28000", "28P01", "3D000", "42501")
+_LOGIN = ("28000", "28P01", "3D000", "42501", "55000")
+_SETTINGS = ("42704", "22023", "42601", "08P01")
+_POOLER = {
+    "no such database": "the pooler has no database of that name",
+    "does not exist": "the pooler has no database of that name",
+    "no such user": "the pooler refused the login",
+    "authentication failed": "the pooler refused the login",
+}
+"""What PgBouncer says under a code of its own protocol, and what it means."""
 
 
 def state(error: BaseException) -> str:
@@ -72,7 +80,8 @@ def translated(error: Exception, operation: str) -> MemoryError:
         # Between statement and answer: a commit may have come through before the session ended.
         words = f"server error {code}" if code else type(error).__name__
         return MemoryConnectionError(f"the line to the server was lost ({words})", outcome="unknown")
-    if code in _AGAIN:
+    # The tables were altered while we run; the driver has dropped what it had prepared, and prepares it anew.
+    if code in _AGAIN or isinstance(error, asyncpg.InvalidCachedStatementError):
         return MemoryStorageError(f"the server asked to try again ({code})", operation=operation, retryable=True)
     return MemoryStorageError(_reason(error, code), operation=operation)
 
@@ -113,6 +122,7 @@ def without_values(error: Exception) -> None:
 
 def _reason(error: Exception, code: str) -> str:
     reasons = {
+        "22000": "a value cannot be sent as it is; has the application's connection another client_encoding than UTF8?",
         "42501": "the role has no right to do it; the tables' owner can run the GRANT that `jaf-memory schema` prints",
         "42P01": "a table of jaf-memory is missing; run `jaf-memory schema --apply`",
         "53100": "the server's disk is full",
@@ -131,7 +141,11 @@ def unreached(error: Exception, place: str, settings: Sequence[str] = ()) -> Mem
         settings: names of the server's settings that the connection string gives.
     """
     code = state(error)
-    if code in ("42704", "22023", "08P01") and settings:
+    if code == "08P01":
+        for said, reason in _POOLER.items():
+            if said in str(error):
+                return MemoryConnectionError(f"{place}: {reason} ({code})", retryable=False)
+    if code in _SETTINGS and settings:
         return MemoryConnectionError(
             f"{place}: the server refused a parameter of the connection string: {', '.join(settings)} ({code})",
             retryable=False,
@@ -140,6 +154,7 @@ def unreached(error: Exception, place: str, settings: Sequence[str] = ()) -> Mem
         reason = {
             "3D000": "there is no database of that name, and jaf-memory creates none",
             "28P01": "the server refused the password",
+            "55000": "the database takes no connections",
         }.get(code, "the server refused the login")
         return MemoryConnectionError(f"{place}: {reason} ({code})", retryable=False)
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -154,6 +169,8 @@ def unreached(error: Exception, place: str, settings: Sequence[str] = ()) -> Mem
 def _plainly(error: Exception) -> str:
     if isinstance(error, ConnectionError) and "SSL" in str(error):
         return "it offers no TLS"
+    if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
+        return "it is not of the kind that target_session_attrs asks for"
     if isinstance(error, OSError) and error.strerror and not error.filename:
         return error.strerror
     return type(error).__name__

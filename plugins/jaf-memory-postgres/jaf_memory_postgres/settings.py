@@ -178,7 +178,7 @@ def _read(file: str) -> str:
         MemoryConfigurationError: it cannot be read.
     """
     try:
-        return Path(file).read_text(encoding="utf-8").rstrip("\r\n")
+        return Path(file).read_text(encoding="utf-8-sig").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
     text = f"the file of JAF_POSTGRES_PASSWORD_FILE cannot be read: {reason}"

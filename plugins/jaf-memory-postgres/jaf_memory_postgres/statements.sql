@@ -420,23 +420,45 @@ SELECT current_setting('server_version') AS version, pg_is_in_recovery() AS stan
 -- name: look
 SELECT
     (SELECT array_agg(relation.relname::text) FROM pg_class AS relation
-        WHERE relation.relnamespace = schema.oid AND relation.relname = ANY($2::text[])) AS ours,
+        WHERE relation.relnamespace = schema.oid AND relation.relname = ANY($2::text[])
+            -- An index that was never finished is none.
+            AND NOT EXISTS (SELECT FROM pg_index WHERE indexrelid = relation.oid AND NOT indisvalid)) AS ours,
     (SELECT relation.relkind::text FROM pg_class AS relation
-        WHERE relation.relnamespace = schema.oid AND relation.relname = $3) AS standing,
+        WHERE relation.relnamespace = schema.oid AND relation.relname = $3::text) AS standing,
     (SELECT jsonb_object_agg(attribute.attname, format_type(attribute.atttypid, attribute.atttypmod))::text
         FROM pg_attribute AS attribute JOIN pg_class AS relation ON relation.oid = attribute.attrelid
-        WHERE relation.relnamespace = schema.oid AND relation.relname = $3
+        WHERE relation.relnamespace = schema.oid AND relation.relname = $3::text
             AND attribute.attnum > 0 AND NOT attribute.attisdropped) AS columns,
     (SELECT array_agg(proname::text) FROM pg_proc
         WHERE pronamespace = schema.oid AND proname = ANY($4::text[])) AS functions,
     (SELECT array_agg(tgname::text) FROM pg_trigger JOIN pg_class AS relation ON relation.oid = tgrelid
-        WHERE relation.relnamespace = schema.oid AND relation.relname IN ($3, $6) AND tgname = ANY($5::text[])) AS triggers,
+        WHERE relation.relnamespace = schema.oid AND relation.relname = ANY($3::text || $6::text[])
+            -- One that is switched off is none.
+            AND tgname = ANY($5::text[]) AND tgenabled IN ('O', 'A')) AS triggers,
+    (SELECT json_object_agg(relation.relname, ARRAY(
+            SELECT attribute.attname::text FROM pg_attribute AS attribute
+            WHERE attribute.attrelid = relation.oid AND attribute.attnum > 0 AND NOT attribute.attisdropped))::text
+        FROM pg_class AS relation
+        WHERE relation.relnamespace = schema.oid AND relation.relname = ANY($6::text[])) AS held,
+    (SELECT array_agg(relation.relname || ' ' || (
+            SELECT string_agg(attribute.attname, ',' ORDER BY part.place)
+            FROM unnest(key.indkey::smallint[]) WITH ORDINALITY AS part(number, place)
+                JOIN pg_attribute AS attribute ON attribute.attrelid = key.indrelid AND attribute.attnum = part.number))
+        FROM pg_index AS key JOIN pg_class AS relation ON relation.oid = key.indrelid
+        WHERE relation.relnamespace = schema.oid AND relation.relname = ANY($6::text[])
+            AND key.indisunique AND key.indisvalid AND key.indimmediate AND key.indpred IS NULL) AS keys,
     schema.oid IS NOT NULL AS has_schema,
     current_setting('server_encoding') AS encoding,
     current_setting('session_replication_role') AS replication,
     current_user::text AS role,
+    current_setting('server_version_num')::integer AS server,
     clock_timestamp() AS now
-FROM (SELECT 1) AS always LEFT JOIN pg_namespace AS schema ON schema.nspname = $1
+FROM (SELECT 1) AS always LEFT JOIN pg_namespace AS schema ON schema.nspname = $1::text
+
+-- name: no_timeouts
+-- For the rest of a transaction that makes the layout: its deadline is the caller's, whatever the role's settings say.
+SELECT set_config(name, '0', true) FROM pg_settings
+WHERE name IN ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')
 
 -- name: clear_ledger
 DELETE FROM {layout}
@@ -541,7 +563,7 @@ SELECT source, total, last, moved, refused, done FROM {adoption} FOR UPDATE
 
 -- name: adoption_stands
 SELECT count(*) > 0 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-WHERE nspname = $1 AND relname = $2
+WHERE nspname = $1::text AND relname = $2::text
 
 -- name: older_documented
 -- The driver cannot read a date before Christ or after the year 9999, and the whole page would fail with it.

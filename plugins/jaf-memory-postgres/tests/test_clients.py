@@ -8,9 +8,11 @@ import json
 import asyncpg
 import pytest
 from jaf_memory_postgres import PostgresConfig, create_postgres_provider
+from jaf_memory_postgres.connection.suitability import KINDS
+from jaf_memory_postgres.names import Names
 
 from jaf_memory_core import MemoryQuery, Message
-from jaf_memory_core.errors import MemoryConfigurationError
+from jaf_memory_core.errors import MemoryConfigurationError, MemoryConnectionError
 from jaf_memory_core.results import Success
 
 
@@ -92,7 +94,7 @@ def test_a_codec_for_json_changes_nothing(postgres, table, kind):
 
 
 @pytest.mark.parametrize("kind", ["connection", "pool"])
-@pytest.mark.parametrize("name", ["timestamptz", "int8", "text", "bool", "float8"])
+@pytest.mark.parametrize("name", ["timestamptz", "int8", "text", "varchar", "bool", "float8", "record"])
 def test_a_codec_that_would_change_values_is_refused(postgres, table, kind, name):
     """A codec of a type in which we store or read is refused at the start, by the type's name."""
 
@@ -104,6 +106,113 @@ def test_a_codec_that_would_change_values_is_refused(postgres, table, kind, name
         with pytest.raises(MemoryConfigurationError, match=f"codec of its own for {name}"):
             await create_postgres_provider(PostgresConfig(table_name=table), client)
         await close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("name", ["text", "varchar"])
+def test_a_codec_that_changes_some_values_is_refused(postgres, table, name):
+    """A codec that keeps most texts, and not the spaces at their ends, is refused as well."""
+
+    async def main():
+        connection = await asyncpg.connect(postgres.url())
+        await connection.set_type_codec(name, encoder=str.strip, decoder=str.strip, schema="pg_catalog")
+        with pytest.raises(MemoryConfigurationError, match=f"codec of its own for {name}"):
+            await create_postgres_provider(PostgresConfig(table_name=table), connection)
+        await connection.close()
+
+    asyncio.run(main())
+
+
+def test_codecs_are_looked_at_for_all_types(postgres, table):
+    """No statement sends or reads a type whose codec is not looked at: one for any other type does no harm."""
+
+    async def main():
+        async with await create_postgres_provider(PostgresConfig(connection_string=postgres.url(), table_name=table)):
+            pass
+        connection = await asyncpg.connect(postgres.url())
+        seen = set()
+        for text in Names("public", table).sql.values():
+            try:
+                statement = await connection.prepare(text)
+            except asyncpg.PostgresError:
+                continue  # a fragment, or of an adoption that has not begun
+            kinds = [*statement.get_parameters(), *(one.type for one in statement.get_attributes())]
+            seen |= {kind.name.removesuffix("[]") for kind in kinds}
+        await connection.close()
+        assert {"text", "timestamptz", "record"} <= seen <= {*KINDS}
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "WIN1252", "SQL_ASCII"])
+def test_another_client_encoding_is_refused(postgres, table, encoding):
+    """A connection that cannot send every text is refused at the start, and told of where it comes to be one later."""
+
+    async def main():
+        connection = await asyncpg.connect(postgres.url())
+        await connection.execute(f"SET client_encoding = '{encoding}'")
+        with pytest.raises(MemoryConfigurationError, match=f"client_encoding {encoding}.*UTF8"):
+            await create_postgres_provider(PostgresConfig(table_name=table), connection)
+        await connection.execute("RESET client_encoding")
+        provider = await create_postgres_provider(PostgresConfig(table_name=table), connection)
+        await connection.execute(f"SET client_encoding = '{encoding}'")
+        answer = await provider.store_messages("c", said("\u20ac\U0001f642"))
+        assert "client_encoding" in str(answer.error)
+        assert await provider.get_conversation("c") is None
+        await connection.close()
+
+    asyncio.run(main())
+
+
+def test_a_connection_that_went_back_to_its_pool(postgres, table):
+    """A connection that the application gave back to its pool is refused at once, each time, and by its reason."""
+
+    async def main():
+        pool = await asyncpg.create_pool(postgres.url(), min_size=1, max_size=1)
+        connection = await pool.acquire()
+        provider = await create_postgres_provider(PostgresConfig(table_name=table), connection)
+        await provider.store_messages("c", said("0"))
+        await pool.release(connection)
+        for _ in range(3):
+            with pytest.raises(MemoryConnectionError, match="given back to its pool") as caught:
+                await provider.append_messages("c", said("1"))
+            assert (caught.value.retryable, caught.value.outcome) == (False, "not_applied")
+        assert not (await provider.health_check())["healthy"]
+        await provider.close()
+        with pytest.raises(MemoryConfigurationError, match="given back to its pool"):
+            await create_postgres_provider(PostgresConfig(table_name=table), connection)
+        # The pool lends it to others as it was.
+        assert await pool.fetchval("SELECT 1") == 1
+        await pool.close()
+
+    asyncio.run(main())
+
+
+def test_a_pool_that_was_never_opened(postgres, table):
+    """A pool that nobody awaited is refused at once, in words that say what is missing."""
+
+    async def main():
+        pool = asyncpg.create_pool(postgres.url())
+        with pytest.raises(MemoryConnectionError, match="never opened") as caught:
+            await create_postgres_provider(PostgresConfig(table_name=table), pool)
+        assert not caught.value.retryable
+
+    asyncio.run(main())
+
+
+def test_tables_that_are_altered_under_a_transaction(postgres, table):
+    """A statement whose plan somebody's ALTER TABLE has spoilt is tried again, in a transaction too."""
+
+    async def main():
+        async with await create_postgres_provider(
+            PostgresConfig(connection_string=postgres.url(), table_name=table, max_connections=1)
+        ) as provider:
+            await provider.store_messages("c", said("0"))
+            await provider.update_metadata("c", {"a": 1})
+            postgres.sql(f"DROP VIEW {table}; ALTER TABLE {table}__header ALTER conversation_id TYPE text")
+            await provider.update_metadata("c", {"a": 2})
+            assert (await provider.get_conversation("c")).metadata == {"a": 2}
 
     asyncio.run(main())
 

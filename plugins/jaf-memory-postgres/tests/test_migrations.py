@@ -394,53 +394,6 @@ def test_tables_of_the_first_layout_are_upgraded(postgres, table, monkeypatch):
 
 _migrations = migrations.migrations
 
-LOST = {
-    "view": "DROP VIEW {0}",
-    "functions": "DROP VIEW {0}; DROP FUNCTION {0}__shown, {0}__labels, {0}__refuses",
-    "trigger": "DROP TRIGGER {0}__refuses ON {0}",
-    "index": "DROP INDEX {0}__metadata",
-    "tables": "DROP VIEW {0}; DROP TABLE {0}__header, {0}__message",
-}
-
-
-@pytest.mark.parametrize("lost", LOST)
-def test_what_is_missing_is_made_again(postgres, table, lost):
-    """What the ledger has and the catalogue has not is told where nothing may be made, and made again by `--apply`."""
-    opened(config_of(postgres, table))
-    before = sorted(_objects(postgres, table))
-    postgres.sql(LOST[lost].format(table))
-    with pytest.raises(MemoryConfigurationError, match=f"lack .*{table}.*schema --apply"):
-        opened(config_of(postgres, table, auto_migrate=False))
-    assert asyncio.run(PostgresBackend(config_of(postgres, table)).apply_schema())
-    assert sorted(_objects(postgres, table)) == before
-    opened(config_of(postgres, table, auto_migrate=False))
-
-
-def _objects(server, table):
-    """Everything in the catalogue that is named after a table."""
-    return server.sql(
-        f"SELECT relname FROM pg_class WHERE relname LIKE '{table}%' AND relkind IN ('r', 'v', 'i')"
-        f"UNION ALL SELECT proname FROM pg_proc WHERE proname LIKE '{table}%'"
-        f"UNION ALL SELECT tgname FROM pg_trigger WHERE tgname LIKE '{table}%'"
-    ).split()
-
-
-def test_one_missing_table_is_named(postgres, table):
-    """One table without the other is refused by its name: nothing could be made of what is left."""
-    opened(config_of(postgres, table))
-    postgres.sql(f"DROP VIEW {table}; DROP TABLE {table}__message")
-    for act in (opened, lambda config: asyncio.run(PostgresBackend(config).apply_schema())):
-        with pytest.raises(MemoryConfigurationError, match=f"'{table}__message' is missing"):
-            act(config_of(postgres, table))
-
-
-def test_a_stranger_under_one_of_our_names_is_named(postgres, table):
-    """A table of others under the name of one of ours is refused by that name, and left alone."""
-    postgres.sql(f"CREATE TABLE {table}__header (x int)")
-    with pytest.raises(MemoryConfigurationError, match=f"'{table}__header' stands in schema"):
-        opened(config_of(postgres, table))
-    assert postgres.sql(f"SELECT count(*) FROM {table}__header") == "0"
-
 
 def test_no_store_is_told_and_not_made(postgres, table):
     """Where there are no tables, a command that reads or erases says so, ends with status 2, and makes none."""

@@ -237,36 +237,6 @@ def test_writes_recover_when_an_address_leads_to_the_primary_again(postgres, sta
     asyncio.run(main())
 
 
-def test_a_password_that_changes(postgres, table, tmp_path):
-    """The next connection logs in with what the password's file holds by then, or with what a function gives."""
-    role, file = f"rotating_{table}", tmp_path / "password"
-    postgres.sql(f"CREATE ROLE {role} LOGIN SUPERUSER PASSWORD 'one'")
-    words = ["one"]
-
-    async def given():
-        return words[-1]
-
-    async def main():
-        file.write_text("one\n")
-        right = {"host": "127.0.0.1", "port": postgres.port, "database": "jaf", "username": role, "table_name": table}
-        configs = (
-            PostgresConfig(**right, password_file=str(file)),
-            PostgresConfig(**right, password=given),
-        )
-        providers = [await create_postgres_provider(config) for config in configs]
-        postgres.sql(f"ALTER ROLE {role} PASSWORD 'two'")
-        file.write_text("two\n")
-        words.append("two")
-        ended = f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{role}'"
-        await asyncio.to_thread(postgres.sql, ended)
-        for provider in providers:
-            await provider.get_conversation("c")
-            await provider.append_messages("c", [Message("user", "x")], create=True)
-            await provider.close()
-
-    asyncio.run(main())
-
-
 def test_causes_hold_no_values(postgres, table):
     """The driver's error goes along as the cause of ours, and a traceback shows no value of a row or a statement."""
     word = "zqcard4111"

@@ -10,7 +10,7 @@ from jaf_memory_postgres import PostgresConfig, create_postgres_provider
 from services import postgres_servers as servers
 
 from jaf_memory_core import Message
-from jaf_memory_core.errors import MemoryConfigurationError
+from jaf_memory_core.errors import MemoryConfigurationError, MemoryConnectionError
 from jaf_memory_core.results import Success
 
 
@@ -74,6 +74,23 @@ def test_statement_mode_is_refused(postgres, table, pooler):
         config = PostgresConfig(connection_string=bouncer.url(), table_name=table, pooler=pooler)
         with pytest.raises(MemoryConfigurationError, match="pool_mode"):
             asyncio.run(create_postgres_provider(config))
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("jaf:wrong@{}/jaf?application_name=a", "the pooler refused the login"),
+        ("nobody:x@{}/jaf", "the pooler refused the login"),
+        ("{login}@{}/none", "no database of that name"),
+        ("{login}@{}/jaf?statement_timeout=5s", "a parameter of the connection string: statement_timeout"),
+    ],
+)
+def test_what_a_pooler_refuses_is_told_apart(bouncer, table, place, words):
+    """A login, a database, and a parameter that a pooler refuses are told apart, though it has one code for all."""
+    url = "postgresql://" + place.format(f"127.0.0.1:{bouncer.port}", login=f"jaf:{servers.PASSWORD}")
+    with pytest.raises(MemoryConnectionError, match=words) as caught:
+        asyncio.run(create_postgres_provider(PostgresConfig(connection_string=url, table_name=table)))
+    assert not caught.value.retryable
 
 
 def test_a_pool_of_the_application_behind_a_pooler(bouncer, table):

@@ -103,6 +103,27 @@ def test_several_hosts_want_the_primary():
     assert named.address.session == "any"
 
 
+@pytest.mark.parametrize(
+    ("text", "hosts"),
+    [
+        ("host=/cloudsql/project:region:instance", (("/cloudsql/project:region:instance", 5432),)),
+        ("host=::1&port=5433", (("::1", 5433),)),
+        ("hostaddr=::1", (("::1", 5432),)),
+        ("host=a,b&port=1,2", (("a", 1), ("b", 2))),
+    ],
+)
+def test_hosts_of_a_parameter(text, hosts):
+    """No port stands with a host in a parameter: its colons are its own."""
+    assert parse(f"postgresql://u:p@/d?{text}").hosts == hosts
+
+
+def test_a_plus_is_a_plus():
+    """Only % forms are read from a parameter, as by libpq."""
+    parsed = parse("postgresql://u@h/d?password=a+b%2Bc%20d&application_name=x+y&")
+    assert parsed.password == "a+b+c d"
+    assert parsed.parameters == {"application_name": "x+y"}
+
+
 def test_percent_forms():
     """User, password and database are read from their % form."""
     parsed = parse("postgresql://a%40b:p%2F%23%3Fw@h/d%20e")
@@ -151,6 +172,13 @@ def test_an_unescaped_password_does_not_leak(character):
         "postgresql://u:hunz@h/d?target_session_attrs=best",
         "postgresql://u:hunz@h/d?sslnegotiation=later",
         "postgresql://u:hunz@a,b/d?port=1,2,3",
+        "postgresql://u:hunz%00@h/d",
+        "postgresql://u:hunz@h/d?application_name=a%00options",
+        "postgresql://u:hunz%FF@h/d",
+        "postgresql://u:hunz%z@h/d",
+        "postgresql://u:hunz\udcff@h/d",
+        "postgresql://u:hunz@h/d?password=hunz",
+        "postgresql://u:hunz@h/d?database=e",
     ],
 )
 def test_a_wrong_connection_string(text):
@@ -257,6 +285,7 @@ def test_notes_on_the_line():
             "connect_timeout=soon",
         ),
         *("min_protocol_version=3.2", "sslmode=", "sslmode=require&sslmode=disable", "sslmode=disable&ssl=true"),
+        *("user=other", "dbname=other", "host=other", "password=other", "port=1"),
         *("sslmode=disable&channel_binding=require", "sslmode=disable&requiressl=1", "hostaddr=10.0.0.1,10.0.0.2"),
     ],
 )

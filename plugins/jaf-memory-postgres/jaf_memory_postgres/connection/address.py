@@ -7,13 +7,21 @@ errors. This one does neither.
 from __future__ import annotations
 
 import os
-import socket
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
+from jaf_memory_postgres.connection.parameters import (
+    GSS,
+    HONOURED,
+    WORDS,
+    check_parameter,
+    is_about_tls,
+    socket_options,
+)
 from jaf_memory_postgres.connection.tls import Tls
 
 if sys.platform != "win32":
@@ -103,17 +111,24 @@ def parse(text: str) -> Parsed:
         raise ValueError("a special character stands in it as it is; write it in % form (/ %2F, # %23, ? %3F, @ %40)")
     parameters = _parameters(query)
     user, _, password = login.partition(":")
-    database = unquote(path) or parameters.pop("dbname", "") or parameters.pop("database", "")
-    names = hosts or parameters.get("host", "") or parameters.get("hostaddr", "")
-    found = _hosts(names, parameters.get("port", ""))
-    parameters = {key: value for key, value in parameters.items() if key not in ("host", "port")}
+    written = {"user": _decoded(user), "password": _decoded(password), "dbname": _decoded(path), "host": hosts}
+    for name, value in written.items():
+        # One of the two would be dropped, or go to the server as a setting.
+        if value and name in parameters:
+            raise ValueError(f"{name} stands in the URL twice")
+    if "database" in parameters:
+        raise ValueError("database in the URL is no parameter; it is dbname, or stands behind the /")
+    listed = [_authority_host(part) for part in hosts.split(",") if part] or _named_hosts(parameters)
+    found = _with_ports(listed, parameters.pop("port", ""))
+    database = written["dbname"] or parameters.pop("dbname", "")
     if not found or not database:
         raise ValueError("it must name a host (or host=/folder for a socket) and a database")
+    parameters.pop("host", None)
     return Parsed(
         hosts=found,
         database=database,
-        user=unquote(user) or parameters.pop("user", "") or _system_user(),
-        password=unquote(password) or parameters.pop("password", ""),
+        user=written["user"] or parameters.pop("user", "") or _system_user(),
+        password=written["password"] or parameters.pop("password", ""),
         parameters=parameters,
     )
 
@@ -128,24 +143,49 @@ def _system_user() -> str:
     raise ValueError("it must name a user (postgresql://user@…): the operating system has no name for this process's")
 
 
-def _parameters(query: str) -> dict[str, str]:
+def _decoded(text: str) -> str:
+    """A piece of the string without its % forms; a + is a +, as for libpq.
+
+    Raises:
+        ValueError: it has a % form of no text. What it holds is not repeated.
+    """
     try:
-        pairs = parse_qsl(query, strict_parsing=True, keep_blank_values=True) if query else []
-    except ValueError:
-        pairs = None
-    if pairs is None:  # not within the handler: the parser's own error quotes the piece
-        raise ValueError("what follows the ? must have the form name=value&name=value")
-    names = [name for name, _ in pairs]
-    for name, value in pairs:
+        found = unquote(text, errors="strict")
+        found.encode()
+    except UnicodeError:
+        found = "\0"
+    if "\0" in found or _NO_FORM.search(text):
+        raise ValueError("a % in it must stand before two hexadecimal digits, and all of them for UTF-8 without NUL")
+    return found
+
+
+_NO_FORM = re.compile("%(?![0-9A-Fa-f]{2})")
+
+
+def _parameters(query: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for pair in query.removesuffix("&").split("&") if query else []:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise ValueError("what follows the ? must have the form name=value&name=value")
+        name, value = _decoded(name), _decoded(text)
         check_parameter(name, value)
-        if names.count(name) > 1:
+        if name in found:
             raise ValueError(f"{name} stands in the URL twice")
-    return dict(pairs)
+        found[name] = value
+    return found
 
 
-def _hosts(text: str, ports: str) -> tuple[tuple[str, int], ...]:
-    listed = [_host(part) for part in text.split(",") if part]
+def _named_hosts(parameters: Mapping[str, str]) -> list[tuple[str, int | None]]:
+    """The hosts of a parameter: no port stands with them, and so each colon is their own."""
+    names = parameters.get("host") or parameters.get("hostaddr") or ""
+    return [(name, None) for name in names.split(",") if name]
+
+
+def _with_ports(listed: Sequence[tuple[str, int | None]], ports: str) -> tuple[tuple[str, int], ...]:
     defaults = [_port(port) for port in ports.split(",")] if ports else [PORT]
+    if ports and listed and all(own for _, own in listed):
+        raise ValueError("port stands in the URL twice")
     if len(defaults) == 1:
         defaults *= len(listed)
     if len(defaults) != len(listed):
@@ -153,14 +193,14 @@ def _hosts(text: str, ports: str) -> tuple[tuple[str, int], ...]:
     return tuple((host, own or default) for (host, own), default in zip(listed, defaults, strict=True))
 
 
-def _host(part: str) -> tuple[str, int | None]:
+def _authority_host(part: str) -> tuple[str, int | None]:
     if part.startswith("["):
         host, closed, port = part[1:].partition("]")
         if not closed or (port and not port.startswith(":")):
             raise ValueError("an IPv6 host has the form [address]:port")
-        return host, _port(port[1:]) if port else None
+        return _decoded(host), _port(port[1:]) if port else None
     host, _, port = part.partition(":")
-    return unquote(host), _port(port) if port else None
+    return _decoded(host), _port(port) if port else None
 
 
 def _port(text: str) -> int:
@@ -207,101 +247,3 @@ def resolved(parsed: Parsed, tls: Tls, password: Password, passfile: str | None)
         gss={**GSS, **{name: taken[name] for name in GSS if name in taken}},
         is_pooled=taken.get("pgbouncer") == "true",
     )
-
-
-# The parameters: libpq's, each of which is honoured or refused by name, and the server's.
-
-WORDS: Mapping[str, tuple[str, ...]] = {
-    "target_session_attrs": ("any", "primary", "standby", "read-write", "read-only", "prefer-standby"),
-    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
-    "ssl": ("true",),
-    "requiressl": ("0", "1"),
-    "sslnegotiation": ("postgres", "direct"),
-    "ssl_min_protocol_version": ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"),
-    "ssl_max_protocol_version": ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"),
-    "sslcompression": ("0", "1"),
-    "sslsni": ("1",),
-    "sslcertmode": ("disable", "allow"),
-    "channel_binding": ("disable", "prefer", "require"),
-    "gssencmode": ("disable", "prefer"),
-    "gssdelegation": ("0",),
-    "load_balance_hosts": ("disable", "random"),
-    "keepalives": ("0", "1"),
-    "client_encoding": ("auto", "utf8", "UTF8", "utf-8", "UTF-8"),
-    "min_protocol_version": ("3.0",),
-    "max_protocol_version": ("3.0", "3.2", "latest"),
-    "pgbouncer": ("true", "false"),
-}
-"""Parameters of which only these values are honoured."""
-
-NUMBERS = ("connect_timeout", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
-HONOURED = frozenset((*NUMBERS, "fallback_application_name", "hostaddr", "krbsrvname", "gsslib", "passfile"))
-"""Those with a value of their own; what is about TLS stands in `TLS`."""
-
-TLS = frozenset(
-    (
-        *("ssl", "requiressl", "channel_binding", "sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword"),
-        *("sslcrl", "sslcrldir", "sslnegotiation", "ssl_min_protocol_version", "ssl_max_protocol_version"),
-        *("sslcompression", "sslsni", "sslcertmode"),
-    )
-)
-
-GSS: Mapping[str, str] = {"krbsrvname": "postgres", "gsslib": "sspi" if sys.platform == "win32" else "gssapi"}
-"""The driver's own choice, said out loud: what it is not told it takes from `PGKRBSRVNAME` and `PGGSSLIB`."""
-
-REFUSED: Mapping[str, str] = {
-    "service": "no service file is read; write out what it says",
-    "servicefile": "no service file is read; write out what it says",
-    "require_auth": "the driver cannot require a way to log in; sslmode=verify-full makes sure of the server",
-    "requirepeer": "the driver does not look whose process the server is; sslmode=verify-full makes sure of the server",
-    "replication": "a replication connection runs no statements",
-    "sslkeylogfile": "keys are not logged",
-    "scram_client_key": "the driver takes a password",
-    "scram_server_key": "the driver takes a password",
-}
-"""Parameters of libpq that this driver cannot honour, and why."""
-
-_OPTIONS = {
-    "keepalives_idle": "TCP_KEEPIDLE",
-    "keepalives_interval": "TCP_KEEPINTVL",
-    "keepalives_count": "TCP_KEEPCNT",
-    "tcp_user_timeout": "TCP_USER_TIMEOUT",
-}
-
-
-def is_about_tls(name: str) -> bool:
-    """Whether a parameter is one of those about TLS."""
-    return name in TLS
-
-
-def check_parameter(name: str, value: str) -> None:
-    """Look whether a parameter can be honoured; one that nobody here knows is for the server.
-
-    Raises:
-        ValueError: it cannot; the text names it, and does not repeat its value.
-    """
-    if name in REFUSED or name.startswith("oauth_"):
-        raise ValueError(f"{name} in the URL cannot be honoured: {REFUSED.get(name, 'the driver has no OAuth')}")
-    if name not in TLS and any(word in name.lower() for word in ("ssl", "tls")):
-        raise ValueError(f"{name} in the URL is no parameter; TLS is asked for with sslmode")
-    if not value and name != "password":
-        raise ValueError(f"{name} in the URL has no value")
-    allowed = WORDS.get(name)
-    if allowed is not None and value not in allowed:
-        words = f"one of {', '.join(allowed)}" if len(allowed) > 1 else allowed[0]
-        raise ValueError(f"{name} in the URL must be {words}")
-    if name in NUMBERS and not (value.removeprefix("-").isascii() and value.removeprefix("-").isdigit()):
-        raise ValueError(f"{name} in the URL must be a whole number")
-
-
-def socket_options(parameters: Mapping[str, str]) -> dict[tuple[int, int], int]:
-    """What `keepalives…` and `tcp_user_timeout` come to on this computer; 0 leaves the system's own value."""
-    if parameters.get("keepalives") == "0":
-        return {(socket.SOL_SOCKET, socket.SO_KEEPALIVE): 0}
-    given = {name: int(parameters[name]) for name in _OPTIONS if name in parameters}
-    options = {
-        (socket.IPPROTO_TCP, getattr(socket, _OPTIONS[name])): value
-        for name, value in given.items()
-        if value > 0 and hasattr(socket, _OPTIONS[name])
-    }
-    return {(socket.SOL_SOCKET, socket.SO_KEEPALIVE): 1, **options} if given or "keepalives" in parameters else {}

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
 
-from jaf_memory_core.deadline import never_sent
-from jaf_memory_core.errors import MemoryConfigurationError, MemoryConnectionError
+from jaf_memory_core.deadline import waiting
+from jaf_memory_core.errors import MemoryConnectionError
 from jaf_memory_postgres import errors
-from jaf_memory_postgres.connection.connector import copied, is_behind_pooler
 from jaf_memory_postgres.connection.execution import Connection, Pool, Pooled
 from jaf_memory_postgres.connection.pool import CANCELLING
 
@@ -27,17 +23,6 @@ SENDING = frozenset(
     ("prepare", "bind_execute", "bind_execute_many", "bind", "execute", "close_portal", "query", "copy_in", "copy_out")
 )
 """Its methods that send a statement."""
-
-KINDS: Mapping[str, Any] = {
-    "text": "\u00e9",
-    "varchar": "v",
-    "int4": 4,
-    "int8": 1 << 40,
-    "float8": 0.5,
-    "bool": True,
-    "timestamptz": datetime(2024, 1, 2, 3, 4, 5, 678, tzinfo=UTC),
-}
-"""Types of what we send and read, each with a value that has to come back as it is."""
 
 
 class ApplicationPool(Pool):
@@ -58,10 +43,12 @@ class ApplicationPool(Pool):
         if self._pool.is_closing():
             raise MemoryConnectionError("the application's pool is closed; create a new one", retryable=False)
         try:
-            return Pooled(await self._pool.acquire())
-        except asyncio.CancelledError as error:
-            never_sent(error)
-            raise
+            with waiting:
+                return Pooled(await self._pool.acquire())
+        except asyncpg.InterfaceError as error:
+            # It has not even tried to connect.
+            text = "the application's pool is closed, or was never opened (pool = await create_pool(…))"
+            raise MemoryConnectionError(text, retryable=False) from error
         except errors.DRIVER_ERRORS as error:
             raise errors.unreached(error, "the application's pool") from error
 
@@ -111,48 +98,45 @@ class ApplicationConnection(Pool):
 
     def __init__(self, connection: Connection) -> None:
         self._pooled = Pooled(connection)
+        self._driver = _driver(connection)
         self._lock = asyncio.Lock()
         self._tidying: asyncio.Task[None] | None = None
 
     @property
     def count(self) -> int:
         """One, unless it is closed."""
-        return 0 if self._pooled.connection.is_closed() else 1
+        return 0 if self._driver.is_closed() else 1
 
     async def acquire(self) -> Pooled:
         """The connection, when nobody of ours uses it."""
-        try:
+        with waiting:
             await self._lock.acquire()
-        except asyncio.CancelledError as error:
-            never_sent(error)
-            raise
         problem = unusable(self._pooled.connection)
         if problem:
             self._lock.release()
             raise MemoryConnectionError(problem, retryable=False)
-        _reserve(self._pooled.connection, asyncio.current_task())
+        _reserve(self._driver, asyncio.current_task())
         return self._pooled
 
     async def release(self, pooled: Pooled) -> None:
         """Let the next operation have it."""
-        self._let_go(pooled.connection)
+        self._let_go()
 
     async def discard(self, pooled: Pooled) -> None:
         """Leave it open, and undo what an operation began, while nobody else may use it."""
-        connection = pooled.connection
         # In a task: a caller that is cancelled waits for nothing, and the lock is held until this has ended.
-        task = self._tidying = asyncio.get_running_loop().create_task(_tidied(connection))
+        task = self._tidying = asyncio.get_running_loop().create_task(_tidied(pooled.connection))
         # Now, and not when the task begins: a statement of the application in between would join what is undone.
-        _reserve(connection, task)
+        _reserve(self._driver, task)
         # Not at the task's own end: one that is cancelled before its first step comes to none.
-        task.add_done_callback(lambda _: self._let_go(connection))
+        task.add_done_callback(lambda _: self._let_go())
 
     async def cancel(self, pooled: Pooled) -> None:
         """The same: the driver sends nothing before its cancel request was answered."""
         await self.discard(pooled)
 
-    def _let_go(self, connection: Connection) -> None:
-        _free(connection)
+    def _let_go(self) -> None:
+        _free(self._driver)
         self._lock.release()
 
     def drop_idle(self, since: float) -> None:
@@ -206,75 +190,36 @@ class _Reserved:
 
 
 def _driver(connection: Connection) -> Any:
-    """The driver's own object behind a pool's proxy."""
+    """The driver's own object behind a pool's proxy, which forgets it when the application gives it back."""
     return getattr(connection, "_con", connection)
 
 
-def _reserve(connection: Connection, owner: asyncio.Task[Any] | None) -> None:
+def _reserve(driver: Any, owner: asyncio.Task[Any] | None) -> None:
     """Leave the connection to one task, whoever had it until now."""
-    _free(connection)
-    driver = _driver(connection)
+    _free(driver)
     protocol = getattr(driver, PROTOCOL, None)
     if protocol is not None:
         setattr(driver, PROTOCOL, _Reserved(protocol, owner))
 
 
-def _free(connection: Connection) -> None:
-    driver = _driver(connection)
+def _free(driver: Any) -> None:
     reserved = getattr(driver, PROTOCOL, None)
     if isinstance(reserved, _Reserved):
         setattr(driver, PROTOCOL, reserved.protocol)
 
 
-async def check(connection: Connection) -> None:
-    """Look whether a connection of the application does for us.
-
-    Raises:
-        MemoryConfigurationError: it decodes a type that we need in a way of its own, or it keeps prepared statements
-            while a pooler between it and the server mixes sessions.
-    """
-    for kind, value in KINDS.items():
-        if not await _comes_back(connection, kind, value):
-            raise MemoryConfigurationError(
-                f"the application's connection has a codec of its own for {kind} (set_type_codec), which would change "
-                "what is stored; give the provider a connection or a pool without it (one for jsonb or json is fine)",
-                provider="postgres",
-            )
-    if await is_behind_pooler(connection) and await _keeps_statements(connection):
-        raise MemoryConfigurationError(
-            "a pooler stands between the application's connection and the server, and prepared statements are kept; "
-            "make the connection or the pool with statement_cache_size=0",
-            provider="postgres",
-        )
-
-
-async def _comes_back(connection: Connection, kind: str, value: Any) -> bool:
-    try:
-        found = await connection.fetchval(f"SELECT $1::{kind}", value)
-    except (asyncpg.DataError, asyncpg.InterfaceError, ValueError, TypeError, AttributeError, LookupError):
-        return False
-    return type(found) is type(value) and bool(found == value)
-
-
-MARKED = "SELECT 1 AS jaf_memory_{}"
-PREPARED = "SELECT count(*) FROM pg_prepared_statements WHERE name <> '' AND statement = '{}'"
-
-
-async def _keeps_statements(connection: Connection) -> bool:
-    """Whether a statement stands among the prepared ones after it was run, in a transaction and so in one session."""
-    marked = MARKED.format(secrets.token_hex(8))
-    # In a transaction a pooler leaves the session as it is, so that what was just prepared must be there.
-    async with connection.transaction():
-        await connection.fetchval(marked)
-        return await copied(connection, PREPARED.format(marked)) != "0"
-
-
 def unusable(connection: Connection) -> str | None:
     """Why a connection of the application cannot be used, or `None`."""
-    if connection.is_closed():
-        return "the application's connection is closed; create a provider with a new one, or with a pool"
-    if connection.is_in_transaction():
-        return "the application's connection is inside a transaction; give the provider one of its own, or a pool"
+    try:
+        if connection.is_closed():
+            return "the application's connection is closed; create a provider with a new one, or with a pool"
+        if connection.is_in_transaction():
+            return "the application's connection is inside a transaction; give the provider one of its own, or a pool"
+    except asyncpg.InterfaceError:
+        return (
+            "the application's connection was given back to its pool; give the provider one that stays its own, or the "
+            "pool itself"
+        )
     return None
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import random
 import secrets
 import ssl
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import asyncpg
+from pydantic import SecretStr
 
 from jaf_memory_core.errors import MemoryConfigurationError, MemoryConnectionError
 from jaf_memory_postgres import errors
-from jaf_memory_postgres.connection.address import Address
+from jaf_memory_postgres.connection.address import Address, Password
 from jaf_memory_postgres.connection.execution import Connection
 
 logger = logging.getLogger("jaf_memory_postgres")
@@ -134,11 +137,11 @@ class Connector:
         address = self._address
         host, port = address.hosts[turn]
         # Whatever is left out here, the driver would take from the environment.
-        connection = await asyncpg.connect(
+        connection: asyncpg.Connection[Any] = await _opened(
             host=address.numeric[turn] if address.numeric else host,
             port=port,
             user=address.user,
-            password=None if address.passfile else address.password,
+            password=None if address.passfile else partial(_given, address.password),
             passfile=address.passfile,
             database=address.database,
             ssl=context or False,
@@ -159,6 +162,42 @@ class Connector:
         """Seconds for one host: one that does not answer must leave time for the others."""
         whole = self._patience / len(self._address.hosts)
         return whole if self._address.timeout is None else min(whole, self._address.timeout)
+
+
+async def _opened(**parameters: Any) -> asyncpg.Connection[Any]:
+    try:
+        return await asyncpg.connect(**parameters)
+    except UnicodeDecodeError:
+        pass
+    # Not within the handler: the error holds what stands in the file.
+    raise _unusable("the file of passwords (PGPASSFILE) is no text in UTF-8")
+
+
+async def _given(password: Password) -> str:
+    """The password now, whoever gives it.
+
+    Raises:
+        MemoryConnectionError: the application's function could not get it; its own error may hold secrets.
+        MemoryConfigurationError: it gave something else than a text.
+    """
+    if isinstance(password, str):
+        return password
+    try:
+        found = password()
+        if inspect.isawaitable(found):
+            found = await found
+    except OSError as error:
+        kind = type(error).__name__
+    else:
+        text = found.get_secret_value() if isinstance(found, SecretStr) else found
+        if isinstance(text, str):
+            return text
+        raise _unusable(f"the function that gives the password must give a text, not a {type(found).__name__}")
+    raise MemoryConnectionError(f"the function that gives the password failed ({kind})")
+
+
+def _unusable(text: str) -> MemoryConfigurationError:
+    return MemoryConfigurationError(text, provider="postgres")
 
 
 def _set_options(connection: asyncpg.Connection[Any], options: Mapping[tuple[int, int], int]) -> None:

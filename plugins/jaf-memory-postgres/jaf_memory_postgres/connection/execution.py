@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeVar
 
 import asyncpg
 
-from jaf_memory_core.deadline import never_sent
+from jaf_memory_core.deadline import waiting
 from jaf_memory_core.errors import MemoryConnectionError, MemoryError, MemoryStorageError
 from jaf_memory_postgres import errors
 
@@ -208,18 +208,18 @@ class Turns:
     async def _turn(self, key: str) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, deque()).append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError as error:
-            never_sent(error)
-            if turn.done() and not turn.cancelled():  # it was given the turn, and will not use it
-                self._next(key)
-            raise
+        with waiting:
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():  # it was given the turn, and will not use it
+                    self._next(key)
+                raise
 
     def _next(self, key: str) -> None:
-        waiting = self._waiting.get(key)
-        while waiting:
-            turn = waiting.popleft()
+        others = self._waiting.get(key)
+        while others:
+            turn = others.popleft()
             if not turn.done() and not turn.get_loop().is_closed():
                 turn.set_result(None)
                 return

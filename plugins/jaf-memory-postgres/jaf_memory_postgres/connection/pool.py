@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from jaf_memory_core.deadline import never_sent
+from jaf_memory_core.deadline import waiting
 from jaf_memory_core.errors import MemoryConnectionError
 from jaf_memory_postgres import errors
 from jaf_memory_postgres.connection.execution import Connection, Pool, Pooled
@@ -75,14 +75,14 @@ class OwnPool(Pool):
         waiter: asyncio.Future[Pooled] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         self._open(sum(not one.done() for one in self._waiting))
-        try:
-            return await waiter
-        except asyncio.CancelledError as error:
-            never_sent(error)
-            # Cancelled when a connection had been handed over already: it goes on to the next.
-            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self._pass_on(waiter.result())
-            raise
+        with waiting:
+            try:
+                return await waiter
+            except asyncio.CancelledError:
+                # Cancelled when a connection had been handed over already: it goes on to the next.
+                if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                    self._pass_on(waiter.result())
+                raise
 
     def _open(self, wanted: int) -> None:
         """Open as many as are wanted and not yet being opened, and as there is room for."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import resources
-from typing import Any, NamedTuple
+import json
 
 import asyncpg
 
@@ -11,109 +10,24 @@ from jaf_memory_core.errors import MemoryConfigurationError
 from jaf_memory_core.statements import quoted
 from jaf_memory_postgres.connection.execution import Connection, transaction
 from jaf_memory_postgres.migrations import rights
-from jaf_memory_postgres.names import FUNCTIONS, TRIGGERS, Names
+from jaf_memory_postgres.migrations.catalogue import (
+    INDEXES,
+    KEYS,
+    TABLES,
+    Found,
+    Migration,
+    column_names,
+    key_name,
+    look,
+    migrations,
+)
+from jaf_memory_postgres.migrations.older import DOCUMENTED
+from jaf_memory_postgres.names import Names
 
+__all__ = ["Found", "Migration", "apply", "check", "locking", "look", "migrations", "prepare"]
 
-class Migration(NamedTuple):
-    """One numbered file of SQL.
-
-    Attributes:
-        version: its number.
-        name: what it is called.
-        template: its text, with places for our names.
-    """
-
-    version: int
-    name: str
-    template: str
-
-    @property
-    def label(self) -> str:
-        """The number and the name, as people read them."""
-        return f"{self.version:04}_{self.name}"
-
-
-class Found(NamedTuple):
-    """What stands in the database under our names.
-
-    Attributes:
-        version: of the newest migration that was applied, 0 for none.
-        standing: kind of the relation under the table name (`r` a table, `v` a view), or `None`.
-        columns: name → type of that relation's columns, as JSON, or `None`.
-        missing: what a layout of that version has and this database has not.
-        ours: what of the relations that we name stands there.
-        has_schema: whether the schema is there.
-        adopting: whether older data was begun to be moved in, and that was not finished.
-        encoding, replication, role: the database's, the session's, and whom the server takes us for.
-        now: the server's time.
-    """
-
-    version: int
-    standing: str | None
-    columns: str | None
-    missing: tuple[str, ...]
-    ours: frozenset[str]
-    has_schema: bool
-    adopting: bool
-    encoding: str
-    replication: str
-    role: str
-    now: Any
-
-
-def migrations() -> tuple[Migration, ...]:
-    """All numbered files, in order."""
-    folder = resources.files("jaf_memory_postgres.migrations")
-    files = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
-    found = []
-    for file in files:
-        number, _, name = file.name.removesuffix(".sql").partition("_")
-        found.append(Migration(int(number), name, file.read_text(encoding="utf-8")))
-    return tuple(found)
-
-
-_TABLES = ("header", "message")
-_LABEL = "label"
-_INDEXES = ("user_id", "created_at", "updated_at", "expires_at", "metadata", "message_id")
-
-
-async def look(connection: Connection, names: Names) -> Found:
-    """What stands there; at most three statements, none of which changes or locks anything."""
-    relations, functions, triggers = (
-        {suffix: names.plain(suffix) for suffix in suffixes}
-        for suffixes in (("layout", "adoption", "before", *_TABLES, _LABEL, *_INDEXES), FUNCTIONS, TRIGGERS)
-    )
-    wanted = [list(group.values()) for group in (relations, functions, triggers)]
-    header = names.plain("header")
-    row = await connection.fetchrow(names.sql["look"], names.schema, wanted[0], names.table, *wanted[1:], header)
-    present = frozenset(row["ours"] or ())
-    relations.pop("before")
-    version, adopting = 0, False
-    if relations.pop("layout") in present:
-        version = await connection.fetchval(names.sql["ledger_version"])
-    if relations.pop("adoption") in present:
-        adopting = await connection.fetchval(names.sql["adoption_unfinished"])
-    if version < migrations()[-1].version:
-        relations.pop(_LABEL)  # an older layout has none
-    missing = [name for name in relations.values() if name not in present] if version else []
-    if _LABEL in relations:
-        for group, kind in ((functions, "functions"), (triggers, "triggers")):
-            missing += [name for name in group.values() if name not in (row[kind] or ())]
-    if version and row["standing"] is None:
-        missing.append(names.table)
-    return Found(
-        version,
-        row["standing"],
-        row["columns"],
-        tuple(dict.fromkeys(missing)),
-        present,
-        row["has_schema"],
-        adopting,
-        row["encoding"],
-        row["replication"],
-        row["role"],
-        row["now"],
-    )
+OLDEST = 140_000
+"""The oldest server that has all that our statements use (`date_bin`), as it numbers itself."""
 
 
 def check(found: Found, names: Names) -> bool:
@@ -123,6 +37,10 @@ def check(found: Found, names: Names) -> bool:
         MemoryConfigurationError: the database is not in UTF-8, the layout is newer than this code, something of
             others stands under our name, or older data is half moved in.
     """
+    if found.server < OLDEST:
+        raise _refused(
+            f"the server is PostgreSQL {found.server // 10_000}; jaf-memory needs {OLDEST // 10_000} or newer"
+        )
     if found.encoding != "UTF8":
         raise _refused(
             f"the database's encoding is {found.encoding}; jaf-memory needs one in UTF8, which keeps every text"
@@ -152,7 +70,7 @@ def check(found: Found, names: Names) -> bool:
 
 
 def _check_tables(found: Found, names: Names) -> None:
-    tables = {names.plain(suffix) for suffix in _TABLES}
+    tables = {names.plain(suffix) for suffix in TABLES}
     if found.version and len(gone := sorted(tables.intersection(found.missing))) == 1:
         raise _refused(
             f"the table {gone[0]!r} is missing in schema {names.schema!r}, and what else jaf-memory made there stands; "
@@ -160,7 +78,11 @@ def _check_tables(found: Found, names: Names) -> None:
         )
     if found.version and found.standing not in (None, "v"):
         raise _refused(f"{_kind(found)} stands where the view {names.table!r} has to be; rename it")
-    in_the_way = sorted(tables & found.ours)
+    if found.version and found.standing and not {*json.loads(found.columns or "{}")} >= DOCUMENTED:
+        raise _refused(
+            f"a view that jaf-memory did not make stands where its view {names.table!r} has to be; rename that one"
+        )
+    in_the_way = sorted(found.ours - {names.plain("before"), names.plain("adoption"), names.plain("layout")})
     if not found.version and in_the_way:
         raise _refused(
             f"{in_the_way[0]!r} stands in schema {names.schema!r} already, and jaf-memory did not make it; rename it, "
@@ -206,6 +128,7 @@ async def apply(connection: Connection, names: Names) -> list[str]:
     Raises:
         MemoryConfigurationError: as `check` says, or the role may not make tables.
     """
+    await connection.execute(names.sql["no_timeouts"])
     await connection.execute(locking(names))
     # Once more, now under the lock: another process may have done it while this one waited.
     found = await look(connection, names)
@@ -237,6 +160,7 @@ _IN_THE_WAY = (
     asyncpg.DuplicateObjectError,
     asyncpg.DuplicateFunctionError,
     asyncpg.InvalidFunctionDefinitionError,
+    asyncpg.InvalidTableDefinitionError,
     asyncpg.ReservedNameError,
 )
 
@@ -258,11 +182,13 @@ async def _make(connection: Connection, names: Names, found: Found) -> list[str]
     """Apply what is due, and make again what is missing."""
     if not found.has_schema:
         await connection.execute(names.sql["create_schema"])
-    if found.version == 0:
+    if names.plain("layout") not in found.ours:
         await connection.execute(names.sql["create_ledger"])
     version = found.version
+    for migration in migrations()[found.listed : version]:
+        await connection.execute(names.sql["ledger_entry"], migration.version, migration.name)
     # Somebody dropped both tables, and begins with nothing. One of them gone is damage, which `check` has refused.
-    if {names.plain(suffix) for suffix in _TABLES} <= {*found.missing}:
+    if {names.plain(suffix) for suffix in TABLES} <= {*found.missing}:
         await connection.execute(names.sql["clear_ledger"])
         await connection.execute(names.sql["drop_derived"])
         version = 0
@@ -281,14 +207,20 @@ async def _make(connection: Connection, names: Names, found: Found) -> list[str]
 
 
 async def _made_again(connection: Connection, names: Names, found: Found) -> list[str]:
+    columns = [name for name in found.missing if name in column_names(names)]
+    if columns:
+        raise _refused(f"the column {columns[0]!r} is missing; restore the tables of {names.table!r} from a backup")
+    await _keys_again(connection, names, found)
     every = migrations()
     for one in every:
         if one.version in MADE_AGAIN:
             await connection.execute(names.fill(one.template))
     left = (await look(connection, names)).missing
     statements = [part.strip() for one in every for part in one.template.split(";")]
-    for suffix in _INDEXES:
+    for suffix in INDEXES:
         if names.plain(suffix) in left:
+            # One may stand there that was never finished, as by CREATE INDEX CONCURRENTLY.
+            await connection.execute(names.fill(f"DROP INDEX IF EXISTS {{index_of:{suffix}}}"))
             # An index may have been defined anew by a later file.
             defined = [part for part in statements if part.startswith(f"CREATE INDEX {{index:{suffix}}} ")]
             await connection.execute(names.fill(defined[-1]) if defined else "")
@@ -298,3 +230,16 @@ async def _made_again(connection: Connection, names: Names, found: Found) -> lis
             f"{', '.join(map(repr, left))} of the tables of {names.table!r} is missing, and holds them together"
         )
     return [f"{name} (again)" for name in found.missing]
+
+
+async def _keys_again(connection: Connection, names: Names, found: Found) -> None:
+    for (table, columns), statement in KEYS.items():
+        name = key_name(names, table, columns)
+        if name in found.missing:
+            try:
+                await connection.execute(names.fill(statement))
+            except (asyncpg.UniqueViolationError, asyncpg.NotNullViolationError):
+                raise _refused(
+                    f"the key {name!r} is missing, and what stands there has come to be twice meanwhile; restore the "
+                    "tables from a backup"
+                ) from None
