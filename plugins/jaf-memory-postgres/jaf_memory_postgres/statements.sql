@@ -538,18 +538,31 @@ UNION
 SELECT 'trigger ' || tgname FROM pg_trigger WHERE tgrelid = to_regclass($1) AND NOT tgisinternal
 ORDER BY 1
 
+-- name: of_user_before
+before.user_id = $1 OR before.metadata ->> 'user_id' = $1
+
+-- name: lock_user_before
+-- Whoever erases several takes them in the order of their ids, like headers.
+SELECT FROM {before} AS before WHERE {of_user_before} ORDER BY before.conversation_id COLLATE "C" FOR UPDATE
+
 -- name: erase_user_before
-DELETE FROM {before} WHERE user_id = $1 OR metadata ->> 'user_id' = $1
+DELETE FROM {before} AS before WHERE {of_user_before}
 
 -- name: erase_before
 DELETE FROM {before}
 WHERE conversation_id = $1 AND ($2::text IS NULL OR user_id = $2 OR metadata ->> 'user_id' = $2)
 
--- name: erase_with
+-- name: goes_with
 -- What has no owner there may have been given one here; what has another one is another's.
-DELETE FROM {before} AS before USING unnest($1::text[], $2::text[]) AS gone (id, owner)
-WHERE before.conversation_id = gone.id
+before.conversation_id = gone.id
     AND coalesce(before.user_id, before.metadata ->> 'user_id', gone.owner) IS NOT DISTINCT FROM gone.owner
+
+-- name: lock_with
+SELECT FROM {before} AS before, unnest($1::text[], $2::text[]) AS gone (id, owner)
+WHERE {goes_with} ORDER BY before.conversation_id COLLATE "C" FOR UPDATE OF before
+
+-- name: erase_with
+DELETE FROM {before} AS before USING unnest($1::text[], $2::text[]) AS gone (id, owner) WHERE {goes_with}
 
 -- name: grant_adoption
 -- A role that does not own the tables looks at it when it starts.

@@ -10,7 +10,7 @@ import pytest
 from jaf_memory_postgres import PostgresBackend, PostgresConfig, adoption, create_postgres_provider
 
 from jaf_memory_core import MemoryQuery
-from jaf_memory_core.errors import MemoryConfigurationError, MemoryError, MemoryStorageError
+from jaf_memory_core.errors import MemoryConfigurationError, MemoryStorageError
 from jaf_memory_core.maintenance import Adopts, HasSchema
 
 DOCUMENTED = """
@@ -352,20 +352,72 @@ def test_erasing_reaches_what_does_not_stand_here(postgres, table):
 def test_erasing_is_one_transaction(postgres, table):
     """Where the older table is held by somebody else, the erasure fails whole, and nothing is called erased."""
     postgres.sql(filled(table, JAF_PY, 3))
-    url = f"{postgres.url()}&lock_timeout=100" if "?" in postgres.url() else f"{postgres.url()}?lock_timeout=100"
-    config = PostgresConfig(connection_string=url, table_name=table, operation_timeout=2)
-    asyncio.run(adopted(config))
+    asyncio.run(adopted(PostgresConfig(connection_string=postgres.url(), table_name=table)))
+    config = PostgresConfig(connection_string=f"{postgres.url()}&lock_timeout=100", table_name=table)
 
     async def main():
         holder = await asyncpg.connect(postgres.url())
         async with await create_postgres_provider(config) as provider:
             async with holder.transaction():
                 await holder.execute(f"LOCK TABLE {table}__before")
-                with pytest.raises(MemoryError):
-                    await provider.delete_conversation("c0001")
+                # Not through the provider, which would try again until its deadline.
+                with pytest.raises(asyncpg.LockNotAvailableError):
+                    await provider.backend.remove("c0001")
             assert await provider.get_conversation("c0001") is not None
             assert await provider.delete_conversation("c0001") is True
         await holder.close()
 
     asyncio.run(main())
     assert postgres.sql(f"SELECT count(*) FROM {table}__before WHERE conversation_id = 'c0001'") == "0"
+
+
+@pytest.mark.parametrize("gone", ["all of a user", "what stands nowhere else"])
+def test_rows_of_the_older_table_are_locked_in_one_order(postgres, table, gone):
+    """Whoever erases several rows of the older table takes them in the order of their ids, so two never deadlock."""
+    here = [f"('{key}', 'u', {literal([message(1)])}, NULL)" for key in ("b", "a")]
+    # Refused, so that only the last step of a user's erasure meets them.
+    odd = [row.replace('"assistant"', '"robot"') for row in here]
+    rows = here if gone == "all of a user" else odd
+    postgres.sql(JAF_PY.format(table) + f"INSERT INTO {table} VALUES {', '.join(rows)}")
+    config = PostgresConfig(connection_string=postgres.url(), table_name=table)
+    asyncio.run(adopted(config))
+
+    async def main():
+        holder, other = await asyncpg.connect(postgres.url()), await asyncpg.connect(postgres.url())
+        async with await create_postgres_provider(config) as provider:
+            async with holder.transaction():
+                pid = holder.get_server_pid()
+                await holder.execute(f"SELECT FROM {table}__before WHERE conversation_id = 'b' FOR UPDATE")
+                erasing = asyncio.ensure_future(provider.clear_user_conversations("u"))
+                # Until it waits for the one that is held, it goes on by itself.
+                waits = "SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY(pg_blocking_pids(pid))"
+                while not erasing.done() and not await other.fetchval(waits, pid):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                free = await other.fetch(f"SELECT conversation_id FROM {table}__before FOR UPDATE SKIP LOCKED")
+                assert free == []
+            await erasing
+        await holder.close()
+        await other.close()
+
+    asyncio.run(main())
+    assert postgres.sql(f"SELECT count(*) FROM {table}__before") == "0"
+
+
+def test_a_role_that_may_delete_and_not_lock(postgres, table):
+    """A role with the right to delete from the older table, and no other, erases there all the same."""
+    postgres.sql(filled(table, JAF_PY, 6))
+    config = PostgresConfig(connection_string=postgres.url(), table_name=table)
+    asyncio.run(adopted(config))
+    role = f"d_{table}"
+    postgres.sql(f"CREATE ROLE {role} LOGIN PASSWORD 'pw'; GRANT SELECT, DELETE ON {table}__before TO {role};")
+    postgres.sql(f"GRANT SELECT ON {table}__layout, {table}__label TO {role};")
+    postgres.sql(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table}__header, {table}__message TO {role}")
+    url = f"postgresql://{role}:pw@127.0.0.1:{postgres.port}/jaf?sslmode=disable"
+
+    async def main():
+        own = PostgresConfig(connection_string=url, table_name=table)
+        async with await create_postgres_provider(own) as provider:
+            assert await provider.clear_user_conversations("u1") == 2
+
+    asyncio.run(main())
+    assert postgres.sql(f"SELECT count(*) FROM {table}__before WHERE user_id = 'u1'") == "0"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -35,19 +35,22 @@ class Older:
         self._names = names
         self.stands = False
 
-    async def erase(self, connection: Connection, name: str, *values: Any) -> None:
+    async def erase(self, connection: Connection, name: str, *values: Any, lock: str | None = None) -> None:
         """Run one of its statements in a transaction; where that cannot be, say so.
 
         Args:
             connection: in a transaction.
             name: of the statement.
             values: whose, or which.
+            lock: of the statement that locks what goes, in order, where that may be several.
         """
         if not self.stands:
             return
         # Its own owner may refuse us, which must not undo the rest.
         await connection.execute("SAVEPOINT older")
         try:
+            if lock is not None:
+                await self._lock(connection, lock, values)
             await connection.execute(self._names.sql[name], *values)
         except asyncpg.UndefinedTableError:
             self.stands = False
@@ -60,6 +63,13 @@ class Older:
                 self._names.plain("before"),
                 error.sqlstate,
             )
+
+    async def _lock(self, connection: Connection, name: str, values: Sequence[Any]) -> None:
+        try:
+            await connection.execute(self._names.sql[name], *values)
+        except asyncpg.InsufficientPrivilegeError:
+            # To lock it wants the right to UPDATE; to have gone matters more than in which order.
+            await connection.execute("ROLLBACK TO older")
 
 
 class Locked(NamedTuple):
@@ -141,12 +151,12 @@ class Eraser:
             gone = await self._connection.fetch(self._sql["delete_headers"], keys)
             if self._older is not None:
                 ids, owners = [row[0] for row in gone], [row[1] for row in gone]
-                await self._older.erase(self._connection, "erase_with", ids, owners)
+                await self._older.erase(self._connection, "erase_with", ids, owners, lock="lock_with")
 
     async def erase_older(self, user_id: str) -> None:
         """Remove what the older table holds of a user."""
         if self._older is not None:
-            await self._older.erase(self._connection, "erase_user_before", user_id)
+            await self._older.erase(self._connection, "erase_user_before", user_id, lock="lock_user_before")
 
     async def _cut(self, key: int, first: int, end: int) -> int:
         removed: int = await self._connection.fetchval(self._sql["cut"], key, first, end)
