@@ -421,8 +421,9 @@ SELECT current_setting('server_version') AS version, pg_is_in_recovery() AS stan
 SELECT
     (SELECT array_agg(relation.relname::text) FROM pg_class AS relation
         WHERE relation.relnamespace = schema.oid AND relation.relname = ANY($2::text[])
-            -- An index that was never finished is none.
-            AND NOT EXISTS (SELECT FROM pg_index WHERE indexrelid = relation.oid AND NOT indisvalid)) AS ours,
+            -- An index that was never finished is none, unless somebody is about it.
+            AND NOT EXISTS (SELECT FROM pg_index WHERE indexrelid = relation.oid AND NOT indisvalid
+                AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index WHERE index_relid = indexrelid))) AS ours,
     (SELECT relation.relkind::text FROM pg_class AS relation
         WHERE relation.relnamespace = schema.oid AND relation.relname = $3::text) AS standing,
     (SELECT jsonb_object_agg(attribute.attname, format_type(attribute.atttypid, attribute.atttypmod))::text
@@ -443,7 +444,8 @@ SELECT
     (SELECT array_agg(relation.relname || ' ' || (
             SELECT string_agg(attribute.attname, ',' ORDER BY part.place)
             FROM unnest(key.indkey::smallint[]) WITH ORDINALITY AS part(number, place)
-                JOIN pg_attribute AS attribute ON attribute.attrelid = key.indrelid AND attribute.attnum = part.number))
+                JOIN pg_attribute AS attribute ON attribute.attrelid = key.indrelid AND attribute.attnum = part.number
+            WHERE part.place <= key.indnkeyatts))
         FROM pg_index AS key JOIN pg_class AS relation ON relation.oid = key.indrelid
         WHERE relation.relnamespace = schema.oid AND relation.relname = ANY($6::text[])
             AND key.indisunique AND key.indisvalid AND key.indimmediate AND key.indpred IS NULL) AS keys,
