@@ -22,7 +22,7 @@ from jaf_memory_core import (
     Success,
 )
 from jaf_memory_core.backends.in_memory import InMemoryBackend
-from jaf_memory_core.deadline import Deadline, is_never_sent, never_sent
+from jaf_memory_core.deadline import Deadline, is_never_sent, never_sent, waiting
 from jaf_memory_core.errors import MemoryNotFoundError
 from jaf_memory_core.steps import in_steps
 
@@ -819,3 +819,14 @@ def test_a_later_step_speaks_for_itself_only():
     with pytest.raises(asyncio.CancelledError), in_steps(backend, "clear_user_conversations", [1]):
         raise error
     assert not is_never_sent(error)
+
+
+def test_what_is_cancelled_while_it_waits_was_never_sent():
+    """A cancellation within `waiting` says so; another error, and a cancellation elsewhere, says nothing of it."""
+    with pytest.raises(asyncio.CancelledError) as cancelled, waiting:
+        raise asyncio.CancelledError
+    assert is_never_sent(cancelled.value)
+    with pytest.raises(OSError, match="x") as failed, waiting:
+        raise OSError("x")
+    assert not is_never_sent(failed.value)
+    assert not is_never_sent(asyncio.CancelledError())
