@@ -48,12 +48,23 @@ def _rebuild(kind: type[MemoryError], args: tuple[Any, ...], state: dict[str, An
 
 
 class MemoryConnectionError(MemoryError):
-    """The store could not be reached, did not answer within the deadline, or the provider is closed."""
+    """The store could not be reached, did not answer within the deadline, or the provider is closed.
+
+    Attributes:
+        starting: whether the server is there and has only to start: who makes a provider waits for that.
+    """
 
     def __init__(
-        self, message: str, *, provider: str = "", retryable: bool = True, outcome: Outcome = "not_applied"
+        self,
+        message: str,
+        *,
+        provider: str = "",
+        retryable: bool = True,
+        outcome: Outcome = "not_applied",
+        starting: bool = False,
     ) -> None:
         super().__init__(message, provider=provider, retryable=retryable, outcome=outcome)
+        self.starting = starting
 
 
 class MemoryStorageError(MemoryError):

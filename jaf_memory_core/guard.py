@@ -307,8 +307,12 @@ class _Attempt:
     def _again(self, error: MemoryError) -> bool:
         if isinstance(error, MemoryConflictError):
             return False  # another attempt is the caller's to make: a lease that is held may be held for minutes
+        # What is wrong at the start is told at the start; but a server that is still starting will be right.
+        retry = self._retry or (
+            self._operation == "open" and isinstance(error, MemoryConnectionError) and error.starting
+        )
         # What may stand already is sent again only where that changes nothing.
-        if not (self._retry and error.retryable and (self._repeatable or error.outcome == "not_applied")):
+        if not (retry and error.retryable and (self._repeatable or error.outcome == "not_applied")):
             return False
         if not isinstance(error, MemoryConnectionError):
             self._away_since = None  # it has answered

@@ -58,7 +58,7 @@ class BackendProvider(Reads, Imports, Forks, RegenerationPoints, Leases, Summari
 
     async def open(self) -> BackendProvider:
         """Connect now rather than at the first operation; returns the provider itself."""
-        # Tried once: what is wrong at the start is told at the start.
+        # Tried once, unless the server is still starting: what is wrong at the start is told at the start.
         await self._guard.run("open", self._nothing, retry=False)
         return self
 

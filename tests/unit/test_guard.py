@@ -345,6 +345,22 @@ class TestReconnecting:
 
         asyncio.run(main())
 
+    def test_a_server_that_starts(self, line):
+        """Who makes a provider waits for a server that is only starting, for `reconnect_timeout`, and for no other."""
+
+        async def main():
+            starting = MemoryConnectionError("it is loading its data", starting=True)
+            line.opening = [starting] * 3
+            provider = await BackendProvider(line, ProviderConfig(reconnect_timeout=60)).open()
+            assert (provider.name, line.log) == ("line", ["open"] * 4)
+            for timeout, error in ((0, starting), (60, MemoryConnectionError("it has gone"))):
+                line.opening = [error] * 3
+                with pytest.raises(MemoryConnectionError, match=str(error)):
+                    await BackendProvider(line, ProviderConfig(reconnect_timeout=timeout)).open()
+                assert len(line.opening) == 2
+
+        asyncio.run(main())
+
     def test_what_is_in_use(self):
         """A store that is only in use, such as a locked file, is tried again until the deadline."""
 

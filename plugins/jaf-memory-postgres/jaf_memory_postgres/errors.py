@@ -25,6 +25,7 @@ UNPREPARED = ("26000", "42P05")
 RESERVED = "cannot perform operation: jaf-memory is using this connection; give the provider one of its own, or a pool"
 _BUSY = ("another operation is in progress", "another operation (", RESERVED)
 _GOING = ("57P01", "57P02", "57P03", "57P05")
+_STARTING = "57P03"
 _FULL = "53300"
 _AGAIN = ("40001", "40P01", "55P03")
 _NO_SERVER = (
@@ -163,7 +164,7 @@ def unreached(error: Exception, place: str, settings: Sequence[str] = ()) -> Mem
     if code == _FULL:
         return MemoryConnectionError(f"{place}: the server has no connection left ({code})")
     words = f"server error {code}" if code else _plainly(error)
-    return MemoryConnectionError(f"{place}: the server could not be reached ({words})")
+    return MemoryConnectionError(f"{place}: the server could not be reached ({words})", starting=code == _STARTING)
 
 
 def _plainly(error: Exception) -> str:

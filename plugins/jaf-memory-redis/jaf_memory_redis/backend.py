@@ -98,7 +98,7 @@ class RedisBackend(Backend):
     async def open(self) -> None:
         """Connect."""
         await self.topology.open()
-        self._writer.forget()
+        self._writer.rights.forget()
         self._reader.forget()
         try:
             self._older = await self._remainder.any()
@@ -390,5 +390,6 @@ class RedisBackend(Backend):
 
     async def ping(self) -> Ping:
         """What the servers tell of themselves."""
+        await self._writer.rights.check("health_check")
         found = await health.ping(self.topology, self.config, self._arguments)
         return msgspec.structs.replace(found, warnings=(*found.warnings, UNMOVED)) if self._older else found

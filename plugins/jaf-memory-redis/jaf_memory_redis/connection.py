@@ -70,6 +70,7 @@ class Connection(asyncio.Protocol):
         self._accepted = self._seen = self._arrived = 0
         self._timer: asyncio.TimerHandle | None = None
         self._heard = 0.0
+        self._retired: str | None = None
         self.lost: TransportError | None = None
         self._transport.set_protocol(self)
         # Kept small: what the transport has taken is sent whatever becomes of its caller; what waits here can be
@@ -204,6 +205,8 @@ class Connection(asyncio.Protocol):
             whole = False
         if not whole:
             self.drop("the server sent something that is no reply")
+        elif self._retired is not None and not self.load:
+            self.drop(self._retired)
 
     def eof_received(self) -> None:
         """The server closed the connection."""
@@ -247,6 +250,12 @@ class Connection(asyncio.Protocol):
         except OSError:
             return 0
         return waiting[0]
+
+    def retire(self, reason: str) -> None:
+        """Close once nobody waits on it any more; it is given nothing new."""
+        self._retired = reason
+        if not self.load:
+            self.drop(reason)
 
     def drop(self, reason: str) -> None:
         """Close without waiting for anything; whoever waits is told."""

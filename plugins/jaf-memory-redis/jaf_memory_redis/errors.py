@@ -92,10 +92,14 @@ def translate(error: Exception, operation: str) -> MemoryError:
     if isinstance(error, redis.exceptions.AuthenticationError | redis.exceptions.NoPermissionError):
         return MemoryConnectionError("the server refused user name or password", retryable=False)
     if isinstance(error, redis.exceptions.BusyLoadingError):
-        return MemoryConnectionError(f"the server cannot answer now: {_NOT_NOW['LOADING']}")
+        return _not_now("LOADING")
     if isinstance(error, redis.exceptions.ResponseError | redis.exceptions.DataError):
         return MemoryStorageError(f"the server refused: {type(error).__name__}", operation=operation)
     return MemoryConnectionError(f"the server could not be reached: {type(error).__name__}", outcome="unknown")
+
+
+def _not_now(code: str) -> MemoryConnectionError:
+    return MemoryConnectionError(f"the server cannot answer now: {_NOT_NOW[code]} ({code})", starting=code == "LOADING")
 
 
 def _refusal(error: ServerError, operation: str) -> MemoryError:
@@ -104,7 +108,7 @@ def _refusal(error: ServerError, operation: str) -> MemoryError:
             f"the server refused entry ({error.code}); check user name and password", retryable=False
         )
     if error.code in _NOT_NOW:
-        return MemoryConnectionError(f"the server cannot answer now: {_NOT_NOW[error.code]} ({error.code})")
+        return _not_now(error.code)
     if _DENIED.search(error.text):
         named = _COMMAND.search(error.text)
         problem = lacking(named[1] if named else None, operation)
@@ -191,7 +195,7 @@ def _refused_greeting(where: str, error: BaseException) -> MemoryError | None:
     if isinstance(error, redis.exceptions.AuthenticationError):
         return MemoryConnectionError(f"{where} refused user name or password", retryable=False)
     if isinstance(error, redis.exceptions.BusyLoadingError):
-        return MemoryConnectionError(f"{where} cannot answer now: {_NOT_NOW['LOADING']}")
+        return _not_now("LOADING")
     if not isinstance(error, redis.exceptions.ResponseError):
         return None
     if "invalid db" in str(error).lower() or "out of range" in str(error).lower():

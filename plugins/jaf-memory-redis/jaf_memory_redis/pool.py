@@ -19,6 +19,9 @@ CROWDED_BY_WAIT = 4
 """The same where writes wait for replicas: behind a `WAIT` a connection stands still."""
 
 
+_NO_MASTER = {"READONLY", "MASTERDOWN"}
+
+
 class Topology(Protocol):
     """What a backend sends commands through."""
 
@@ -67,6 +70,18 @@ def packed(commands: Sequence[Command]) -> bytes:
     if len(commands) == 1:
         return commands[0].packed()
     return b"".join([command.packed() for command in commands])
+
+
+def _taught(commands: Sequence[Command]) -> list[Command]:
+    """The same with each script whole where it comes first: the server knows it from then on."""
+    told: set[str] = set()
+    taught = []
+    for command in commands:
+        known = command.script is None or command.script.sha in told
+        taught.append(command if known else command.whole())
+        if command.script is not None:
+            told.add(command.script.sha)
+    return taught
 
 
 class Pool:
@@ -171,24 +186,26 @@ class Pool:
 
     async def _mend(self, connection: Connection, commands: Sequence[Command], replies: list[Any]) -> None:
         """Send scripts whole that the server does not know; leave a server that is no master any more."""
-        for index, reply in enumerate(replies):
-            if not isinstance(reply, ServerError):
-                continue
+        codes = [reply.code if isinstance(reply, ServerError) else "" for reply in replies]
+        unknown = [at for at, code in enumerate(codes) if code == "NOSCRIPT" and commands[at].script is not None]
+        if unknown and connection.lost is None:
+            # What stands right behind a script (WAIT) was answered for nothing; it is asked again too.
+            waits = [at for at in range(unknown[0], len(commands)) if commands[at].parts[0] == "WAIT"]
+            again = sorted((*unknown, *waits))
             # A script that is not known has done nothing: to send it whole is no second attempt.
-            if reply.code == "NOSCRIPT" and commands[index].script is not None and connection.lost is None:
-                # What stands right behind a script (WAIT) was answered for nothing; it is asked again too.
-                again = [commands[index].whole(), *(one for one in commands[index + 1 :] if one.parts[0] == "WAIT")]
-                replies[index : index + len(again)] = await connection.send(packed(again), len(again))
-            elif reply.code in {"READONLY", "MASTERDOWN"}:
-                # The next operation connects anew, and behind Sentinel that asks for the master of now.
-                self._let_go("the server is no master any more")
+            some = await connection.send(packed(_taught([commands[at] for at in again])), len(again))
+            for at, reply in zip(again, some, strict=True):
+                replies[at] = reply
+        if any(isinstance(reply, ServerError) and reply.code in _NO_MASTER for reply in replies):
+            # The next operation connects anew, and behind Sentinel that asks for the master of now. Who waits on these
+            # connections gets the server's answer all the same: to be cut off would leave the outcome unknown.
+            connections, self._connections = self._connections, []
+            for one in connections:
+                one.retire("the server is no master any more")
 
     def drop(self, reason: str) -> None:
         """Let all connections go, for good."""
         self._dropped = reason
-        self._let_go(reason)
-
-    def _let_go(self, reason: str) -> None:
         connections, self._connections = self._connections, []
         for connection in connections:
             connection.drop(reason)

@@ -2,14 +2,16 @@
 
 import asyncio
 import os
+import threading
 
 import pytest
 from jaf_memory_redis import RedisConfig, create_redis_provider
 from services import redis_servers
+from services.lines import Line
 from services.ports import free_port
 from services.redis_load import UNHARMED, Load
 
-from jaf_memory_core import MemoryConnectionError, MemoryQuery, Message, Success
+from jaf_memory_core import ConversationMemory, MemoryConnectionError, MemoryQuery, Message, Success
 
 KILLS = int(os.environ.get("JAF_TEST_REDIS_KILLS", "3"))
 """How often the server is killed; 20 for the figures."""
@@ -193,6 +195,48 @@ def test_demoted_master(prefix):
             asyncio.run(main(server, free_port()))
 
 
+def test_what_is_under_way_when_a_master_is_demoted(prefix):
+    """Of many writes that a replica refuses one after the other each is told so, and is done once there is a master."""
+
+    async def main(server, line):
+        config = RedisConfig(port=line.port, key_prefix=prefix, reconnect_timeout=60, operation_timeout=90)
+        async with await create_redis_provider(config) as provider:
+            await provider.store_messages("c", [])
+            server.command("REPLICAOF", "127.0.0.1", free_port())
+            works = []
+            for number in range(40):  # when the first is refused, most of them are under way
+                works.append(asyncio.create_task(provider.store_messages(f"c{number}", [Message("user", "a")])))
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.5)
+            server.command("REPLICAOF", "NO", "ONE")
+            assert all(isinstance(result, Success) for result in await asyncio.gather(*works))
+
+    async def far(server):
+        async with Line(server.port, delay=0.2) as line:
+            await main(server, line)
+
+    with redis_servers.single() as server:
+        asyncio.run(far(server))
+
+
+def test_many_scripts_are_forgotten_at_once(server7, prefix):
+    """A server that has forgotten what travels together is told each script once, and no later than with the next."""
+
+    async def main():
+        async with Line(server7.port) as line:
+            config = RedisConfig(port=line.port, key_prefix=prefix)
+            async with await create_redis_provider(config) as provider:
+                text = Message("user", "a", message_id="a"), Message("user", "b", message_id="b")
+                await provider.import_conversations([ConversationMemory(f"c{n}", "u", text[:1]) for n in range(600)])
+                server7.command("SCRIPT", "FLUSH")
+                before = line.sent
+                await provider.import_conversations([ConversationMemory(f"c{n}", "u", text) for n in range(600)])
+                assert line.sent - before < 600 * 8_000  # the script alone is larger
+                assert (await provider.get_stats("u"))["user_messages"] == 1_200
+
+    asyncio.run(main())
+
+
 def test_no_more_connections(prefix):
     """Where the server takes no more connections, those that stand are enough."""
 
@@ -229,3 +273,47 @@ def test_reads_while_writes_are_paused(server, prefix):
                 server.command("CLIENT", "UNPAUSE")
 
     asyncio.run(main())
+
+
+def test_server_that_loads_its_data():
+    """A provider that is made while the server loads its data waits for it, as long as for any server that is away."""
+
+    def is_loading(server):
+        try:
+            server.command("GET", "k0")
+        except RuntimeError as error:
+            return "LOADING" in str(error)
+        except OSError:
+            return False
+        raise AssertionError("it has loaded already")
+
+    async def main(server):
+        with pytest.raises(MemoryConnectionError, match="loading") as caught:
+            await create_redis_provider(RedisConfig(port=server.port, reconnect_timeout=0))
+        assert (caught.value.outcome, caught.value.retryable) == ("not_applied", True)
+        work = asyncio.create_task(
+            create_redis_provider(RedisConfig(port=server.port, reconnect_timeout=60, operation_timeout=90))
+        )
+        await asyncio.sleep(0.3)
+        assert is_loading(server)
+        assert not work.done()
+        server.command("CONFIG", "SET", "key-load-delay", 0)
+        async with await work as provider:
+            assert isinstance(await provider.store_messages("c", []), Success)
+
+    redis_servers.require_seven()  # 6.2 answers nobody while it loads so little
+    # At each key it waits, and looks whether anybody wants to hear that it is loading.
+    slow = {"save": '"3600 1"', "loading-process-events-interval-bytes": 1024}
+    with redis_servers.single(slow) as server:
+        for number in range(3_000):
+            server.command("SET", f"k{number}", "x" * 1_100)
+        server.command("SAVE")
+        server.kill()
+        server.arguments = ("--key-load-delay", "50000")
+        starting = threading.Thread(target=server.start)
+        starting.start()
+        redis_servers.wait_until(lambda: is_loading(server), "a server that loads")
+        try:
+            asyncio.run(main(server))
+        finally:
+            starting.join()

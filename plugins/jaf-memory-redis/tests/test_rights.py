@@ -175,6 +175,24 @@ def test_what_health_may_ask(server):
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("missing", ["evalsha", "eval", "hset", "zcard", "rename", "the keys"])
+def test_health_tries_what_a_write_needs(server, missing):
+    """Who may not run a script, or not what is in it, is told so by `health_check`, which leaves nothing behind."""
+
+    async def main():
+        user(server, "+@all")
+        async with await opened(server) as provider:
+            assert (await provider.health_check())["healthy"]
+            server.command("ACL", "SETUSER", "app", *(("resetkeys",) if missing == "the keys" else (f"-{missing}",)))
+            server.command("SCRIPT", "FLUSH")  # for who may run none that the server does not know yet
+            health = await provider.health_check()
+            assert not health["healthy"]
+            assert ("keys" if missing == "the keys" else f"+{missing}") in health["error"]
+            assert server.command("KEYS", "*") == []
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("missing", NEEDED_TO_WRITE)
 def test_a_missing_right_is_named(server, missing):
     """Without one of the rights a write leaves nothing behind, and the error names the command, to be granted."""

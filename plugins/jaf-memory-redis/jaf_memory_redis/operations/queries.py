@@ -25,7 +25,7 @@ from jaf_memory_redis.layout import (
     score,
     time_of,
 )
-from jaf_memory_redis.operations.reads import Reader
+from jaf_memory_redis.operations.reads import Reader, misplaced_among
 from jaf_memory_redis.scripts import Command, command
 
 WHOLE = 25
@@ -97,7 +97,8 @@ class Finder:
             try:
                 replies = await self._topology.run_all([*commands, Command(headers[0], ("TIME",))])
             except ServerError as error:
-                raise await self._misplaced(error, [conversation_id for _, conversation_id in entries]) from None
+                found = await misplaced_among(self._topology, self._indexes.keys, [name for _, name in entries])
+                raise (error if found is None else misplaced(error, found)) from None
             now = moment(self._reader.heard(replies.pop())).encode()
             for (entry, conversation_id), fields in zip(entries, replies, strict=True):
                 created, expires, owner, held, bytes_held = fields
@@ -108,14 +109,6 @@ class Finder:
                     oldest = min(oldest or created, created)
                     newest = max(newest or created, created)
         return Stats(count, messages, size, time_of(oldest) if oldest else None, time_of(newest) if newest else None)
-
-    async def _misplaced(self, error: ServerError, ids: Sequence[str]) -> Exception:
-        """What a refusal of some headers means: which of them holds another type of Redis's, if one does."""
-        kinds = await self._topology.run_all([command("TYPE", self._indexes.keys.conversation(key)[0]) for key in ids])
-        for key, kind in zip(ids, kinds, strict=True):
-            if kind not in {b"hash", b"none"}:
-                return misplaced(error, key)
-        return error
 
     # By activity.
 

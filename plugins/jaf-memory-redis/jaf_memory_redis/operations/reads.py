@@ -11,9 +11,10 @@ from jaf_memory_core import codec, forks
 from jaf_memory_core.errors import MemoryStorageError
 from jaf_memory_core.records import Damaged, Page, Record, Revise, Tail
 from jaf_memory_redis import layout, scripts
-from jaf_memory_redis.errors import ServerError, damaged, is_denied, is_wrong_type, misplaced
+from jaf_memory_redis.errors import ServerError, damaged, is_wrong_type, misplaced
 from jaf_memory_redis.layout import Keys, server_time
 from jaf_memory_redis.operations.pages import beside, fields_of, tail_form
+from jaf_memory_redis.operations.rights import ReadOnly
 from jaf_memory_redis.pool import Topology
 from jaf_memory_redis.scripts import Command, Part, asked, command
 
@@ -36,6 +37,17 @@ ATTEMPTS = 3
 """How often a large conversation is read anew because it changed; then it is read by a script, of one moment."""
 
 
+async def misplaced_among(topology: Topology, keys: Keys, ids: Sequence[str]) -> str | None:
+    """Which of these conversations has another type of Redis's in the place of one of its keys, if one does."""
+    kinds = (b"hash", b"list", b"zset")
+    names = [name for conversation_id in ids for name in keys.conversation(conversation_id)]
+    found = await topology.run_all([command("TYPE", name) for name in names])
+    for at, kind in enumerate(found):
+        if kind not in {b"none", kinds[at % len(kinds)]}:
+            return ids[at // len(kinds)]
+    return None
+
+
 class Reader:
     """Reads conversations, and tells the server's time.
 
@@ -48,11 +60,11 @@ class Reader:
         self._topology = topology
         self._learn = learn
         self._ahead = timedelta()
-        self._read_only = True
+        self._read_only = ReadOnly(topology)
 
     def forget(self) -> None:
         """Take nothing of an earlier connection for granted."""
-        self._read_only = True
+        self._read_only.forget()
 
     def now(self) -> datetime:
         """The server's time, as far as the last read told."""
@@ -180,7 +192,7 @@ class Reader:
         return None if page is None else self._known(layout.record_of(conversation_id, page[1], page[2]))
 
     async def _page(self, conversation_id: str, request: Mapping[str, Any]) -> list[Any] | None:
-        reply = await self._only_reading(asked(scripts.PAGE, self._keys.conversation(conversation_id), request))
+        reply = await self._read_only.run(asked(scripts.PAGE, self._keys.conversation(conversation_id), request))
         if reply is None:
             return None
         if reply[0] == b"format":
@@ -192,17 +204,6 @@ class Reader:
         self.heard(reply[0])
         page: list[Any] = reply
         return page
-
-    async def _only_reading(self, script: Command) -> Any:
-        """The reply to a script that only reads, sent as one where the server knows such, and the user may."""
-        if self._read_only:
-            try:
-                return (await self._topology.run_all([script.only_reading()]))[0]
-            except ServerError as error:
-                if not (is_denied(error) or "unknown command" in error.text):
-                    raise
-                self._read_only = False
-        return (await self._topology.run_all([script]))[0]
 
     async def replacements(self, record: Record, revise: Revise) -> tuple[dict[str, Any], Sequence[Part]] | None:
         """What `revise.lua` takes, decided for the state that the header shows; `None` if all is there already.

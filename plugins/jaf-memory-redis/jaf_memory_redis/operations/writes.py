@@ -21,35 +21,13 @@ from jaf_memory_redis import layout, scripts
 from jaf_memory_redis.errors import ServerError, damaged, is_denied, is_wrong_type, lacking, standing
 from jaf_memory_redis.indexes import Indexes
 from jaf_memory_redis.layout import Owners, moment
-from jaf_memory_redis.operations.reads import LARGEST
-from jaf_memory_redis.scripts import Command, Part, Script, asked, call, command
+from jaf_memory_redis.operations.reads import LARGEST, misplaced_among
+from jaf_memory_redis.operations.rights import Rights
+from jaf_memory_redis.scripts import Command, Part, Script, asked
 from jaf_memory_redis.settings import RedisConfig
 
 TRIES = 100
 """How often a request is sent again because what stands there changed in between."""
-
-
-NEEDED = (
-    *(
-        "HSET",
-        "HDEL",
-        "RPUSH",
-        "LTRIM",
-        "LSET",
-        "ZADD",
-        "ZREM",
-        "ZREMRANGEBYSCORE",
-        "UNLINK",
-        "PEXPIREAT",
-        "PERSIST",
-        "RENAME",
-    ),
-    *("TYPE", "GETRANGE"),
-)
-"""Commands that the scripts write with."""
-
-READ_FIRST = ("TIME", "HMGET", "HGET", "HGETALL", "LLEN", "LRANGE", "ZCARD", "ZSCORE", "ZMSCORE", "EXISTS", "TYPE")
-"""Commands that they have used before they write."""
 
 
 class Writer:
@@ -68,7 +46,7 @@ class Writer:
         self._topology = indexes.topology
         self._owners = owners
         self._behind: tuple[Command, ...] = ()
-        self._probed = self._waits = False
+        self.rights = Rights(self._keys, self._topology)
         if config.min_replicas:
             wait = ("WAIT", config.min_replicas, int(config.min_replicas_timeout * 1000))
             self._behind = (Command(b"", wait),)
@@ -81,56 +59,25 @@ class Writer:
         Raises:
             MemoryConnectionError: it has written, and too few replicas have that.
         """
-        if self._behind and not self._waits:
-            await self._try_wait(keys[0], script.name)
-        if self._probed:
+        if self._behind and not self.rights.waits:
+            await self.rights.try_wait(keys[0], script.name)
+        if self.rights.probed:
             request = {**request, "probed": True}
         replies = await self._topology.run(asked(script, keys, request, messages), *self._behind)
         if isinstance(replies[0], ServerError):
             if is_denied(replies[0]):
-                await self._name_what_is_missing(script.name)
+                await self.rights.name_what_is_missing(script.name)
             raise replies[0]
         reply: list[Any] = replies[0]
         if reply[0] == b"denied":
             raise lacking(reply[1].decode(), script.name)
         if reply[0] == b"unprobed":
             # The script has touched nothing yet, so that the same request may go again.
-            await self._probe(script.name)
+            await self.rights.probe(script.name)
             return await self.send(script, keys, request, messages)
         if self._behind and reply[0] in {b"ok", b"same"}:
             self._confirmed(replies[1], script.name)
         return reply
-
-    def forget(self) -> None:
-        """Take nothing of an earlier connection for granted."""
-        self._probed = self._waits = False
-
-    async def _try_wait(self, slot_key: bytes, operation: str) -> None:
-        """See that replicas can be waited for at all, before anything is written."""
-        (reply,) = await self._topology.run(Command(slot_key, ("WAIT", 0, 1)))
-        if isinstance(reply, ServerError):
-            raise lacking("wait", operation) if is_denied(reply) else reply
-        self._waits = True
-
-    async def _probe(self, operation: str) -> None:
-        """See which commands a server allows that cannot be asked (Redis 6.2), before anything is written."""
-        if refused := await self._refused(NEEDED):
-            raise lacking(refused[0], operation)
-        self._probed = True
-
-    async def _refused(self, names: Sequence[str]) -> list[str]:
-        key = self._keys.start("jaf-memory:probe") + b"probe"
-        (refused,) = await self._topology.run_all([call(scripts.PROBE, (key,), *names)])
-        return [name.decode() for name in refused]
-
-    async def _name_what_is_missing(self, operation: str) -> None:
-        """A script was stopped for want of a right; a server does not always say which."""
-        self._probed = False
-        if refused := await self._refused((*READ_FIRST, *NEEDED)):
-            problem = lacking(refused[0], operation)
-            # Scripts read before they write: what stopped one at the others may have stopped it half-way.
-            problem.outcome = "not_applied" if refused[0] in READ_FIRST else "unknown"
-            raise problem
 
     def _confirmed(self, replicas: Any, operation: str) -> None:
         if isinstance(replicas, ServerError):
@@ -168,7 +115,7 @@ class Writer:
             try:
                 reply = await self.send(script, keys, request, messages)
             except ServerError as error:
-                if is_wrong_type(error) and await self._is_misplaced(conversation_id):
+                if is_wrong_type(error) and await misplaced_among(self._topology, self._keys, [conversation_id]):
                     raise codec.damaged(conversation_id) from None
                 raise
             status = reply[0]
@@ -197,12 +144,6 @@ class Writer:
                 raise codec.damaged(request.get("parent") or request["id"]) from None
         request["orphan"] = True
         return None
-
-    async def _is_misplaced(self, conversation_id: str) -> bool:
-        """Whether one of a conversation's own keys holds another type of Redis's."""
-        names = self._keys.conversation(conversation_id)
-        kinds = await self._topology.run_all([command("TYPE", name) for name in names])
-        return any(kind not in {b"none", ours} for kind, ours in zip(kinds, (b"hash", b"list", b"zset"), strict=True))
 
 
 def request_of(write: Write, *, confirm: bool = False) -> dict[str, Any]:
