@@ -147,6 +147,7 @@ class RedisBackend(Backend):
         more: tuple[bytes, ...]
         messages = layout.messages_of(write.messages, write.bodies)
         large, more = is_large(write.bodies), ()
+        self._reader.note_bulky(write.conversation_id, write.bodies)
         for turn in range(TRIES):
             if large and not more:
                 # Who is cancelled from here on leaves what was laid aside; it expires within a minute.

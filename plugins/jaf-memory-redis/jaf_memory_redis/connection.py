@@ -33,15 +33,22 @@ LIGHT = 16 << 10
 """Bytes up to which a request goes before those that are larger, on a connection that carries none of them."""
 
 
+_TOO_LARGE = "; perhaps it takes no message of that size (proto-max-bulk-len)"
+
+LARGE = 1 << 20
+"""Bytes of a request that a server may be set to refuse: it closes the connection, at times before its answer arrives."""
+
+
 class _Waiting:
     """An operation that waits for `count` replies; `packed` as long as nothing of it was sent."""
 
-    __slots__ = ("count", "future", "packed", "replies")
+    __slots__ = ("count", "future", "packed", "replies", "size")
 
     def __init__(self, future: asyncio.Future[list[Any]], count: int, packed: bytes = b"") -> None:
         self.future = future
         self.count = count
         self.packed = packed
+        self.size = len(packed)
         self.replies: list[Any] = []
 
 
@@ -145,7 +152,8 @@ class Connection(asyncio.Protocol):
 
     def _feed(self) -> None:
         """Send what is queued, as far as there is room."""
-        while not self._paused and self.lost is None:
+        # A closing transport has lost the line, and says so only when the loop turns.
+        while not self._paused and self.lost is None and not self._transport.is_closing():
             if not self._rest:
                 self._rest_of = None
                 waiting = self._rest_of = self._next()
@@ -210,11 +218,12 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """The server closed the connection."""
-        self.drop("the server closed the connection")
+        self.drop("the server closed the connection", by_server=True)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
-        self.drop(f"the connection was lost ({type(exc).__name__})" if exc else "the connection was closed")
+        reason = f"the connection was lost ({type(exc).__name__})" if exc else "the connection was closed"
+        self.drop(reason, by_server=True)
 
     def _check(self) -> None:
         self._timer = None
@@ -257,7 +266,7 @@ class Connection(asyncio.Protocol):
         if not self.load:
             self.drop(reason)
 
-    def drop(self, reason: str) -> None:
+    def drop(self, reason: str, *, by_server: bool = False) -> None:
         """Close without waiting for anything; whoever waits is told."""
         if self.lost is not None:
             return
@@ -275,6 +284,7 @@ class Connection(asyncio.Protocol):
             waiting.future.set_exception(TransportError(reason, sent=False))
         while self._waiting:
             is_sent = len(self._waiting) > unsent
-            future = self._waiting.popleft().future
-            if not future.done():
-                future.set_exception(TransportError(reason, sent=is_sent))
+            waiting = self._waiting.popleft()
+            if not waiting.future.done():
+                hint = _TOO_LARGE if by_server and waiting.size > LARGE else ""
+                waiting.future.set_exception(TransportError(reason + hint, sent=is_sent))

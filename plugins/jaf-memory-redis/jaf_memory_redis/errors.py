@@ -79,6 +79,7 @@ _ADVICE = {
     "OOM": "the server has no memory left; raise maxmemory, or remove conversations",
     "MISCONF": "the server cannot save to its disk, and takes no writes",
     "WRONGTYPE": "a key under the provider's prefix holds something of another program; use another key_prefix",
+    "Protocol error": "perhaps it takes no message of that size (proto-max-bulk-len)",
     "CROSSSLOT": "the server is a Cluster; set cluster=True (JAF_REDIS_CLUSTER=true)",
 }
 

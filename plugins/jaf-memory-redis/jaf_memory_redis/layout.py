@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from jaf_memory_core import codec
 from jaf_memory_core.messages import Message
@@ -156,29 +156,30 @@ class Keys:
         return whole if owner is None else (*whole, *self.owned(owner))
 
 
-class Owners:
-    """Remembers who owns the conversations used last, so that a script gets the right keys at once.
-
-    Only a guess: the script checks it, and names the owner where it is wrong.
-    """
+class Known(Generic[T]):
+    """Remembers something of the conversations used last. Only a guess: others change them, too."""
 
     def __init__(self, most: int = 10_000) -> None:
         self._most = most
-        self._known: OrderedDict[str, str | None] = OrderedDict()
+        self._known: OrderedDict[str, T] = OrderedDict()
 
-    def guess(self, conversation_id: str) -> str | None:
-        """The owner, if known and any."""
+    def guess(self, conversation_id: str) -> T | None:
+        """What is known of it, if anything."""
         return self._known.get(conversation_id)
 
-    def learn(self, conversation_id: str, owner: str | None) -> None:
-        """Remember an owner."""
-        if owner is None:
+    def learn(self, conversation_id: str, what: T | None) -> None:
+        """Remember that; `None` is nothing to remember."""
+        if what is None:
             self._known.pop(conversation_id, None)
             return
-        self._known[conversation_id] = owner
+        self._known[conversation_id] = what
         self._known.move_to_end(conversation_id)
         if len(self._known) > self._most:
             self._known.popitem(last=False)
+
+
+Owners = Known[str]
+"""Who owns them, so that a script gets the right keys at once; the script checks it, and names the owner."""
 
 
 METADATA = b"m:"

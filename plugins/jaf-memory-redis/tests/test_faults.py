@@ -275,6 +275,28 @@ def test_reads_while_writes_are_paused(server, prefix):
     asyncio.run(main())
 
 
+def test_message_that_the_server_does_not_take(prefix, caplog):
+    """A message above the server's own limit is refused with the name of that limit, and others go on."""
+
+    async def main(server):
+        config = RedisConfig(port=server.port, key_prefix=prefix, reconnect_timeout=0)
+        async with await create_redis_provider(config) as provider:
+            await provider.store_messages("c", [])
+            for work in (provider.store_messages, provider.append_messages):
+                # The server says why and closes; that may arrive, or the close alone.
+                try:
+                    error = (await work("c", [Message("user", "x" * 3_000_000)])).error
+                except MemoryConnectionError as lost:
+                    error = lost
+                assert "proto-max-bulk-len" in str(error)
+                assert (await provider.append_messages("c", [Message("user", "small")])).data.added == 1
+            assert (await provider.get_conversation("c")).message_count == 2
+        assert "raised exception" not in caplog.text
+
+    with redis_servers.single({"proto-max-bulk-len": 1 << 20}) as server:
+        asyncio.run(main(server))
+
+
 def test_server_that_loads_its_data():
     """A provider that is made while the server loads its data waits for it, as long as for any server that is away."""
 

@@ -125,6 +125,45 @@ def test_nothing_is_sent_for_what_is_missing(server, prefix):
     asyncio.run(main())
 
 
+def test_bulky_messages(server7, prefix):
+    """Of messages of 200 KB no command reads more than 1 MiB, once it is known that they are so large."""
+
+    async def reads(provider):
+        """The most messages that one command reads, of each read."""
+        most = []
+        for read in (
+            provider.get_recent_messages("c"),
+            provider.get_conversation("c"),
+            provider.get_messages("c", before=35),
+            provider.get_messages("c", limit=10, leading=10),
+        ):
+            server7.command("SLOWLOG", "RESET")
+            await read
+            log = [entry[3] for entry in server7.command("SLOWLOG", "GET", 1_000)]
+            most.append(max(int(words[3]) + 1 - int(words[2]) for words in log if words[0] == b"LRANGE"))
+        return most
+
+    async def main():
+        config = RedisConfig(port=server7.port, key_prefix=prefix)
+        async with await create_redis_provider(config) as provider, await create_redis_provider(config) as other:
+            for number in range(40):
+                await provider.append_messages("c", batch(1, 200_000, number), create=True)
+            assert max(await reads(provider)) <= 5
+            assert max((await reads(other))[1:]) <= 5  # the first tells it
+            assert numbers(await other.get_recent_messages("c")) == list(range(40))
+            assert contents(await provider.get_conversation("c")) == list(range(40))
+            await provider.append_messages("c", batch(2_000, 0, 40))  # now they are few among many
+            assert numbers(await provider.get_messages("c", before=60)) == list(range(10, 60))
+            assert contents(await other.get_conversation("c")) == list(range(2_040))
+
+    server7.command("CONFIG", "SET", "slowlog-log-slower-than", 0)
+    server7.command("CONFIG", "SET", "slowlog-max-len", 1_000)
+    try:
+        asyncio.run(main())
+    finally:
+        server7.command("CONFIG", "SET", "slowlog-log-slower-than", 10_000)
+
+
 def received(server):
     """Bytes that the server has read from its clients."""
     return int(server.command("INFO", "stats").split(b"total_net_input_bytes:")[1].split()[0])

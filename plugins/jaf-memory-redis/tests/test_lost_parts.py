@@ -135,6 +135,37 @@ def test_listings_go_on(place):
     asyncio.run(main())
 
 
+def test_renamed_header(server, prefix):
+    """A header that a hand has given another conversation's name shows nobody another's messages, and is erased."""
+
+    async def main():
+        config = RedisConfig(port=server.port, key_prefix=prefix)
+        async with await create_redis_provider(config) as provider:
+            await provider.store_messages("c", [Message("user", "alice's")], user_id="alice")
+            await provider.store_messages("d", SECRET[:1], user_id="bob")
+            server.command("RENAME", *(Keys(prefix).conversation(name)[0].decode() for name in ("c", "d")))
+            for view in (provider, provider.for_user("alice"), provider.for_user("bob")):
+                for work in (
+                    view.get_conversation,
+                    view.get_recent_messages,
+                    lambda name, view=view: view.get_messages(name, before=1),
+                    lambda name, view=view: view.get_recent_messages(name, 1_000),
+                    lambda name, view=view: view.truncate_conversation_after(name, "s0"),
+                    lambda name, view=view: view.update_metadata(name, {"k": 1}),
+                    lambda name, view=view: view.fork_conversation(name, "e"),
+                ):
+                    with pytest.raises(MemoryStorageError, match="'d' is damaged"):
+                        await work("d")
+                failure = await view.append_messages("d", [Message("user", "more")])
+                assert "'d' is damaged" in str(failure.error)
+            assert await provider.clear_user_conversations("bob") == 1
+            assert await provider.clear_user_conversations("alice") == 0
+            assert [key for key in server.command("KEYS", f"{prefix}*") if b"{all}" not in key] == []
+            assert await provider.find_conversations(MemoryQuery()) == []
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-lru", "allkeys-random"])
 def test_eviction(policy):
     """While the server evicts all the time, nobody ever sees another's message, or a count that is not so."""

@@ -64,9 +64,14 @@ class Eraser:
         expected: str | None = None,
         expired: bool = False,
         owner: str | None = None,
+        named: bool = False,
     ) -> int | None:
-        """1 if a live conversation was removed, 0 for an expired one, `None` if there was none like that."""
+        """1 if a live conversation was removed, 0 for an expired one, `None` if there was none like that.
+
+        `named` is what the index of `scope` names.
+        """
         request = {"id": conversation_id, "scope": scope, "expected": expected, "expired": expired or None}
+        request["named"] = named or None
         if expected is None:
             request["unsound"] = True  # who removes a conversation need not be able to read it
         try:
@@ -82,7 +87,7 @@ class Eraser:
 
         async def forget(created: str, conversation_id: str) -> None:
             # By scope: an entry may be stale, and name what is another's by now. That is left, and the entry goes.
-            alive = await self._removed(conversation_id, scope=user_id)
+            alive = await self._removed(conversation_id, scope=user_id, named=True)
             if alive is None:
                 await self._indexes.sweep(conversation_id, user_id, created)
             else:

@@ -13,7 +13,7 @@ from jaf_memory_core.records import Page, Tail
 from jaf_memory_redis import layout
 from jaf_memory_redis.scripts import Command, Form, command
 
-_TAIL = ("f", "inc", "v", "x", "o", "p", "n")
+_TAIL = ("f", "inc", "v", "x", "o", "p", "n", "s", "id")
 
 
 @lru_cache(maxsize=64)

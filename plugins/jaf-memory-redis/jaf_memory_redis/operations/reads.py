@@ -12,7 +12,7 @@ from jaf_memory_core.errors import MemoryStorageError
 from jaf_memory_core.records import Damaged, Page, Record, Revise, Tail
 from jaf_memory_redis import layout, scripts
 from jaf_memory_redis.errors import ServerError, damaged, is_wrong_type, misplaced
-from jaf_memory_redis.layout import Keys, server_time
+from jaf_memory_redis.layout import Keys, Known, server_time
 from jaf_memory_redis.operations.pages import beside, fields_of, tail_form
 from jaf_memory_redis.operations.rights import ReadOnly
 from jaf_memory_redis.pool import Topology
@@ -32,6 +32,9 @@ LONG = 200
 
 ABREAST = 8
 """Such commands that are under way together."""
+
+BULKY = 16 << 10
+"""Bytes of a message, on average, from which a conversation is remembered as one whose pages are read in steps."""
 
 ATTEMPTS = 3
 """How often a large conversation is read anew because it changed; then it is read by a script, of one moment."""
@@ -61,6 +64,7 @@ class Reader:
         self._learn = learn
         self._ahead = timedelta()
         self._read_only = ReadOnly(topology)
+        self._bulky: Known[int] = Known()
 
     def forget(self) -> None:
         """Take nothing of an earlier connection for granted."""
@@ -69,6 +73,22 @@ class Reader:
     def now(self) -> datetime:
         """The server's time, as far as the last read told."""
         return datetime.fromtimestamp(time.time(), UTC) + self._ahead
+
+    def note(self, conversation_id: str, size: int, count: int) -> None:
+        """Remember how large the messages of a conversation are, where they are so large that it matters."""
+        each = size // max(1, count)
+        self._bulky.learn(conversation_id, each if each > BULKY else None)
+
+    def note_bulky(self, conversation_id: str, bodies: Sequence[bytes]) -> None:
+        """The same for what is about to be added, where that is large; whether all is, a read tells."""
+        size, count = codec.size(bodies), len(bodies)
+        if size > BULKY * count:
+            self.note(conversation_id, size, count)
+
+    def _at_once(self, conversation_id: str) -> int:
+        """How many messages may be read by one command; before anything is known of a conversation, all."""
+        each = self._bulky.guess(conversation_id)
+        return LONG if each is None else max(1, ABREAST * HEAVY // each)
 
     def heard(self, clock: list[bytes]) -> datetime:
         """Take the server's time from what `TIME` answered."""
@@ -88,10 +108,11 @@ class Reader:
     async def _whole(self, conversation_id: str) -> Record | None:
         for _ in range(ATTEMPTS):
             header, bodies, _ = self._keys.conversation(conversation_id)
+            first = min(PAGE, self._at_once(conversation_id))
             flat, found, stamp, clock = await self._topology.run_all(
                 [
                     command("HGETALL", header),
-                    command("LRANGE", bodies, 0, PAGE - 1),
+                    command("LRANGE", bodies, 0, first - 1),
                     command("HMGET", header, "inc", "v"),
                     Command(header, ("TIME",)),
                 ]
@@ -99,20 +120,23 @@ class Reader:
             self.heard(clock)
             if layout.stamp_of(flat) != stamp:
                 continue
-            whole = await self._rest(conversation_id, flat, found)
+            whole = await self._rest(conversation_id, flat, found, first)
             if whole is not None:
                 return self._known(layout.record_of(conversation_id, flat, whole))
         return await self._read_by_script(conversation_id)
 
-    async def _rest(self, conversation_id: str, flat: Sequence[bytes], found: list[bytes]) -> list[bytes] | None:
-        """All bodies, if the header still stands behind the last of them; `found` are the first."""
-        if len(found) < PAGE or not flat:
+    async def _rest(
+        self, conversation_id: str, flat: Sequence[bytes], found: list[bytes], first: int
+    ) -> list[bytes] | None:
+        """All bodies, if the header still stands behind the last of them; `found` are the first, up to so many."""
+        if len(found) < first or not flat:
             return found
         fields = dict(zip(flat[::2], flat[1::2], strict=True))
-        count, _ = layout.counts(conversation_id, map(fields.get, (b"n", b"s")))
+        count, size = layout.counts(conversation_id, map(fields.get, (b"n", b"s")))
+        self.note(conversation_id, size, count)
         if count == len(found):
             return found
-        rest = await self._span(conversation_id, flat, PAGE, count)
+        rest = await self._span(conversation_id, flat, first, count)
         return None if rest is None else found + rest
 
     async def _span(self, conversation_id: str, flat: Sequence[bytes], first: int, last: int) -> list[bytes] | None:
@@ -124,11 +148,13 @@ class Reader:
         fields = dict(zip(flat[::2], flat[1::2], strict=True))
         count = int(fields[b"n"])
         header, bodies, _ = self._keys.conversation(conversation_id)
-        # By the average size, since only the sum is known.
-        step = max(1, min(PAGE * 32, HEAVY * count // max(1, layout.counted(fields[b"s"]))))
+        # By the average size, since only the sum is known, and by what the last step brought.
+        average = each = max(1, layout.counted(fields[b"s"]) // max(1, count))
         found: list[bytes] = []
-        for start in range(first, last, step * ABREAST):
-            stop = min(last, start + step * ABREAST)
+        start = first
+        while start < last:
+            step = max(1, min(PAGE * 32, HEAVY // each))
+            stop = min(last, start + step * max(1, min(ABREAST, ABREAST * HEAVY // (step * each))))
             ranges = [command("LRANGE", bodies, at, min(at + step, stop) - 1) for at in range(start, stop, step)]
             behind = [command("HMGET", header, "inc", "v"), command("LLEN", bodies)]
             *pages, stamp, stands = await self._topology.run_all([*ranges, *behind], large=True)
@@ -138,6 +164,8 @@ class Reader:
                 raise damaged(conversation_id, count, stands)
             for page in pages:
                 found += page
+            each = max(average, sum(map(len, found[start - first :])) // (stop - start))
+            start = stop
         return found
 
     async def listed(
@@ -251,7 +279,7 @@ class Reader:
 
     async def _tail(self, tail: Tail) -> Page | None:
         limit, leading = min(tail.limit, LARGEST), min(tail.leading, LARGEST)
-        long = max(limit, leading) > LONG
+        long = max(limit, leading) > self._at_once(tail.conversation_id)
         if tail.before is None and limit and not long:
             start = self._keys.start(tail.conversation_id)
             packed = tail_form(len(start), limit, leading, tail.with_header).of(start)
@@ -300,19 +328,23 @@ class Reader:
         clock: list[bytes],
         stands: int | None = None,
     ) -> Page | None:
-        stored, incarnation, version, expires, owner, first, count = fields
+        stored, incarnation, version, expires, owner, first, count, size, name = fields
         if stored is None and incarnation is None and version is None:
             return None
         layout.check_format(stored, tail.conversation_id)
-        user, oldest, held, ends = layout.reading(
+        if name != tail.conversation_id.encode():  # a hand on the server has renamed it
+            raise codec.damaged(tail.conversation_id)
+        user, oldest, held, taken, ends = layout.reading(
             tail.conversation_id,
             lambda: (
                 layout.owner_of(owner),
                 layout.counted(first),
                 layout.counted(count),
+                layout.counted(size),
                 None if expires is None else layout.time_of(expires),
             ),
         )
+        self.note(tail.conversation_id, taken, held)
         if ends is not None and ends <= self.heard(clock):
             return None
         self._learn(tail.conversation_id, user)

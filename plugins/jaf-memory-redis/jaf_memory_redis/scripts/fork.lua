@@ -6,7 +6,7 @@ local parent_header, parent_bodies = KEYS[#KEYS - behind - 2], KEYS[#KEYS - behi
 local parent_ids = KEYS[#KEYS - behind]
 local parent = read_header(parent_header)
 if parent and is_newer(parent) then return { 'newer parent', parent.format } end
-if parent and not is_sound(parent) then return { 'unsound parent' } end
+if parent and not is_sound(parent, request.parent) then return { 'unsound parent' } end
 if not parent or expired(parent) or (request.scope and parent.owner ~= request.scope) then return { 'missing' } end
 if before and expired(before) then return told('expired', before) end
 if before then return { 'taken' } end

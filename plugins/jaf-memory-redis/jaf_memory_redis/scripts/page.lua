@@ -8,7 +8,7 @@ if request.limit then
   first = math.max(0, last + 1 - request.limit)
 end
 local bodies = last >= first and call('LRANGE', KEYS[2], first, last) or {}
-local fields = request.limit and not request.whole and call('HMGET', KEYS[1], 'f', 'inc', 'v', 'x', 'o', 'p', 'n')
+local fields = request.limit and not request.whole and call('HMGET', KEYS[1], 'f', 'inc', 'v', 'x', 'o', 'p', 'n', 's', 'id')
   or call('HGETALL', KEYS[1])
 local leading = request.leading and call('LRANGE', KEYS[2], 0, request.leading - 1) or {}
 return { clock, fields, bodies, leading }

@@ -38,7 +38,7 @@ local clock_number = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
 local now = moment(clock_number)
 
 local function read_header(key)
-  local found = redis.pcall('HMGET', key, 'f', 'inc', 'v', 'c', 'u', 'x', 't', 'o', 'p', 'k', 'n', 's')
+  local found = redis.pcall('HMGET', key, 'f', 'inc', 'v', 'c', 'u', 'x', 't', 'o', 'p', 'k', 'n', 's', 'id')
   if found.err then
     -- Another type of Redis's in its place is a header that cannot be read; any other refusal stays one.
     if not string.find(found.err, 'WRONGTYPE', 1, true) then call('HMGET', key, 'f') end
@@ -50,7 +50,7 @@ local function read_header(key)
     -- Absent fields come as false; nil compares equal with what a request leaves out.
     updated = found[5], expires = found[6] or nil, ttl = found[7] or nil, owner = found[8] or nil,
     first = tonumber(found[9]),
-    trimmed = found[10] == '1', count = tonumber(found[11]), size = tonumber(found[12]),
+    trimmed = found[10] == '1', count = tonumber(found[11]), size = tonumber(found[12]), id = found[13],
   }
 end
 
@@ -62,10 +62,11 @@ local function is_count(number)
   return number and number >= 0 and number < 9007199254740992 and number == math.floor(number)
 end
 
--- Whether a header is as we write it; what a hand on the server changed must not be reckoned with.
-local function is_sound(header)
+-- Whether a header is as we write it, and this conversation's: what a hand on the server changed, or renamed, must not
+-- be reckoned with.
+local function is_sound(header, id)
   local ttl = not header.ttl or tonumber(header.ttl)
-  return header.format == FORMAT and header.incarnation and header.owner ~= ''
+  return header.format == FORMAT and header.incarnation and header.owner ~= '' and header.id == id
     and is_count(header.version) and is_count(header.first) and is_count(header.count) and is_count(header.size)
     and is_moment(header.created) and is_moment(header.updated) and (not header.expires or is_moment(header.expires))
     and (ttl == true or (ttl and ttl > 0 and ttl < 1e12))
@@ -111,7 +112,8 @@ local function complete(header)
 end
 
 local function damaged(header)
-  return { 'damaged', header.count, call('LLEN', KEYS[2]) }
+  local stand = call('LLEN', KEYS[2])
+  return { 'damaged', header.count, stand == header.count and call('ZCARD', KEYS[3]) or stand }
 end
 
 -- What a command that writes is given behind its key, for asking whether it is allowed; no tables, because each append asks.
@@ -334,7 +336,7 @@ end
 
 local before = read_header(KEYS[1])
 if before and is_newer(before) then return { 'format', before.format } end
-if before and not is_sound(before) then
+if before and not is_sound(before, request.id) then
   if not request.unsound then return { 'unsound' } end
   mended(before)
 end
