@@ -36,7 +36,7 @@ LIGHT = 16 << 10
 _TOO_LARGE = "; perhaps it takes no message of that size (proto-max-bulk-len)"
 
 LARGE = 1 << 20
-"""Bytes of a request that a server may be set to refuse: it closes the connection, at times before its answer arrives."""
+"""Bytes of a request that a server may refuse by closing the connection, at times before its answer arrives."""
 
 
 class _Waiting:
