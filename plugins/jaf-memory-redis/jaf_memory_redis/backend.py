@@ -49,6 +49,7 @@ from jaf_memory_redis.operations.queries import Finder
 from jaf_memory_redis.operations.reads import Reader
 from jaf_memory_redis.operations.writes import TRIES, Writer
 from jaf_memory_redis.pool import Topology
+from jaf_memory_redis.scripts import Part
 from jaf_memory_redis.settings import RedisConfig
 
 _logger = logging.getLogger("jaf_memory.redis")
@@ -275,7 +276,7 @@ class RedisBackend(Backend):
 
     async def revise(self, revise: Revise) -> int:
         """Set messages in the list, by one script, for the state that was looked at."""
-        for _ in range(TRIES):
+        for turn in range(TRIES):
             record = rules.seen(
                 await self._reader.read(revise.conversation_id, with_messages=False), self.now(), revise.scope
             )
@@ -287,12 +288,29 @@ class RedisBackend(Backend):
                 if after is not None and after.stamp == record.stamp:
                     return int(record.version)
                 continue
-            reply = await self._writer.perform(scripts.REVISE, *wanted, owner=record.user_id)
+            reply = await self._revised(revise, record.user_id, *wanted, last=turn >= ATTEMPTS)
             if reply[0] == b"ok":
                 await self._indexes.settle(revise.conversation_id, reply)
                 version: int = reply[5]
                 return version
         raise MemoryStorageError("the conversation never stood still", operation="revise", retryable=True)
+
+    async def _revised(
+        self, revise: Revise, owner: str | None, request: dict[str, Any], messages: Sequence[Part], *, last: bool
+    ) -> list[Any]:
+        request["at_once"] = last or None
+        reply = await self._writer.perform(scripts.REVISE, request, messages, owner=owner)
+        if reply[0] != b"large":
+            return reply
+        staged = await self._copier.revised(revise.conversation_id, reply, request["positions"], messages)
+        if staged is None:
+            request["at_once"] = True
+            return await self._writer.perform(scripts.REVISE, request, messages, owner=owner)
+        request["staged"], more = staged
+        reply = await self._writer.perform(scripts.REVISE, request, owner=owner, more=more)
+        if reply[0] != b"ok":
+            await self._copier.discard(more)
+        return reply
 
     async def fork(self, fork: Fork) -> int:
         """Copy within the server, by one script; on a Cluster the two are in different slots, and the default does."""

@@ -76,6 +76,34 @@ def test_in_steps(address):
     asyncio.run(main())
 
 
+def test_revised_in_steps(address):
+    """Many messages here and there in a large conversation are replaced at once, also by each other's ids."""
+
+    async def main():
+        async with await create_redis_provider(RedisConfig(**address, ttl=600.0)) as provider:
+            await provider.append_messages("c", batch(MANY, 1_000), create=True, user_id="u")
+            places = [*range(100), 700, 702, *range(1_500, 1_550), MANY - 2, MANY - 1]
+            anew = {f"m{n}": Message("user", f"9{n}", message_id=f"m{n}") for n in places}
+            anew["m700"] = Message("user", "9700", message_id="m702")
+            anew["m702"] = Message("user", "9702", message_id="m700")
+            version = await provider.revise_messages("c", anew)
+            assert version == 2
+            found = await provider.get_conversation("c")
+            assert contents(found) == [int(f"9{n}") if n in places else n for n in range(MANY)]
+            assert [found.messages[n].message_id for n in (699, 700, 702)] == ["m699", "m702", "m700"]
+            sizes = [len(one) for one in await bodies_of(provider, "c")]
+            assert (await provider.get_stats())["total_storage_size"] == sum(sizes)
+            assert (await provider.append_messages("c", [anew["m5"]])).data.added == 0
+            # Beside writers it is done all the same.
+            again = {f"m{n}": Message("user", "0", message_id=f"m{n}") for n in range(100)}
+            writers = [provider.append_messages("c", batch(1, 0, MANY + n)) for n in range(30)]
+            await asyncio.gather(provider.revise_messages("c", again), *writers)
+            assert contents(await provider.get_conversation("c"))[:101] == [*[0] * 100, 100]
+            assert (await provider.get_conversation("c")).message_count == MANY + 30
+
+    asyncio.run(main())
+
+
 async def bodies_of(provider, name):
     """The bodies of a conversation, as they are stored."""
     keys = provider.backend.keys.conversation(name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from secrets import token_hex
-from typing import Any
+from typing import Any, cast
 
 from jaf_memory_core import codec
 from jaf_memory_core.errors import MemoryNotFoundError
@@ -17,9 +17,10 @@ from jaf_memory_core.records import Write
 from jaf_memory_redis import layout, scripts
 from jaf_memory_redis.errors import ServerError, damaged
 from jaf_memory_redis.layout import Keys
+from jaf_memory_redis.operations.reads import neighbours
 from jaf_memory_redis.operations.writes import compare
 from jaf_memory_redis.pool import Topology
-from jaf_memory_redis.scripts import asked, command
+from jaf_memory_redis.scripts import Part, asked, command
 
 MANY, HEAVY = 200, 128 << 10
 """Messages, and bytes of them, that one script takes in its stride; measured: about 2 ms."""
@@ -54,7 +55,7 @@ class Copier:
         """The first `count` messages of a conversation; `None` if it has changed, or there is no memory for it."""
         # A token each, so that two who copy at once never add to the same list.
         aside = self._keys.aside(target, token_hex(8))
-        copied = await self._copied(source, aside, stamp, (0, count), size)
+        copied = await self._copied(source, aside, stamp, (0, count), size // max(1, count))
         if copied is None:
             await self.discard(aside)
             return None
@@ -99,10 +100,10 @@ class Copier:
         cut = max(0, kept + len(fresh) - write.max_messages) if write.max_messages is not None else 0
         if cut > kept:
             return None
-        copied = await self._copied(key, aside, str(stamp), (cut, kept), size) if kept else 0
+        copied = await self._copied(key, aside, str(stamp), (cut, kept), size // kept) if kept else 0
         if copied is None:
             return None
-        content = [write.messages[at] for at in fresh], [write.bodies[at] for at in fresh]
+        content = [write.messages[at].message_id for at in fresh], [write.bodies[at] for at in fresh]
         added = await self._added(key, aside, stamp, (kept - cut, position + kept), content)
         if added is None:
             return None
@@ -121,15 +122,9 @@ class Copier:
         steps = [command("ZMSCORE", ids, *names[at : at + MANY]) for at in range(0, len(names), MANY)]
         scores = [score for step in await self._topology.run_all(steps) for score in step]
         places = sorted((int(score) - first, at) for at, score in enumerate(scores) if score is not None)
-        # To reach into the middle of a long list costs, so that what stands together is fetched together.
-        runs: list[list[tuple[int, int]]] = []
-        for place, at in places:
-            if runs and runs[-1][-1][0] + 1 == place and len(runs[-1]) < max(1, min(MANY, HEAVY // each)):
-                runs[-1].append((place, at))
-            else:
-                runs.append([(place, at)])
-        for start in range(0, len(runs), ABREAST):
-            some = runs[start : start + ABREAST]
+        held = neighbours(places, max(1, min(MANY, HEAVY // each)))
+        for start in range(0, len(held), ABREAST):
+            some = held[start : start + ABREAST]
             found = await self._topology.run_all([command("LRANGE", bodies, run[0][0], run[-1][0]) for run in some])
             for run, stored in zip(some, found, strict=True):
                 differing = [
@@ -145,8 +140,38 @@ class Copier:
         """The messages of a whole record."""
         aside = self._keys.aside(key, token_hex(8))
         bodies = list(map(codec.encode, messages))
-        size = await self._added(key, aside, stamp, (0, first), (messages, bodies))
+        size = await self._added(key, aside, stamp, (0, first), ([one.message_id for one in messages], bodies))
         return None if size is None else ({"expected": stamp, "count": len(messages), "size": size}, aside)
+
+    async def revised(
+        self, key: str, reply: Sequence[Any], positions: Sequence[int], messages: Sequence[Part]
+    ) -> Staged | None:
+        """All messages, some replaced; `None` if the conversation has changed, or there is no memory for it.
+
+        Args:
+            key: the conversation's id.
+            reply: what `revise.lua` told of it: its stamp, first position, count and size.
+            positions: where the new messages go.
+            messages: all ids of the new messages, and then all bodies.
+        """
+        stamp, first, count, size = reply[1].decode(), *reply[2:5]
+        aside = self._keys.aside(key, token_hex(8))
+        names, bodies = messages[: len(positions)], messages[len(positions) :]
+        changed = sorted((position - first, at) for at, position in enumerate(positions))
+        laid: int | None = 0
+        total = done = 0
+        for run in [*neighbours(changed, MANY), [(count, -1)]]:
+            laid = await self._copied(key, aside, stamp, (done, run[0][0]), size // max(1, count), staged=done)
+            if laid is not None and run[0][1] >= 0:
+                total += laid
+                content = [str(names[at]) for _, at in run], [cast("bytes", bodies[at]) for _, at in run]
+                laid = await self._added(key, aside, stamp, (run[0][0], first + run[0][0]), content)
+            if laid is None:
+                await self.discard(aside)
+                return None
+            total += laid
+            done = run[-1][0] + 1
+        return {"expected": stamp, "count": count, "size": total}, aside
 
     async def discard(self, aside: tuple[bytes, ...]) -> None:
         """Remove what was laid aside for nothing; what is left of a writer that was killed goes by itself."""
@@ -154,16 +179,22 @@ class Copier:
             await self._topology.run_all([command("UNLINK", name) for name in aside])
 
     async def _copied(
-        self, source: str, aside: tuple[bytes, bytes], stamp: str, places: tuple[int, int], size: int
+        self,
+        source: str,
+        aside: tuple[bytes, bytes],
+        stamp: str,
+        places: tuple[int, int],
+        each: int,
+        *,
+        staged: int = 0,
     ) -> int | None:
         start, stop = places
         # By the average size of a message: the header knows no more, and a step need not be exact.
-        each = max(1, size // max(1, stop))
-        step = max(1, min(MANY, HEAVY // each))
+        step = max(1, min(MANY, HEAVY // max(1, each)))
         total = 0
         # Each step compares the stamp: a writer who comes in between makes all of them void.
         for at in range(start, stop, step):
-            request = {"start": at, "stop": min(at + step, stop), "staged": at - start}
+            request = {"start": at, "stop": min(at + step, stop), "staged": staged + at - start}
             found = await self._step(source, aside, stamp, request)
             if found is None:
                 return None
@@ -176,17 +207,17 @@ class Copier:
         aside: tuple[bytes, bytes],
         stamp: str | None,
         places: tuple[int, int],
-        content: tuple[Sequence[Message], Sequence[bytes]],
+        content: tuple[Sequence[str], Sequence[bytes]],
     ) -> int | None:
         staged, position = places
-        messages, bodies = content
+        names, bodies = content
         total = start = 0
-        while start < len(messages):
+        while start < len(names):
             stop, size = start + 1, len(bodies[start])
-            while stop < min(len(messages), start + MANY) and size + len(bodies[stop]) <= HEAVY:
+            while stop < min(len(names), start + MANY) and size + len(bodies[stop]) <= HEAVY:
                 size += len(bodies[stop])
                 stop += 1
-            sent = layout.messages_of(messages[start:stop], bodies[start:stop])
+            sent: list[Part] = [*names[start:stop], *bodies[start:stop]]
             request = {"start": 0, "stop": 0, "staged": staged + start, "position": position + start}
             found = await self._step(key, aside, stamp, request, sent)
             if found is None:
@@ -201,7 +232,7 @@ class Copier:
         aside: tuple[bytes, bytes],
         stamp: str | None,
         request: Mapping[str, Any],
-        messages: Sequence[str | bytes] = (),
+        messages: Sequence[Part] = (),
     ) -> int | None:
         keys = (*self._keys.conversation(key), *aside)
         whole = {**request, "id": key, "expected": stamp, "more": len(aside), "probed": True}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from jaf_memory_core import codec, forks
 from jaf_memory_core.errors import MemoryStorageError
@@ -17,6 +17,8 @@ from jaf_memory_redis.operations.pages import beside, fields_of, tail_form
 from jaf_memory_redis.operations.rights import ReadOnly
 from jaf_memory_redis.pool import Topology
 from jaf_memory_redis.scripts import Command, Part, asked, command
+
+T = TypeVar("T")
 
 LARGEST = 1 << 53
 """Lua's numbers are exact up to here; no count of ours comes near it."""
@@ -32,6 +34,9 @@ LONG = 200
 
 ABREAST = 8
 """Such commands that are under way together."""
+
+FEW = 4
+"""Places in the middle of a long list that are reached for together."""
 
 BULKY = 16 << 10
 """Bytes of a message, on average, from which a conversation is remembered as one whose pages are read in steps."""
@@ -49,6 +54,17 @@ async def misplaced_among(topology: Topology, keys: Keys, ids: Sequence[str]) ->
         if kind not in {b"none", kinds[at % len(kinds)]}:
             return ids[at // len(kinds)]
     return None
+
+
+def neighbours(places: Sequence[tuple[int, T]], most: int) -> list[list[tuple[int, T]]]:
+    """Places in a list, those that stand side by side together: to reach into the middle of it costs."""
+    runs: list[list[tuple[int, T]]] = []
+    for place, what in places:
+        if runs and runs[-1][-1][0] + 1 == place and len(runs[-1]) < most:
+            runs[-1].append((place, what))
+        else:
+            runs.append([(place, what)])
+    return runs
 
 
 class Reader:
@@ -254,11 +270,15 @@ class Reader:
             return None
         (scores,) = await self._topology.run_all([command("ZMSCORE", ids, *concerned)])
         places = {key: int(at) for key, at in zip(concerned, scores, strict=True) if at is not None}
-        found = await self._topology.run_all(
-            [command("LINDEX", bodies, at - record.first_position) for at in places.values()]
-        )
-        # What is gone by now is told by the script, because the state is another one.
-        held = {key: body for key, body in zip(places, found, strict=True) if body is not None}
+        order = sorted((at - record.first_position, key) for key, at in places.items())
+        runs = neighbours(order, min(PAGE, self._at_once(revise.conversation_id)))
+        held: dict[str, bytes] = {}
+        for start in range(0, len(runs), FEW):
+            some = runs[start : start + FEW]
+            found = await self._topology.run_all([command("LRANGE", bodies, run[0][0], run[-1][0]) for run in some])
+            # What is gone by now is told by the script, because the state is another one.
+            for run, page in zip(some, found, strict=True):
+                held |= {key: body for (_, key), body in zip(run, page, strict=False)}
         wanted = forks.replacements(revise, held, revise.conversation_id)
         if not wanted:
             return None

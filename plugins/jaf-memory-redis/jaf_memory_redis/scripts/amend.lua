@@ -1,4 +1,5 @@
 -- Metadata, a first owner, or the expiry of a conversation, as `rules.amended` decides it.
+local rare = rarely()
 if before and expired(before) then before = nil end
 if not before or (request.scope and before.owner ~= request.scope) then return { 'missing' } end
 if request.user and before.owner and request.user ~= before.owner then return { 'foreign' } end
@@ -12,7 +13,7 @@ end
 local refused = denied('HSET', 'HDEL', 'ZADD')
   or ((before.expires or request.ttl) and denied('PEXPIREAT', 'PERSIST', 'ZREM'))
 if refused then return refused end
-local too_much = heavy(before)
+local too_much = rare.heavy(before)
 if too_much then return { 'heavy', stamp(before), too_much } end
 
 local header = copied(before)

@@ -1,6 +1,7 @@
 -- A copy of another conversation, up to, without, a message, as `forks.forked` decides it. The new one's keys come
 -- first, as in every script; the three behind them are the parent's, and two more what was laid aside. Only a single
 -- server has both at hand.
+local rare = rarely()
 local behind = request.staged and 2 or 0
 local parent_header, parent_bodies = KEYS[#KEYS - behind - 2], KEYS[#KEYS - behind - 1]
 local parent_ids = KEYS[#KEYS - behind]
@@ -29,10 +30,10 @@ local header = {
   trimmed = parent.trimmed, count = stop - parent.first, size = parent.size,
 }
 local staged = request.staged
-if staged and (stamp(parent) ~= staged.expected or staged.count ~= header.count or not is_staged(staged)) then
+if staged and (stamp(parent) ~= staged.expected or staged.count ~= header.count or not rare.is_staged(staged)) then
   staged = nil
 end
-if not staged and not request.at_once and is_large(header.count, parent) then
+if not staged and not request.at_once and rare.is_large(header.count, parent) then
   return { 'large', stamp(parent), header.count, parent.size }
 end
 if staged then
@@ -42,10 +43,10 @@ end
 touch(header)
 index(header, nil)
 if staged then
-  take_staged(staged)
+  rare.take_staged(staged)
   header.size = staged.size
 else
-  clear_remains()
+  rare.clear_remains()
   -- By range: to copy all and cut it would take as long as the parent is long.
   header.size = copy_messages(parent_bodies, parent_ids, parent.first, 0, header.count, KEYS[2], KEYS[3])
   if not header.size then

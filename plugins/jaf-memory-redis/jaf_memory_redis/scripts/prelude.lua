@@ -13,11 +13,13 @@ local SUMMARY = 'm:"jaf-memory:summary"'
 local STEP = 2000 -- Lua's stack takes no more than 8,000 arguments at once
 local call = redis.call
 
-if redis.replicate_commands then redis.replicate_commands() end
+if not redis.acl_check_cmd then redis.replicate_commands() end -- before Redis 7.0
 
 local function moment(microseconds)
   local seconds = math.floor(microseconds / 1000000)
-  return string.format('%012.0f%06.0f', seconds + EPOCH, microseconds - seconds * 1000000)
+  local high = math.floor((seconds + EPOCH) / 1000000)
+  -- As three short numbers: a long one takes several times as long to write.
+  return string.format('%06d%06d%06d', high, seconds + EPOCH - high * 1000000, microseconds - seconds * 1000000)
 end
 
 local function since_1970(text)
@@ -36,6 +38,7 @@ local given = (#ARGV - 1) / 2 -- how many messages
 local clock = call('TIME')
 local clock_number = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
 local now = moment(clock_number)
+local score_of_now = clock[1] .. string.sub('000000' .. clock[2], -6) -- as text: a number would be written anew each time
 
 local function read_header(key)
   local found = redis.pcall('HMGET', key, 'f', 'inc', 'v', 'c', 'u', 'x', 't', 'o', 'p', 'k', 'n', 's', 'id')
@@ -77,54 +80,8 @@ local function is_newer(header)
   return format and format ~= FORMAT and #format < 18 and string.find(format, '^[1-9]%d*$')
 end
 
--- What can be told of a header that cannot be read, for those that remove it.
-local function mended(header)
-  header.version, header.incarnation = is_count(header.version) and header.version or 0, header.incarnation or ''
-  header.created = is_moment(header.created) and header.created or now
-  header.updated = is_moment(header.updated) and header.updated or now
-  header.expires = is_moment(header.expires) and header.expires or nil
-  if header.owner == '' then header.owner = nil end
-end
-
 local function stamp(header)
   return header.incarnation .. ':' .. whole(header.version)
-end
-
--- `rules.unsummarised`: what was removed must not live on in a summary that reaches position `from`.
-local function unsummarise(from)
-  local summary = call('HGET', KEYS[1], SUMMARY)
-  if not summary then return end
-  -- Its first member; in any other form it is dropped rather than kept too long.
-  local reaches = tonumber(string.match(summary, '^{"position":(%d+)'))
-  if not reaches or reaches >= from then call('HDEL', KEYS[1], SUMMARY) end
-end
-
--- Eviction, or a script that died half-way, takes one key and leaves the others. Without a header there is no
--- conversation: whatever else stands under the name is nobody's, and goes before anything new is put there.
-local function clear_remains()
-  -- Only where there are any: behind a first write Redis no longer asks for the memory of the next ones.
-  if call('EXISTS', KEYS[2], KEYS[3]) > 0 then call('UNLINK', KEYS[2], KEYS[3]) end
-end
-
--- Whether bodies and ids are as many as the header says.
-local function complete(header)
-  return call('LLEN', KEYS[2]) == header.count and call('ZCARD', KEYS[3]) == header.count
-end
-
-local function damaged(header)
-  local stand = call('LLEN', KEYS[2])
-  return { 'damaged', header.count, stand == header.count and call('ZCARD', KEYS[3]) or stand }
-end
-
--- What a command that writes is given behind its key, for asking whether it is allowed; no tables, because each append asks.
-local function form_of(name)
-  if name == 'HSET' then return 'f', 'v' end
-  if name == 'ZADD' then return 0, 'm' end
-  if name == 'RENAME' then return KEYS[1] end
-  if name == 'LSET' then return 0, 'v' end
-  if name == 'LTRIM' or name == 'GETRANGE' or name == 'ZREMRANGEBYSCORE' then return 0, 0 end
-  if name == 'RPUSH' or name == 'HDEL' or name == 'ZREM' then return 'v' end
-  if name == 'PEXPIREAT' then return 1 end
 end
 
 -- A command that is refused half-way would leave the first half: each script asks first, and touches nothing else before.
@@ -133,32 +90,18 @@ local function denied(...)
   local check = redis.acl_check_cmd
   if not check then return request.probed == nil and { 'unprobed' } or nil end
   for index = 1, select('#', ...) do
-    local name = select(index, ...)
-    -- On a single server the indexes have other names, which the user may not be allowed either.
-    if not check(name, name == 'ZADD' and SINGLE and KEYS[5] or KEYS[1], form_of(name)) then return { 'denied', name } end
-  end
-end
-
--- Whether metadata may be too large with the request's merged in, but for what Python has weighed already; if so, the
--- header's fields. Counted as `rules.check_metadata_size` counts: `m:` stands for the colon and the comma.
-local function heavy(header)
-  local most, patch = request.most, request.metadata
-  if not (header and most and patch) or #patch == 0 or request.weighed == stamp(header) then return nil end
-  local fields = call('HGETALL', KEYS[1])
-  local after, any = {}, false
-  for at = 1, #fields, 2 do
-    if string.sub(fields[at], 1, 2) == 'm:' then after[fields[at]], any = fields[at + 1], true end
-  end
-  for at = 1, #patch, 2 do after[patch[at]] = patch[at + 1] end
-  local size, escaped = 1, false
-  for field, value in pairs(after) do
-    if string.sub(field, 1, #RESERVED) ~= RESERVED then
-      size = size + #field + #value
-      -- With a lone surrogate anywhere all is escaped, to three times the bytes at most.
-      escaped = escaped or string.find(field, '\\ud', 1, true) or string.find(value, '\\ud', 1, true)
+    local name, allowed = (select(index, ...)), nil
+    -- As many arguments as Redis 8 wants to see, and as texts: a number would be written anew each time.
+    if name == 'RENAME' then
+      allowed = check(name, KEYS[1], KEYS[1])
+    elseif name == 'UNLINK' or name == 'PERSIST' or name == 'TYPE' then
+      allowed = check(name, KEYS[1])
+    else
+      -- On a single server the indexes have other names, which the user may not be allowed either.
+      allowed = check(name, name == 'ZADD' and SINGLE and KEYS[5] or KEYS[1], '0', '0')
     end
+    if not allowed then return { 'denied', name } end
   end
-  return any and (escaped and 3 * size or size) > most and fields
 end
 
 local function expired(header)
@@ -254,12 +197,6 @@ local function add_bodies(list, first, count)
   return size, length
 end
 
-local function size_between(first, last)
-  local size = 0
-  for _, body in ipairs(call('LRANGE', KEYS[2], first, last)) do size = size + #body end
-  return size
-end
-
 local function set_lease(header, before)
   if header.expires then
     local ends = math.max(since_1970(header.expires), clock_number)
@@ -270,31 +207,10 @@ local function set_lease(header, before)
   end
 end
 
--- Whether that many messages, of a conversation with that header, are too many for one script.
-local function is_large(count, header)
-  return count > MANY or (count > 1 and count * (header.size / math.max(1, header.count)) > HEAVY)
-end
-
--- Whether what was laid aside (`stage.lua`) is all there.
-local function is_staged(staged)
-  return call('LLEN', KEYS[#KEYS - 1]) == staged.count and call('ZCARD', KEYS[#KEYS]) == staged.count
-end
-
--- It takes the place of what stands, whatever its size: two names are changed, and memory is freed behind our back.
-local function take_staged(staged)
-  call('UNLINK', KEYS[2], KEYS[3])
-  if staged.count > 0 then
-    call('RENAME', KEYS[#KEYS - 1], KEYS[2])
-    call('RENAME', KEYS[#KEYS], KEYS[3])
-    call('PERSIST', KEYS[2])
-    call('PERSIST', KEYS[3])
-  end
-end
-
 -- The index entries of a conversation; `before` is nil for a new one. Only a single server has them at hand.
 local function index(header, before)
   if not SINGLE then return end
-  local score = header.updated == now and clock_number or since_1970(header.updated)
+  local score = header.updated == now and score_of_now or since_1970(header.updated)
   call('ZADD', KEYS[5], score, request.id)
   if header.owner then call('ZADD', KEYS[8], score, request.id) end
   if not before then call('ZADD', KEYS[6], 0, header.created .. request.id) end
@@ -306,17 +222,6 @@ local function index(header, before)
   end
   if header.expires then
     call('ZADD', KEYS[7], since_1970(header.expires), expiry_member(header.owner, header.created))
-  end
-end
-
-local function unindex(header)
-  if not SINGLE then return end
-  call('ZREM', KEYS[5], request.id)
-  call('ZREM', KEYS[6], header.created .. request.id)
-  call('ZREM', KEYS[7], expiry_member(header.owner, header.created))
-  if header.owner then
-    call('ZREM', KEYS[8], request.id)
-    call('ZREM', KEYS[9], header.created .. request.id)
   end
 end
 
@@ -334,10 +239,119 @@ local function told(status, header, ...)
   return reply
 end
 
+-- What the usual append does not need. To make a function takes time in each call of a script, so these are made only where
+-- one of them is wanted.
+local function rarely()
+  local rare = {}
+
+  -- What can be told of a header that cannot be read, for those that remove it.
+  function rare.mended(header)
+    header.version, header.incarnation = is_count(header.version) and header.version or 0, header.incarnation or ''
+    header.created = is_moment(header.created) and header.created or now
+    header.updated = is_moment(header.updated) and header.updated or now
+    header.expires = is_moment(header.expires) and header.expires or nil
+    if header.owner == '' then header.owner = nil end
+  end
+
+  -- `rules.unsummarised`: what was removed must not live on in a summary that reaches position `from`.
+  function rare.unsummarise(from)
+    local summary = call('HGET', KEYS[1], SUMMARY)
+    if not summary then return end
+    -- Its first member; in any other form it is dropped rather than kept too long.
+    local reaches = tonumber(string.match(summary, '^{"position":(%d+)'))
+    if not reaches or reaches >= from then call('HDEL', KEYS[1], SUMMARY) end
+  end
+
+  -- Eviction, or a script that died half-way, takes one key and leaves the others. Without a header there is no
+  -- conversation: whatever else stands under the name is nobody's, and goes before anything new is put there.
+  function rare.clear_remains()
+    -- Only where there are any: behind a first write Redis no longer asks for the memory of the next ones.
+    if call('EXISTS', KEYS[2], KEYS[3]) > 0 then call('UNLINK', KEYS[2], KEYS[3]) end
+  end
+
+  -- Whether bodies and ids are as many as the header says.
+  function rare.complete(header)
+    return call('LLEN', KEYS[2]) == header.count and call('ZCARD', KEYS[3]) == header.count
+  end
+
+  -- What an append had placed before it saw that.
+  function rare.take_back(header)
+    call('ZREMRANGEBYSCORE', KEYS[3], header.first + header.count, '+inf')
+  end
+
+  function rare.damaged(header, placed)
+    if placed then rare.take_back(header) end
+    local stand = call('LLEN', KEYS[2])
+    return { 'damaged', header.count, stand == header.count and call('ZCARD', KEYS[3]) or stand }
+  end
+
+  -- Whether metadata may be too large with the request's merged in, but for what Python has weighed already; if so, the
+  -- header's fields. Counted as `rules.check_metadata_size` counts: `m:` stands for the colon and the comma.
+  function rare.heavy(header)
+    local most, patch = request.most, request.metadata
+    if not (header and most and patch) or #patch == 0 or request.weighed == stamp(header) then return nil end
+    local fields = call('HGETALL', KEYS[1])
+    local after, any = {}, false
+    for at = 1, #fields, 2 do
+      if string.sub(fields[at], 1, 2) == 'm:' then after[fields[at]], any = fields[at + 1], true end
+    end
+    for at = 1, #patch, 2 do after[patch[at]] = patch[at + 1] end
+    local size, escaped = 1, false
+    for field, value in pairs(after) do
+      if string.sub(field, 1, #RESERVED) ~= RESERVED then
+        size = size + #field + #value
+        -- With a lone surrogate anywhere all is escaped, to three times the bytes at most.
+        escaped = escaped or string.find(field, '\\ud', 1, true) or string.find(value, '\\ud', 1, true)
+      end
+    end
+    return any and (escaped and 3 * size or size) > most and fields
+  end
+
+  function rare.size_between(first, last)
+    local size = 0
+    for _, body in ipairs(call('LRANGE', KEYS[2], first, last)) do size = size + #body end
+    return size
+  end
+
+  -- Whether that many messages, of a conversation with that header, are too many for one script.
+  function rare.is_large(count, header)
+    return count > MANY or (count > 1 and count * (header.size / math.max(1, header.count)) > HEAVY)
+  end
+
+  -- Whether what was laid aside (`stage.lua`) is all there.
+  function rare.is_staged(staged)
+    return call('LLEN', KEYS[#KEYS - 1]) == staged.count and call('ZCARD', KEYS[#KEYS]) == staged.count
+  end
+
+  -- It takes the place of what stands, whatever its size: two names are changed, and memory is freed behind our back.
+  function rare.take_staged(staged)
+    call('UNLINK', KEYS[2], KEYS[3])
+    if staged.count > 0 then
+      call('RENAME', KEYS[#KEYS - 1], KEYS[2])
+      call('RENAME', KEYS[#KEYS], KEYS[3])
+      call('PERSIST', KEYS[2])
+      call('PERSIST', KEYS[3])
+    end
+  end
+
+  function rare.unindex(header)
+    if not SINGLE then return end
+    call('ZREM', KEYS[5], request.id)
+    call('ZREM', KEYS[6], header.created .. request.id)
+    call('ZREM', KEYS[7], expiry_member(header.owner, header.created))
+    if header.owner then
+      call('ZREM', KEYS[8], request.id)
+      call('ZREM', KEYS[9], header.created .. request.id)
+    end
+  end
+
+  return rare
+end
+
 local before = read_header(KEYS[1])
 if before and is_newer(before) then return { 'format', before.format } end
 if before and not is_sound(before, request.id) then
   if not request.unsound then return { 'unsound' } end
-  mended(before)
+  rarely().mended(before)
 end
 if before and request.orphan then before.owner = nil end -- it is no text, and names nobody

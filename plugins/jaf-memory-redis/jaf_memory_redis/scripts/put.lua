@@ -1,4 +1,5 @@
 -- A whole record in the place of the one that stands at `request.expected`, or of none.
+local rare = rarely()
 if (before and stamp(before)) ~= request.expected then return { 'other' } end
 if not before and SINGLE and not request.adopting and call('TYPE', KEYS[4]).ok == 'string' then return { 'legacy' } end
 if SINGLE and before and before.owner ~= request.guess then return { 'owner', before.owner or '' } end
@@ -9,7 +10,7 @@ local staged = request.staged
 if staged then
   refused = denied('RENAME', 'PERSIST')
   if refused then return refused end
-  if not is_staged(staged) then return { 'changed' } end
+  if not rare.is_staged(staged) then return { 'changed' } end
 end
 
 local header = {
@@ -18,17 +19,17 @@ local header = {
   first = request.first, trimmed = request.trimmed, count = given, size = 0,
 }
 if before then
-  unindex(before)
+  rare.unindex(before)
   call('UNLINK', KEYS[1])
 end
 -- KEYS[8..9] are the old owner's where there are more.
 if #KEYS - (request.more or 0) > 9 then KEYS[8], KEYS[9] = KEYS[10], KEYS[11] end
 index(header, nil)
 if staged then
-  take_staged(staged)
+  rare.take_staged(staged)
   header.count, header.size = staged.count, staged.size
 else
-  clear_remains()
+  rare.clear_remains()
   place_ids(ARGV, 2, given, header.first)
   header.size = add_bodies(ARGV, 2, given)
 end

@@ -1,8 +1,9 @@
 -- Everything of a conversation goes: of this owner (`scope`), at this stamp (`expected`), or only if it has expired.
+local rare = rarely()
 if not before then
   local refused = denied('UNLINK')
   if refused then return refused end
-  clear_remains()
+  rare.clear_remains()
   return { 'missing' }
 end
 -- The header of another conversation, which a hand has put here, tells of no owner; the index that names this one does.
@@ -17,7 +18,7 @@ local refused = denied('UNLINK', 'ZREM', 'TYPE', 'GETRANGE')
 if refused then return refused end
 local adopted = type(redis.pcall('HGET', KEYS[1], 'j')) == 'string' and 1 or 0
 call('UNLINK', KEYS[1], KEYS[2], KEYS[3])
-unindex(before)
+rare.unindex(before)
 -- What `adopt` left of it in jaf-py's form is the same conversation; any other string there is somebody else's.
 if SINGLE and adopted == 1 and call('TYPE', KEYS[4]).ok == 'string'
   and string.find(call('GETRANGE', KEYS[4], 0, 4095), '"conversation_id"', 1, true) then

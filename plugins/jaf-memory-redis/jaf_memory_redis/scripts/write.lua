@@ -29,80 +29,77 @@ local staged = request.staged
 if staged then
   local refused_too = denied('RENAME', 'PERSIST', 'UNLINK')
   if refused_too then return refused_too end
-  if (before and stamp(before)) ~= staged.expected or not is_staged(staged) then return { 'changed' } end
+  if (before and stamp(before)) ~= staged.expected or not rarely().is_staged(staged) then return { 'changed' } end
 end
 
 -- The list and its part that are to be added; see `place_ids`.
 local list, first, fresh = ARGV, 2, staged and staged.fresh or given
 
-local function held_positions()
-  local positions, any = {}, false
-  for start = 1, given, STEP do
-    local stop = math.min(start + STEP - 1, given)
-    for offset, position in ipairs(call('ZMSCORE', KEYS[3], unpack(ARGV, start + 1, stop + 1))) do
-      positions[start + offset - 1] = position
-      any = any or position
-    end
-  end
-  return any and positions
-end
-
--- Which of the messages are held, and equal; those with other bytes are for Python to compare.
-local function compare(positions)
-  local last_held, differing = 0, {}
-  local known = request.alike == stamp(before)
-  -- To reach into the middle of a long list costs, so that what stands together is fetched together.
-  local fetched, from = {}, -1
-  for index = 1, given do
-    if positions[index] then
-      last_held = index
-      local place = tonumber(positions[index]) - before.first
-      if not known and not fetched[place - from + 1] then
-        from = place
-        fetched = call('LRANGE', KEYS[2], from, from + math.min(99, given - index))
-      end
-      local body = not known and fetched[place - from + 1]
-      if body and body ~= ARGV[given + 1 + index] then
-        differing[#differing + 1] = index - 1
-        differing[#differing + 1] = body
-      end
-    end
-  end
-  local ids, bodies = {}, {}
-  for index = 1, given do
-    -- On a trimmed conversation, what stands before a held message was there once.
-    if not positions[index] and not (before.trimmed and index < last_held) then
-      ids[#ids + 1] = ARGV[index + 1]
-      bodies[#bodies + 1] = ARGV[given + 1 + index]
-    end
-  end
-  list, first, fresh = ids, 1, #ids
-  for index = 1, fresh do list[fresh + index] = bodies[index] end
-  return differing
-end
-
 local actual = before and before.version or 0
 local expected = not request.expected or request.expected == actual
-local too_much = expected and heavy(before)
+local too_much = expected and request.metadata and rarely().heavy(before)
 local placed = false
-local function take_back()
-  if placed then call('ZREMRANGEBYSCORE', KEYS[3], before.first + before.count, '+inf') end
-end
 if adding and before.count > 0 and given > 0 then
   -- Nearly always none is held, and to place their ids tells so as well. Nothing can be refused behind that.
   placed = expected and not too_much and place_ids(ARGV, 2, given, before.first + before.count, 'NX')
   -- What tells whether all of it stands costs least behind a write: how many ids there are now, and how many bodies.
-  if placed and call('ZCARD', KEYS[3]) ~= before.count + given then
-    take_back()
-    return damaged(before)
+  if placed and call('ZCARD', KEYS[3]) ~= before.count + given then return rarely().damaged(before, true) end
+end
+if adding and not placed then
+  local function held_positions()
+    local positions, any = {}, false
+    for start = 1, given, STEP do
+      local stop = math.min(start + STEP - 1, given)
+      for offset, position in ipairs(call('ZMSCORE', KEYS[3], unpack(ARGV, start + 1, stop + 1))) do
+        positions[start + offset - 1] = position
+        any = any or position
+      end
+    end
+    return any and positions
   end
-  local positions = not placed and held_positions()
+
+  -- Which of the messages are held, and equal; those with other bytes are for Python to compare.
+  local function compare(positions)
+    local last_held, differing = 0, {}
+    local known = request.alike == stamp(before)
+    -- To reach into the middle of a long list costs, so that what stands together is fetched together.
+    local fetched, from = {}, -1
+    for index = 1, given do
+      if positions[index] then
+        last_held = index
+        local place = tonumber(positions[index]) - before.first
+        if not known and not fetched[place - from + 1] then
+          from = place
+          fetched = call('LRANGE', KEYS[2], from, from + math.min(99, given - index))
+        end
+        local body = not known and fetched[place - from + 1]
+        if body and body ~= ARGV[given + 1 + index] then
+          differing[#differing + 1] = index - 1
+          differing[#differing + 1] = body
+        end
+      end
+    end
+    local ids, bodies = {}, {}
+    for index = 1, given do
+      -- On a trimmed conversation, what stands before a held message was there once.
+      if not positions[index] and not (before.trimmed and index < last_held) then
+        ids[#ids + 1] = ARGV[index + 1]
+        bodies[#bodies + 1] = ARGV[given + 1 + index]
+      end
+    end
+    list, first, fresh = ids, 1, #ids
+    for index = 1, fresh do list[fresh + index] = bodies[index] end
+    return differing
+  end
+
+  local positions = before.count > 0 and given > 0 and held_positions()
   if positions then
     local differing = compare(positions)
     if #differing > 0 then return { 'differs', stamp(before), differing } end
   end
+  local checks = rarely()
+  if not checks.complete(before) then return checks.damaged(before) end
 end
-if adding and not placed and not complete(before) then return damaged(before) end
 local labelled = request.metadata or (owner and not (before and before.owner))
 if adding and fresh == 0 and (given > 0 or staged or not labelled) then
   -- WAIT counts from this connection's last write: a retry has to make one, to ask about the first attempt's.
@@ -114,8 +111,9 @@ if too_much then return { 'heavy', stamp(before), too_much } end
 
 local kept = adding and before.count or 0
 local cut = not staged and request.cap and math.max(0, kept + fresh - request.cap) or 0
-if cut > 0 and before and not request.at_once and is_large(cut, before) then
-  take_back()
+local rare = cut > 0 and rarely()
+if cut > 0 and before and not request.at_once and rare.is_large(cut, before) then
+  if placed then rare.take_back(before) end
   return { 'large' }
 end
 
@@ -127,15 +125,15 @@ local header = before and copied(before) or {
 }
 if before and request.replace then
   if not staged then call('UNLINK', KEYS[2], KEYS[3]) end
-  unsummarise(0)
+  rarely().unsummarise(0)
   header.first, header.count, header.size, header.trimmed = 0, 0, 0, false
 end
 touch(header)
 header.owner = owner
 index(header, before)
-if not before then clear_remains() end
+if not before then rarely().clear_remains() end
 if staged then
-  take_staged(staged)
+  rarely().take_staged(staged)
   header.first, header.count, header.size = staged.first, staged.count - fresh, staged.size
   header.trimmed = header.trimmed or staged.cut > 0
 else
@@ -144,13 +142,12 @@ else
   if placed and length ~= before.count + fresh then
     call('LTRIM', KEYS[2], 0, -fresh - 1)
     index(before, before)
-    take_back()
-    return damaged(before)
+    return rarely().damaged(before, true)
   end
   header.size = header.size + size
 end
 if cut > 0 then
-  header.size = header.size - size_between(0, cut - 1)
+  header.size = header.size - rare.size_between(0, cut - 1)
   call('LTRIM', KEYS[2], cut, -1)
   header.first = header.first + cut
   call('ZREMRANGEBYSCORE', KEYS[3], '-inf', '(' .. whole(header.first))
