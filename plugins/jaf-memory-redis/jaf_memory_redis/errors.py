@@ -55,11 +55,17 @@ DRIVER_ERRORS: tuple[type[Exception], ...] = (
 FAILURES: tuple[type[Exception], ...] = (MemoryError, *DRIVER_ERRORS)
 """All that an operation may fail with, but for bugs."""
 
-# What a server says where a user lacks a right, and the command where it names one.
+# What a server says where a user lacks a right, or where a command was renamed, and the command where it names one.
 _DENIED = re.compile(
-    r"NOPERM|no permissions|can't run this command|can't access at least one of the keys", re.IGNORECASE
+    r"NOPERM|no permissions|can't run this command|can't access at least one of the keys"
+    r"|unknown (?:redis )?command|Invalid command passed to redis",
+    re.IGNORECASE,
 )
 _COMMAND = re.compile(r"run the '([a-zA-Z_|]{2,32})' command")
+_UNKNOWN = re.compile(r"unknown command [`'](EVALSHA|EVAL|[a-zA-Z]{2,32})[`']")
+
+TAKEN_AWAY = "?"
+"""Stands before the name of a command that the server does not know: `rename-command` took it away."""
 
 _REFUSED_ENTRY = {"NOAUTH", "WRONGPASS", "DENIED"}
 _NOT_NOW = {
@@ -112,6 +118,8 @@ def _refusal(error: ServerError, operation: str) -> MemoryError:
         return _not_now(error.code)
     if _DENIED.search(error.text):
         named = _COMMAND.search(error.text)
+        if named is None and (missing := _UNKNOWN.search(error.text)) is not None:
+            return lacking(f"{TAKEN_AWAY}{missing[1]}", operation)
         problem = lacking(named[1] if named else None, operation)
         # Where it is a script that was stopped, its first half may stand.
         problem.outcome = "unknown" if "script" in error.text else "not_applied"
@@ -123,7 +131,7 @@ def _refusal(error: ServerError, operation: str) -> MemoryError:
 
 
 def is_denied(error: ServerError) -> bool:
-    """Whether the user lacks a right."""
+    """Whether the user lacks a right, or the server the command."""
     return _DENIED.search(error.text) is not None
 
 
@@ -131,9 +139,16 @@ def lacking(name: str | None, operation: str) -> MemoryStorageError:
     """The refusal for want of a right.
 
     Args:
-        name: the command, where it is known; otherwise it is the keys, or a command that is not named.
+        name: the command, where it is known; otherwise it is the keys, or a command that is not named. Behind
+            `TAKEN_AWAY` it is one that the server does not know.
         operation: what was asked.
     """
+    if name is not None and name.startswith(TAKEN_AWAY):
+        word = name.removeprefix(TAKEN_AWAY).upper()
+        return MemoryStorageError(
+            f"the server has no command {word}, which the provider needs; give it back its name (rename-command)",
+            operation=operation,
+        )
     if name is None:
         right = "a command, or the keys; grant ~<key_prefix>* and the commands that docs/providers.md lists"
     else:

@@ -7,7 +7,7 @@ from typing import Any
 
 from jaf_memory_core.records import Ping
 from jaf_memory_core.values import FrozenDict, FrozenList
-from jaf_memory_redis.errors import ServerError
+from jaf_memory_redis.errors import ServerError, is_denied
 from jaf_memory_redis.pool import Topology
 from jaf_memory_redis.settings import RedisConfig, is_local
 
@@ -22,7 +22,7 @@ async def ping(topology: Topology, config: RedisConfig, arguments: Mapping[str, 
     try:
         infos = [_parsed(reply) for reply in await topology.everywhere("INFO")]
     except ServerError as error:
-        if error.code != "NOPERM":
+        if not is_denied(error):
             raise
         blind = "this user may not ask INFO: whether data can be lost is not known; grant +info"
         return Ping("the server answers", (blind,), FrozenDict({"active_connections": topology.connections}))

@@ -214,6 +214,30 @@ def test_a_missing_right_is_named(server, missing):
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("version", [7, 6], ids=["7.0", "6.2"])
+@pytest.mark.parametrize("taken", ["UNLINK", "EVAL", "EVALSHA", "TYPE", "INFO", "CONFIG", "SCRIPT", "SCAN"])
+def test_a_command_that_was_renamed(version, taken):
+    """A command that the server's settings took away is named before anything is written, or it is not needed."""
+
+    async def main(server):
+        async with await create_redis_provider(RedisConfig(port=server.port, operation_timeout=5.0)) as provider:
+            health = await provider.health_check()
+            result = await provider.store_messages("c", [Message("user", "a")], user_id="u")
+            if taken in {"INFO", "CONFIG", "SCRIPT", "SCAN"}:
+                assert health["healthy"]
+                assert isinstance(result, Success)
+                assert await provider.delete_conversation("c")
+                return
+            assert not health["healthy"]
+            for text in (health["error"], str(result.error)):
+                assert f"no command {taken}," in text
+            assert result.error.outcome == "not_applied"
+            assert server.command("KEYS", "*") == []
+
+    with redis_servers.single({f"rename-command {taken}": '""'}, version=version) as server:
+        asyncio.run(main(server))
+
+
 WRITES = {
     "append": lambda p: p.append_messages("c", [Message("user", "new")]),
     "store": lambda p: p.store_messages("c", [Message("user", "new")]),
@@ -329,6 +353,28 @@ def test_adopting_names_a_missing_right(server, missing):
     assert server.command("KEYS", "*") == [b"jaf:memory:c"]
     user(server, "+@all")
     assert asyncio.run(steps()) == ["note", "moved", "note"]
+
+
+def test_erasing_without_the_right_to_see_what_was_adopted(server):
+    """Who may not look whether a conversation was moved in erases nothing of it, rather than leave its older form."""
+
+    async def main():
+        user(server, "+@all")
+        older = {"conversation_id": "c", "user_id": "u", "messages": [{"role": "user", "content": "a"}], "metadata": {}}
+        server.command("SET", "jaf:memory:c", json.dumps(older))
+        backend = (await opened(server)).backend
+        assert [step.outcome async for step in backend.adopt()] == ["note", "moved", "note"]
+        await backend.close()
+        user(server, "+@all", "-hget")
+        async with await opened(server) as provider:
+            with pytest.raises(MemoryStorageError, match=r"\+hget") as caught:
+                await provider.delete_conversation("c")
+            assert caught.value.outcome == "not_applied"
+            user(server, "+@all")
+            assert await provider.delete_conversation("c")
+            assert server.command("KEYS", "*") == []
+
+    asyncio.run(main())
 
 
 def test_an_erasure_of_many_that_is_stopped():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaf_memory_redis import scripts
-from jaf_memory_redis.errors import ServerError, is_denied, lacking
+from jaf_memory_redis.errors import TAKEN_AWAY, ServerError, is_denied, lacking
 from jaf_memory_redis.layout import Keys
 from jaf_memory_redis.pool import Topology
 from jaf_memory_redis.scripts import Command, call
@@ -44,7 +44,7 @@ class ReadOnly:
             try:
                 return (await self._topology.run_all([script.only_reading()]))[0]
             except ServerError as error:
-                if not (is_denied(error) or "unknown command" in error.text):
+                if not is_denied(error):
                     raise
                 self._known = False
         return (await self._topology.run_all([script]))[0]
@@ -103,8 +103,10 @@ class Rights:
         self.probed = False
         if refused := await self._refused((*READ_FIRST, *NEEDED)):
             problem = lacking(refused[0], operation)
-            # Scripts read before they write: what stopped one at the others may have stopped it half-way.
-            problem.outcome = "not_applied" if refused[0] in READ_FIRST else "unknown"
+            # Scripts read before they write, and ask before that for what the server does not have: what stopped one at the
+            # others may have stopped it half-way.
+            before = refused[0].startswith(TAKEN_AWAY) or refused[0] in READ_FIRST
+            problem.outcome = "not_applied" if before else "unknown"
             raise problem
 
     async def _refused(self, names: Sequence[str]) -> list[str]:

@@ -9,11 +9,19 @@ local forms = {
 local check = redis.acl_check_cmd
 if redis.replicate_commands then redis.replicate_commands() end
 
+-- Each of the two below tells what is wrong: '' for a right that is missing, '?' for a command that the server does not know.
+
 -- EVAL and EVALSHA cannot be tried out within a script; that this one runs says that one of them may be.
-local function allowed(name)
-  if name == 'TIME' then return check(name) end
-  if name == 'EVAL' or name == 'EVALSHA' then return check(name, 'return 1', 1, KEYS[1]) end
-  return check(name, KEYS[1], unpack(forms[name] or {}))
+local function asked(name)
+  local known, allowed
+  if name == 'TIME' then
+    known, allowed = pcall(check, name)
+  elseif name == 'EVAL' or name == 'EVALSHA' then
+    known, allowed = pcall(check, name, 'return 1', 1, KEYS[1])
+  else
+    known, allowed = pcall(check, name, KEYS[1], unpack(forms[name] or {}))
+  end
+  return not known and '?' or not allowed and '' or nil
 end
 
 local function tried(name)
@@ -24,15 +32,18 @@ local function tried(name)
     answer = redis.pcall(name, KEYS[1], unpack(forms[name] or {}))
   end
   redis.pcall('UNLINK', KEYS[1])
-  if type(answer) ~= 'table' or not answer.err then return true end
+  if type(answer) ~= 'table' or not answer.err then return nil end
   local text = string.lower(answer.err)
-  return not (string.find(text, "can't", 1, true) or string.find(text, 'no permission', 1, true)
-    or string.find(text, 'noperm', 1, true))
+  if string.find(text, 'unknown redis command', 1, true) then return '?' end
+  local denied = string.find(text, "can't", 1, true) or string.find(text, 'no permission', 1, true)
+    or string.find(text, 'noperm', 1, true)
+  return denied and '' or nil
 end
 
 local refused = {}
 for _, name in ipairs(ARGV) do
-  if not (check and allowed or tried)(name) then refused[#refused + 1] = name end
+  local wrong = (check and asked or tried)(name)
+  if wrong then refused[#refused + 1] = wrong .. name end
 end
 -- A key that cannot be removed at once goes by itself.
 if not check then redis.pcall('PEXPIREAT', KEYS[1], 1) end

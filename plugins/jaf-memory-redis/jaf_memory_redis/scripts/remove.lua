@@ -16,7 +16,11 @@ if request.expired and not expired(before) then return { 'missing' } end
 if SINGLE and before.owner ~= request.guess then return { 'owner', before.owner or '' } end
 local refused = denied('UNLINK', 'ZREM', 'TYPE', 'GETRANGE')
 if refused then return refused end
-local adopted = type(redis.pcall('HGET', KEYS[1], 'j')) == 'string' and 1 or 0
+local mark = redis.pcall('HGET', KEYS[1], 'j')
+if type(mark) == 'table' and not string.find(mark.err, 'WRONGTYPE', 1, true) then
+  call('HGET', KEYS[1], 'j') -- the same refusal, and now it is the script's
+end
+local adopted = type(mark) == 'string' and 1 or 0
 call('UNLINK', KEYS[1], KEYS[2], KEYS[3])
 rare.unindex(before)
 -- What `adopt` left of it in jaf-py's form is the same conversation; any other string there is somebody else's.
