@@ -5,19 +5,15 @@ An argument of a name that is not in `SOUND` fails: say there what is right for 
 """
 
 import asyncio
-import datetime as dt
-import decimal
-import enum
 import importlib
 import inspect
-import uuid
 
 import pytest
+from hostile_values import HELLO, HOSTILE, NOW, parameters, wrong_answers
 from jaf_memory_postgres import PostgresBackend
 from jaf_memory_sqlite import SqliteBackend
-from jaf_memory_testing.samples import nested
+from jaf_memory_testing import Checks, FourMethods
 from msgspec import Struct
-from pydantic import BaseModel, ValidationError
 
 import jaf_memory_core
 from jaf_memory_core import (
@@ -27,12 +23,10 @@ from jaf_memory_core import (
     Lease,
     MemoryConfig,
     MemoryConfigurationError,
-    MemoryError,
     MemoryQuery,
     MemorySession,
     Message,
     OperationEvent,
-    ProviderConfig,
     Success,
     Summary,
     SyncMemoryProvider,
@@ -43,48 +37,13 @@ from jaf_memory_core.backend import Backend
 from jaf_memory_core.backends.in_memory import InMemoryBackend
 from jaf_memory_core.values import FrozenDict
 
-DISTRIBUTIONS = ("jaf_memory_core", "jaf_memory_sqlite", "jaf_memory_redis", "jaf_memory_postgres")
-
-
-class Weird:
-    """Its `repr` fails."""
-
-    def __repr__(self):
-        raise RuntimeError
-
-
-class Text(str):
-    """A subclass."""
-
-    __slots__ = ()
-
-
-class Choice(enum.StrEnum):
-    """Another."""
-
-    A = "a"
-
-
-def cyclic():
-    """A dict that holds itself."""
-    value = {}
-    value["a"] = value
-    return value
-
-
-NOW = dt.datetime.now(dt.UTC)
-HELLO = Message(role="user", content="Hello!", message_id="m")
-
-HOSTILE = [
-    None, True, 0, -1, 1.5, float("nan"), float("inf"), 2**70, 2**63, -(2**70), 10**4299, 1e300,
-    "", "x", "\0", "\ud800", "x" * 256, "a://b:c@d", b"x", Text("s"), Choice.A, decimal.Decimal(1), uuid.uuid4(),
-    [], (), {}, set(), iter([]), range(3), [None], [1], ["x"], [{}], [[]], [HELLO], (HELLO,), HELLO, [Weird()],
-    {"a": 1}, {1: 2}, {"a": {1: 2}}, {"a": float("nan")}, {"a": Weird()}, {"a": 10**4001}, {"user_id": 5},
-    {"user_id": ""}, {"jaf-memory:lease": 1}, nested(5000), {"a": nested(5000)}, cyclic(),
-    dt.datetime.max, dt.datetime(2020, 1, 1), dt.date(2020, 1, 1),  # naive ones
-    object(), Weird(), lambda: 0, str, MemoryQuery(), ProviderConfig(), ConversationMemory("c"),
-    create_in_memory_provider(), SyncMemoryProvider,
-]  # fmt: skip
+DISTRIBUTIONS = (
+    "jaf_memory_core",
+    "jaf_memory_sqlite",
+    "jaf_memory_redis",
+    "jaf_memory_postgres",
+    "jaf_memory_testing",
+)
 
 SOUND = {
     "backend": InMemoryBackend,
@@ -104,6 +63,7 @@ SOUND = {
     "held": lambda: Lease("c", "t", 1, NOW),
     "kind": lambda: "image",
     "type": lambda: "text",
+    "inner": InMemoryBackend,
     "incarnation": lambda: "0" * 16,
     "last": lambda: ConversationMemory("c", created_at=NOW, updated_at=NOW),
     "limit": lambda: 5,
@@ -114,6 +74,7 @@ SOUND = {
     "name": lambda: "memory",
     "new_id": lambda: "d",
     "observers": tuple,
+    "open": lambda: None,
     "on_damaged": lambda: "raise",
     "only_missing": lambda: False,
     "patch": dict,
@@ -121,6 +82,7 @@ SOUND = {
     "processors": tuple,
     "provider": create_in_memory_provider,
     "query": MemoryQuery,
+    "reason": lambda: "long",
     "regeneration_metadata": lambda: None,
     "remove": tuple,
     "revised": dict,
@@ -138,6 +100,7 @@ SPECIAL = {("MemorySession", "config"): lambda: MemoryConfig(provider=create_in_
 """Where the same name means something else."""
 
 UNCHECKED = {
+    "Store": "a check's own, made and ended by the base of all checks",
     "Processor": "its methods are the application's own to override, and called by the provider only",
 }
 
@@ -157,18 +120,6 @@ def made(kind):
     return HELLO if kind is Message else None
 
 
-def parameters(thing):
-    """Names of a callable's arguments, and which of them it cannot do without."""
-    if isinstance(thing, type) and issubclass(thing, BaseModel):
-        return {name: field.is_required() for name, field in thing.model_fields.items()}
-    found = inspect.signature(thing).parameters.values()
-    return {
-        one.name: one.default is one.empty
-        for one in found
-        if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD) and one.name != "self"
-    }
-
-
 def surface():
     """(label, callable of the object or `None`, argument) for each argument of each public callable."""
     for distribution in DISTRIBUTIONS:
@@ -180,7 +131,8 @@ def surface():
             if not isinstance(thing, type):
                 yield from ((name, None, argument) for argument in parameters(thing))
                 continue
-            plain = issubclass(thing, dict | tuple | Exception | Backend)
+            # Tests are called by pytest, and a backend's settings have a test of their own.
+            plain = issubclass(thing, dict | tuple | Exception | Backend | Checks) and thing is not FourMethods
             # A plain record of what a provider answers is made by the provider.
             if not plain and (not issubclass(thing, Struct) or hasattr(thing, "_check") or hasattr(thing, "_coerce")):
                 yield from ((name, None, argument) for argument in parameters(thing))
@@ -193,32 +145,11 @@ def surface():
 ROWS = sorted({(label, method or "", argument) for label, method, argument in surface()})
 
 
-async def outcome(call):
-    """What a call comes to; an iterator's first few items, an awaitable's answer."""
-    answer = call()
-    if inspect.isasyncgen(answer):
-        return [one async for one in answer]
-    if inspect.isgenerator(answer):
-        return list(answer)
-    answer = await answer if inspect.isawaitable(answer) else answer
-    if isinstance(answer, BackendProvider):
-        await answer.close()
-    return answer
-
-
 def thing_of(label):
     """The public object of that name."""
     return next(
         getattr(module, label) for module in map(importlib.import_module, DISTRIBUTIONS) if hasattr(module, label)
     )
-
-
-def described(value):
-    """A value in a few characters, whatever its `repr` does."""
-    try:
-        return repr(value)[:60]
-    except (RuntimeError, RecursionError, ValueError):
-        return type(value).__name__
 
 
 @pytest.mark.parametrize(("label", "method", "argument"), ROWS)
@@ -237,19 +168,10 @@ def test_hostile_values(label, method, argument, monkeypatch, tmp_path):
     }
 
     async def main():
-        wrong = []
         owner = made(kind) if method else None
         if isinstance(owner, BackendProvider):
             await owner.store_messages("c", [HELLO], user_id="u")
-        bound = getattr(owner, method) if method else kind
-        for value in HOSTILE:
-            given = {**{name: make() for name, make in sound.items()}, argument: value}
-            try:
-                await asyncio.wait_for(outcome(lambda given=given: bound(**given)), 20)
-            except (MemoryError, ValidationError):
-                continue
-            except Exception as error:  # noqa: BLE001  (each is told below)
-                wrong.append(f"{described(value)} → {type(error).__name__}: {described(error)}")
+        wrong = await wrong_answers(getattr(owner, method) if method else kind, argument, sound)
         if isinstance(owner, SyncMemoryProvider):
             owner.close()
         return wrong

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from io import StringIO
-from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -175,7 +174,7 @@ def options(
         typer.Option("--set", metavar="FIELD=VALUE", help="A setting of the provider, over the environment's."),
     ] = None,
     env_file: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="FILE", help="A file of JAF_ variables, instead of those of the environment."),
     ] = None,
     _version: Annotated[

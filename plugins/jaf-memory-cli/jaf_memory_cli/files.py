@@ -14,6 +14,7 @@ from typing import IO, Literal
 
 from jaf_memory_cli.errors import FAILED, USAGE, Stop
 from jaf_memory_cli.execution import interruption
+from jaf_memory_cli.options import local
 
 STANDARD = "-"
 
@@ -70,6 +71,7 @@ def writing(name: str, *, spared: Sequence[Path] = (), force: bool = False) -> I
         Stop: what stands there must not be replaced.
         OSError: it cannot be written.
     """
+    local(name)
     descriptor = _descriptor(name)
     if descriptor is not None:
         with _named("standard output" if descriptor == 1 else name):
@@ -95,7 +97,7 @@ def writing(name: str, *, spared: Sequence[Path] = (), force: bool = False) -> I
 def _opened(name: str, mode: Literal["rb", "wb"]) -> IO[bytes]:
     # A pipe at whose other end nobody is yet is waited for, and only a signal ends that.
     with interruption.blocking():
-        return Path(name).open(mode)
+        return local(name).open(mode)
 
 
 def is_export(name: str) -> bool:

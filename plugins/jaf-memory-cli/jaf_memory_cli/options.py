@@ -30,7 +30,18 @@ class Choice(NamedTuple):
 
     kind: str | None
     settings: Sequence[str]
-    file: Path | None
+    file: str | None
+
+
+def local(name: str) -> Path:
+    """A file that somebody named.
+
+    Raises:
+        Stop: it looks like a URL, and is not repeated, because a URL may hold a password.
+    """
+    if "://" in name:
+        raise Stop("what is given for a file looks like a URL; give the path of a file", USAGE)
+    return Path(name)
 
 
 def moment(text: str | None, option: str) -> datetime | None:
@@ -52,4 +63,6 @@ def moment(text: str | None, option: str) -> datetime | None:
         return datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text.strip())).astimezone()
     except (ValueError, OverflowError):
         hint = "write 2024-05-15, 2024-05-15T15:00, or 90m, 24h, 7d, 2w for so long ago"
-        raise Stop(f"{option}: {text[:40]!r} is no time; {hint}", USAGE) from None
+        from jaf_memory_core.settings.errors import quoted  # late: help and completion make do without the core
+
+        raise Stop(f"{option}: {quoted(text)} is no time; {hint}", USAGE) from None

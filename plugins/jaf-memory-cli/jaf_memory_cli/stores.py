@@ -15,7 +15,7 @@ from typing import Any
 import typer
 
 from jaf_memory_cli.errors import USAGE, Stop
-from jaf_memory_cli.options import Choice
+from jaf_memory_cli.options import Choice, local
 from jaf_memory_cli.output import Output
 from jaf_memory_core import registry
 from jaf_memory_core.factory import create_memory_provider_from_env
@@ -117,7 +117,7 @@ class Store:
                 await provider.close()
 
 
-def choose(kind: str | None, settings: Sequence[str], file: Path | None, *, option: str = "--") -> Store:
+def choose(kind: str | None, settings: Sequence[str], file: str | None, *, option: str = "--") -> Store:
     """Choose a store by options.
 
     Args:
@@ -151,10 +151,10 @@ def choose(kind: str | None, settings: Sequence[str], file: Path | None, *, opti
     return store
 
 
-def _read_file(file: Path) -> dict[str, str]:
+def _read_file(file: str) -> dict[str, str]:
     found = {}
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = local(file).read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError:
         raise Stop(f"{file} is not a text file in UTF-8", USAGE) from None
     for number, line in enumerate(lines, 1):
@@ -219,7 +219,7 @@ async def warn_if_gone_at_end(output: Output, store: Store) -> None:
 def own_files(context: typer.Context) -> Sequence[Path]:
     """The file of variables that describes the store, if one does."""
     _, _, file = context.find_object(Choice) or Choice(None, (), None)
-    return [file] if file is not None else []
+    return [local(file)] if file is not None else []
 
 
 def said_before(context: typer.Context) -> list[str]:

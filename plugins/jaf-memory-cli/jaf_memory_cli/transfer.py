@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -122,7 +121,7 @@ async def copy_store(
         list[str] | None, typer.Option(metavar="FIELD=VALUE", help="A setting of that provider; may be repeated.")
     ] = None,
     to_env_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A file of variables that describes it, secrets included.")
+        str | None, typer.Option(metavar="FILE", help="A file of variables that describes it, secrets included.")
     ] = None,
     user: User = None,
     verify: Annotated[bool, typer.Option("--verify", metavar="", help="Compare all digests in the end.")] = False,

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from jaf_memory_core.errors import MemoryInvalidInputError
 from jaf_memory_testing.target import FEATURES, Store, Target
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -104,7 +105,14 @@ def in_full() -> bool:
 
 
 def slow(reason: str, *, but: tuple[type[Checks], ...] = ()) -> pytest.MarkDecorator:
-    """Mark a check, or a target's class, that only the long form runs; `but` are classes of checks that always run."""
+    """Mark a check, or a target's class, that only the long form runs; `but` are classes of checks that always run.
+
+    Raises:
+        MemoryInvalidInputError: `but` is something else.
+    """
+    given: Any = but
+    if not isinstance(given, tuple) or not all(isinstance(kind, type) and issubclass(kind, Checks) for kind in given):
+        raise MemoryInvalidInputError("slow(but=...) takes a tuple of classes of checks")
     return pytest.mark.jaf_slow(reason, but=tuple(kind.__name__ for kind in but))
 
 

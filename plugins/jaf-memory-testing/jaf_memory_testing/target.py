@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 from jaf_memory_core import rules
 from jaf_memory_core.backend import Backend
 from jaf_memory_core.conversations import MemoryQuery
-from jaf_memory_core.errors import MemoryError
+from jaf_memory_core.errors import MemoryConfigurationError, MemoryError
 from jaf_memory_core.provider import BackendProvider
 from jaf_memory_core.records import Damaged, Record, Stamp
 from jaf_memory_testing.watchdog import CheckHangs, watching
@@ -193,6 +193,8 @@ class FourMethods(Backend):
     """Hides what a backend overrides for speed, so that the defaults of `Backend` work over its four methods."""
 
     def __init__(self, inner: Backend) -> None:
+        if not isinstance(inner, Backend):
+            raise MemoryConfigurationError(f"FourMethods is made over a Backend, not over a {type(inner).__name__}")
         self.inner = inner
         # All that `Backend` declares: the guard treats the two alike, whatever else it may be told one day.
         for attribute in inspect.get_annotations(Backend):

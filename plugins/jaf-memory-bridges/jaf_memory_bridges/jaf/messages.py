@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, is_dataclass, replace
 from typing import Any, cast
+from uuid import UUID
 
 from jaf.core.types import (
     Attachment,
@@ -17,12 +18,26 @@ from jaf.core.types import (
 )
 from jaf.core.types import Message as JafMessage
 
-from jaf_memory_core import Message
+from jaf_memory_core import MemoryInvalidInputError, Message
 from jaf_memory_core.values import identifier, thaw
 
 ROLES = {role.value: role for role in ContentRole}
 PART_FIELDS = ("text", "image_url", "file")
 ATTACHMENT_FIELDS = ("kind", "mime_type", "name", "url", "data", "format", "use_litellm_format")
+
+NAMES = (str, int, UUID)
+"""What the engine and its applications have as ids."""
+
+
+def named(value: Any, what: str) -> str:
+    """An id as the engine may have it: a text, or a number or UUID for one.
+
+    Raises:
+        MemoryInvalidInputError: it is something else.
+    """
+    if isinstance(value, NAMES):
+        return str(value)
+    raise MemoryInvalidInputError(f"{what} must be a str, not a {type(value).__name__}")
 
 
 def to_core(message: Any, message_id: str | None = None) -> Message:

@@ -12,7 +12,7 @@ from jaf.memory import types as jaf
 from jaf_memory_bridges.jaf.callers import LOADS, cutting, forget_regeneration, remember_regeneration
 from jaf_memory_bridges.jaf.conversations import to_core_query, to_jaf_conversation
 from jaf_memory_bridges.jaf.loads import forget_loads, note_load, origin_of
-from jaf_memory_bridges.jaf.messages import to_jaf
+from jaf_memory_bridges.jaf.messages import NAMES, named, to_jaf
 from jaf_memory_bridges.jaf.results import answered, failure
 from jaf_memory_bridges.jaf.window import Window, newest
 from jaf_memory_bridges.jaf.writes import Writer, lacking
@@ -144,12 +144,14 @@ class JafProvider(jaf.Success):  # type: ignore[misc]
         return hash((id(self.provider), self._user_id))
 
     async def _answer(
-        self, operation: str, conversation_id: str | None, work: Callable[[], Coroutine[Any, Any, Any]], *needed: str
+        self, operation: str, conversation_id: Any, work: Callable[[], Coroutine[Any, Any, Any]], *needed: str
     ) -> Any:
         missing = [name for name in needed if not hasattr(self.provider, name)]
         answer = failure(lacking(self.provider, *missing), operation) if missing else await answered(operation, work())
         if isinstance(answer, jaf.Failure) and operation not in QUIET:
-            where = "" if conversation_id is None else f" for conversation {conversation_id!r}"
+            # Something else in the place of an id, messages for one, is not for a log.
+            shown = repr(conversation_id) if isinstance(conversation_id, str) else f"a {type(conversation_id).__name__}"
+            where = "" if conversation_id is None else f" for conversation {shown}"
             logger.warning("%s failed%s: %s", operation, where, answer.error.message)
         return answer
 
@@ -183,9 +185,12 @@ class JafProvider(jaf.Success):  # type: ignore[misc]
         return await self._answer(
             "truncate_conversation_after",
             conversation_id,
-            lambda: self.provider.truncate_conversation_after(conversation_id, str(message_id)),
+            lambda: self._truncated(conversation_id, message_id),
             "truncate_conversation_after",
         )
+
+    async def _truncated(self, conversation_id: str, message_id: Any) -> int:
+        return await self.provider.truncate_conversation_after(conversation_id, named(message_id, "message_id"))
 
     async def mark_regeneration_point(
         self, conversation_id: str, message_id: str, regeneration_metadata: dict[str, Any]
@@ -193,10 +198,12 @@ class JafProvider(jaf.Success):  # type: ignore[misc]
         """Note a regeneration in the metadata, atomically."""
 
         async def mark() -> None:
-            await self.provider.mark_regeneration_point(conversation_id, str(message_id), regeneration_metadata)
+            key = named(message_id, "message_id")
+            await self.provider.mark_regeneration_point(conversation_id, key, regeneration_metadata)
 
         # Also where it cannot be noted: the engine goes on to hand over its list.
-        remember_regeneration(conversation_id, str(message_id))
+        if isinstance(message_id, NAMES):
+            remember_regeneration(conversation_id, str(message_id))
         return await self._answer("mark_regeneration_point", conversation_id, mark, "mark_regeneration_point")
 
     # Reading.
@@ -226,7 +233,7 @@ class JafProvider(jaf.Success):  # type: ignore[misc]
 
         async def get() -> Any:
             return self._conversation(
-                await self.provider.get_conversation_until_message(conversation_id, str(message_id))
+                await self.provider.get_conversation_until_message(conversation_id, named(message_id, "message_id"))
             )
 
         return await self._answer(
@@ -351,7 +358,7 @@ class JafProvider(jaf.Success):  # type: ignore[misc]
         """Keep the newest response's id; `shift` makes the newest so far the one before. Atomic."""
         response = {
             "response_id": response_id,
-            "message_id": None if message_id is None else str(message_id),
+            "message_id": message_id,
             "message_index": message_index,
             "user_id": user_id,
         }

@@ -11,7 +11,7 @@ from typing import Any
 from jaf_memory_bridges.jaf.callers import CHECKPOINT, REGENERATION, notes_regeneration
 from jaf_memory_bridges.jaf.history import BOUNDARY, INDEX, News, identified, nameless, news
 from jaf_memory_bridges.jaf.loads import Loaded, loaded_here
-from jaf_memory_bridges.jaf.messages import is_message, merged, to_core
+from jaf_memory_bridges.jaf.messages import is_message, merged, named, to_core
 from jaf_memory_bridges.jaf.results import written
 from jaf_memory_core import (
     Failure,
@@ -24,6 +24,7 @@ from jaf_memory_core import (
     Message,
     Result,
     WriteResult,
+    validation,
 )
 
 logger = logging.getLogger("jaf_memory_bridges")
@@ -57,11 +58,12 @@ class Writer:
 
     def labels(self, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
         """The engine's metadata, with the owner that this bridge was given, and without what is kept by us."""
-        given = {name: value for name, value in (metadata or {}).items() if name not in KEPT_BY_US | DERIVED}
+        stated = _given(metadata)
+        given = {name: value for name, value in stated.items() if name not in KEPT_BY_US | DERIVED}
         if given.get("user_id") is None:
             given.pop("user_id", None)
         else:
-            given["user_id"] = str(given["user_id"])  # a number or a UUID names somebody, too
+            given["user_id"] = named(given["user_id"], "user_id")  # a number or a UUID names somebody, too
         if self._user_id is not None:
             given.setdefault("user_id", self._user_id)
         if "user_id" not in given and not self._warned:
@@ -93,9 +95,9 @@ class Writer:
                 in the former case what is new was stored.
             MemoryError: as `append_messages`.
         """
-        given = metadata or {}
-        noted = REGENERATION in cuts and notes_regeneration(conversation_id, given)
-        found = await self._news(conversation_id, _listed(messages), noted=noted)
+        key, given = validation.checked_id(conversation_id, "conversation_id"), _given(metadata)
+        noted = REGENERATION in cuts and notes_regeneration(key, given)
+        found = await self._news(key, _listed(messages), noted=noted)
         # Before the answer is there: the list counts as stored, unless the conversation is known to be gone.
         self._remember(conversation_id, messages, stored=True)
         try:
@@ -103,7 +105,7 @@ class Writer:
             await self._cut_back(conversation_id, found, given, cuts)
             if found.revised:
                 await self._provider.revise_messages(conversation_id, found.revised)
-            await self.append(conversation_id, found, self.labels(metadata))
+            await self.append(conversation_id, found, self.labels(given))
         except MemoryNotFoundError:
             self._remember(conversation_id, messages, stored=False)
             raise
@@ -229,12 +231,15 @@ class Writer:
                 model's server still knows what was said there, and nothing must lead back to it.
             MemoryError: as `append_messages`.
         """
-        last = _STORED.get()
-        ids = last[2] if last is not None and last[:2] == (conversation_id, str(response["message_id"])) else ()
+        last, message_id = _STORED.get(), response["message_id"]
+        key = None if message_id is None else named(message_id, "message_id")
+        ids = last[2] if last is not None and key is not None and last[:2] == (conversation_id, key) else ()
         if ids is None:
             raise MemoryNotFoundError(conversation_id)
         index = response["message_index"]
-        boundary = ids[index - 1] if index is not None and 0 < index <= len(ids) else response["message_id"]
+        if index is not None:
+            validation.checked_count(index, "message_index")
+        boundary = ids[index - 1] if index is not None and 0 < index <= len(ids) else key
         # Until nobody came in between: which response was the one before depends on the newest so far.
         while True:
             header = await self.header(conversation_id)
@@ -242,7 +247,7 @@ class Writer:
             patch = {
                 "prior_response_id": before.get("previous_response_id") if shift else None,
                 "previous_response_id": response["response_id"],
-                "previous_response_message_id": response["message_id"],
+                "previous_response_message_id": key,
                 INDEX: index,
                 BOUNDARY: boundary,
             }
@@ -268,6 +273,10 @@ class Writer:
     def appended(self, messages: Sequence[Any]) -> News:
         """A list that is to be appended as it is, to a conversation that must be there."""
         return News(Loaded(), fresh=tuple(to_core(message) for message in _listed(messages)))
+
+
+def _given(metadata: Any) -> Mapping[Any, Any]:
+    return {} if metadata is None else validation.checked_mapping(metadata, "metadata")
 
 
 def _of_versions(error: Exception) -> bool:
