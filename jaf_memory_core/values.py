@@ -159,8 +159,6 @@ class _ExactStr:
 
 def identifier(value: Any) -> str:
     """Check an id; a `ValueError` says what is wrong with it."""
-    if type(value) is str and value.isascii() and 0 < len(value) <= 255 and "\0" not in value:
-        return value  # as nearly all are
     if not isinstance(value, str):
         raise ValueError(f"must be a str, not {type(value).__name__}")  # noqa: TRY004  (pydantic collects ValueErrors)
     plain: str = str.__str__(value)  # of an Enum's member or another subclass, the plain value

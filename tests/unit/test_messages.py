@@ -1,6 +1,7 @@
 """Messages and their parts."""
 
 import asyncio
+import json
 import pickle
 import warnings
 
@@ -13,6 +14,7 @@ from jaf_memory_testing.hostile import IDS, REFUSED_IDS, VALUES
 from jaf_memory_testing.samples import rich
 from openai.types.chat import ChatCompletionMessage
 from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError
 
 from jaf_memory_core import (
     Attachment,
@@ -212,6 +214,20 @@ def test_in_a_pydantic_model():
     with pytest.raises(ValueError, match="role"):
         Turn(messages=[{"role": "bot"}])
     assert Turn.model_json_schema()["properties"]["messages"]["items"]["title"] == "Message"
+
+
+def test_a_lone_surrogate_in_a_pydantic_model():
+    """Pydantic writes no JSON of a lone surrogate, and says so without the text; as Python objects it passes."""
+
+    class Turn(BaseModel):
+        message: Message
+
+    turn = Turn(message=Message("user", "a\ud800 SECRET"))
+    with pytest.raises(PydanticSerializationError, match="surrogates not allowed") as caught:
+        turn.model_dump_json()
+    assert "SECRET" not in str(caught.value)
+    assert Turn.model_validate(turn.model_dump()) == turn
+    assert Message(**json.loads(json.dumps(turn.message.dict()))) == turn.message
 
 
 def test_decoded_by_msgspec():
