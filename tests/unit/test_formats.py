@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jaf_memory_core import Message
@@ -178,6 +178,7 @@ def test_no_endpoint_refuses_a_view(history, view_format, most, budget):
 
 @settings(max_examples=300, deadline=None)
 @given(HISTORIES | st.lists(PLAIN_TEXTS, max_size=6))
+@example([Message(role="user", content="a", name="the boss")])
 def test_what_is_bare_is_in_every_form(history):
     """A text and nothing else, which is written in no form, is what each form would make of it: the message itself."""
     for form in (*FORMS.values(), AS_STORED):
