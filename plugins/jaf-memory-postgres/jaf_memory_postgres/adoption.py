@@ -141,11 +141,13 @@ class Adoption:
         listed = await connection.fetch(older, progress.last, STEP)
         now = await connection.fetchval("SELECT clock_timestamp()")
         steps = [await self._one(connection, row, now, progress.total) for row in listed]
-        refused = sum(step.outcome == "refused" for step in steps)
         last = listed[-1]["conversation_id"] if listed else None
         done = len(listed) < STEP
+        moved = sum(step.outcome == "moved" for step in steps)
+        if done:
+            steps += [_repeated(row, progress.total) for row in await connection.fetch(self._sql["older_repeated"])]
         # In the transaction of the copies: a run that is killed leaves both or neither.
-        await connection.execute(self._sql["advance_adoption"], last, len(listed) - refused, refused, done)
+        await connection.execute(self._sql["advance_adoption"], last, moved, len(steps) - moved, done)
         after = await self._progress(connection)
         assert after is not None  # it stands
         return after, steps
@@ -216,6 +218,14 @@ _ODD = (ValueError, OverflowError, RecursionError, TypeError)
 def _plainly(error: Exception) -> str:
     """Why a row was refused, without its content: what is not ours may quote it."""
     return str(error) if isinstance(error, MemoryError) else f"its content cannot be read ({type(error).__name__})"
+
+
+def _repeated(row: Any, total: int) -> Adopted:
+    """What is told of the rows of an older table that no key holds apart."""
+    key, count = row["conversation_id"], row["rows"]
+    if key is None:
+        return Adopted("refused", "", f"{count} rows have no conversation_id", total)
+    return Adopted("refused", key, f"{count} rows have that conversation_id, of which one was looked at", total)
 
 
 def _message(key: str, position: int, body: Any) -> Message:

@@ -426,8 +426,11 @@ SELECT
                 AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index WHERE index_relid = indexrelid))) AS ours,
     (SELECT relation.relkind::text FROM pg_class AS relation
         WHERE relation.relnamespace = schema.oid AND relation.relname = $3::text) AS standing,
-    (SELECT jsonb_object_agg(attribute.attname, format_type(attribute.atttypid, attribute.atttypmod))::text
+    -- Of a domain the type that it is made of.
+    (SELECT jsonb_object_agg(attribute.attname,
+            format_type(coalesce(nullif(type.typbasetype, 0), attribute.atttypid), attribute.atttypmod))::text
         FROM pg_attribute AS attribute JOIN pg_class AS relation ON relation.oid = attribute.attrelid
+            JOIN pg_type AS type ON type.oid = attribute.atttypid
         WHERE relation.relnamespace = schema.oid AND relation.relname = $3::text
             AND attribute.attnum > 0 AND NOT attribute.attisdropped) AS columns,
     (SELECT array_agg(proname::text) FROM pg_proc
@@ -582,17 +585,22 @@ WHERE nspname = $1::text AND relname = $2::text
 
 -- name: older_documented
 -- The driver cannot read a date before Christ or after the year 9999, and the whole page would fail with it.
-SELECT conversation_id, user_id, messages::text, metadata::text,
+SELECT DISTINCT ON (conversation_id) conversation_id, user_id, messages::text, metadata::text,
     CASE WHEN created_at >= '0001-01-02' AND created_at < '9999-12-31' THEN created_at END AS created_at,
     CASE WHEN updated_at >= '0001-01-02' AND updated_at < '9999-12-31' THEN updated_at END AS updated_at,
     coalesce(created_at < '0001-01-02' OR created_at >= '9999-12-31', false)
         OR coalesce(updated_at < '0001-01-02' OR updated_at >= '9999-12-31', false) AS has_odd_time
 FROM {before}
-WHERE $1::text IS NULL OR conversation_id > $1 ORDER BY conversation_id LIMIT $2
+WHERE conversation_id IS NOT NULL AND ($1::text IS NULL OR conversation_id > $1) ORDER BY conversation_id LIMIT $2
 
 -- name: older_jaf_py
-SELECT conversation_id, user_id, messages::text, metadata::text FROM {before}
-WHERE $1::text IS NULL OR conversation_id > $1 ORDER BY conversation_id LIMIT $2
+SELECT DISTINCT ON (conversation_id) conversation_id, user_id, messages::text, metadata::text FROM {before}
+WHERE conversation_id IS NOT NULL AND ($1::text IS NULL OR conversation_id > $1) ORDER BY conversation_id LIMIT $2
+
+-- name: older_repeated
+-- A table without a key may have several rows of one id, and some without any.
+SELECT conversation_id, count(*) AS rows FROM {before}
+GROUP BY conversation_id HAVING count(*) > 1 OR conversation_id IS NULL ORDER BY conversation_id
 
 -- name: advance_adoption
 UPDATE {adoption} SET last = coalesce($1, last), moved = moved + $2, refused = refused + $3, done = $4

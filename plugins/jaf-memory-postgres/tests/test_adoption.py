@@ -196,7 +196,16 @@ def test_finishing(postgres, table):
 
 
 @pytest.mark.parametrize(
-    "sql", ["CREATE TABLE {0} (id int)", "CREATE VIEW {0} AS SELECT 1 AS one", "CREATE SEQUENCE {0}"]
+    "sql",
+    [
+        "CREATE TABLE {0} (id int)",
+        "CREATE VIEW {0} AS SELECT 1 AS one",
+        "CREATE SEQUENCE {0}",
+        JAF_PY.replace("conversation_id TEXT", "conversation_id UUID"),
+        JAF_PY.replace("conversation_id TEXT", "conversation_id BIGINT"),
+        JAF_PY.replace("user_id TEXT", "user_id BIGINT"),
+        DOCUMENTED.replace("created_at TIMESTAMP WITH TIME ZONE DEFAULT NOW()", "created_at TEXT"),
+    ],
 )
 def test_something_else_stands_there(postgres, table, sql):
     """Anything else under that name is left alone, by the provider and by `adopt`."""
@@ -249,6 +258,43 @@ def opened(server, table):
             pass
 
     asyncio.run(main())
+
+
+def test_a_table_that_no_key_holds_together(postgres, table):
+    """Of several rows with one id one is looked at; the others, and those without an id, are told."""
+    postgres.sql(
+        f"CREATE DOMAIN id_{table} AS varchar(255);"
+        f"CREATE TABLE {table} (conversation_id id_{table}, user_id TEXT, messages JSONB, metadata JSONB);"
+        f"INSERT INTO {table} SELECT 'twice', 'u', '[]', '{{}}' FROM generate_series(1, {2 * adoption.STEP + 1});"
+        f"INSERT INTO {table} VALUES ('a', 'u', '[]', '{{}}'), ('z', 'u', '[]', '{{}}'), (NULL, 'u', '[]', '{{}}')"
+    )
+    config = PostgresConfig(connection_string=postgres.url(), table_name=table)
+    steps = asyncio.run(adopted(config, remove=True))
+    assert {step.conversation_id for step in steps if step.outcome == "moved"} == {"a", "twice", "z"}
+    refused = {step.conversation_id: step.text for step in steps if step.outcome == "refused"}
+    assert refused.keys() == {"twice", ""}
+    assert f"{2 * adoption.STEP + 1} rows have that conversation_id" in refused["twice"]
+    # Something was refused, and so it stays, whatever was asked.
+    assert postgres.sql(f"SELECT count(*) FROM {table}__before") == str(2 * adoption.STEP + 4)
+
+
+def test_a_trigger_that_keeps_what_is_erased(postgres, table, caplog):
+    """Where a trigger of the older table refuses to delete, the rest is erased, and a warning says what stays."""
+    postgres.sql(filled(table, JAF_PY, 3))
+    config = PostgresConfig(connection_string=postgres.url(), table_name=table)
+    asyncio.run(adopted(config))
+    postgres.sql(
+        f"CREATE FUNCTION no_{table}() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'no'; END$$;"
+        f"CREATE TRIGGER no BEFORE DELETE ON {table}__before FOR EACH ROW EXECUTE FUNCTION no_{table}()"
+    )
+
+    async def main():
+        async with await create_postgres_provider(config) as provider:
+            assert await provider.delete_conversation("c0001") is True
+            assert await provider.get_conversation("c0001") is None
+
+    asyncio.run(main())
+    assert f"{table}__before" in caplog.text
 
 
 def test_adopt_under_a_publication(postgres, table):

@@ -21,6 +21,10 @@ STEP = 500
 """Conversations of a user that one transaction deletes."""
 
 
+_KEEPS = (asyncpg.InsufficientPrivilegeError, asyncpg.IntegrityConstraintViolationError, asyncpg.RaiseError)
+"""How the server says that the older table keeps a row: by its rights, its followers, or a trigger of its own."""
+
+
 class Older:
     """The older table that an adoption has kept: what is erased goes from there in the same transaction.
 
@@ -55,7 +59,11 @@ class Older:
         except asyncpg.UndefinedTableError:
             self.stands = False
             await connection.execute("ROLLBACK TO older")
-        except (asyncpg.InsufficientPrivilegeError, asyncpg.IntegrityConstraintViolationError) as error:
+        except (
+            asyncpg.InsufficientPrivilegeError,
+            asyncpg.IntegrityConstraintViolationError,
+            asyncpg.RaiseError,
+        ) as error:
             await connection.execute("ROLLBACK TO older")
             logger.warning(
                 "what is erased still stands in the older table %r, from which this role cannot delete it (%s); "
