@@ -59,11 +59,7 @@ class Older:
         except asyncpg.UndefinedTableError:
             self.stands = False
             await connection.execute("ROLLBACK TO older")
-        except (
-            asyncpg.InsufficientPrivilegeError,
-            asyncpg.IntegrityConstraintViolationError,
-            asyncpg.RaiseError,
-        ) as error:
+        except _KEEPS as error:
             await connection.execute("ROLLBACK TO older")
             logger.warning(
                 "what is erased still stands in the older table %r, from which this role cannot delete it (%s); "
