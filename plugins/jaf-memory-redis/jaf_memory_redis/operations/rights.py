@@ -103,8 +103,8 @@ class Rights:
         self.probed = False
         if refused := await self._refused((*READ_FIRST, *NEEDED)):
             problem = lacking(refused[0], operation)
-            # Scripts read before they write, and ask before that for what the server does not have: what stopped one
-            # at the others may have stopped it half-way.
+            # Scripts read before they write, and a command that the server does not have stops them when they ask for
+            # it: what stopped one at the others may have stopped it half-way.
             before = refused[0].startswith(TAKEN_AWAY) or refused[0] in READ_FIRST
             problem.outcome = "not_applied" if before else "unknown"
             raise problem
