@@ -216,7 +216,7 @@ def test_eviction(policy, kind):
         stats = [server.command("INFO", "stats").decode() for server in servers]
         return sum(int(one.split("evicted_keys:")[1].split()[0]) for one in stats)
 
-    settings = {"maxmemory": "3mb", "maxmemory-policy": policy}
+    settings = {"maxmemory": "5mb", "maxmemory-policy": policy}
     if kind == "cluster":
         # Each of three masters takes a third, and a server itself has about 2 MB.
         cluster = redis_servers.Cluster(settings | {"maxmemory": "2500kb"})
