@@ -193,7 +193,7 @@ class RedisBackend(Backend):
         request = layout.request_of(record) | {"expected": writes.stamp_text(expected)}
         messages = layout.messages_of(record.messages, map(codec.encode, record.messages))
         await self._indexes.refuse_older(key)
-        token = await self._indexes.announce(key, new, request["created"])
+        token = await self._indexes.announce(key, new, request["created"], request["updated"])
         old = self._owners.guess(key) or new
         more: tuple[bytes, ...] = ()
         if len(record.messages) > MANY:

@@ -76,8 +76,16 @@ class Indexes:
         conversation_id: str,  # a single server's scripts do it themselves
         owner: str | None,
         created: str,
+        active: str | None = None,
     ) -> str | None:
         """Make the entries of a conversation that is about to be made, or to get this owner.
+
+        Args:
+            conversation_id: the conversation's.
+            owner: its owner.
+            created: its moment of creation.
+            active: the moment of its last change, where that may lie before its creation (what is imported says so
+                itself): an entry may only lag behind its conversation, and never be ahead of it.
 
         Returns:
             what `settle` has to be told.
@@ -183,10 +191,13 @@ class ClusterIndexes(Indexes):
         everything = (self.keys.everything, None)
         return [everything] if owner is None else [everything, (self.keys.owned(owner), owner)]
 
-    async def announce(self, conversation_id: str, owner: str | None, created: str) -> str | None:
+    async def announce(
+        self, conversation_id: str, owner: str | None, created: str, active: str | None = None
+    ) -> str | None:
         """Make the entries before the conversation, and a mark that they are not stale."""
         token = token_hex(8)
-        at, entry = score(time_of(created.encode())), creation_entry(created, conversation_id)
+        at = min(score(time_of(moment.encode())) for moment in (created, active or created))
+        entry = creation_entry(created, conversation_id)
         await self.topology.run_all(
             [
                 call(

@@ -123,7 +123,8 @@ class Adoption:
                 # The incarnation is made of the content: equal means that an earlier run has moved this very state.
                 return "held" if standing.incarnation == record.incarnation else "refused"
             request = {**layout.request_of(record), "adopting": True}
-            token = await self._indexes.announce(record.conversation_id, record.user_id, request["created"])
+            times = request["created"], request["updated"]
+            token = await self._indexes.announce(record.conversation_id, record.user_id, *times)
             keys: tuple[bytes, ...] = self._keys.conversation(record.conversation_id)
             if self._topology.single:
                 keys = self._keys.single(record.conversation_id, record.user_id)
