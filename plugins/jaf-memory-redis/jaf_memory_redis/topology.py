@@ -143,6 +143,7 @@ class Cluster:
         self._crowded = crowded
         self._masters: list[Address | None] = [None] * SLOTS
         self._nodes: dict[Address, Pool] = {}
+        self._dropped: str | None = None
         self._stale = True
         self._turn = -1
         self._lock: asyncio.Lock | None = None
@@ -156,11 +157,17 @@ class Cluster:
     async def open(self) -> None:
         """Find out who has which slots."""
         self._lock = asyncio.Lock()
-        self._nodes = {}
+        self.drop("the provider opens anew")
+        self._dropped = None
         self._stale = True
-        await self._learn()
-        self._lifetime = Lifetime(self)
-        await self._lifetime.start()
+        try:
+            await self._learn()
+            lifetime = Lifetime(self)
+            await lifetime.start()
+        except BaseException:
+            self.drop("the opening failed")  # or was cancelled: nobody would close what it has opened
+            raise
+        self._lifetime = lifetime
 
     async def close(self) -> None:
         """Let all connections go."""
@@ -174,7 +181,8 @@ class Cluster:
         self.drop("the event loop has ended")
 
     def drop(self, reason: str) -> None:
-        """Let all connections go, without waiting for anything."""
+        """Let all connections go, without waiting for anything; until the next opening there are none."""
+        self._dropped = reason
         nodes, self._nodes = self._nodes, {}
         for pool in nodes.values():
             pool.drop(reason)
@@ -231,6 +239,9 @@ class Cluster:
         self._seeds = list(dict.fromkeys((*serving, *self._seeds)))[: 2 * len(serving) + 10]
 
     def _at(self, address: Address) -> Pool:
+        if self._dropped is not None:
+            # What goes on in several steps: a connection that it opened now would be closed by nobody.
+            raise TransportError(self._dropped, sent=False)
         pool = self._nodes.get(address)
         if pool is None:
             pool = self._nodes[address] = Pool(self._connector.elsewhere(address), self._most, self._crowded)
