@@ -40,6 +40,7 @@ def _answer(question: str) -> str:
         with suppress(OSError):
             sys.stderr.write(question)
             sys.stderr.flush()
+        interruption.wait_for_line()
         return sys.stdin.readline()
 
 

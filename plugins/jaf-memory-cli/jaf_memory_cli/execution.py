@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import functools
+import os
+import select
 import signal
+import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -79,6 +82,24 @@ class Interruption:
             yield
         finally:
             self._blocked -= 1
+
+    def wait_for_line(self) -> None:
+        """Return when the terminal has a line to read.
+
+        A signal that arrives just before a read is only noted, and the read sleeps on; behind this none does, because a
+        signal also writes into a socket that is waited for.
+        """
+        if os.name == "nt":  # there only sockets can be waited for
+            return
+        heard, told = socket.socketpair()
+        with heard, told:
+            told.settimeout(0)
+            before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+            try:
+                while sys.stdin not in select.select([sys.stdin, heard], [], [])[0]:
+                    heard.recv(4096)  # of a signal that ended nothing
+            finally:
+                signal.set_wakeup_fd(before)
 
     def _arrived(self, number: int, _frame: FrameType | None) -> None:
         again, self.signal = bool(self.signal), number

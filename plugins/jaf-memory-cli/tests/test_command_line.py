@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -625,6 +626,8 @@ def on_terminal(program, *arguments, typed="", **variables):
         if typed and b"[y/N]" in shown:
             os.write(terminal, typed.encode())
             typed = ""
+        if not select.select([terminal], [], [], 120)[0]:
+            os.kill(pid, signal.SIGKILL)  # a test that fails, and not a suite that hangs
         try:
             read = os.read(terminal, 65536)
         except OSError:
