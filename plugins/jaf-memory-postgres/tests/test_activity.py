@@ -13,6 +13,7 @@ import pytest
 from jaf_memory_postgres import PostgresConfig, create_postgres_provider
 from jaf_memory_postgres.names import Names
 from jaf_memory_testing import slow
+from services.postgres_tables import config_of
 
 from jaf_memory_core import MemoryQuery, Message, codec
 from jaf_memory_core.errors import MemoryConfigurationError
@@ -29,11 +30,6 @@ DIGESTS = {
 UNLIKE = """
 SELECT count(*) FROM {header} AS header FULL JOIN {label} AS label ON label.conversation = header.id
 WHERE label.metadata IS DISTINCT FROM nullif(header.metadata, '{}')"""
-
-
-def config_of(server, table, **settings):
-    """Settings for a server and a table."""
-    return PostgresConfig(connection_string=server.url(), table_name=table, **settings)
 
 
 async def appended(provider, conversation, count):

@@ -6,25 +6,10 @@ import asyncio
 
 import pytest
 from jaf_memory_postgres import PostgresBackend, PostgresConfig, create_postgres_provider, migrations
+from services.postgres_tables import config_of, opened
 
 from jaf_memory_core import MemoryQuery, Message
 from jaf_memory_core.errors import MemoryConfigurationError
-
-
-def config_of(server, table, **settings):
-    """Settings for a server and a table."""
-    return PostgresConfig(connection_string=server.url(), table_name=table, **settings)
-
-
-def opened(config):
-    """Open and close a provider."""
-
-    async def main():
-        async with await create_postgres_provider(config):
-            pass
-
-    asyncio.run(main())
-
 
 LOST = {
     "view": "DROP VIEW {0}",

@@ -14,26 +14,12 @@ from jaf_memory_postgres.names import derived
 from jaf_memory_testing.checks import in_full
 from services import postgres_faults as faults
 from services import postgres_servers as servers
+from services.postgres_tables import config_of, opened
 
 from jaf_memory_core import MemoryQuery, Message
 from jaf_memory_core.errors import MemoryConfigurationError, MemoryConnectionError, MemoryStorageError
 from jaf_memory_core.results import Failure
 from jaf_memory_core.statements import quoted
-
-
-def config_of(server, table, **settings):
-    """Settings for a server and a table."""
-    return PostgresConfig(connection_string=server.url(), table_name=table, **settings)
-
-
-def opened(config):
-    """Open and close a provider."""
-
-    async def main():
-        async with await create_postgres_provider(config):
-            pass
-
-    asyncio.run(main())
 
 
 def schema_of(config):

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from jaf_memory_postgres import PostgresBackend, PostgresConfig, create_postgres_provider
+from services.postgres_tables import config_of
 
 from jaf_memory_core import Message
 
@@ -22,11 +23,6 @@ SELECT 'n' || n, 'i', 1, jsonb_build_object('topic', jsonb_build_array('"' || n 
 FROM generate_series(1, 50000) AS n;
 ANALYZE {0}__header
 """
-
-
-def config_of(server, table, **settings):
-    """Settings for a server and a table."""
-    return PostgresConfig(connection_string=server.url(), table_name=table, **settings)
 
 
 def filled(server, table):

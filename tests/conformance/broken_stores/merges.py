@@ -62,25 +62,35 @@ class NullRemovesAKey(Plain):
         return await super().write(replace(record, metadata=FrozenDict(rest)), expected=expected)
 
 
+class Storing(Plain):
+    """A store of which the header is not what it should be."""
+
+    @staticmethod
+    def changed(after: Record, write: Write) -> Record:
+        """What stands in the place of the record."""
+        raise NotImplementedError
+
+    async def store(self, write: Write) -> WriteResult:
+        def change(record: Record | None, write: Write, now: datetime) -> tuple[Record, WriteResult]:
+            after, answer = rules.written(record, write, now)
+            return self.changed(after, write), answer
+
+        return await self.by(write, change)
+
+
 @caught_by("test_table[store]")
-class StoreMergesNothing(Plain):
+class StoreMergesNothing(Storing):
     """A store over what stands takes away its metadata."""
 
-    async def store(self, write: Write) -> WriteResult:
-        def change(record: Record | None, write: Write, now: datetime) -> tuple[Record, WriteResult]:
-            after, answer = rules.written(record, write, now)
-            return replace(after, metadata=write.metadata), answer
-
-        return await self.by(write, change)
+    @staticmethod
+    def changed(after: Record, write: Write) -> Record:
+        return replace(after, metadata=write.metadata)
 
 
 @caught_by("test_table[store]")
-class StoreTakesTheOwner(Plain):
+class StoreTakesTheOwner(Storing):
     """A store that names no owner leaves the conversation to nobody."""
 
-    async def store(self, write: Write) -> WriteResult:
-        def change(record: Record | None, write: Write, now: datetime) -> tuple[Record, WriteResult]:
-            after, answer = rules.written(record, write, now)
-            return replace(after, user_id=write.user_id), answer
-
-        return await self.by(write, change)
+    @staticmethod
+    def changed(after: Record, write: Write) -> Record:
+        return replace(after, user_id=write.user_id)

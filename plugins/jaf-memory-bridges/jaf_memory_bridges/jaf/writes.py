@@ -58,8 +58,7 @@ class Writer:
 
     def labels(self, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
         """The engine's metadata, with the owner that this bridge was given, and without what is kept by us."""
-        stated = _given(metadata)
-        given = {name: value for name, value in stated.items() if name not in KEPT_BY_US | DERIVED}
+        given = {name: value for name, value in _given(metadata).items() if name not in KEPT_BY_US | DERIVED}
         if given.get("user_id") is None:
             given.pop("user_id", None)
         else:
@@ -95,9 +94,10 @@ class Writer:
                 in the former case what is new was stored.
             MemoryError: as `append_messages`.
         """
-        key, given = validation.checked_id(conversation_id, "conversation_id"), _given(metadata)
-        noted = REGENERATION in cuts and notes_regeneration(key, given)
-        found = await self._news(key, _listed(messages), noted=noted)
+        conversation_id = validation.checked_id(conversation_id, "conversation_id")
+        given = _given(metadata)
+        noted = REGENERATION in cuts and notes_regeneration(conversation_id, given)
+        found = await self._news(conversation_id, _listed(messages), noted=noted)
         # Before the answer is there: the list counts as stored, unless the conversation is known to be gone.
         self._remember(conversation_id, messages, stored=True)
         try:
