@@ -43,6 +43,9 @@ REPEATABLE = frozenset(
 )
 """Operations that may be sent again after a lost answer: reads, and appends to existing conversations."""
 
+READING = REPEATABLE - {"append_messages"}
+"""Those of them that change nothing, whether they were sent or not."""
+
 
 class OperationEvent(Struct, frozen=True):
     """One operation of a provider, as observers are told of it; it never holds content, ids or secrets.
@@ -273,6 +276,8 @@ class _Attempt:
                 self._lost = self._lost or problem.outcome != "not_applied"
                 # A driver may answer the deadline's cancellation with an error of its own.
                 if deadline.expired or not self._again(problem):
+                    if self._lost and self._operation not in READING:
+                        problem.outcome = "unknown"  # of this try nothing stands, and an earlier one may
                     raise problem from problem.__cause__ if problem is error else error
                 self._last = problem
             # Longer each time, and for each caller another: a server that comes back is not met by all of them at once.
@@ -324,9 +329,8 @@ class _Attempt:
 
     def too_late(self, error: TimeoutError) -> MemoryConnectionError:
         """The deadline's error: nothing was applied where each try was refused, or was never sent."""
-        # A read has changed nothing, whether it was sent or not.
         sending = self._sending and not is_never_sent(error.__cause__)
-        unsent = not (sending or self._lost) or self._operation in REPEATABLE - {"append_messages"}
+        unsent = not (sending or self._lost) or self._operation in READING
         reason = f"; the last try failed: {self._last}" if self._last else ""
         return MemoryConnectionError(
             f"{self._operation} did not end within {self._seconds:g} s{reason}",

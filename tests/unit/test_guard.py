@@ -198,6 +198,30 @@ class TestRetries:
 
         asyncio.run(main())
 
+    @pytest.mark.parametrize(
+        "later", [DriverError("no"), MemoryNotFoundError("c"), None], ids=["failed", "gone", "closed"]
+    )
+    def test_an_earlier_try_may_stand(self, line, monkeypatch, later):
+        """What a later try says of itself is not told of the whole: the one before, whose answer was lost, may stand."""
+
+        async def main():
+            provider = await stored(line)
+            tries = [ConnectionResetError(), later]
+
+            async def append(_):
+                if later is None:
+                    await provider.close()
+                raise tries.pop(0)
+
+            monkeypatch.setattr(line, "append", append)
+            try:
+                error = (await provider.append_messages("c", talk(3))).error
+            except MemoryConnectionError as raised:
+                error = raised
+            assert error.outcome == "unknown"
+
+        asyncio.run(main())
+
     def test_what_was_never_sent(self, line):
         """Where nothing was sent, any write is sent again."""
 
