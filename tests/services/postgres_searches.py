@@ -19,14 +19,16 @@ INSERT INTO {header} (conversation_id, user_id, incarnation, version, metadata, 
     trimmed, ttl, expires_at, created_at, updated_at)
 SELECT 'c' || n, 'u' || n % 200, 'i', 1,
     jsonb_build_object('topic', jsonb_build_array((n % 200)::text), 'trace_id', jsonb_build_array('"t' || n || '"')),
-    0, 5, 500, false, NULL, CASE WHEN n % 300 = 0 THEN timestamptz '2024-01-01' END,
+    0, $2::integer, 100 * $2::integer, false, NULL, CASE WHEN n % 300 = 0 THEN timestamptz '2024-01-01' END,
     timestamptz '2024-01-01Z' + n * interval '1 minute', timestamptz '2024-01-01Z' + n * interval '1 minute'
 FROM generate_series(0, $1::integer - 1) AS n"""
 
 _MESSAGES = """
 INSERT INTO {message} (conversation, position, message_id, body)
 SELECT id, position, 'm' || position, '{"role":"user","content":"x","message_id":"m' || position || '"}'
-FROM {header}, generate_series(0, 4) AS position"""
+FROM {header}, generate_series(0, $1::integer - 1) AS position"""
+
+_LABELS = "INSERT INTO {label} (conversation, metadata) SELECT id, metadata FROM {header}"
 
 
 def at(minutes: float) -> datetime:
@@ -34,15 +36,18 @@ def at(minutes: float) -> datetime:
     return START + timedelta(minutes=minutes)
 
 
-async def fill(server: servers.Server, names: Names, count: int) -> None:
-    """Make a table with so many conversations of five messages, a minute apart, of 200 users and 200 topics."""
+async def fill(server: servers.Server, names: Names, count: int, messages: int = 5) -> None:
+    """Make a table with so many conversations of a few messages, a minute apart, of 200 users and 200 topics."""
     config = PostgresConfig(connection_string=server.url(), schema_name=names.schema, table_name=names.table)
     async with await create_postgres_provider(config):
         pass
     connection = await asyncpg.connect(server.url())
     try:
-        await connection.execute(names.fill(_HEADERS), count)
-        await connection.execute(names.fill(_MESSAGES))
+        # What the trigger would do row by row is done at once.
+        await connection.execute("SET session_replication_role = replica")
+        await connection.execute(names.fill(_HEADERS), count, messages)
+        await connection.execute(names.fill(_LABELS))
+        await connection.execute(names.fill(_MESSAGES), messages)
         await connection.execute(names.fill("VACUUM ANALYZE {header}, {message}, {label}"))
     finally:
         await connection.close()

@@ -13,6 +13,7 @@ import pytest
 from jaf_memory_postgres import PostgresConfig, create_postgres_provider
 from jaf_memory_postgres.names import Names
 from jaf_memory_testing import slow
+from services import postgres_servers as servers
 from services.postgres_tables import config_of
 
 from jaf_memory_core import MemoryQuery, Message, codec
@@ -198,6 +199,33 @@ def test_a_session_without_triggers_is_refused(postgres, table):
     url = f"{postgres.url()}&session_replication_role=replica"
     with pytest.raises(MemoryConfigurationError, match="session_replication_role"):
         asyncio.run(create_postgres_provider(PostgresConfig(connection_string=url, table_name=table)))
+
+
+def test_a_role_whose_sessions_lose_their_triggers(postgres, table):
+    """Where a role is set so after the start, its next session is refused, and nothing is written in it."""
+    role = f"r{table}"
+
+    async def main():
+        async with await create_postgres_provider(config_of(postgres, table)) as provider:
+            await provider.store_messages("a", [Message("user", "x")], {"n": 1})
+        url = postgres.url().replace("//jaf:", f"//{role}:")
+        async with await create_postgres_provider(PostgresConfig(connection_string=url, table_name=table)) as provider:
+            postgres.sql(f"ALTER ROLE {role} SET session_replication_role = replica")
+            postgres.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'")
+            # A read is repeated where it meets the lost connection, and so gets to the new one for certain.
+            with pytest.raises(MemoryConfigurationError, match="session_replication_role"):
+                await provider.get_conversation("a")
+            with pytest.raises(MemoryConfigurationError, match="session_replication_role"):
+                await provider.update_metadata("a", {"n": 2})
+            postgres.sql(f"ALTER ROLE {role} RESET session_replication_role")
+            await provider.update_metadata("a", {"n": 3})
+            assert len(await provider.find_conversations(MemoryQuery(metadata={"n": 3}))) == 1
+
+    postgres.sql(f"CREATE ROLE {role} LOGIN SUPERUSER PASSWORD '{servers.PASSWORD}'")
+    try:
+        asyncio.run(main())
+    finally:
+        postgres.sql(f"DROP ROLE {role}")
 
 
 async def main_of(server, table):

@@ -287,4 +287,5 @@ class Connection(asyncio.Protocol):
             waiting = self._waiting.popleft()
             if not waiting.future.done():
                 hint = _TOO_LARGE if by_server and waiting.size > LARGE else ""
-                waiting.future.set_exception(TransportError(reason + hint, sent=is_sent))
+                problem = TransportError(reason + hint, sent=is_sent, closed=by_server and is_sent)
+                waiting.future.set_exception(problem)

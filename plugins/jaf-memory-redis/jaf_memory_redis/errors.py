@@ -36,11 +36,13 @@ class TransportError(Exception):
 
     Attributes:
         sent: whether anything of the operation may have reached the server.
+        closed: whether it was the server that closed it, while a reply was owed.
     """
 
-    def __init__(self, reason: str, *, sent: bool) -> None:
+    def __init__(self, reason: str, *, sent: bool, closed: bool = False) -> None:
         super().__init__(reason)
         self.sent = sent
+        self.closed = closed
 
 
 DRIVER_ERRORS: tuple[type[Exception], ...] = (

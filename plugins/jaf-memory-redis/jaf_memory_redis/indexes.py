@@ -8,6 +8,7 @@ finds it, unless a mark beside the index says that a writer is about to fill it.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from secrets import token_hex
 from typing import Any
 
@@ -17,9 +18,12 @@ from jaf_memory_redis import scripts
 from jaf_memory_redis.errors import DRIVER_ERRORS, standing
 from jaf_memory_redis.layout import (
     DIGITS,
+    END,
     Keys,
+    Known,
     creation_entry,
     expiry_entry,
+    owner_entry,
     readable,
     score,
     server_time,
@@ -70,6 +74,7 @@ class Indexes:
     def __init__(self, keys: Keys, topology: Topology) -> None:
         self.keys = keys
         self.topology = topology
+        self._uneven: Known[list[int]] = Known()
 
     async def announce(
         self,
@@ -144,21 +149,92 @@ class Indexes:
         return [parts for parts in found if parts is not None]
 
     async def created(
-        self, user_id: str | None, lowest: bytes = b"-", highest: bytes = b"+", step: int = STEP
+        self,
+        user_id: str | None,
+        lowest: bytes = b"-",
+        highest: bytes = END,
+        step: int = STEP,
+        *,
+        as_it_is: bool = False,
     ) -> AsyncIterator[list[tuple[str, str]]]:
-        """Pages of (moment of creation, id), in that order."""
+        """Pages of (moment of creation, id), in that order; a user's made whole before, but for `as_it_is`."""
         index = self.keys.index(user_id)[1]
+        as_it_is = as_it_is or user_id is None
         while True:
-            (entries,) = await self.topology.run_all([command("ZRANGEBYLEX", index, lowest, highest, "LIMIT", 0, step)])
+            page = command("ZRANGEBYLEX", index, lowest, highest, "LIMIT", 0, step)
+            entries = (await self.topology.run_all([page]))[0] if as_it_is else await self.first(user_id, page)
+            as_it_is = True
             if entries:
                 # What cannot be read names nothing: an index only proposes.
-                page = [parts for parts in map(split_creation, entries) if parts is not None]
-                if page:
-                    yield page
+                found = [parts for parts in map(split_creation, entries) if parts is not None]
+                if found:
+                    yield found
             if len(entries) < step:
                 return
             # Behind the last entry, and not by an offset: entries that are swept meanwhile would shift what follows.
             lowest = b"(" + entries[-1]
+
+    async def first(self, user_id: str | None, page: Command) -> list[bytes]:
+        """The first page of an index; a user's is made whole before, where somebody has removed one."""
+        if user_id is None:
+            found: list[bytes] = (await self.topology.run_all([page]))[0]
+            return found
+        by_activity, by_creation = self.keys.owned(user_id)
+        sizes = [command("ZCARD", by_activity), command("ZCARD", by_creation)]
+        found, active, created = await self.topology.run_all([page, *sizes])
+        # Both hold the same conversations.
+        if active == created and (created or not await self._owns(user_id)):
+            return found
+        if self._uneven.guess(user_id) == [active, created]:  # it was tried, and is as it was
+            return found
+        await self.restore(user_id, None if active >= created else user_id)
+        found, *after = await self.topology.run_all([page, *sizes])
+        self._uneven.learn(user_id, after if after[0] != after[1] else None)
+        return found
+
+    async def _owns(self, user_id: str) -> bool:
+        entry = command("ZSCORE", self.keys.everything[1], owner_entry(user_id))
+        return (await self.topology.run_all([entry]))[0] is not None
+
+    async def restore(self, user_id: str, source: str | None = None) -> None:
+        """Make a user's indexes again, and drop what points nowhere.
+
+        Whoever is stopped in the middle of it leaves more entries by activity than by creation: it will be done again.
+
+        Args:
+            user_id: the user.
+            source: whose index by creation is whole: the user's own, or that of all.
+        """
+        active: list[tuple[int, bytes]] = []
+        born: list[tuple[int, bytes]] = []
+        async for entries in self.created(source, step=MANY, as_it_is=True):
+            headers = [self.keys.conversation(name)[0] for _, name in entries]
+            replies = await self.topology.run_all([command("HMGET", header, "o", "u") for header in headers])
+            for (created, name), (owner, updated) in zip(entries, replies, strict=True):
+                if owner == user_id.encode():
+                    active.append((_score_of(updated, created), name.encode()))
+                    born.append((0, creation_entry(created, name)))
+                elif source is not None:
+                    await self.sweep(name, user_id, created)
+        index = self.keys.owned(user_id)
+        (listed,) = await self.topology.run_all([command("ZRANGE", index[0], 0, -1)])
+        for name in filter(None, map(readable, set(listed) - {name for _, name in active})):
+            await self.sweep(name, user_id, "0" * DIGITS)
+        if not active:
+            await self._disown(user_id)
+            return
+        for key, found, newer in ((index[0], active, ("GT",)), (index[1], born, ())):
+            for start in range(0, len(found), MANY):
+                some = [part for pair in found[start : start + MANY] for part in pair]
+                await self.topology.run_all([command("ZADD", key, *newer, *some)])
+
+    async def _disown(self, user_id: str) -> None:
+        """Take away what says that a user has conversations, unless there is one again."""
+        among_all, own = self.keys.everything[1], self.keys.owned(user_id)[1]
+        await self.topology.run_all([command("ZREM", among_all, owner_entry(user_id))])
+        (left,) = await self.topology.run_all([command("ZCARD", own)])
+        if left:
+            await self.topology.run_all([command("ZADD", among_all, 0, owner_entry(user_id))])
 
     async def entries_of(self, user_id: str) -> AsyncIterator[list[tuple[str, str]]]:
         """Pages of (moment of creation, id) of a user, again and again until there are none."""
@@ -198,16 +274,21 @@ class ClusterIndexes(Indexes):
         token = token_hex(8)
         at = min(score(time_of(moment.encode())) for moment in (created, active or created))
         entry = creation_entry(created, conversation_id)
-        await self.topology.run_all(
+        said = b"" if owner is None else owner_entry(owner)
+        found = await self.topology.run_all(
             [
                 call(
                     scripts.ANNOUNCE,
                     (*pair, self.keys.mark(conversation_id, whose)),
-                    *(conversation_id, at, entry, token, self._patience),
+                    *(conversation_id, at, entry, token, self._patience, said if whose is None else b""),
                 )
                 for pair, whose in self._pairs(owner)
             ]
         )
+        if owner is not None and found[0][0] and not found[1][1]:
+            # The owner had conversations, and no index: it must not look whole for this one.
+            await self.topology.run_all([command("ZREM", self.keys.owned(owner)[1], entry)])
+            await self.restore(owner)
         return token
 
     async def refuse_older(self, conversation_id: str) -> None:
@@ -218,15 +299,16 @@ class ClusterIndexes(Indexes):
             raise await self.standing_there(conversation_id)
 
     async def settle(self, conversation_id: str, reply: list[Any], token: str | None = None) -> None:
-        """Make the entries again, behind the write."""
+        """Make the entries again, behind the write; the owner's by creation only where they were announced."""
         owner, created, updated, expires = (part.decode() for part in reply[1:5])
         at = score(time_of(updated.encode()))
         commands = []
         for (by_activity, by_creation), whose in self._pairs(owner or None):
             # GT: of two writers the one with the older answer may come last.
             commands.append(command("ZADD", by_activity, "GT", at, conversation_id))
-            commands.append(command("ZADD", by_creation, 0, creation_entry(created, conversation_id)))
-            if token is not None:
+            if whose is None or token is not None:
+                commands.append(command("ZADD", by_creation, 0, creation_entry(created, conversation_id)))
+            if token:
                 commands.append(command("ZREM", self.keys.mark(conversation_id, whose), token))
         entry = expiry_entry(conversation_id, owner or None, created)
         if expires:
@@ -268,11 +350,13 @@ class ClusterIndexes(Indexes):
             entry = creation_entry(created, conversation_id) if whose in scores else b""
             commands.append(call(scripts.DROP, keys, conversation_id, entry, "" if top is None else top))
         replies = await self.topology.run_all(commands)
+        if owner is not None and replies[-1] > 1:
+            await self._disown(owner)
         header = self.keys.conversation(conversation_id)[0]
         (found,) = await self.topology.run_all([command("HMGET", header, "o", "c", "u", "x")])
         if found[1] is not None:
             # It was made between the look and the drop.
-            await self.settle(conversation_id, [b"ok", *(part or b"" for part in found)])
+            await self.settle(conversation_id, [b"ok", *(part or b"" for part in found)], "")
         return replies
 
     async def repair(self, record: Record, found: float) -> None:
@@ -302,4 +386,11 @@ class ClusterIndexes(Indexes):
         if owner is not None:
             drops.append((owner, LATEST if user != owner else None))
         replies = await self._drop(conversation_id, owner, created, drops)
-        return int(stands != created and replies[1])
+        return int(stands != created and replies[1] > 0)
+
+
+def _score_of(updated: bytes | None, created: str) -> int:
+    """The score by activity; where the header does not say, that of the creation."""
+    with suppress(ValueError, OverflowError):
+        return score(time_of(updated or b""))
+    return score(time_of(created.encode()))

@@ -29,6 +29,9 @@ MICROSECOND = timedelta(microseconds=1)
 DIGITS = 18
 """Digits of a moment: microseconds since the year 1, so that all moments are sorted as text, and exact."""
 
+END = b"(:"
+"""Behind every moment in an index by creation; in that of all there stands one entry for each owner behind it."""
+
 SEPARATOR = b"\0"
 """Between the parts of an expiry entry; no id holds a NUL."""
 
@@ -68,6 +71,11 @@ def tag(name: str) -> bytes:
 def creation_entry(created: str, conversation_id: str) -> bytes:
     """The entry of the index by creation."""
     return created.encode() + conversation_id.encode()
+
+
+def owner_entry(user_id: str) -> bytes:
+    """What says, in the index of all by creation, that a user has conversations, whatever becomes of the user's own."""
+    return b"o:" + user_id.encode()
 
 
 def split_creation(entry: bytes) -> tuple[str, str] | None:

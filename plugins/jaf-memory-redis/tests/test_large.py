@@ -6,8 +6,17 @@ import pytest
 from jaf_memory_redis import RedisConfig, create_redis_provider
 from jaf_memory_redis.layout import Keys
 from jaf_memory_redis.scripts import command
+from services import redis_servers
 
-from jaf_memory_core import Failure, MemoryConflictError, MemoryNotFoundError, MemoryQuery, Message, Success
+from jaf_memory_core import (
+    Failure,
+    MemoryConflictError,
+    MemoryConnectionError,
+    MemoryNotFoundError,
+    MemoryQuery,
+    Message,
+    Success,
+)
 
 MANY = 3_000
 
@@ -190,6 +199,35 @@ def test_bulky_messages(server7, prefix):
         asyncio.run(main())
     finally:
         server7.command("CONFIG", "SET", "slowlog-log-slower-than", 10_000)
+
+
+def test_what_a_server_keeps_for_a_client(prefix):
+    """A server that keeps 1 MB for a client lets messages of 600 KB be read; for a larger one it is named."""
+
+    async def main(server):
+        address = {"port": server.port, "key_prefix": prefix}
+        async with await create_redis_provider(RedisConfig(**address)) as provider:
+            for number in range(6):
+                await provider.append_messages("c", batch(1, 600_000, number), create=True, user_id="u")
+            await provider.append_messages("c", batch(300, 0, 6))  # few that are large among many
+            for number in range(30):
+                await provider.store_messages(f"d{number}", [], {"text": "x" * 60_000}, user_id="v")
+        async with await create_redis_provider(RedisConfig(**address)) as provider:
+            assert numbers(await provider.get_recent_messages("c", 302)) == list(range(4, 306))
+            assert contents(await provider.get_conversation("c")) == list(range(306))
+            assert numbers(await provider.get_messages("c", before=6)) == list(range(6))
+            (found,) = await provider.find_conversations(MemoryQuery(user_id="u"))
+            assert contents(found) == list(range(306))
+            assert len(await provider.find_conversations(MemoryQuery(user_id="v"))) == 30
+            revised = {f"m{n}": Message("user", "other", message_id=f"m{n}") for n in (1, 3, 5)}
+            assert await provider.revise_messages("c", revised) > 0
+            await provider.append_messages("e", batch(1, 4_000_000), create=True)
+        async with await create_redis_provider(RedisConfig(**address, operation_timeout=2.0)) as provider:
+            with pytest.raises(MemoryConnectionError, match="client-output-buffer-limit"):
+                await provider.get_recent_messages("e")
+
+    with redis_servers.single({"client-output-buffer-limit": "normal 1mb 1mb 0"}) as server:
+        asyncio.run(main(server))
 
 
 def received(server):

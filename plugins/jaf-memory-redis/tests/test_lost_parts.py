@@ -16,22 +16,31 @@ PARTS = ("header", "bodies", "ids")
 
 
 @pytest.fixture(params=["single", "cluster"])
-def place(request, prefix):
-    """A server or a Cluster: how to open a provider, and how to take a key away."""
+def nodes(request):
+    """A server or a Cluster: those that take writes, and their address."""
     if request.param == "single":
         server = request.getfixturevalue("server7")
-        servers, address = [server], {"port": server.port}
-    else:
-        cluster = request.getfixturevalue("cluster")
-        servers, address = cluster.masters(), {"host": cluster.hosts, "cluster": True}
+        return [server], {"port": server.port}
+    cluster = request.getfixturevalue("cluster")
+    return cluster.masters(), {"host": cluster.hosts, "cluster": True}
+
+
+def take_away(servers, key):
+    """Remove a key, whichever server has it."""
+    gone = 0
+    for server in servers:
+        with contextlib.suppress(RuntimeError):  # another node has the slot
+            gone += server.command("DEL", key.decode())
+    assert gone == 1
+
+
+@pytest.fixture
+def place(nodes, prefix):
+    """A server or a Cluster: how to open a provider, and how to take a key away."""
+    servers, address = nodes
 
     def lose(name, part):
-        key = Keys(prefix).conversation(name)[PARTS.index(part)].decode()
-        gone = 0
-        for server in servers:
-            with contextlib.suppress(RuntimeError):  # another node has the slot
-                gone += server.command("DEL", key)
-        assert gone == 1
+        take_away(servers, Keys(prefix).conversation(name)[PARTS.index(part)])
 
     def keys():
         return [key for server in servers for key in server.command("KEYS", f"{prefix}*")]
@@ -163,6 +172,53 @@ def test_renamed_header(server, prefix):
             assert await provider.clear_user_conversations("alice") == 0
             assert [key for key in server.command("KEYS", f"{prefix}*") if b"{all}" not in key] == []
             assert await provider.find_conversations(MemoryQuery()) == []
+
+    asyncio.run(main())
+
+
+BESIDE = {
+    "a read": (lambda view: view.get_conversation("c0"), {"c0", "c1", "c2"}),
+    "an append": (lambda view: view.append_messages("c1", [Message("user", "more")]), {"c0", "c1", "c2"}),
+    "a creation": (lambda view: view.append_messages("c3", [], create=True), {"c0", "c1", "c2", "c3"}),
+    "an erasure": (lambda view: view.delete_conversation("c1"), {"c0", "c2"}),
+}
+
+
+@pytest.mark.parametrize("lost", [(0, 1), (0,), (1,)], ids=["both", "by activity", "by creation"])
+def test_indexes_that_were_removed(nodes, place, prefix, lost):
+    """Whose indexes a hand has removed is searched and erased completely, whatever was written before one looked."""
+    opened, _, keys = place
+
+    def lose():
+        for at in lost:
+            take_away(nodes[0], Keys(prefix).owned("alice")[at])
+
+    async def main():
+        async with await opened() as provider:
+            view, query = provider.for_user("alice"), MemoryQuery(user_id="alice")
+            await provider.store_messages("others", SECRET, user_id="bob")
+
+            async def iterated():
+                return {one.conversation_id async for one in provider.iter_conversations(query)}
+
+            async def listed():
+                return {one.conversation_id for one in await provider.find_conversations(query)}
+
+            for write, expected in BESIDE.values():
+                for search in (iterated, listed):
+                    for name in ("c0", "c1", "c2"):
+                        await view.append_messages(name, [Message("user", "x")], create=True)
+                    lose()
+                    await write(view)
+                    assert await search() == expected
+                    assert await iterated() == await listed() == expected
+                    lose()
+                    assert (await provider.get_stats("alice"))["total_conversations"] == len(expected)
+                    lose()
+                    assert await provider.clear_user_conversations("alice") == len(expected)
+                    assert await iterated() == await listed() == set()
+            assert await provider.clear_user_conversations("bob") == 1
+            assert keys() == []
 
     asyncio.run(main())
 

@@ -211,7 +211,12 @@ def _set_options(connection: asyncpg.Connection[Any], options: Mapping[tuple[int
 
 # What a session is: a pooler may hand it from client to client, and it may outlive us.
 
-_PID = "SELECT pg_backend_pid()"
+_SESSION = "SELECT pg_backend_pid(), current_setting('session_replication_role')"
+
+TRIGGERLESS = (
+    "session_replication_role is 'replica' here, which switches triggers off, and with them the copy of the metadata "
+    "that searches look in; leave it at 'origin'"
+)
 
 _WATCHED = """
 SELECT pg_backend_pid(), CASE WHEN current_setting('client_connection_check_interval', true) = '0'
@@ -222,20 +227,27 @@ STATEMENT_MODE = "statement pooling mode"
 """How PgBouncer says that it allows no transactions."""
 
 
-async def copied(connection: Connection, query: str) -> str:
-    """The first column of a query of one row, asked so that nothing of it stays in the session, as COPY is."""
+async def copied(connection: Connection, query: str) -> list[str]:
+    """The one row of a query, asked so that nothing of it stays in the session, as COPY is."""
     parts: list[bytes] = []
 
     async def keep(data: bytes) -> None:
         parts.append(data)
 
     await connection.copy_from_query(query, output=keep)
-    return b"".join(parts).decode().strip().split("\t")[0]
+    return b"".join(parts).decode().strip().split("\t")
 
 
 async def is_behind_pooler(connection: Connection) -> bool:
-    """Whether the session that answers is another than the one that let us in, as behind PgBouncer."""
-    return await copied(connection, _PID) != str(connection.get_server_pid())
+    """Whether the session that answers is another than the one that let us in, as behind PgBouncer.
+
+    Raises:
+        MemoryConfigurationError: it switches triggers off; a role may be set so at any time, and its next sessions are.
+    """
+    pid, replication = await copied(connection, _SESSION)
+    if replication == "replica":
+        raise MemoryConfigurationError(TRIGGERLESS, provider="postgres")
+    return pid != str(connection.get_server_pid())
 
 
 async def watch(connection: Connection) -> bool:
@@ -245,7 +257,7 @@ async def watch(connection: Connection) -> bool:
         whether the session was still the one that let us in.
     """
     try:
-        pid = await copied(connection, _WATCHED)
+        pid, *_ = await copied(connection, _WATCHED)
     except asyncpg.PostgresError:
         return True  # its computer has no way to look
     return pid == str(connection.get_server_pid())

@@ -82,4 +82,4 @@ async def _keeps_statements(connection: Connection) -> bool:
     # In a transaction a pooler leaves the session as it is, so that what was just prepared must be there.
     async with connection.transaction():
         await connection.fetchval(marked)
-        return await copied(connection, PREPARED.format(marked)) != "0"
+        return await copied(connection, PREPARED.format(marked)) != ["0"]

@@ -8,6 +8,7 @@ import asyncpg
 
 from jaf_memory_core.errors import MemoryConfigurationError
 from jaf_memory_core.statements import quoted
+from jaf_memory_postgres.connection.connector import TRIGGERLESS
 from jaf_memory_postgres.connection.execution import Connection, transaction
 from jaf_memory_postgres.migrations import rights
 from jaf_memory_postgres.migrations.catalogue import (
@@ -46,10 +47,7 @@ def check(found: Found, names: Names) -> bool:
             f"the database's encoding is {found.encoding}; jaf-memory needs one in UTF8, which keeps every text"
         )
     if found.replication == "replica":
-        raise _refused(
-            "session_replication_role is 'replica' here, which switches triggers off, and with them the copy of the "
-            "metadata that searches look in; leave it at 'origin'"
-        )
+        raise _refused(TRIGGERLESS)
     newest = migrations()[-1].version
     if found.version > newest:
         raise _refused(

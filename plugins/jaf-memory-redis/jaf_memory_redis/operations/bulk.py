@@ -148,7 +148,7 @@ def _described(write: Write) -> Iterator[Part]:
         fields += ("o", write.user_id)
     if write.metadata:
         fields += layout.pairs(write.metadata)
-    yield from (count, len(fields), int(write.user_id is not None), write.conversation_id)
+    yield from (count, len(fields), write.user_id or "", write.conversation_id)
     yield moment(origin.created_at) if origin and origin.created_at else ""
     yield from write.bodies
     for position, message in enumerate(write.messages):

@@ -25,7 +25,7 @@ from jaf_memory_redis.scripts import Part, asked, command
 MANY, HEAVY = 200, 128 << 10
 """Messages, and bytes of them, that one script takes in its stride; measured: about 2 ms."""
 
-ABREAST = 16
+ABREAST = 6
 """Ranges that are fetched together."""
 
 ATTEMPTS = 3

@@ -17,6 +17,7 @@ from jaf_memory_redis.errors import ServerError, is_wrong_type, misplaced
 from jaf_memory_redis.indexes import MANY, Indexes
 from jaf_memory_redis.layout import (
     DIGITS,
+    END,
     EPOCH,
     counts,
     creation_entry,
@@ -34,7 +35,7 @@ WHOLE = 25
 HEADERS = 200
 """Conversations that are read together without."""
 
-BYTES = 1 << 20
+BYTES = 3 << 18
 """Bytes of messages that are read together, where that is more than one conversation."""
 
 FRESH = 0.05
@@ -239,10 +240,13 @@ class Finder:
     ) -> AsyncIterator[list[tuple[str, float]]]:
         index = self._indexes.keys.index(user_id)[0]
         offset = 0
+        flat: list[bytes] | None = None
         while True:
-            (flat,) = await self._topology.run_all(
-                [command("ZREVRANGEBYSCORE", index, top, lowest, "WITHSCORES", "LIMIT", offset, step)]
-            )
+            page_at = command("ZREVRANGEBYSCORE", index, top, lowest, "WITHSCORES", "LIMIT", offset, step)
+            if flat is None:
+                flat = await self._indexes.first(user_id, page_at)
+            else:
+                (flat,) = await self._topology.run_all([page_at])
             scores = [float(at) for at in flat[1::2]]
             # What cannot be read names nothing: an index only proposes.
             named = [(readable(entry), at) for entry, at in zip(flat[::2], scores, strict=True)]
@@ -286,7 +290,7 @@ class Finder:
 
 def _created_range(query: MemoryQuery) -> tuple[bytes, bytes]:
     lowest = b"-" if query.since is None else b"[" + moment(query.since).encode()
-    highest = b"+" if query.until is None else b"(" + moment(query.until).encode()
+    highest = END if query.until is None else b"(" + moment(query.until).encode()
     return lowest, highest
 
 

@@ -11,7 +11,7 @@ from jaf_memory_core import codec, forks
 from jaf_memory_core.errors import MemoryStorageError
 from jaf_memory_core.records import Damaged, Page, Record, Revise, Tail
 from jaf_memory_redis import layout, scripts
-from jaf_memory_redis.errors import ServerError, damaged, is_wrong_type, misplaced
+from jaf_memory_redis.errors import ServerError, TransportError, damaged, is_wrong_type, misplaced
 from jaf_memory_redis.layout import Keys, Known, server_time
 from jaf_memory_redis.operations.pages import beside, fields_of, tail_form
 from jaf_memory_redis.operations.rights import ReadOnly
@@ -32,8 +32,8 @@ HEAVY = 128 << 10
 LONG = 200
 """Messages of a page beyond which it is read in such steps, and the header before it."""
 
-ABREAST = 8
-"""Such commands that are under way together."""
+ABREAST = 6
+"""Such commands that are under way together: below the least that hosters let a server keep for a client, 1 MB."""
 
 FEW = 4
 """Places in the middle of a long list that are reached for together."""
@@ -81,6 +81,7 @@ class Reader:
         self._ahead = timedelta()
         self._read_only = ReadOnly(topology)
         self._bulky: Known[int] = Known()
+        self._choking: Known[bool] = Known()
 
     def forget(self) -> None:
         """Take nothing of an earlier connection for granted."""
@@ -103,8 +104,24 @@ class Reader:
 
     def _at_once(self, conversation_id: str) -> int:
         """How many messages may be read by one command; before anything is known of a conversation, all."""
+        if self._choking.guess(conversation_id):
+            return 1
         each = self._bulky.guess(conversation_id)
         return LONG if each is None else max(1, ABREAST * HEAVY // each)
+
+    def _cut_off(self, conversation_id: str, error: TransportError) -> TransportError:
+        """What a lost connection means to a read, and to the next attempt.
+
+        A server closes the connection if it would have to keep more than `client-output-buffer-limit` for it. The next
+        attempt reads a message at a time; where that was so already, what to set is told.
+        """
+        if not error.closed:
+            return error
+        if self._choking.guess(conversation_id):
+            advice = "perhaps a message is larger than its client-output-buffer-limit (normal) allows; raise that"
+            return TransportError(f"{error}; {advice}", sent=error.sent)
+        self._choking.learn(conversation_id, what=True)
+        return error
 
     def heard(self, clock: list[bytes]) -> datetime:
         """Take the server's time from what `TIME` answered."""
@@ -120,6 +137,8 @@ class Reader:
             return (await self.read_all([conversation_id], with_messages=False))[0]
         except ServerError as error:
             raise misplaced(error, conversation_id) from None
+        except TransportError as error:
+            raise self._cut_off(conversation_id, error) from None
 
     async def _whole(self, conversation_id: str) -> Record | None:
         for _ in range(ATTEMPTS):
@@ -166,6 +185,9 @@ class Reader:
         header, bodies, _ = self._keys.conversation(conversation_id)
         # By the average size, since only the sum is known, and by what the last step brought.
         average = each = max(1, layout.counted(fields[b"s"]) // max(1, count))
+        choking = self._choking.guess(conversation_id)
+        if choking:
+            average = each = ABREAST * HEAVY
         found: list[bytes] = []
         start = first
         while start < last:
@@ -182,6 +204,8 @@ class Reader:
                 found += page
             each = max(average, sum(map(len, found[start - first :])) // (stop - start))
             start = stop
+        if choking and sum(map(len, found)) < HEAVY:  # it was something else that closed the connection
+            self._choking.learn(conversation_id, None)
         return found
 
     async def listed(
@@ -198,6 +222,12 @@ class Reader:
                 raise
             if len(ids) == 1:
                 return [Damaged(codec.damaged(ids[0]))]
+        except TransportError as error:
+            if not error.closed or len(ids) == 1:
+                raise
+            # Perhaps it is more than the server keeps for a client; half of it may do.
+            halves = ids[: len(ids) // 2], ids[len(ids) // 2 :]
+            return [one for half in halves for one in await self.listed(half, with_messages=with_messages, large=large)]
         # One of them is; which, is seen one by one.
         return [one for key in ids for one in await self.listed([key], with_messages=with_messages)]
 
@@ -262,6 +292,8 @@ class Reader:
             return await self._replacements(record, revise)
         except ServerError as error:
             raise misplaced(error, revise.conversation_id) from None
+        except TransportError as error:
+            raise self._cut_off(revise.conversation_id, error) from None
 
     async def _replacements(self, record: Record, revise: Revise) -> tuple[dict[str, Any], Sequence[Part]] | None:
         _, bodies, ids = self._keys.conversation(revise.conversation_id)
@@ -271,10 +303,12 @@ class Reader:
         (scores,) = await self._topology.run_all([command("ZMSCORE", ids, *concerned)])
         places = {key: int(at) for key, at in zip(concerned, scores, strict=True) if at is not None}
         order = sorted((at - record.first_position, key) for key, at in places.items())
-        runs = neighbours(order, min(PAGE, self._at_once(revise.conversation_id)))
+        at_once = self._at_once(revise.conversation_id)
+        runs = neighbours(order, min(PAGE, at_once))
+        few = max(1, min(FEW, at_once // max(map(len, runs), default=1)))
         held: dict[str, bytes] = {}
-        for start in range(0, len(runs), FEW):
-            some = runs[start : start + FEW]
+        for start in range(0, len(runs), few):
+            some = runs[start : start + few]
             found = await self._topology.run_all([command("LRANGE", bodies, run[0][0], run[-1][0]) for run in some])
             # What is gone by now is told by the script, because the state is another one.
             for run, page in zip(some, found, strict=True):
@@ -296,6 +330,8 @@ class Reader:
             return await self._tail(tail)
         except ServerError as error:
             raise misplaced(error, tail.conversation_id) from None
+        except TransportError as error:
+            raise self._cut_off(tail.conversation_id, error) from None
 
     async def _tail(self, tail: Tail) -> Page | None:
         limit, leading = min(tail.limit, LARGEST), min(tail.leading, LARGEST)

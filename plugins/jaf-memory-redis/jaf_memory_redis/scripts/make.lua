@@ -2,7 +2,7 @@
 --
 -- KEYS[1..2] the index by activity and by creation; behind them for each conversation its header, bodies, ids and
 -- jaf-py's key, and where it has an owner, the owner's two indexes.
--- ARGV, for each conversation: how many messages, how many fields and values of the header, 1 if it has an owner, its id,
+-- ARGV, for each conversation: how many messages, how many fields and values of the header, its owner ('' for none), its id,
 -- the moment of its creation ('' for now); then the bodies, the positions and ids in turn, the fields and values in turn.
 --
 -- Answers 1 for each that was made, and 0 for each that `write.lua` has to decide, because something stands there.
@@ -17,7 +17,7 @@ local now = string.format('%012.0f%06.0f', clock[1] + EPOCH, clock[2])
 local answers, new, activity, creation = {}, {}, {}, {}
 local at, key = 1, 3
 while at <= #ARGV do
-  local count, fields, owned = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 2] == '1'
+  local count, fields, owner = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 2]
   local one = { at = at + 5, count = count, fields = fields, key = key, created = ARGV[at + 4] }
   if redis.call('EXISTS', KEYS[key], KEYS[key + 1], KEYS[key + 2], KEYS[key + 3]) == 0 then
     local id = ARGV[at + 3]
@@ -26,16 +26,19 @@ while at <= #ARGV do
     new[#new + 1] = one
     activity[#activity + 1], activity[#activity + 2] = score, id
     creation[#creation + 1], creation[#creation + 2] = 0, entry
-    if owned then
+    if owner ~= '' then
       redis.call('ZADD', KEYS[key + 4], score, id)
-      redis.call('ZADD', KEYS[key + 5], 0, entry)
+      -- As `index` in `prelude.lua` does it.
+      if redis.call('EXISTS', KEYS[key + 5]) == 1 or redis.call('ZADD', KEYS[2], 0, 'o:' .. owner) == 1 then
+        redis.call('ZADD', KEYS[key + 5], 0, entry)
+      end
     end
     answers[#answers + 1] = 1
   else
     answers[#answers + 1] = 0
   end
   at = at + 5 + 3 * count + fields
-  key = key + (owned and 6 or 4)
+  key = key + (owner == '' and 4 or 6)
 end
 if #new == 0 then return answers end
 

@@ -214,7 +214,10 @@ local function index(header, before)
   call('ZADD', KEYS[5], score, request.id)
   if header.owner then call('ZADD', KEYS[8], score, request.id) end
   if not before then call('ZADD', KEYS[6], 0, header.created .. request.id) end
-  if header.owner and not (before and before.owner) then
+  -- Who owns any is told among all, too. Where that stands, and the owner's own index does not, a hand on the server has
+  -- removed it; it is not begun anew, so that the next search sees what is missing, and makes it again.
+  if header.owner and not (before and before.owner)
+    and (call('EXISTS', KEYS[9]) == 1 or call('ZADD', KEYS[6], 0, 'o:' .. header.owner) == 1) then
     call('ZADD', KEYS[9], 0, header.created .. request.id)
   end
   if before and before.expires and (not header.expires or before.owner ~= header.owner) then
@@ -334,6 +337,13 @@ local function rarely()
     end
   end
 
+  -- With the last entry of an owner goes what says that there are any.
+  function rare.disown(owner, created)
+    if call('ZREM', KEYS[9], created .. request.id) == 1 and call('EXISTS', KEYS[9]) == 0 then
+      call('ZREM', KEYS[6], 'o:' .. owner)
+    end
+  end
+
   function rare.unindex(header)
     if not SINGLE then return end
     call('ZREM', KEYS[5], request.id)
@@ -341,7 +351,7 @@ local function rarely()
     call('ZREM', KEYS[7], expiry_member(header.owner, header.created))
     if header.owner then
       call('ZREM', KEYS[8], request.id)
-      call('ZREM', KEYS[9], header.created .. request.id)
+      rare.disown(header.owner, header.created)
     end
   end
 

@@ -5,7 +5,7 @@ local swept = 0
 if not before then rare.clear_remains() end
 if not before or before.created ~= request.created or owner ~= request.owner then
   call('ZREM', KEYS[7], expiry_member(request.owner, request.created))
-  if request.owner then call('ZREM', KEYS[9], request.created .. request.id) end
+  if request.owner then rare.disown(request.owner, request.created) end
 end
 if not before or before.created ~= request.created then
   swept = call('ZREM', KEYS[6], request.created .. request.id)
