@@ -3,7 +3,7 @@ local rare = rarely()
 if before and expired(before) then before = nil end
 if not before or (request.scope and before.owner ~= request.scope) then return { 'missing' } end
 if request.user and before.owner and request.user ~= before.owner then return { 'foreign' } end
-if request.expected and request.expected ~= stamp(before) then return { 'stamp', before.version } end
+if request.expected and request.expected ~= rare.stamp(before) then return { 'stamp', before.version } end
 local owner = before.owner or request.user
 if SINGLE and owner ~= request.guess then return { 'owner', owner or '' } end
 -- On a Cluster the new owner's index entries are made first.
@@ -14,7 +14,7 @@ local refused = denied('HSET', 'HDEL', 'ZADD')
   or ((before.expires or request.ttl) and denied('PEXPIREAT', 'PERSIST', 'ZREM'))
 if refused then return refused end
 local too_much = rare.heavy(before)
-if too_much then return { 'heavy', stamp(before), too_much } end
+if too_much then return { 'heavy', rare.stamp(before), too_much } end
 
 local header = copied(before)
 header.owner = owner

@@ -6,7 +6,7 @@ local behind = request.staged and 2 or 0
 local parent_header, parent_bodies = KEYS[#KEYS - behind - 2], KEYS[#KEYS - behind - 1]
 local parent_ids = KEYS[#KEYS - behind]
 local parent = read_header(parent_header)
-if parent and is_newer(parent) then return { 'newer parent', parent.format } end
+if parent and rare.is_newer(parent) then return { 'newer parent', parent.format } end
 if parent and not is_sound(parent, request.parent) then return { 'unsound parent' } end
 if not parent or expired(parent) or (request.scope and parent.owner ~= request.scope) then return { 'missing' } end
 if before and expired(before) then return told('expired', before) end
@@ -30,11 +30,11 @@ local header = {
   trimmed = parent.trimmed, count = stop - parent.first, size = parent.size,
 }
 local staged = request.staged
-if staged and (stamp(parent) ~= staged.expected or staged.count ~= header.count or not rare.is_staged(staged)) then
+if staged and (rare.stamp(parent) ~= staged.expected or staged.count ~= header.count or not rare.is_staged(staged)) then
   staged = nil
 end
 if not staged and not request.at_once and rare.is_large(header.count, parent) then
-  return { 'large', stamp(parent), header.count, parent.size }
+  return { 'large', rare.stamp(parent), header.count, parent.size }
 end
 if staged then
   refused = denied('RENAME', 'PERSIST')

@@ -11,9 +11,11 @@ local AFTERLIFE = 60000 -- ms: what nobody has purged so long after it expired i
 local RESERVED = 'm:"jaf-memory:'
 local SUMMARY = 'm:"jaf-memory:summary"'
 local STEP = 2000 -- Lua's stack takes no more than 8,000 arguments at once
-local call = redis.call
 
 if not redis.acl_check_cmd then redis.replicate_commands() end -- before Redis 7.0
+
+-- What functions take most often stands close before them: Lua looks for it from there on backwards, each time it makes one.
+local call = redis.call
 
 local function moment(microseconds)
   local seconds = math.floor(microseconds / 1000000)
@@ -24,11 +26,6 @@ end
 
 local function since_1970(text)
   return (tonumber(string.sub(text, 1, 12)) - EPOCH) * 1000000 + tonumber(string.sub(text, 13))
-end
-
--- For text; a command takes numbers as they are, exact up to 2^53.
-local function whole(number)
-  return string.format('%.0f', number)
 end
 
 local request = cmsgpack.unpack(ARGV[1])
@@ -62,7 +59,7 @@ local function is_moment(text)
 end
 
 local function is_count(number)
-  return number and number >= 0 and number < 9007199254740992 and number == math.floor(number)
+  return number and number >= 0 and number < 9007199254740992 and number % 1 == 0
 end
 
 -- Whether a header is as we write it, and this conversation's: what a hand on the server changed, or renamed, must not
@@ -73,15 +70,6 @@ local function is_sound(header, id)
     and is_count(header.version) and is_count(header.first) and is_count(header.count) and is_count(header.size)
     and is_moment(header.created) and is_moment(header.updated) and (not header.expires or is_moment(header.expires))
     and (ttl == true or (ttl and ttl > 0 and ttl < 1e12))
-end
-
-local function is_newer(header)
-  local format = header.format
-  return format and format ~= FORMAT and #format < 18 and string.find(format, '^[1-9]%d*$')
-end
-
-local function stamp(header)
-  return header.incarnation .. ':' .. whole(header.version)
 end
 
 -- A command that is refused half-way would leave the first half: each script asks first, and touches nothing else before.
@@ -247,6 +235,20 @@ end
 local function rarely()
   local rare = {}
 
+  -- For text; a command takes numbers as they are, exact up to 2^53.
+  function rare.whole(number)
+    return string.format('%.0f', number)
+  end
+
+  function rare.stamp(header)
+    return header.incarnation .. ':' .. rare.whole(header.version)
+  end
+
+  function rare.is_newer(header)
+    local format = header.format
+    return format and format ~= FORMAT and #format < 18 and string.find(format, '^[1-9]%d*$')
+  end
+
   -- What can be told of a header that cannot be read, for those that remove it.
   function rare.mended(header)
     header.version, header.incarnation = is_count(header.version) and header.version or 0, header.incarnation or ''
@@ -292,7 +294,7 @@ local function rarely()
   -- header's fields. Counted as `rules.check_metadata_size` counts: `m:` stands for the colon and the comma.
   function rare.heavy(header)
     local most, patch = request.most, request.metadata
-    if not (header and most and patch) or #patch == 0 or request.weighed == stamp(header) then return nil end
+    if not (header and most and patch) or #patch == 0 or request.weighed == rare.stamp(header) then return nil end
     local fields = call('HGETALL', KEYS[1])
     local after, any = {}, false
     for at = 1, #fields, 2 do
@@ -359,7 +361,7 @@ local function rarely()
 end
 
 local before = read_header(KEYS[1])
-if before and is_newer(before) then return { 'format', before.format } end
+if before and before.format ~= FORMAT and rarely().is_newer(before) then return { 'format', before.format } end
 if before and not is_sound(before, request.id) then
   if not request.unsound then return { 'unsound' } end
   rarely().mended(before)

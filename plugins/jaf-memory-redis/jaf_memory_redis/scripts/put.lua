@@ -1,6 +1,6 @@
 -- A whole record in the place of the one that stands at `request.expected`, or of none.
 local rare = rarely()
-if (before and stamp(before)) ~= request.expected then return { 'other' } end
+if (before and rare.stamp(before)) ~= request.expected then return { 'other' } end
 if not before and SINGLE and not request.adopting and call('TYPE', KEYS[4]).ok == 'string' then return { 'legacy' } end
 if SINGLE and before and before.owner ~= request.guess then return { 'owner', before.owner or '' } end
 local refused = denied('UNLINK', 'HSET', 'RPUSH', 'ZADD', 'ZREM') or (request.expires and denied('PEXPIREAT'))

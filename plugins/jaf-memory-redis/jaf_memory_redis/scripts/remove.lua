@@ -9,7 +9,7 @@ end
 -- The header of another conversation, which a hand has put here, tells of no owner; the index that names this one does.
 local named = request.named and before.id ~= request.id
 if request.scope and before.owner ~= request.scope and not named then return { 'missing' } end
-if request.expected and stamp(before) ~= request.expected then
+if request.expected and rare.stamp(before) ~= request.expected then
   return { 'missing' }
 end
 if request.expired and not expired(before) then return { 'missing' } end

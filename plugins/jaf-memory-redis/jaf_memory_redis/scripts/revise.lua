@@ -1,7 +1,7 @@
 -- Messages in the places of others, decided for the state that `request.expected` names.
 local FAR = 20000 -- such steps, which take a millisecond or two
 local rare = rarely()
-if not before or stamp(before) ~= request.expected then return { 'other' } end
+if not before or rare.stamp(before) ~= request.expected then return { 'other' } end
 if SINGLE and before.owner ~= request.guess then return { 'owner', before.owner or '' } end
 local refused = denied('LSET', 'ZREMRANGEBYSCORE', 'HSET', 'HDEL', 'ZADD') or (before.expires and denied('PEXPIREAT', 'ZREM'))
 if refused then return refused end
@@ -9,7 +9,7 @@ if not rare.complete(before) then return rare.damaged(before) end
 local staged = request.staged
 -- To reach into the middle of a long list takes a step for each 8 KB, and here it is done twice for each message.
 if not staged and not request.at_once and #request.positions * before.size / 8192 > FAR then
-  return { 'large', stamp(before), before.first, before.count, before.size }
+  return { 'large', rare.stamp(before), before.first, before.count, before.size }
 end
 local header = copied(before)
 if staged then

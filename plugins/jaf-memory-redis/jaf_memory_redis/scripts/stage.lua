@@ -2,7 +2,7 @@
 -- by place), or those that come with the request (from `position` on). `take_staged` in `prelude.lua` puts it in place.
 -- KEYS[4..5] bodies and ids that are laid aside; they go by themselves where nobody comes for them.
 local rare = rarely()
-if (before and stamp(before)) ~= request.expected then return { 'other' } end
+if (before and rare.stamp(before)) ~= request.expected then return { 'other' } end
 local refused = denied('RPUSH', 'ZADD', 'PEXPIREAT')
 if refused then return refused end
 if call('LLEN', KEYS[4]) ~= request.staged then return { 'other' } end

@@ -15,10 +15,10 @@ local kept = tonumber(position) - header.first
 local removed = header.count - kept
 local staged = request.staged
 if staged then
-  if stamp(before) ~= staged.expected or staged.count ~= kept or not rare.is_staged(staged) then staged = nil end
+  if rare.stamp(before) ~= staged.expected or staged.count ~= kept or not rare.is_staged(staged) then staged = nil end
 end
 if kept > 0 and not staged and not request.at_once and rare.is_large(removed, header) then
-  return { 'large', stamp(before), kept, header.size }
+  return { 'large', rare.stamp(before), kept, header.size }
 end
 if staged or kept == 0 then
   refused = denied('RENAME', 'PERSIST')

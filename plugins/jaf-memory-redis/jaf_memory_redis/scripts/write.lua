@@ -29,7 +29,7 @@ local staged = request.staged
 if staged then
   local refused_too = denied('RENAME', 'PERSIST', 'UNLINK')
   if refused_too then return refused_too end
-  if (before and stamp(before)) ~= staged.expected or not rarely().is_staged(staged) then return { 'changed' } end
+  if (before and rarely().stamp(before)) ~= staged.expected or not rarely().is_staged(staged) then return { 'changed' } end
 end
 
 -- The list and its part that are to be added; see `place_ids`.
@@ -61,7 +61,7 @@ if adding and not placed then
   -- Which of the messages are held, and equal; those with other bytes are for Python to compare.
   local function compare(positions)
     local last_held, differing = 0, {}
-    local known = request.alike == stamp(before)
+    local known = request.alike == rarely().stamp(before)
     -- To reach into the middle of a long list costs, so that what stands together is fetched together.
     local fetched, from = {}, -1
     for index = 1, given do
@@ -95,7 +95,7 @@ if adding and not placed then
   local positions = before.count > 0 and given > 0 and held_positions()
   if positions then
     local differing = compare(positions)
-    if #differing > 0 then return { 'differs', stamp(before), differing } end
+    if #differing > 0 then return { 'differs', rarely().stamp(before), differing } end
   end
   local checks = rarely()
   if not checks.complete(before) then return checks.damaged(before) end
@@ -107,7 +107,7 @@ if adding and fresh == 0 and (given > 0 or staged or not labelled) then
   return told('same', before, before.version, before.count, 0)
 end
 if not expected then return { 'version', actual } end
-if too_much then return { 'heavy', stamp(before), too_much } end
+if too_much then return { 'heavy', rarely().stamp(before), too_much } end
 
 local kept = adding and before.count or 0
 local cut = not staged and request.cap and math.max(0, kept + fresh - request.cap) or 0
@@ -150,7 +150,7 @@ if cut > 0 then
   header.size = header.size - rare.size_between(0, cut - 1)
   call('LTRIM', KEYS[2], cut, -1)
   header.first = header.first + cut
-  call('ZREMRANGEBYSCORE', KEYS[3], '-inf', '(' .. whole(header.first))
+  call('ZREMRANGEBYSCORE', KEYS[3], '-inf', '(' .. rare.whole(header.first))
 end
 header.count = header.count + fresh - cut
 header.trimmed = header.trimmed or cut > 0 or request.dropped or false
