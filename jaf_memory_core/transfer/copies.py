@@ -14,7 +14,7 @@ from jaf_memory_core.damage import OnDamaged
 from jaf_memory_core.protocol import ManagedMemoryProvider, MemoryProvider
 from jaf_memory_core.results import Result, Success
 from jaf_memory_core.transfer.exports import iterated, require
-from jaf_memory_core.transfer.imports import Step, at_once, import_one, in_batches, note, same, tell
+from jaf_memory_core.transfer.imports import Step, at_once, failed_from, import_one, in_batches, note, same, tell
 from jaf_memory_core.transfer.reports import Copied
 
 
@@ -51,6 +51,7 @@ async def copy(
     Raises:
         MemoryConfigurationError: the source does not offer `iter_conversations`.
         MemoryConnectionError: a store could not be reached; run the copy again later.
+        MemoryStorageError: the destination failed for all of a batch, since it is full, for one.
     """
     report = report if report is not None else Copied()
     require(source, "iter_conversations", "copy")
@@ -109,6 +110,7 @@ async def _copy_batch(
 ) -> None:
     """Make those that are missing, all at once; look at each of the others."""
     results: dict[str, Result] = {}
+    failed: dict[str, Result] = {}
     if at_once(destination) > 1:
         many: Any = destination
         # An empty one that is made, and one that stands there, cannot be told apart.
@@ -116,12 +118,17 @@ async def _copy_batch(
         # Unread: a copy into an empty store costs no more than an import (docs/decisions/0008).
         done = await many.import_conversations(asked, only_missing=True)
         results = {one.conversation_id: result for one, result in zip(asked, done, strict=True)}
+        failed = dict(list(results.items())[failed_from(done) :])
     for conversation in batch:
+        if conversation.conversation_id in failed:
+            continue
         result = results.get(conversation.conversation_id)
         if isinstance(result, Success) and result.data.added:
             _note_trimmed(report, conversation, note(report, conversation, result))
         else:
             await _copy_one(destination, conversation, report, resume=resume)
+    for broken in failed.values():
+        broken.unwrap()  # what the store said the first time
 
 
 async def _copy_one(

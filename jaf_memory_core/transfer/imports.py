@@ -13,6 +13,7 @@ from typing import Any
 
 from jaf_memory_core import codec
 from jaf_memory_core.conversations import ConversationMemory
+from jaf_memory_core.errors import MemoryStorageError
 from jaf_memory_core.messages import Message
 from jaf_memory_core.protocol import MemoryProvider
 from jaf_memory_core.results import Failure, Result, Success, WriteResult
@@ -55,6 +56,7 @@ async def import_conversations(
     Raises:
         LineError: from `read_lines`; run the import again once the line is mended.
         MemoryConnectionError: the store could not be reached; run the import again later.
+        MemoryStorageError: the store failed, since it is full, for one; run the import again once that is mended.
     """
     report = report if report is not None else Imported()
     async with (
@@ -137,8 +139,26 @@ async def import_batch(provider: MemoryProvider, batch: Sequence[ConversationMem
     # What has expired would be as absent there as it is here (docs/decisions/0003).
     live = [one for one in batch if one.expires_at is None or one.expires_at > now]
     report.expired += len(batch) - len(live)
-    for conversation, result in zip(live, await _results(provider, live, report), strict=True):
+    results = await _results(provider, live, report)
+    end = failed_from(results)
+    for conversation, result in zip(live[:end], results[:end], strict=True):
         note(report, conversation, result)
+    if end < len(results):
+        results[end].unwrap()
+
+
+def failed_from(results: Sequence[Result]) -> int:
+    """From where on the store failed for all of a batch, as one that is full does: for the next it would fail, too."""
+    end = len(results)
+    while end and _tells_of_the_store(results[end - 1]):
+        end -= 1
+    return end
+
+
+def _tells_of_the_store(result: Result) -> bool:
+    error = result.error if isinstance(result, Failure) else None
+    # One that names a conversation is about that one alone.
+    return isinstance(error, MemoryStorageError) and error.conversation_id is None
 
 
 async def _results(

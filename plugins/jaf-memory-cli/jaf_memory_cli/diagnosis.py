@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -275,9 +276,14 @@ async def _is_still_to_be_made(found: Diagnosis, store: Store) -> bool:
     except MemoryError:  # connecting will say it better
         return False
     # Where it could not be made, connecting says what is wrong.
-    if reason and files and os.access(files[0].parent, os.W_OK | os.X_OK):
+    if reason and files and _can_be_made(files[0]):
         found.absent = f"{reason}: the first write makes the store"
     return bool(found.absent)
+
+
+def _can_be_made(file: Path) -> bool:
+    # Of a link, the folder that it leads to.
+    return os.access(Path(os.path.realpath(file)).parent, os.W_OK | os.X_OK)
 
 
 def _advice_by_cause(health: Mapping[str, Any]) -> str:

@@ -157,19 +157,19 @@ def _is(about: os.stat_result, file: Path) -> bool:
 def _replacing(name: str, *, keep: bool) -> Iterator[IO[bytes]]:
     # A link stays a link, and what it leads to is replaced.
     path = Path(os.path.realpath(name))
-    folder = Path(name).parent
+    folder = (path if Path(name).is_symlink() else Path(name)).parent
     try:
         # Beside its place, since a rename is one step within a file system only; with mode 0600 (docs/decisions/0008).
         made = tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name[:50]}.", delete=False)  # noqa: SIM115
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(folder)) from error
-    with made as file:
+    # Around the closing too, which writes once more what a full disk has not taken.
+    with _named(name), made as file:
         try:
-            with _named(name):
-                yield file
-                file.flush()
-                # Before it gets its name: after a power failure no empty file may stand where the old export stood.
-                os.fsync(file.fileno())
+            yield file
+            file.flush()
+            # Before it gets its name: after a power failure no empty file may stand where the old export stood.
+            os.fsync(file.fileno())
             _refuse_empty(name, file, keep=keep)
         except BaseException:
             # Also when a signal has cancelled it: no half export is left under a name that nobody knows.

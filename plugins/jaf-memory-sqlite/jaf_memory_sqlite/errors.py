@@ -21,7 +21,7 @@ _ADVICE: dict[str, tuple[str, Outcome]] = {
     READ_ONLY: ("the file cannot be written; make it and its folder writable for this process", "not_applied"),
     CANNOT_OPEN: ("the database's file cannot be opened; look at its folder and the rights on both", "not_applied"),
     # Whether a commit whose fsync failed is on the disk, nobody knows.
-    IO: ("reading or writing the database's file failed; look at the disk, and at the system's log", "unknown"),
+    IO: ("reading or writing the file failed; look whether the disk is full, and at the system's log", "unknown"),
     DAMAGED[0]: ("the database is damaged; restore it from a backup, or try SQLite's `.recover`", "unknown"),
     DAMAGED[1]: ("the file is no SQLite database, or damaged; restore a backup, or name another", "not_applied"),
     DAMAGED[2]: ("the database is damaged; restore it from a backup, or try SQLite's `.recover`", "not_applied"),

@@ -82,6 +82,13 @@ def size_of(path: str) -> int:
         return 0
 
 
+def can_only_be_read(path: str) -> bool:
+    """Whether a file holds something that this process may read, and not change."""
+    effective = os.access in os.supports_effective_ids
+    may_read, may_write = (os.access(path, right, effective_ids=effective) for right in (os.R_OK, os.W_OK))
+    return may_read and not may_write and size_of(path) > 0
+
+
 class Connector:
     """Makes connections to one file, and can tell whether the last one still leads to what the path names.
 
@@ -169,6 +176,10 @@ class Connector:
     def _connected(self, *, read_only: bool = False) -> sqlite3.Connection:
         target = self._file.as_uri() + self._reading_options() if read_only else self.path
         if not (read_only or self.path == MEMORY):
+            if can_only_be_read(self.path):
+                # SQLite would try, and leave a log's index with the same rights beside it: in everybody's way, once the
+                # file can be written again.
+                raise sqlite3.OperationalError(READ_ONLY)
             # Before SQLite would make it, with whatever rights the process's mask leaves.
             make_private(self.path)
         # Before the connection: a file that is put there meanwhile is another one than what is opened.
@@ -242,7 +253,8 @@ class Connector:
         )
 
     def _why_not_opened(self) -> MemoryConfigurationError | MemoryStorageError:
-        folder = self._file.parent
+        # A link that leads nowhere: the folder that is missing is the one it leads to.
+        folder = (Path(os.path.realpath(self.path)) if self._file.is_symlink() else self._file).parent
         try:
             self._file.stat()
         except OSError as error:

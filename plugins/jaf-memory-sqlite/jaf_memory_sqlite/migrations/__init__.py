@@ -35,7 +35,7 @@ def refuse_foreign(db: sqlite3.Connection, path: str) -> None:
     """
     (application,) = db.execute("PRAGMA application_id").fetchone()
     (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if application != APPLICATION and (application or tables):
+    if application != APPLICATION and (application or tables or version_of(db)):
         raise MemoryStorageError(
             f"{path} is another program's SQLite database; name another file (JAF_SQLITE_PATH)", operation="open"
         )
