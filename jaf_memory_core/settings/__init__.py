@@ -7,7 +7,7 @@ names the variable when a value is wrong. What else people are told about variab
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 from pydantic import (
@@ -21,6 +21,7 @@ from pydantic import (
 
 from jaf_memory_core.errors import MemoryConfigurationError
 from jaf_memory_core.settings.errors import (
+    MASK,
     allowed,
     disguised,
     has_credentials,
@@ -74,6 +75,10 @@ class Settings(BaseModel):
             sentences without secrets: a setting that another one overrides, or that weakens a promise.
         """
         return ()
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        # A URL in the wrong place, a table's name for one, is as secret there.
+        return [(name, MASK if has_credentials(repr(value)) else value) for name, value in super().__repr_args__()]
 
 
 class CoreSettings(Settings):

@@ -23,8 +23,9 @@ LONGEST = 100
 """Characters of a value that a message shows."""
 
 _SECRET_KEY = r"(?:pass(?:word|wd|phrase|code)?|pwd|secret|token|api_?key)"  # noqa: S105  (a pattern)
-# A URL may have been taken for a path, which makes one slash of two; and somebody may have left out the scheme.
-_LOGIN = re.compile(r":/+[^\s@]*@|(?<![^\s/@:])[^\s/@:]+:[^\s/@]+@[\w\[]")
+# A URL may have been taken for a path, which makes one slash of two; and somebody may have left out the scheme. Blanks
+# that a password should have had in their % form count behind a whole `://` only.
+_LOGIN = re.compile(r"://[^@]*@|:/+[^\s@]*@|(?<![^\s/@:])[^\s/@:]+:[^\s/@]+@[\w\[]")
 _SECRET_WORD = re.compile(rf"{_SECRET_KEY}\s{{0,9}}[=:]", re.IGNORECASE)
 _ALPHABET = string.ascii_letters + string.digits
 _OTHERS = str.maketrans(_ALPHABET, _ALPHABET[13:] + _ALPHABET[:13])

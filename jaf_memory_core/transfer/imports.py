@@ -140,7 +140,8 @@ async def import_batch(provider: MemoryProvider, batch: Sequence[ConversationMem
     live = [one for one in batch if one.expires_at is None or one.expires_at > now]
     report.expired += len(batch) - len(live)
     results = await _results(provider, live, report)
-    end = failed_from(results)
+    # A batch of one may have failed for that one alone.
+    end = failed_from(results) if at_once(provider) > 1 else len(results)
     for conversation, result in zip(live[:end], results[:end], strict=True):
         note(report, conversation, result)
     if end < len(results):

@@ -284,6 +284,7 @@ def test_a_hint_that_repeats_a_secret_is_withheld_in_any_form():
         "u:hunter2@h",
         "see store://u:hunter2@h.",
         "jdbc:store:/u:hunter2@h",
+        "store://u:very hunter2@h",
     ],
 )
 def test_what_was_a_url_once_is_not_shown(text):
@@ -310,6 +311,8 @@ def test_representations_hide_secrets():
     """Neither `repr` nor `str` of a configuration shows a secret, nor does what it raises in code."""
     config = StoreConfig(url=SecretStr("store://u:hunter2@host"), password=SecretStr("hunter2"))
     assert "hunter2" not in f"{config!r} {config} {config.model_dump()}"
+    assert "hunter2" not in repr(StoreConfig(host="store://u:hunter2@h", hosts=("h", "u:hunter2@h")))
+    assert "host='h'" in repr(StoreConfig(host="h"))
     with pytest.raises(ValidationError) as caught:
         StoreConfig(port="hunter2", hunter=2)
     assert "hunter2" not in str(caught.value)

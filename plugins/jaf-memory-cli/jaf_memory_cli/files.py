@@ -157,7 +157,7 @@ def _is(about: os.stat_result, file: Path) -> bool:
 def _replacing(name: str, *, keep: bool) -> Iterator[IO[bytes]]:
     # A link stays a link, and what it leads to is replaced.
     path = Path(os.path.realpath(name))
-    folder = (path if Path(name).is_symlink() else Path(name)).parent
+    folder = (path if os.path.islink(name) else Path(name)).parent  # noqa: PTH114  (that raises for a name too long)
     try:
         # Beside its place, since a rename is one step within a file system only; with mode 0600 (docs/decisions/0008).
         made = tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name[:50]}.", delete=False)  # noqa: SIM115

@@ -141,6 +141,7 @@ def test_a_description_of_the_store_is_spared(standing, tmp_path):
 WRONG = {
     "a folder": (".", r"Is a directory"),
     "a folder that is not there": ("missing/x.jsonl", "missing: No such file or directory"),
+    "a link into a folder that is not there": ("astray", "nowhere: No such file or directory"),
     "a file for a folder": ("given.jsonl/x.jsonl", "given.jsonl/x.jsonl: Not a directory"),
     "a long name": ("x" * 300, "File name too long"),
     "a loop of links": ("loop", "loop: Too many levels of symbolic links"),
@@ -152,6 +153,7 @@ WRONG = {
 def test_an_impossible_file_is_named(standing, tmp_path, name):
     """Where no export can be written, the error names file or folder, no temporary one, and nothing is left."""
     (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "astray").symlink_to("nowhere/x.jsonl")
     file, said = WRONG[name]
     ran = standing.run("export", file, status=2)
     assert said in ran.err
@@ -160,8 +162,9 @@ def test_an_impossible_file_is_named(standing, tmp_path, name):
 
 def test_a_full_disk_is_told(standing, tmp_path):
     """A disk that fills up during an export, to a file or to standard output, is one line, and nothing is left."""
-    long = {"conversation_id": "long", "messages": [{"role": "user", "content": "x" * 200_000}]}
-    standing.run("import", write(tmp_path / "long.jsonl", long))
+    # Of short lines some stand in the buffer when the first does not fit, and are written once more.
+    many = [{"conversation_id": f"c{n}", "messages": [{"role": "user", "content": "x" * 2_000}]} for n in range(60)]
+    standing.run("import", write(tmp_path / "long.jsonl", *many))
     small = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))}
     with standing.start("export", "out.jsonl", **small) as process:
         assert process.communicate(timeout=300)[1] == "error: out.jsonl: File too large\n"
@@ -226,6 +229,9 @@ def test_doctor_makes_no_store(fresh, tmp_path):
     found = fresh.run("doctor", "--json").document
     assert (found["healthy"], found["absent"]) == (True, said)
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "astray.db").symlink_to(tmp_path / "nowhere" / "x.db")
+    ran = fresh.given(JAF_SQLITE_PATH=tmp_path / "astray.db").run("doctor", status=1)
+    assert f"there is no folder {tmp_path / 'nowhere'}" in " ".join(ran.out.split())
 
 
 def test_a_copy_to_the_same_file_is_refused(standing, tmp_path):

@@ -174,7 +174,7 @@ class RedisConfig(ProviderConfig):
 
     @model_validator(mode="after")
     def _consistent(self) -> RedisConfig:
-        scheme = self.url.get_secret_value().partition("://")[0] if self.url else ""
+        scheme = self._scheme
         if self.ssl is False and scheme == "rediss":
             raise ValueError("the URL asks for TLS (rediss://), and ssl is false")
         if self.cluster and self.sentinel_hosts:
@@ -219,9 +219,12 @@ class RedisConfig(ProviderConfig):
     @property
     def tls(self) -> bool:
         """Whether connections are encrypted."""
-        if self.ssl is not None or self.url is None:
-            return bool(self.ssl)
-        return SCHEMES[self.url.get_secret_value().partition("://")[0]]
+        return bool(self.ssl) if self.ssl is not None else SCHEMES.get(self._scheme, False)
+
+    @property
+    def _scheme(self) -> str:
+        """The URL's, as its reader has it: in small letters (`REDISS://` is TLS too), without blanks before it."""
+        return urlsplit(self.url.get_secret_value()).scheme if self.url else ""
 
     def notes(self) -> Sequence[str]:
         """What deserves a word: overridden settings, and unverified TLS."""

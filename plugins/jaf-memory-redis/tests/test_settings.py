@@ -38,7 +38,8 @@ def test_urls(url, expected):
 def test_tls_is_verified():
     """TLS verifies the certificate and the name in it, unless the URL says otherwise."""
     verified = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
-    assert arguments("rediss://h").items() >= verified.items()
+    for url in ("rediss://h", "REDISS://h", "Rediss://h", " rediss://h"):
+        assert arguments(url).items() >= verified.items()
     assert (
         RedisConfig(ssl=True, ssl_ca_file="/ca.pem").arguments().items()
         >= {**verified, "ssl_ca_certs": "/ca.pem"}.items()
@@ -78,6 +79,8 @@ def test_documented_variables():
     "settings",
     [
         {"url": "rediss://h", "ssl": False},
+        {"url": "REDISS://h", "ssl": False},
+        {"url": "UNIX:///s", "ssl": True},
         {"cluster": True, "sentinel_hosts": ("a:1",)},
         {"cluster": True, "key_prefix": "a{b}:"},
         {"cluster": True, "url": "redis://h/3"},

@@ -16,15 +16,18 @@ from jaf_memory_testing.expectations import done
 from jaf_memory_testing.expectations import refused as was_refused
 
 from jaf_memory_core import (
+    ConversationMemory,
     MemoryConfigurationError,
     MemoryConnectionError,
     MemoryStorageError,
     Message,
+    create_in_memory_provider,
     create_memory_provider_from_env,
 )
 from jaf_memory_core import (
     test_memory_provider_connection as try_connection,
 )
+from jaf_memory_core.transfer import Copied, Imported, copy, import_conversations
 
 NOBODY = 65_534
 
@@ -45,6 +48,8 @@ def test_no_folder(tmp_path):
     error = refused(tmp_path / "absent" / "c.db", MemoryConfigurationError)
     assert str(tmp_path / "absent") in str(error)
     assert "make it" in str(error)
+    (tmp_path / "link.db").symlink_to(tmp_path / "nowhere" / "c.db")
+    assert f"there is no folder {tmp_path / 'nowhere'};" in str(refused(tmp_path / "link.db", MemoryConfigurationError))
 
 
 def test_folder_itself(tmp_path):
@@ -95,12 +100,15 @@ def test_foreign(path):
     assert path.read_bytes() == before
 
 
-def test_foreign_and_empty(path):
-    """A database that another program has marked as its own is refused, even without tables."""
+@pytest.mark.parametrize("mark", ["application_id", "user_version"])
+def test_foreign_and_empty(path, mark):
+    """A database that another program has marked as its own is refused and left as it is, even without tables."""
     db = sqlite3.connect(path)
-    db.execute("PRAGMA application_id = 1")
+    db.execute(f"PRAGMA {mark} = 1")
     db.close()
+    before = path.read_bytes()
     assert "another program's" in str(refused(path, MemoryStorageError))
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("make", [lambda path: path.touch(), lambda path: sqlite3.connect(path).close()])
@@ -194,6 +202,8 @@ def test_file_that_cannot_be_written(visible, python, rights, folder):
     assert [line.split(" ")[0] for line in said[4:]] == ["MemoryStorageError"] * 2 + ["False"]
     assert all("cannot be written" in line for line in said[4:])
     assert (visible / "c.db").read_bytes() == before
+    # A log's index with the file's rights would keep everybody from writing once the file can be written again.
+    assert [one.name for one in visible.iterdir()] == ["c.db"]
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="takes two users; run the tests as root")
@@ -257,6 +267,16 @@ def test_full(use):
         assert "SECRET" not in str(error)
         assert error.retryable is False
         assert len((await provider.get_conversation("c")).messages) == 1
+        many = [ConversationMemory(f"c{n}", messages=[Message("user", "x" * 900)]) for n in range(50)]
+        report = Imported()
+        with pytest.raises(MemoryStorageError, match="disk is full"):
+            await import_conversations(provider, many, report=report)
+        assert (0 < report.conversations < 50, report.refused.count) == (True, 0)
+        source, report = create_in_memory_provider(), Copied()
+        await import_conversations(source, many)
+        with pytest.raises(MemoryStorageError, match="disk is full"):
+            await copy(source, provider, report=report)
+        assert (report.unchanged > 0, report.refused.count) == (True, 0)
         assert (await provider.health_check())["healthy"]
         await provider.backend._write(lambda db: db.execute("PRAGMA max_page_count = 100000").fetchone())
         done(await provider.append_messages("c", [Message("user", "x" * 60_000)]))

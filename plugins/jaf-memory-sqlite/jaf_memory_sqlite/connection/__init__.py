@@ -253,14 +253,14 @@ class Connector:
         )
 
     def _why_not_opened(self) -> MemoryConfigurationError | MemoryStorageError:
-        # A link that leads nowhere: the folder that is missing is the one it leads to.
-        folder = (Path(os.path.realpath(self.path)) if self._file.is_symlink() else self._file).parent
         try:
             self._file.stat()
         except OSError as error:
             if error.errno in NOWHERE:
                 reason = os.strerror(error.errno or 0).lower()
                 return MemoryConfigurationError(f"JAF_SQLITE_PATH leads nowhere: {reason}; name another file")
+        # A link that leads nowhere: the folder that is missing is the one it leads to.
+        folder = (Path(os.path.realpath(self.path)) if self._file.is_symlink() else self._file).parent
         if self._file.is_dir():
             return MemoryConfigurationError(f"{self.path} is a folder; JAF_SQLITE_PATH must name a file")
         if not folder.is_dir():
