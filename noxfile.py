@@ -17,6 +17,9 @@ DISTRIBUTIONS = [
     file.parent for place in ("", "plugins/*/", "examples/*/") for file in sorted(ROOT.glob(f"{place}pyproject.toml"))
 ]
 
+#: The bridges to agent engines, with all engines; jaf-py alone brings some 150 packages, the others 26 more.
+BRIDGES = f"{PLUGINS / 'jaf-memory-bridges'}[jaf,openai-agents,langchain]"
+
 #: What `tests/fuzz/targets.py` has to be fed.
 FUZZED = ("intake", "stored", "import_lines", "settings", "command_line")
 
@@ -88,6 +91,7 @@ def types(session: nox.Session) -> None:
     """Check the types of every distribution, and the code of README and documentation as a user's editor would."""
     session.install(*group("types"))
     install_checkout(session)
+    session.install("--editable", BRIDGES.replace("jaf,", ""))  # whose types the pages' code is checked against
     session.run("mypy", *(folder / import_name(folder) for folder in DISTRIBUTIONS), *session.posargs)
     with tempfile.TemporaryDirectory() as folder:
         session.run("python", "tests/page_code.py", folder)
@@ -133,7 +137,7 @@ def test_checkout(session: nox.Session, *arguments: str) -> None:
     """Run the suite on the checkout, an edit of which counts at once."""
     session.install(*group("test"))
     install_checkout(session)
-    session.install("--editable", f"{PLUGINS / 'jaf-memory-bridges'}[jaf]")
+    session.install("--editable", BRIDGES)
     run_tests(session, "checkout", *arguments)
 
 

@@ -22,6 +22,9 @@ MARK = "jaf-memory:view:"
 ITEM_CALLS = {"mcp_approval_request": "mcp_approval_response", "tool_search_call": "tool_search_output"}
 """Responses items that wait for another one, where the answer's type is not the call's with `_output` behind it."""
 
+GIVEN = "jaf-memory:given"
+"""Field of a message that has what an engine gave, where the message says it in other fields; no model is shown it."""
+
 DRAFT = "unfinished"
 """Field of an answer that is not finished: it is still being streamed, or its process died."""
 

@@ -6,6 +6,7 @@
   lines must name sessions that there are. Other lines (installation) are not run.
 - a block behind `<!-- from FILE -->`: stands in that file, word for word, and is not run here.
 - a block behind `<!-- not run: REASON -->`: is not run, because what it needs is the reader's.
+- a page with `<!-- needs MODULE: EXTRA -->` is run where that engine is installed, as for its bridge's tests.
 """
 
 import inspect
@@ -19,6 +20,7 @@ from pathlib import Path
 import pytest
 from page_code import BLOCK, PAGES, ROOT
 
+NEEDED = re.compile(r"^<!-- needs ([\w.]+): (\S+) -->$", re.MULTILINE)
 SESSION = re.compile(r'^@nox\.session(?:\(name="(\w+)"\))?\n(?:@.*\n)*def (\w+)', re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 
@@ -31,7 +33,10 @@ def test_a_page_does_what_it_says(page, console, monkeypatch, request):
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     names, printed = {"__name__": "page"}, None
     request.addfinalizer(lambda: close_providers(names, console))
-    for mark, source, language, block in BLOCK.findall(page.read_text(encoding="utf-8")):
+    text = page.read_text(encoding="utf-8")
+    for module, extra in NEEDED.findall(text):
+        pytest.importorskip(module, reason=f"needs {extra}")
+    for mark, source, language, block in BLOCK.findall(text):
         if mark == "from":
             assert block in (ROOT / source).read_text(encoding="utf-8"), f"not in {source}:\n{block}"
         elif mark:

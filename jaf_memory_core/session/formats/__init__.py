@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from jaf_memory_core.errors import MemoryInvalidInputError
 from jaf_memory_core.messages import Message
-from jaf_memory_core.session.blocks import Step
+from jaf_memory_core.session.blocks import GIVEN, Step
 from jaf_memory_core.session.formats import anthropic, chat, responses
 
 ViewFormat = Literal["chat", "anthropic", "responses"]
@@ -97,5 +97,5 @@ def request_of(view: Sequence[Message], view_format: ViewFormat) -> dict[str, An
 def _body(message: Message, known: frozenset[str]) -> dict[str, Any]:
     body = message.dict()
     if message.role is None:
-        return {name: value for name, value in body.items() if name != "message_id" and value is not None}
+        return {name: value for name, value in body.items() if name not in ("message_id", GIVEN) and value is not None}
     return {name: value for name, value in body.items() if name in known and (value is not None or name == "content")}

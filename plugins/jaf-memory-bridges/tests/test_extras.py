@@ -1,15 +1,22 @@
 """A bridge without its engine says what to install."""
 
 import importlib
+import re
 import sys
 from importlib import metadata, util
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
-ENGINES = {"jaf": ("jaf", "jaf-py")}
-"""Bridge → the engine's module, and its distribution."""
+ENGINES = {
+    "jaf": ("jaf", "jaf-py"),
+    "openai-agents": ("agents", "openai-agents"),
+    "langchain": ("langchain_core", "langchain-core"),
+}
+"""Extra → the engine's module, and its distribution."""
 
 
 @pytest.fixture
@@ -17,6 +24,7 @@ def reload(monkeypatch):
     """Imports a bridge again, as in a new process."""
 
     def reload(name):
+        name = name.replace("-", "_")
         for loaded in [one for one in sys.modules if one.startswith(f"jaf_memory_bridges.{name}")]:
             monkeypatch.delitem(sys.modules, loaded)
         return importlib.import_module(f"jaf_memory_bridges.{name}")
@@ -31,8 +39,9 @@ def test_the_engine_is_missing(name, reload, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ModuleNotFoundError) as caught:
         reload(name)
+    bridge = f"jaf_memory_bridges.{name.replace('-', '_')}"
     command = f'pip install "jaf-memory-bridges[{name}]"'
-    assert str(caught.value) == f"jaf_memory_bridges.{name} needs {distribution}, which is not installed: {command}"
+    assert str(caught.value) == f"{bridge} needs {distribution}, which is not installed: {command}"
     assert caught.value.name == module
 
 
@@ -49,9 +58,12 @@ def test_the_engine_is_another_version(name, reload, monkeypatch):
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_each_engine_is_an_extra(name):
-    """The distribution needs the core only; each engine is an extra that installs nothing of another's."""
+    """The distribution needs the core only; each engine is an extra, in the versions that its bridge takes."""
     required = [Requirement(text) for text in metadata.requires("jaf-memory-bridges") or ()]
     always = {one.name for one in required if one.marker is None}
     _, distribution = ENGINES[name]
-    extra = {one.name for one in required if one.marker is not None and one.marker.evaluate({"extra": name})}
-    assert (always, extra) == ({"jaf-memory-core"}, {distribution})
+    (extra,) = (one for one in required if one.marker is not None and one.marker.evaluate({"extra": name}))
+    assert (always, extra.name) == ({"jaf-memory-core"}, distribution)
+    bridge = util.find_spec(f"jaf_memory_bridges.{name.replace('-', '_')}").origin
+    (versions,) = re.findall(r'versions="([^"]+)"', Path(bridge).read_text(encoding="utf-8"))
+    assert extra.specifier == SpecifierSet(versions)

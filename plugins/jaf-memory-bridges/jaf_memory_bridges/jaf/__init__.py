@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from jaf_memory_bridges import extras
 
-extras.require("jaf", module="jaf", distribution="jaf-py", versions=("2.6.",))
+extras.require("jaf", module="jaf", distribution="jaf-py", versions=">=2.6.22,<2.7")
 
 from jaf import Agent, Message, RunConfig, run  # without jaf-py, the line above says what to do
 from jaf.memory import (

@@ -77,7 +77,7 @@ def _check(provider: object) -> None:
         raise MemoryInvalidInputError(f"a jaf-memory provider is needed, not {given}")
 
 
-class JafProvider(jaf.Success):  # type: ignore[misc]
+class JafProvider(jaf.Success):
     """jaf-py's `MemoryProvider` over one of ours; its methods answer with jaf-py's `Success` and `Failure`.
 
     It is a `Success` itself, whose `data` it is: jaf-py's factories answer with a `Success` around the provider, and

@@ -26,7 +26,7 @@ class OwnedContext(dict[str, Any]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunState(jaf.RunState):  # type: ignore[misc]
+class RunState(jaf.RunState):
     """jaf-py's `RunState`, as JAF's documentation uses it: ids are made, and a `dict` as context names the owner.
 
     Attributes:
@@ -50,7 +50,7 @@ class RunState(jaf.RunState):  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
-class MemoryConfig(memory.MemoryConfig):  # type: ignore[misc]
+class MemoryConfig(memory.MemoryConfig):
     """jaf-py's `MemoryConfig`, with meaning for all its fields.
 
     Attributes:

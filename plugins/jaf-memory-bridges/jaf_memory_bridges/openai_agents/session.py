@@ -1,0 +1,94 @@
+"""`JafMemorySession`: the SDK's `Session` over a provider."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agents.memory.session_settings import SessionSettings, coerce_session_settings, resolve_session_limit
+
+from jaf_memory_bridges.openai_agents.items import to_items, to_message
+from jaf_memory_bridges.providers import appended, checked
+from jaf_memory_core import Failure, MemoryConflictError, MemoryNotFoundError, MemoryProvider
+
+
+class JafMemorySession:
+    """A session of the OpenAI Agents SDK: one conversation of a jaf-memory provider.
+
+    Any number of processes may use one conversation at once: a batch of items stays together, and an item is popped by
+    one of them only. Closing is the provider's business.
+
+    Args:
+        session_id: the conversation's id.
+        provider: any provider over a backend, on whichever store.
+        user_id: the owner. With it the session sees and writes that user's conversation only, and an erasure of the
+            user takes it along.
+        session_settings: the SDK's settings, `limit` for one, or a dict of them.
+
+    Attributes:
+        session_id: as it was given.
+        session_settings: as the SDK reads and replaces them.
+
+    Raises:
+        MemoryInvalidInputError: this is no async provider of jaf-memory, or no user id.
+        MemoryConfigurationError: the provider lacks what is needed.
+    """
+
+    def __init__(
+        self,
+        session_id: str,
+        provider: MemoryProvider,
+        *,
+        user_id: str | None = None,
+        session_settings: SessionSettings | Mapping[str, Any] | None = None,
+    ) -> None:
+        self.session_id = session_id
+        self.session_settings: SessionSettings | None = coerce_session_settings(session_settings or {})
+        self._provider = checked(provider, user_id)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} over {self._provider!r}>"
+
+    async def get_items(self, limit: int | None = None) -> list[Any]:
+        """The items, oldest first; the newest `limit`, or as many as `session_settings` says.
+
+        A limit reads no more than it shows, however long the conversation is.
+        """
+        most = resolve_session_limit(limit, self.session_settings)
+        if most is None:
+            found = await self._provider.get_conversation(self.session_id)
+            return to_items(found.messages) if found is not None else []
+        try:
+            messages = await self._provider.get_recent_messages(self.session_id, max(0, most))
+        except MemoryNotFoundError:
+            return []
+        return to_items(messages)
+
+    async def add_items(self, items: Sequence[Any]) -> None:
+        """Add items: all or nothing, side by side, and once each, also where an answer of the store was lost.
+
+        Raises:
+            MemoryError: the store refused, or could not be reached.
+        """
+        if items:
+            await appended(self._provider, self.session_id, [to_message(item) for item in items])
+
+    async def pop_item(self) -> Any:
+        """Remove the newest item and return it; `None` where there is none.
+
+        Of several who pop at once each gets another one, and what is added meanwhile stays.
+        """
+        while True:
+            found = await self._provider.get_conversation(self.session_id)
+            if found is None or not found.messages:
+                return None
+            *rest, last = found.messages
+            result = await self._provider.store_messages(self.session_id, rest, expected_version=found.version)
+            if not isinstance(result, Failure):
+                return to_items([last])[-1]
+            if not isinstance(result.error, MemoryConflictError):
+                raise result.error
+
+    async def clear_session(self) -> None:
+        """Delete the conversation; nothing of it remains."""
+        await self._provider.delete_conversation(self.session_id)
