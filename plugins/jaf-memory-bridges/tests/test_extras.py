@@ -15,6 +15,7 @@ ENGINES = {
     "jaf": ("jaf", "jaf-py"),
     "openai-agents": ("agents", "openai-agents"),
     "langchain": ("langchain_core", "langchain-core"),
+    "pydantic-ai": ("pydantic_ai", "pydantic-ai-slim"),
 }
 """Extra → the engine's module, and its distribution."""
 

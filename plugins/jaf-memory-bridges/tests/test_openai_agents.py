@@ -2,10 +2,6 @@
 
 import asyncio
 import json
-import os
-import signal
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -274,35 +270,26 @@ def test_a_stream_that_is_left(environ):
     asyncio.run(use())
 
 
-KILLED = """
-import asyncio, os, signal
+TURNS = """
 from agents import Agent, Runner, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
 from jaf_memory_bridges.openai_agents import JafMemorySession
 from jaf_memory_core import create_memory_provider_from_env
 
-@function_tool
-def stop() -> str:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-async def main():
-    session = JafMemorySession("s", await create_memory_provider_from_env(), user_id="u")
+async def turns(environ):
+    session = JafMemorySession("s", await create_memory_provider_from_env(environ), user_id="u")
     steps = [[assistant_message("Hello!")], [function_call("stop", {}, call_id="call_1")]]
-    bot = Agent(name="bot", tools=[stop], model=ScriptedModel(steps))
+    bot = Agent(name="bot", tools=[function_tool(stop)], model=ScriptedModel(steps))
     await Runner.run(bot, "Hello?", session=session)
     await Runner.run(bot, "Stop!", session=session)
-
-asyncio.run(main())
 """
 
 
-def test_another_process_goes_on(shared_environ):
+def test_another_process_goes_on(killed):
     """A process that is killed in mid-turn leaves whole items, and another one goes on with the conversation."""
-    killed = subprocess.run([sys.executable, "-c", KILLED], env=environment(shared_environ), check=False, timeout=300)
-    assert killed.returncode == -signal.SIGKILL
 
-    async def use():
-        provider = await create_memory_provider_from_env(shared_environ)
+    async def use(environ):
+        provider = await create_memory_provider_from_env(environ)
         session = JafMemorySession("s", provider, user_id="u")
         before = await session.get_items()
         assert before[0]["content"] == "Hello?"
@@ -311,12 +298,8 @@ def test_another_process_goes_on(shared_environ):
         assert (await session.get_items())[: len(before)] == before
         await provider.close()
 
-    asyncio.run(use())
-
-
-def environment(variables):
-    """The environment of another process."""
-    return {**os.environ, **variables, "PYTHONWARNINGS": "ignore"}
+    for environ in killed(TURNS):
+        asyncio.run(use(environ))
 
 
 class Compacted:
