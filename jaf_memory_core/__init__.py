@@ -33,8 +33,8 @@ from jaf_memory_core.factory import (
     get_memory_provider_info,
     test_memory_provider_connection,
 )
-from jaf_memory_core.guard import OperationEvent
 from jaf_memory_core.messages import Attachment, ContentPart, FunctionCall, Message, ToolCall
+from jaf_memory_core.observation import Operation, OperationEvent
 from jaf_memory_core.processors import Context, Processor
 from jaf_memory_core.protocol import ManagedMemoryProvider, MemoryProvider
 from jaf_memory_core.provider import BackendProvider
@@ -70,6 +70,7 @@ __all__ = [
     "MemoryStorageError",
     "Message",
     "MessagePage",
+    "Operation",
     "OperationEvent",
     "Processor",
     "ProviderConfig",

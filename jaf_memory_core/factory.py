@@ -16,8 +16,8 @@ from jaf_memory_core.settings import CoreSettings, ProviderConfig, load
 from jaf_memory_core.settings.errors import has_credentials
 
 if TYPE_CHECKING:
-    from jaf_memory_core.guard import Observer
     from jaf_memory_core.hooks import ProviderSpec
+    from jaf_memory_core.observation import Observer
 
 # The registry and the environment are imported in functions, for those who create a provider by its name: a
 # program that imports jaf_memory_core for its types starts faster without them.

@@ -7,17 +7,16 @@ import logging
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.deadline import Deadline, is_never_sent
 from jaf_memory_core.errors import MemoryConflictError, MemoryConnectionError, MemoryError, MemoryStorageError
-from jaf_memory_core.processors import checked_observers
+from jaf_memory_core.observation import Observer, Observers, Tally
 from jaf_memory_core.records import Damaged, Record
 
 if TYPE_CHECKING:
@@ -47,26 +46,6 @@ READING = REPEATABLE - {"append_messages"}
 """Those of them that change nothing, whether they were sent or not."""
 
 
-class OperationEvent(Struct, frozen=True):
-    """One operation of a provider, as observers are told of it; it never holds content, ids or secrets.
-
-    Attributes:
-        provider, operation: names.
-        seconds: how long it took, retries included.
-        attempts: how often it was sent.
-        error: name of the exception that ended it, or `None`.
-    """
-
-    provider: str
-    operation: str
-    seconds: float
-    attempts: int
-    error: str | None
-
-
-Observer = Callable[[OperationEvent], None]
-
-
 class Guard:
     """Runs every operation of one backend, for a provider and for all its `for_user` views."""
 
@@ -76,7 +55,7 @@ class Guard:
         # A locked file is only in use; a server that refuses may be away for long, and who waits hears of it sooner.
         self.reconnect_timeout = config.operation_timeout if backend.patient else config.reconnect_timeout
         self.failures: tuple[type[Exception], ...] = (MemoryError, *backend.driver_errors)
-        self._observers = checked_observers(observers)
+        self._observers = Observers(observers) or None  # what nobody watches pays for nothing
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -93,6 +72,7 @@ class Guard:
         self,
         operation: str,
         call: Callable[[], Awaitable[T]],
+        request: object = None,
         *,
         repeatable: bool | None = None,
         retry: bool = True,
@@ -103,6 +83,7 @@ class Guard:
         Args:
             operation: the provider's method, for errors and observers.
             call: makes the backend's coroutine; called again for each attempt.
+            request: what is asked for, or the conversation's id: of it observers are told the size.
             repeatable: whether it may be sent again after a lost answer (default: by its name).
             retry: `False` tells at once how things stand.
             seconds: of the deadline, where it is not `operation_timeout`.
@@ -113,18 +94,24 @@ class Guard:
         """
         if repeatable is None:
             repeatable = operation in REPEATABLE
+        watched = None
+        # A step of an iteration is told of with all of it.
+        if self._observers is not None and not isinstance(request, Tally):
+            watched = self._observers.begun(self.backend.name, operation, request)
         seconds = self.operation_timeout if seconds is None else seconds
         attempt = _Attempt(self, operation, seconds, repeatable=repeatable, retry=retry)
         started = time.perf_counter()
         deadline = Deadline(seconds)
+        answer: Any = None
         error: BaseException | None = None
         try:
-            if not self.backend.waits:
+            if self.backend.waits:
+                with deadline:
+                    answer = await attempt.until_done(call, deadline)
+            else:
                 # Without a deadline: what never waits cannot be late, and is spared the timer.
                 await self.ready()
-                return await attempt.once(call)
-            with deadline:
-                return await attempt.until_done(call, deadline)
+                answer = await attempt.once(call)
         # The end of a scan is no error, and none to observers.
         except StopAsyncIteration:
             raise
@@ -135,29 +122,52 @@ class Guard:
                 raise error from other
             raise
         finally:
-            self._tell(operation, started, attempt.count, error)
+            seconds = time.perf_counter() - started
+            self._operations += 1
+            self._seconds += seconds
+            if watched is not None:
+                watched.end(seconds, attempt.count, error, answer, waited=attempt.waited)
+        return answer  # type: ignore[no-any-return]
 
-    def _tell(self, operation: str, started: float, attempts: int, error: BaseException | None) -> None:
-        seconds = time.perf_counter() - started
-        self._operations += 1
-        self._seconds += seconds
-        if self._observers:
-            failed = type(error).__name__ if error is not None else None
-            event = OperationEvent(self.backend.name, operation, seconds, attempts, failed)
-            for observer in self._observers:
-                try:
-                    observer(event)
-                except Exception:
-                    logger.warning("an observer failed", exc_info=True)
+    def iterate(self, operation: str, query: MemoryQuery) -> AsyncIterator[Record | Damaged]:
+        """Scan with a deadline for each record; after a lost connection it goes on behind the last one.
 
-    async def iterate(self, operation: str, query: MemoryQuery) -> AsyncIterator[Record | Damaged]:
-        """Scan with a deadline for each record; after a lost connection it goes on behind the last one."""
+        Observers are told of it as of one operation.
+        """
+        if self._observers is None:
+            return self._records(operation, query, Tally())
+        return self._watched(operation, query, self._observers)
+
+    async def _watched(
+        self, operation: str, query: MemoryQuery, observers: Observers
+    ) -> AsyncGenerator[Record | Damaged, None]:
+        tally = Tally()
+        watched = observers.begun(self.backend.name, operation, query.conversation_id, encloses=False)
+        records = self._records(operation, query, tally)
+        try:
+            async for record in records:
+                tally.conversations += 1
+                tally.messages += len(record.messages) if isinstance(record, Record) else 0
+                yield record
+        except GeneratorExit:
+            raise  # whoever iterated has seen enough
+        except BaseException as error:
+            tally.error = error
+            raise
+        finally:
+            await records.aclose()
+            watched.end(tally.seconds, tally.attempts, tally.error, tally)
+
+    async def _records(
+        self, operation: str, query: MemoryQuery, tally: Tally
+    ) -> AsyncGenerator[Record | Damaged, None]:
         source = self.backend.scan(query)
         resumed = False
         try:
             while True:
+                started = time.perf_counter()
                 try:
-                    record = await self.run(operation, source.__anext__, retry=False)
+                    record = await self.run(operation, source.__anext__, tally, retry=False)
                 except StopAsyncIteration:
                     return
                 except MemoryConnectionError as error:
@@ -168,7 +178,10 @@ class Guard:
                     # The cursor stands behind the last record that was passed on, so that none comes twice.
                     source = self.backend.scan(query)
                     resumed = True
+                    tally.attempts += 1
                     continue
+                finally:
+                    tally.seconds += time.perf_counter() - started
                 resumed = False
                 query = _behind(query, record) if isinstance(record, Record) else query
                 yield record
@@ -253,6 +266,7 @@ class _Attempt:
     _sending = False
     _lost = False
     count = 0
+    waited = 0.0
 
     def __init__(self, guard: Guard, operation: str, seconds: float, *, repeatable: bool, retry: bool) -> None:
         self._guard = guard
@@ -281,7 +295,9 @@ class _Attempt:
                     raise problem from problem.__cause__ if problem is error else error
                 self._last = problem
             # Longer each time, and for each caller another: a server that comes back is not met by all of them at once.
-            await asyncio.sleep(random.uniform(0.5, 1.0) * min(1.0, 0.02 * 2 ** min(tries, 10)))
+            pause = random.uniform(0.5, 1.0) * min(1.0, 0.02 * 2 ** min(tries, 10))
+            self.waited += pause
+            await asyncio.sleep(pause)
         raise AssertionError("the deadline ends it")
 
     async def _opened(self) -> None:

@@ -30,7 +30,7 @@ from jaf_memory_core.settings import ProviderConfig
 
 if TYPE_CHECKING:
     from jaf_memory_core.backend import Backend
-    from jaf_memory_core.guard import Observer
+    from jaf_memory_core.observation import Observer
     from jaf_memory_core.processors import Processor
     from jaf_memory_core.protocol import MemoryProvider
 

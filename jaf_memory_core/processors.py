@@ -69,7 +69,7 @@ class Plugins(Struct, frozen=True):
     """
 
     processors: Sequence[Processor] = ()
-    observers: Sequence[Callable[[Any], None]] = ()
+    observers: Sequence[Any] = ()
 
 
 class _Step(Struct, frozen=True):
@@ -165,20 +165,26 @@ def _wrong(processor: object, method: str, text: str) -> MemoryConfigurationErro
 
 def checked_processors(given: Any) -> tuple[Processor, ...]:
     """Processors, or a `MemoryConfigurationError` before anything was stored past one that does not work."""
-    return _checked_all(given, "processors", METHODS, ("message or metadata", "context"))
+    return _checked_all(given, "processors", lambda _: METHODS, ("message or metadata", "context"))
 
 
-def checked_observers(given: Any) -> tuple[Callable[[Any], None], ...]:
+def checked_observers(given: Any) -> tuple[Any, ...]:
     """Observers, or a `MemoryConfigurationError`: one that is never heard would be missed too late."""
-    return _checked_all(given, "observers", ("__call__",), ("event",))
+
+    def methods(item: object) -> Sequence[str]:
+        return ("begin",) if hasattr(item, "begin") else ("__call__",)
+
+    return _checked_all(given, "observers", methods, ("event",))
 
 
-def _checked_all(given: Any, what: str, methods: Sequence[str], arguments: Sequence[str]) -> tuple[Any, ...]:
+def _checked_all(
+    given: Any, what: str, methods: Callable[[object], Sequence[str]], arguments: Sequence[str]
+) -> tuple[Any, ...]:
     if not isinstance(given, Iterable) or isinstance(given, str | bytes):
         raise MemoryConfigurationError(f"{what} must be a list of {what}, not a {type(given).__name__}")
     items = tuple(given)
     for item in items:
-        problem = _problem(item, methods, arguments)
+        problem = _problem(item, methods(item), arguments)
         if problem:
             raise MemoryConfigurationError(f"{what} must hold {what}, and {_named(item)} {problem}")
     return items

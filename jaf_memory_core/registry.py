@@ -16,8 +16,8 @@ from jaf_memory_core.settings.errors import has_credentials, quoted
 if TYPE_CHECKING:
     from importlib_metadata import EntryPoint
 
-    from jaf_memory_core.guard import Observer
     from jaf_memory_core.hooks import ProviderSpec
+    from jaf_memory_core.observation import Observer
     from jaf_memory_core.processors import Plugins, Processor
 
 logger = logging.getLogger("jaf_memory_core")
@@ -194,8 +194,12 @@ def load_plugins(names: Iterable[str]) -> Plugins:
         entry = find(name, PLUGINS)
         offered = _offered(entry, "jaf_memory_processors", "jaf_memory_observers")
         processors += _items(entry, offered, "jaf_memory_processors", lambda one: isinstance(one, Processor))
-        observers += _items(entry, offered, "jaf_memory_observers", callable)
+        observers += _items(entry, offered, "jaf_memory_observers", _observes)
     return Plugins(tuple(processors), tuple(observers))
+
+
+def _observes(one: object) -> bool:
+    return callable(one) or callable(getattr(one, "begin", None))
 
 
 def _items(entry: Installed, offered: Mapping[str, Any], hook: str, is_right: Callable[[Any], bool]) -> list[Any]:

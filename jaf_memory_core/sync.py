@@ -17,7 +17,7 @@ from jaf_memory_core.protocol import ManagedMemoryProvider, MemoryProvider
 
 if TYPE_CHECKING:
     from jaf_memory_core.conversations import MemoryHealth
-    from jaf_memory_core.guard import Observer
+    from jaf_memory_core.observation import Observer
     from jaf_memory_core.processors import Processor
     from jaf_memory_core.sync_methods import SyncMethods
 else:

@@ -16,9 +16,9 @@ from jaf_memory_core import codec, forks, rules
 from jaf_memory_core.backend import Backend
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import MemoryNotFoundError
-from jaf_memory_core.guard import Observer
 from jaf_memory_core.hooks import ProviderSpec, hookimpl
 from jaf_memory_core.messages import Message
+from jaf_memory_core.observation import Observer
 from jaf_memory_core.processors import Processor
 from jaf_memory_core.provider import BackendProvider, configured
 from jaf_memory_core.records import (

@@ -173,7 +173,7 @@ class BackendProvider(Reads, Imports, Forks, RegenerationPoints, Leases, Summari
         labels = validation.labels(patch, None, self.config, chain)
         most = self.config.max_metadata_bytes
         amend = Amend(key, labels.metadata, labels.user_id, self._scope, max_metadata_bytes=most)
-        return await self._guard.run("update_metadata", lambda: self.backend.amend(amend))
+        return await self._guard.run("update_metadata", lambda: self.backend.amend(amend), amend)
 
     async def set_expiry(self, conversation_id: str, ttl: float | None) -> int:
         """Let the conversation expire `ttl` seconds from now, and from each later write; `None` for never.
@@ -189,7 +189,7 @@ class BackendProvider(Reads, Imports, Forks, RegenerationPoints, Leases, Summari
             scope=self._scope,
             ttl=validation.checked_ttl(ttl),
         )
-        return await self._guard.run("set_expiry", lambda: self.backend.amend(amend))
+        return await self._guard.run("set_expiry", lambda: self.backend.amend(amend), amend)
 
     async def truncate_conversation_after(self, conversation_id: str, message_id: str) -> int:
         """Remove that message and all after it; how many (0 if there is no such message).
@@ -202,14 +202,14 @@ class BackendProvider(Reads, Imports, Forks, RegenerationPoints, Leases, Summari
             validation.checked_id(message_id, "message_id"),
             self._scope,
         )
-        return await self._guard.run("truncate_conversation_after", lambda: self._truncate(truncate))
+        return await self._guard.run("truncate_conversation_after", lambda: self._truncate(truncate), truncate)
 
     # Erasing.
 
     async def delete_conversation(self, conversation_id: str) -> bool:
         """Delete the conversation; `True` if it was there. Nothing of it remains."""
         key = validation.checked_id(conversation_id, "conversation_id")
-        return await self._guard.run("delete_conversation", lambda: self.backend.remove(key, scope=self._scope))
+        return await self._guard.run("delete_conversation", lambda: self.backend.remove(key, scope=self._scope), key)
 
     async def clear_user_conversations(self, user_id: str) -> int:
         """Delete every conversation of the user; how many. Safe beside writers, and safe to repeat."""

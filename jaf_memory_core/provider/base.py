@@ -22,7 +22,8 @@ from jaf_memory_core.errors import (
     MemoryNotFoundError,
     MemoryStorageError,
 )
-from jaf_memory_core.guard import Guard, Observer
+from jaf_memory_core.guard import Guard
+from jaf_memory_core.observation import Observer
 from jaf_memory_core.processors import Chain, Processor
 from jaf_memory_core.records import Amend, Origin, Page, Record, Tail, Write, new_incarnation
 from jaf_memory_core.results import Failure, Result, Success, WriteResult
@@ -120,11 +121,11 @@ class ProviderBase:
     ) -> Result:
         try:
             first, *further = write()
-            result = await self._guard.run(operation, partial(send, first), repeatable=repeatable)
+            result = await self._guard.run(operation, partial(send, first), first, repeatable=repeatable)
             # What stands of the parts stays: importing it again adds what is missing.
             for request in further:
                 added = result.added
-                result = await self._guard.run(operation, partial(send, request), repeatable=repeatable)
+                result = await self._guard.run(operation, partial(send, request), request, repeatable=repeatable)
                 result = replace(result, added=added + result.added)
             return Success(result)
         # A `Failure` is an answer of the store, and there was none.
@@ -167,7 +168,7 @@ class ProviderBase:
 
     async def _annotated(self, operation: str, conversation_id: str, change: Change) -> Record:
         key = validation.checked_id(conversation_id, "conversation_id")
-        return await self._guard.run(operation, lambda: self._annotate(key, change))
+        return await self._guard.run(operation, lambda: self._annotate(key, change), key)
 
     async def _annotate(self, conversation_id: str, change: Change) -> Record:
         """Merge into the metadata what `change` makes of the header, until nobody came between."""

@@ -38,7 +38,7 @@ class Forks(ProviderBase):
             None if until_message_id is None else validation.checked_id(until_message_id, "until_message_id"),
             self._scope,
         )
-        return await self._guard.run("fork_conversation", lambda: self._fork(fork))
+        return await self._guard.run("fork_conversation", lambda: self._fork(fork), fork)
 
     async def _fork(self, fork: Fork) -> int:
         if not self._chain:
@@ -83,4 +83,4 @@ class Forks(ProviderBase):
         revise = Revise(
             validation.checked_id(conversation_id, "conversation_id"), ids, batch.messages, batch.bodies, self._scope
         )
-        return await self._guard.run("revise_messages", lambda: self.backend.revise(revise))
+        return await self._guard.run("revise_messages", lambda: self.backend.revise(revise), revise)

@@ -155,7 +155,7 @@ class Imports(ProviderBase):
 
     async def _bite(self, writes: list[Write]) -> Sequence[WriteResult | MemoryError | None]:
         started = perf_counter()
-        bite = await self._guard.run("import_conversations", partial(self.backend.append_many, writes))
+        bite = await self._guard.run("import_conversations", partial(self.backend.append_many, writes), writes)
         self._learn(perf_counter() - started)
         for outcome in bite:
             if isinstance(outcome, MemoryConnectionError | MemoryConfigurationError):

@@ -60,7 +60,7 @@ class Leases(ProviderBase):
                     assert got is not None  # `change` has run
                     return got
 
-        return await self._guard.run("acquire_lease", acquire)
+        return await self._guard.run("acquire_lease", acquire, key)
 
     async def _make_empty(self, conversation_id: str, owner: str | None) -> None:
         empty = Write(conversation_id, user_id=owner, scope=self._scope, create=True, ttl=self.config.ttl)

@@ -40,7 +40,7 @@ class Reads(ProviderBase):
 
     async def _read(self, operation: str, conversation_id: str) -> Record | None:
         key = validation.checked_id(conversation_id, "conversation_id")
-        record = await self._guard.run(operation, lambda: self.backend.read(key))
+        record = await self._guard.run(operation, lambda: self.backend.read(key), key)
         return rules.seen(record, self.backend.now(), self._scope)
 
     async def get_recent_messages(self, conversation_id: str, limit: int = 50) -> list[Message]:
@@ -88,7 +88,7 @@ class Reads(ProviderBase):
         key = validation.checked_id(conversation_id, "conversation_id")
         tail = Tail(key, validation.checked_count(limit, "limit"), before, self._scope, leading)
         call = partial(ends, self.backend, tail) if leading else partial(self.backend.tail, tail)
-        page = await self._guard.run(operation, call)
+        page = await self._guard.run(operation, call, tail)
         if page is None:
             raise MemoryNotFoundError(key, provider=self.name)
         return page
@@ -113,7 +113,7 @@ class Reads(ProviderBase):
         if scoped is None or scoped.limit == 0:
             self._guard.check()
             return []
-        found = await self._guard.run(operation, lambda: self.backend.find(scoped))
+        found = await self._guard.run(operation, lambda: self.backend.find(scoped), scoped)
         readable = [record for record in map(listing.readable, found) if record is not None]
         listing.end()
         # A store that let another user's conversation through must not show it.

@@ -40,7 +40,7 @@ class Summaries(ProviderBase):
         first = validation.checked_count(leading, "leading")
         most = None if limit is None else validation.checked_count(limit, "limit")
         work = partial(self._condensed, key) if most is None else partial(self._newest, key, most, first)
-        return await self._guard.run(CONDENSED, work, repeatable=True)
+        return await self._guard.run(CONDENSED, work, key, repeatable=True)
 
     async def _newest(self, key: str, limit: int, leading: int) -> CondensedConversation | None:
         """The newest of what is left, in one call of a backend that brings a header along."""
@@ -96,7 +96,7 @@ class Summaries(ProviderBase):
         summary = validation.checked_summary(summary, self.config)
         validation.checked_text(incarnation, "incarnation")
         self._check_size(stored_form(summary, 0, self._passing("store_summary", key, None, None)), "the summary")
-        return await self._guard.run("store_summary", lambda: self._summarise(key, summary, incarnation))
+        return await self._guard.run("store_summary", lambda: self._summarise(key, summary, incarnation), key)
 
     async def _summarise(self, key: str, summary: Summary, incarnation: str) -> bool:
         while True:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+from types import SimpleNamespace
 
 import pytest
 from jaf_memory_testing.samples import ids, said, talk
@@ -458,7 +459,9 @@ class TestMaking:
         with pytest.raises(MemoryConfigurationError, match="processors must"):
             asyncio.run(create_memory_provider("memory", processors=given))
 
-    @pytest.mark.parametrize("given", [[5], [waiting], [lambda: None], [Lacking], 5, print])
+    @pytest.mark.parametrize(
+        "given", [[5], [waiting], [lambda: None], [Lacking], 5, print, [SimpleNamespace(begin=lambda: None)]]
+    )
     def test_observers(self, given):
         """What cannot be called, or whose answer must be awaited, is no observer."""
         with pytest.raises(MemoryConfigurationError, match="observers must"):

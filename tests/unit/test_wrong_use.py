@@ -75,6 +75,7 @@ SOUND = {
     "new_id": lambda: "d",
     "observers": tuple,
     "open": lambda: None,
+    "operation": lambda: "close",
     "on_damaged": lambda: "raise",
     "only_missing": lambda: False,
     "patch": dict,

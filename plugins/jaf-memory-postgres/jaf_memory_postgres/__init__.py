@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaf_memory_core.errors import MemoryConfigurationError
-from jaf_memory_core.guard import Observer
 from jaf_memory_core.hooks import ProviderSpec, hookimpl
+from jaf_memory_core.observation import Observer
 from jaf_memory_core.processors import Processor
 from jaf_memory_core.provider import BackendProvider, configured, opened
 from jaf_memory_postgres.backend import PostgresBackend

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jaf_memory_core.guard import Observer
 from jaf_memory_core.hooks import ProviderSpec, hookimpl
+from jaf_memory_core.observation import Observer
 from jaf_memory_core.processors import Processor
 from jaf_memory_core.provider import BackendProvider, configured, opened
 from jaf_memory_redis.backend import RedisBackend

@@ -16,7 +16,7 @@ from jaf_memory_core import codec, rules
 from jaf_memory_core.backend import Backend
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import MemoryConnectionError, MemoryError, MemoryStorageError
-from jaf_memory_core.guard import Observer
+from jaf_memory_core.observation import Observer
 from jaf_memory_core.processors import Processor
 from jaf_memory_core.provider import BackendProvider, configured, opened
 from jaf_memory_core.records import (

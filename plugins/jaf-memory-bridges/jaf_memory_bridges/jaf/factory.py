@@ -21,7 +21,7 @@ from jaf_memory_core import (
 )
 from jaf_memory_core import create_in_memory_provider as _create_in_memory
 from jaf_memory_core import create_memory_provider_from_env as _create_from_env
-from jaf_memory_core.guard import Observer
+from jaf_memory_core.observation import Observer
 from jaf_memory_core.processors import Plugins, checked_observers, checked_processors
 from jaf_memory_core.settings import CoreSettings, load
 
