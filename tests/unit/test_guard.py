@@ -202,7 +202,7 @@ class TestRetries:
         "later", [DriverError("no"), MemoryNotFoundError("c"), None], ids=["failed", "gone", "closed"]
     )
     def test_an_earlier_try_may_stand(self, line, monkeypatch, later):
-        """What a later try says of itself is not told of the whole: the one before, whose answer was lost, may stand."""
+        """What a later try says of itself is not told of the whole: one before, whose answer was lost, may stand."""
 
         async def main():
             provider = await stored(line)
