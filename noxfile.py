@@ -66,7 +66,7 @@ def wheels(session: nox.Session) -> None:
     """Run what needs no server on built wheels, as a user installs them; paths after -- run others."""
     session.install(*group("test"))
     install_wheels(session)
-    ours = ("tests", "plugins/jaf-memory-cli", "plugins/jaf-memory-sqlite")
+    ours = ("tests", "plugins/jaf-memory-cli", "plugins/jaf-memory-otel", "plugins/jaf-memory-sqlite")
     run_tests(session, "wheels", *() if session.posargs else ours)
 
 

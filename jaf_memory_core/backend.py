@@ -32,6 +32,7 @@ from jaf_memory_core.records import (
     Stats,
     Tail,
     Truncate,
+    Usage,
     Write,
 )
 from jaf_memory_core.results import WriteResult
@@ -128,6 +129,10 @@ class Backend(ABC):
         told = getattr(error, "strerror", None)  # the system's words, without the path or address
         reason = told if isinstance(told, str) else type(error).__name__
         return MemoryStorageError(f"the store failed: {reason}", operation=operation, outcome=outcome)
+
+    def usage(self) -> Usage:
+        """What is in hand at this moment: connections, what waits, group commits. Any thread may ask, at any time."""
+        return Usage()
 
     async def store(self, write: Write) -> WriteResult:
         """Create the conversation, or replace all its messages. All or nothing; keeps `created_at`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -58,7 +59,7 @@ async def create_memory_provider_from_env(
     before = Plugins(checked_processors(processors), checked_observers(observers))
     core, spec, config = _described(environ)
     _warn_of_unknown(environ, spec)
-    return await _opened(spec, config, core.plugins, before)
+    return await _opened(spec, config, core.plugins, before, os.environ if environ is None else environ)
 
 
 def checked_environ(environ: Any) -> Mapping[str, str] | None:
@@ -135,7 +136,7 @@ async def create_memory_provider(
         raise MemoryConfigurationError(f"plugins must be a list of names, not a {type(plugins).__name__}")
     names = [_checked_name(one) for one in plugins]
     spec = registry.load(_checked_name(name))
-    return await _opened(spec, configured(spec.config, config, name), names, before)
+    return await _opened(spec, configured(spec.config, config, name), names, before, {})
 
 
 def _checked_name(name: Any) -> str:
@@ -149,6 +150,7 @@ async def _opened(
     config: ProviderConfig,
     plugins: Sequence[str],
     before: Plugins,
+    environ: Mapping[str, str],
 ) -> ManagedMemoryProvider:
     from jaf_memory_core import registry
 
@@ -165,7 +167,7 @@ async def _opened(
             "provider of its own, which would store and answer past them",
             provider=spec.name,
         )
-    loaded = registry.load_plugins(plugins)
+    loaded = registry.load_plugins(plugins, environ)
     offered = Plugins((*before.processors, *loaded.processors), (*before.observers, *loaded.observers))
     try:
         provider = await _made(spec, config, offered)
@@ -281,9 +283,9 @@ async def test_memory_provider_connection(
         name = load(CoreSettings, checked_environ(environ)).type
         core, spec, config = _described(environ)
         _warn_of_unknown(environ, spec)
-        health = await _health(
-            await _opened(spec, config, core.plugins, Plugins()), name, config.operation_timeout + GRACE
-        )
+        variables = os.environ if environ is None else environ
+        provider = await _opened(spec, config, core.plugins, Plugins(), variables)
+        health = await _health(provider, name, config.operation_timeout + GRACE)
     except (TimeoutError, MemoryError, OSError) as error:  # a third party's driver raises the latter two
         text = str(error)
         # A driver of somebody else's may quote the URL that it was given.

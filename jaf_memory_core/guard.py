@@ -55,7 +55,7 @@ class Guard:
         # A locked file is only in use; a server that refuses may be away for long, and who waits hears of it sooner.
         self.reconnect_timeout = config.operation_timeout if backend.patient else config.reconnect_timeout
         self.failures: tuple[type[Exception], ...] = (MemoryError, *backend.driver_errors)
-        self._observers = Observers(observers) or None  # what nobody watches pays for nothing
+        self._observers = Observers(observers, backend) or None  # what nobody watches pays for nothing
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: asyncio.Task[None] | None = None

@@ -20,7 +20,7 @@ All hooks are for start-up; no operation on a conversation ever calls one.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -102,11 +102,15 @@ def jaf_memory_provider() -> ProviderSpec:  # type: ignore[empty-body]
 
 
 @hookspec
-def jaf_memory_processors() -> Sequence[Processor]:  # type: ignore[empty-body]
+def jaf_memory_processors(environ: Mapping[str, str]) -> Sequence[Processor]:  # type: ignore[empty-body]
     """Offer processors, which change what is stored and what is read: redaction, encryption.
 
     For an entry point in group `jaf.memory.plugins`, called at each start that `JAF_MEMORY_PLUGINS` names it.
     An exception stops the start: a redactor that is skipped would leak.
+
+    Args:
+        environ: the variables that the provider is made from, for settings of the plugin's own; none where it is made
+            in code. A hook that needs none leaves the argument out.
 
     Returns:
         processors in the order in which outgoing content passes them; incoming content goes the other way.
@@ -114,12 +118,15 @@ def jaf_memory_processors() -> Sequence[Processor]:  # type: ignore[empty-body]
 
 
 @hookspec
-def jaf_memory_observers() -> Sequence[Observer]:  # type: ignore[empty-body]
+def jaf_memory_observers(environ: Mapping[str, str]) -> Sequence[Observer]:  # type: ignore[empty-body]
     """Offer observers, which are told of every operation: telemetry.
 
     For an entry point in group `jaf.memory.plugins`, called at each start that `JAF_MEMORY_PLUGINS` names it.
     An exception stops the start.
 
+    Args:
+        environ: as above.
+
     Returns:
-        callables that take an `OperationEvent`; they must be quick, and must not raise.
+        callables that take an `OperationEvent`, or objects with a `begin`; they must be quick, and must not raise.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -12,8 +12,11 @@ from jaf_memory_core import codec
 from jaf_memory_core.deadline import is_never_sent
 from jaf_memory_core.errors import MemoryConflictError, MemoryError
 from jaf_memory_core.processors import checked_observers
-from jaf_memory_core.records import Page, Record, Revise, Tail, Write
+from jaf_memory_core.records import Page, Record, Revise, Tail, Usage, Write
 from jaf_memory_core.results import WriteResult
+
+if TYPE_CHECKING:
+    from jaf_memory_core.backend import Backend
 
 logger = logging.getLogger("jaf_memory_core")
 
@@ -89,6 +92,14 @@ class Beginning(Protocol):
         """Called before anything is sent, in the caller's task; what it returns is called once, in the end."""
 
 
+@runtime_checkable
+class Watching(Protocol):
+    """An observer that can be asked for measures, and wants to know of whom to ask them."""
+
+    def watch(self, provider: str, usage: Callable[[], Usage]) -> None:
+        """Called once a provider is made. `usage` is a bound method of its backend: hold it weakly (`WeakMethod`)."""
+
+
 Observer = End | Beginning
 """A callable that is told of the end, or an object with a `begin`."""
 
@@ -115,8 +126,11 @@ class Observers:
 
     __slots__ = ("_ends", "_spans")
 
-    def __init__(self, observers: Sequence[Observer]) -> None:
+    def __init__(self, observers: Sequence[Observer], backend: Backend) -> None:
         checked = checked_observers(observers)
+        for observer in checked:
+            if isinstance(observer, Watching):
+                observer.watch(backend.name, backend.usage)
         self._spans = [observer.begin for observer in checked if isinstance(observer, Beginning)]
         self._ends = [observer for observer in checked if not isinstance(observer, Beginning)]
 

@@ -216,6 +216,24 @@ class Stats(Struct, frozen=True):
     newest: datetime | None = None
 
 
+class Usage(Struct, frozen=True):
+    """What a provider has in hand at this moment, told without asking the store; `None`: there is no such thing.
+
+    Attributes:
+        connections, most: how many are open, and how many may be.
+        busy: those that somebody uses.
+        waiting: operations that wait for a connection, or under way on one that many share.
+        commits, committed: group commits since the start, and the operations that travelled in them.
+    """
+
+    connections: int | None = None
+    most: int | None = None
+    busy: int | None = None
+    waiting: int | None = None
+    commits: int | None = None
+    committed: int | None = None
+
+
 class Ping(Struct, frozen=True):
     """How the store is, for `health_check`."""
 

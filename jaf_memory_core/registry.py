@@ -28,6 +28,8 @@ KINDS = {PROVIDERS: "memory provider", PLUGINS: "plugin"}
 CORE = "jaf-memory-core"
 OURS = {"sqlite": "jaf-memory-sqlite", "redis": "jaf-memory-redis", "postgres": "jaf-memory-postgres"}
 """Our own providers → the distributions that bring them; each is an extra of the core."""
+OUR_PLUGINS = {"otel": "jaf-memory-otel"}
+"""The same for our own plugins."""
 
 
 @dataclass(frozen=True)
@@ -126,15 +128,15 @@ def find(name: str, group: str = PROVIDERS) -> Installed:
 
 
 def _refuse_unknown(name: str, group: str, available: Sequence[Installed]) -> NoReturn:
-    ours = group == PROVIDERS and name in OURS
-    install = _install(OURS[name]) if ours else None
+    ours = OURS if group == PROVIDERS else OUR_PLUGINS
+    install = _install(ours[name]) if name in ours else None
     text = f"there is no {KINDS[group]} {quoted(name)}"
     if install:
         text = f"the {KINDS[group]} {name!r} is not installed; to install it: {install}"
     elif group == PROVIDERS and name == "memory":
         text += f"; {CORE} itself is not installed here, only importable"
     else:
-        known = {one.name for one in available} | (set(OURS) if group == PROVIDERS else set())
+        known = {one.name for one in available} | set(ours)
         near = difflib.get_close_matches(name.lower(), known, n=1)
         text += f"; did you mean {near[0]!r}?" if near else ""
     listed = ", ".join(map(str, available)) or "none"
@@ -171,11 +173,12 @@ def load(name: str) -> ProviderSpec:
     return spec
 
 
-def load_plugins(names: Iterable[str]) -> Plugins:
+def load_plugins(names: Iterable[str], environ: Mapping[str, str] | None = None) -> Plugins:
     """Import the cross-cutting plugins that are named, in that order.
 
     Args:
         names: what `JAF_MEMORY_PLUGINS` says.
+        environ: variables for their own settings.
 
     Returns:
         all their processors and observers.
@@ -192,7 +195,7 @@ def load_plugins(names: Iterable[str]) -> Plugins:
         if names.count(name) > 1:
             raise MemoryConfigurationError(f"the plugin {name!r} is named twice; name it once")
         entry = find(name, PLUGINS)
-        offered = _offered(entry, "jaf_memory_processors", "jaf_memory_observers")
+        offered = _offered(entry, "jaf_memory_processors", "jaf_memory_observers", environ=environ or {})
         processors += _items(entry, offered, "jaf_memory_processors", lambda one: isinstance(one, Processor))
         observers += _items(entry, offered, "jaf_memory_observers", _observes)
     return Plugins(tuple(processors), tuple(observers))
@@ -212,7 +215,7 @@ def _items(entry: Installed, offered: Mapping[str, Any], hook: str, is_right: Ca
     raise _problem(entry, f"its {hook} does not return a list of {hook.removeprefix('jaf_memory_')}")
 
 
-def _offered(entry: Installed, *hooks: str) -> dict[str, Any]:
+def _offered(entry: Installed, *hooks: str, **arguments: object) -> dict[str, Any]:
     """Import a plugin, have pluggy validate it, and call those of the hooks that it implements."""
     import pluggy
 
@@ -232,7 +235,7 @@ def _offered(entry: Installed, *hooks: str) -> dict[str, Any]:
         hint = f"; its {unmarked[0]} lacks the mark @hookimpl" if unmarked else ""
         raise _problem(entry, f"{entry.value} implements none of {', '.join(hooks)}{hint}")
     try:
-        return {hook: getattr(manager.hook, hook)() for hook in hooks if hook in implemented}
+        return {hook: getattr(manager.hook, hook)(**arguments) for hook in hooks if hook in implemented}
     except (Exception, SystemExit) as error:
         # A boundary like the import below: the plugin's own start-up code, which may fail in any way.
         raise _broken(entry, error) from error
@@ -282,7 +285,7 @@ def _problem(entry: Installed, text: str, command: str | None = None) -> MemoryC
 
 def _install(distribution: str) -> str | None:
     """The command that installs one of our own distributions whole; of others we know none."""
-    extras = [name for name, ours in OURS.items() if ours == canonical(distribution)]
+    extras = [name for name, ours in (OURS | OUR_PLUGINS).items() if ours == canonical(distribution)]
     return f'pip install "{CORE}[{extras[0]}]"' if extras else None
 
 

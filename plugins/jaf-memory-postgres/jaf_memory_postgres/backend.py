@@ -29,6 +29,7 @@ from jaf_memory_core.records import (
     Stats,
     Tail,
     Truncate,
+    Usage,
     Write,
 )
 from jaf_memory_core.results import WriteResult
@@ -317,6 +318,10 @@ class PostgresBackend(Backend):
     async def stats(self, user_id: str | None) -> Stats:
         """Counts over the headers, in one statement."""
         return await self.run(lambda connection: self._reader.stats(connection, user_id))
+
+    def usage(self) -> Usage:
+        """The pool's connections, and who waits for one."""
+        return self._pool.usage() if self._pool is not None else Usage(connections=0)
 
     async def ping(self) -> Ping:
         """What the server says of itself."""

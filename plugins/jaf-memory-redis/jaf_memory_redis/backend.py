@@ -32,6 +32,7 @@ from jaf_memory_core.records import (
     Stats,
     Tail,
     Truncate,
+    Usage,
     Write,
 )
 from jaf_memory_core.results import WriteResult
@@ -406,6 +407,10 @@ class RedisBackend(Backend):
         await self.topology.open()
         async for step in Adoption(self.config, self._writer, self.topology, self.keys, remove=remove).run():
             yield step
+
+    def usage(self) -> Usage:
+        """Connections, and what is under way on them."""
+        return self.topology.usage()
 
     async def ping(self) -> Ping:
         """What the servers tell of themselves."""

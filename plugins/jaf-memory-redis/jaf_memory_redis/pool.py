@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from typing import Any, Protocol
 
 from jaf_memory_core.errors import MemoryError
+from jaf_memory_core.records import Usage
 from jaf_memory_redis.connection import LIGHT, Connection
 from jaf_memory_redis.connector import Connector
 from jaf_memory_redis.errors import ServerError, TransportError
@@ -64,6 +65,9 @@ class Topology(Protocol):
     def connections(self) -> int:
         """How many are open."""
 
+    def usage(self) -> Usage:
+        """How many are open, and what is under way on them."""
+
 
 def packed(commands: Sequence[Command]) -> bytes:
     """Commands as bytes."""
@@ -105,6 +109,11 @@ class Pool:
     def connections(self) -> int:
         """How many are open."""
         return sum(connection.lost is None for connection in self._connections)
+
+    def usage(self) -> Usage:
+        """How many are open, and what is under way on them."""
+        loads = [connection.load for connection in tuple(self._connections) if connection.lost is None]
+        return Usage(connections=len(loads), most=self._most, busy=sum(map(bool, loads)), waiting=sum(loads))
 
     def _least_busy(self) -> Connection | None:
         best: Connection | None = None
@@ -250,6 +259,10 @@ class Standalone:
     def connections(self) -> int:
         """How many are open."""
         return self._pool.connections if self._pool else 0
+
+    def usage(self) -> Usage:
+        """How many are open, and what is under way on them."""
+        return self._pool.usage() if self._pool else Usage(connections=0, most=self._most)
 
     async def open(self) -> None:
         """Connect once, so that wrong settings are told at the start."""

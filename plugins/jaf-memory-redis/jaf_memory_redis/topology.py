@@ -11,6 +11,7 @@ from typing import Any
 from redis.crc import key_slot
 
 from jaf_memory_core.errors import MemoryError
+from jaf_memory_core.records import Usage
 from jaf_memory_redis.connection import Connection
 from jaf_memory_redis.connector import Address, Endpoint
 from jaf_memory_redis.errors import ServerError, TransportError
@@ -153,6 +154,16 @@ class Cluster:
     def connections(self) -> int:
         """How many are open, to all nodes."""
         return sum(pool.connections for pool in self._nodes.values())
+
+    def usage(self) -> Usage:
+        """How many are open, to all nodes, and what is under way on them."""
+        each = [pool.usage() for pool in tuple(self._nodes.values())]
+        return Usage(
+            connections=sum(one.connections or 0 for one in each),
+            most=sum(one.most or 0 for one in each),
+            busy=sum(one.busy or 0 for one in each),
+            waiting=sum(one.waiting or 0 for one in each),
+        )
 
     async def open(self) -> None:
         """Find out who has which slots."""

@@ -31,6 +31,7 @@ from jaf_memory_core.records import (
     Stats,
     Tail,
     Truncate,
+    Usage,
     Write,
 )
 from jaf_memory_core.results import WriteResult
@@ -297,12 +298,21 @@ class SqliteBackend(Backend):
         """Delete what has expired; an index leads to it."""
         return await self._write(lambda db: erasure.purge(db, limit, scope, self.now), erases="some")
 
+    def usage(self) -> Usage:
+        """Open connections to the file, and the writer's group commits."""
+        workers, writer = self._workers(), self._writer
+        return Usage(
+            connections=sum(worker.db is not None for worker in workers),
+            commits=writer.commits if writer else 0,
+            committed=writer.committed if writer else 0,
+        )
+
     async def ping(self) -> Ping:
         """Take the write lock, and look at the file."""
         writer = self._writer
         if writer is None:
             raise closed()
-        connections = sum(worker.db is not None for worker in self._workers())
+        connections = self.usage().connections or 0
         return await self._write(lambda db: health.ping(db, self.config, writer.connector.path, connections))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Awaitable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
@@ -80,7 +81,12 @@ async def _from_env(
         whole: Any = await _create_from_env(environ, processors=given.processors, observers=given.observers)
     else:
         config = load(registry.load(settings.type).config, environ)
-        whole = await _create_over(settings.type, config, client, given, settings.plugins)
+        named = registry.load_plugins(settings.plugins, os.environ if environ is None else environ)
+        offered = Plugins(
+            (*checked_processors(given.processors), *named.processors),
+            (*checked_observers(given.observers), *named.observers),
+        )
+        whole = await _create_over(settings.type, config, client, offered)
     try:
         bridge = jaf_provider(whole, user_id)
     except MemoryError:
@@ -91,16 +97,14 @@ async def _from_env(
     return bridge
 
 
-async def _create_over(name: str, config: Any, client: Any, given: Plugins, plugins: Sequence[str] = ()) -> Any:
+async def _create_over(name: str, config: Any, client: Any, given: Plugins) -> Any:
     spec = registry.load(name)
     if name not in OVER_CLIENTS:
         raise MemoryConfigurationError(f"the memory provider {name!r} takes no client", provider=name)
     if not isinstance(config, spec.config):
         text = f"the memory provider {name!r} takes a {spec.config.__name__}, not a {type(config).__name__}"
         raise MemoryConfigurationError(text, provider=name)
-    named = registry.load_plugins(plugins)
-    processors = (*checked_processors(given.processors), *named.processors)
-    observers = (*checked_observers(given.observers), *named.observers)
+    processors, observers = checked_processors(given.processors), checked_observers(given.observers)
     create = getattr(import_module(OVER_CLIENTS[name]), f"create_{name}_provider")
     return await create(config, client, processors=processors, observers=observers)
 

@@ -17,6 +17,7 @@ import asyncpg
 
 from jaf_memory_core.deadline import waiting
 from jaf_memory_core.errors import MemoryConnectionError, MemoryError, MemoryStorageError
+from jaf_memory_core.records import Usage
 from jaf_memory_postgres import errors
 
 T = TypeVar("T")
@@ -93,6 +94,10 @@ class Pool(ABC):
     @abstractmethod
     def count(self) -> int:
         """How many connections are open."""
+
+    def usage(self) -> Usage:
+        """How many are open, as far as that can be told more, and who waits."""
+        return Usage(connections=self.count)
 
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from jaf_memory_core.deadline import waiting
 from jaf_memory_core.errors import MemoryConnectionError
+from jaf_memory_core.records import Usage
 from jaf_memory_postgres import errors
 from jaf_memory_postgres.connection.execution import Connection, Pool, Pooled
 
@@ -58,6 +59,11 @@ class OwnPool(Pool):
     def count(self) -> int:
         """How many connections are open."""
         return len(self._idle) + len(self._busy) + len(self._closing)
+
+    def usage(self) -> Usage:
+        """How many are open and used, and who waits for one."""
+        waiting = sum(not one.done() for one in tuple(self._waiting))
+        return Usage(connections=self.count, most=self._largest, busy=len(self._busy), waiting=waiting)
 
     @property
     def _kept(self) -> int:

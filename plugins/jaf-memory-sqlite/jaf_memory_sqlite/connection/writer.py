@@ -133,6 +133,9 @@ class Writer(GroupCommit):
         name: the thread's.
         connector: makes the connection.
         readers: who read the same file: they get a new connection when this worker does.
+
+    Attributes:
+        commits, committed: how many there were, and how many jobs in them.
     """
 
     writes = True
@@ -141,6 +144,7 @@ class Writer(GroupCommit):
         self._readers = readers
         self._latency = CommitLatency()
         self._logged = 0
+        self.commits = self.committed = 0
         self._vacuum = Vacuum(connector.path)
         super().__init__(name, connector)
 
@@ -269,6 +273,8 @@ class Writer(GroupCommit):
                 raise InDoubtError(error) from error
             raise
         if db.total_changes != before:
+            self.commits += 1
+            self.committed += len(jobs)
             self._latency.learn(time.monotonic() - started, len(jobs))
 
     def _roll_back(self, db: sqlite3.Connection) -> None:
