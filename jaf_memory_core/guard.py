@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import random
 import time
@@ -17,6 +18,7 @@ from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.deadline import Deadline, is_never_sent
 from jaf_memory_core.errors import MemoryConflictError, MemoryConnectionError, MemoryError, MemoryStorageError
 from jaf_memory_core.observation import Observer, Observers, Tally
+from jaf_memory_core.outages import Outage, tell_slow
 from jaf_memory_core.records import Damaged, Record
 
 if TYPE_CHECKING:
@@ -56,6 +58,9 @@ class Guard:
         self.reconnect_timeout = config.operation_timeout if backend.patient else config.reconnect_timeout
         self.failures: tuple[type[Exception], ...] = (MemoryError, *backend.driver_errors)
         self._observers = Observers(observers, backend) or None  # what nobody watches pays for nothing
+        self.outage = Outage(backend.name)
+        self._slow = math.inf if config.slow_operation is None else config.slow_operation
+        self._answered = 0.0
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -119,15 +124,31 @@ class Guard:
             # A driver may raise a TimeoutError of its own: the deadline's is told by `expired`.
             error = attempt.too_late(other) if deadline.expired and isinstance(other, TimeoutError) else other
             if error is not other:
+                # One that is only slow answers others meanwhile.
+                if self._answered < started:
+                    attempt.met_outage(error)
                 raise error from other
             raise
         finally:
-            seconds = time.perf_counter() - started
-            self._operations += 1
-            self._seconds += seconds
+            seconds = self._ended(attempt, started, error)
             if watched is not None:
                 watched.end(seconds, attempt.count, error, answer, waited=attempt.waited)
         return answer  # type: ignore[no-any-return]
+
+    def _ended(self, attempt: _Attempt, started: float, error: BaseException | None) -> float:
+        """Take notice of an operation's end; how long it took."""
+        now = time.perf_counter()
+        seconds = now - started
+        self._operations += 1
+        self._seconds += seconds
+        if error is None or (isinstance(error, MemoryError) and not isinstance(error, MemoryConnectionError)):
+            self._answered = now
+            # An iteration's step may come from what was read before, and `open` asks nothing of an open store.
+            if self.outage.since is not None and attempt.asks:
+                self.outage.over()
+        if seconds >= self._slow:
+            tell_slow(self.backend.name, attempt.operation, seconds, attempt.count - 1, attempt.waited)
+        return seconds
 
     def iterate(self, operation: str, query: MemoryQuery) -> AsyncIterator[Record | Damaged]:
         """Scan with a deadline for each record; after a lost connection it goes on behind the last one.
@@ -265,12 +286,13 @@ class _Attempt:
     _last: MemoryError | None = None
     _sending = False
     _lost = False
+    _met = False
     count = 0
     waited = 0.0
 
     def __init__(self, guard: Guard, operation: str, seconds: float, *, repeatable: bool, retry: bool) -> None:
         self._guard = guard
-        self._operation = operation
+        self.operation = operation
         self._seconds = seconds
         self._repeatable = repeatable
         self._retry = retry
@@ -286,11 +308,12 @@ class _Attempt:
                 return await call()
             except self._guard.failures as error:
                 problem = self._problem(error)
+                self.met_outage(problem)
                 self._sending = False
                 self._lost = self._lost or problem.outcome != "not_applied"
                 # A driver may answer the deadline's cancellation with an error of its own.
                 if deadline.expired or not self._again(problem):
-                    if self._lost and self._operation not in READING:
+                    if self._lost and self.operation not in READING:
                         problem.outcome = "unknown"  # of this try nothing stands, and an earlier one may
                     raise problem from problem.__cause__ if problem is error else error
                 self._last = problem
@@ -299,6 +322,19 @@ class _Attempt:
             self.waited += pause
             await asyncio.sleep(pause)
         raise AssertionError("the deadline ends it")
+
+    @property
+    def asks(self) -> bool:
+        """Whether its end says that the store has answered just now."""
+        return self.operation not in ("open", "iter_conversations")
+
+    def met_outage(self, error: BaseException) -> None:
+        """Take notice of an error that means that the store is away."""
+        # What fails at the opening is told to whoever opens; a locked file is only in use.
+        away = isinstance(error, MemoryConnectionError) and error.retryable and not self._guard.backend.patient
+        if away and self.operation != "open":
+            self._guard.outage.met(error, anew=not self._met)
+            self._met = True
 
     async def _opened(self) -> None:
         try:
@@ -319,10 +355,10 @@ class _Attempt:
     def _problem(self, error: Exception) -> MemoryError:
         """The error as ours, with the provider's name."""
         backend = self._guard.backend
-        problem = error if isinstance(error, MemoryError) else backend.translate(error, self._operation)
+        problem = error if isinstance(error, MemoryError) else backend.translate(error, self.operation)
         problem.provider = problem.provider or backend.name
         if isinstance(problem, MemoryStorageError):
-            problem.operation = problem.operation or self._operation
+            problem.operation = problem.operation or self.operation
         return problem
 
     def _again(self, error: MemoryError) -> bool:
@@ -330,7 +366,7 @@ class _Attempt:
             return False  # another attempt is the caller's to make: a lease that is held may be held for minutes
         # What is wrong at the start is told at the start; but a server that is still starting will be right.
         retry = self._retry or (
-            self._operation == "open" and isinstance(error, MemoryConnectionError) and error.starting
+            self.operation == "open" and isinstance(error, MemoryConnectionError) and error.starting
         )
         # What may stand already is sent again only where that changes nothing.
         if not (retry and error.retryable and (self._repeatable or error.outcome == "not_applied")):
@@ -346,10 +382,10 @@ class _Attempt:
     def too_late(self, error: TimeoutError) -> MemoryConnectionError:
         """The deadline's error: nothing was applied where each try was refused, or was never sent."""
         sending = self._sending and not is_never_sent(error.__cause__)
-        unsent = not (sending or self._lost) or self._operation in READING
+        unsent = not (sending or self._lost) or self.operation in READING
         reason = f"; the last try failed: {self._last}" if self._last else ""
         return MemoryConnectionError(
-            f"{self._operation} did not end within {self._seconds:g} s{reason}",
+            f"{self.operation} did not end within {self._seconds:g} s{reason}",
             provider=self._guard.backend.name,
             outcome="not_applied" if unsent else "unknown",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -10,7 +11,7 @@ from typing import Any, Self, cast
 
 from jaf_memory_core import validation
 from jaf_memory_core.conversations import HealthMetrics, MemoryHealth, MemoryStats
-from jaf_memory_core.errors import MemoryError, MemoryInvalidInputError
+from jaf_memory_core.errors import MemoryConfigurationError, MemoryError, MemoryInvalidInputError
 from jaf_memory_core.messages import Message
 from jaf_memory_core.provider.base import configured as configured
 from jaf_memory_core.provider.forks import Forks
@@ -21,6 +22,8 @@ from jaf_memory_core.provider.regeneration import RegenerationPoints
 from jaf_memory_core.provider.summaries import Summaries
 from jaf_memory_core.records import Amend, Stats, Truncate, Write
 from jaf_memory_core.results import Result
+
+logger = logging.getLogger("jaf_memory_core")
 
 PURGE_STEP = 1_000
 """Expired conversations removed by one statement, so that each stays within the deadline."""
@@ -282,7 +285,23 @@ class BackendProvider(Reads, Imports, Forks, RegenerationPoints, Leases, Summari
 async def opened(provider: BackendProvider) -> BackendProvider:
     """Open a provider that nobody uses yet, or close it: no thread and no connection is left behind."""
     try:
-        return await provider.open()
+        await provider.open()
     except BaseException:
         await provider.close()
         raise
+    if logger.isEnabledFor(logging.INFO):
+        _tell_start(provider)
+    return provider
+
+
+def _tell_start(provider: BackendProvider) -> None:
+    """Tell the log what was opened: who brings it, in which version, and how durable it is."""
+    from jaf_memory_core import registry  # late: an application that logs no INFO need not wait for it
+
+    try:
+        entry, spec = registry.find(provider.name), registry.load(provider.name)
+        durable = spec.persistence_of(provider.config)
+    except MemoryConfigurationError:  # made in code, of a backend that no distribution offers
+        logger.info("memory provider %s is open", provider.name)
+    else:
+        logger.info("memory provider %s is open: %s %s; %s", entry.name, entry.distribution, entry.version, durable)

@@ -123,6 +123,9 @@ class ProviderConfig(Settings):
     health_timeout: float = Field(default=2.0, gt=0, le=DAY)
     """Seconds within which a health check ends, if operation_timeout is not shorter."""
 
+    slow_operation: float | None = Field(default=None, gt=0, le=DAY)
+    """Seconds from which on an operation is logged as slow; none for never."""
+
     max_messages: int | None = Field(default=None, ge=1)
     """Messages that a conversation keeps, the newest; none for all."""
 

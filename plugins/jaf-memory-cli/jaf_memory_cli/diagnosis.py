@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
@@ -26,6 +26,11 @@ from jaf_memory_core.maintenance import HasFiles, MayBeAbsent
 from jaf_memory_core.registry import KINDS, OURS, Installed, find, installed
 from jaf_memory_core.settings import CoreSettings
 from jaf_memory_core.settings.environment import Setting, UnknownVariable, describe, doctor_notes, unknown_variables
+
+Watch = Annotated[
+    float | None,
+    typer.Option("--watch", metavar="SECONDS", min=0.1, help="Look again every so many seconds, until Ctrl-C."),
+]
 
 LOOKED_AT = 20
 """Newest conversations whose owner is looked at: a service that names none does so in each."""
@@ -115,13 +120,19 @@ async def info(context: typer.Context, *, as_json: Json = False) -> None:
     output.show(pairs(*[(name, text_or_dash(value)) for name, value in found["settings"].items()]))
 
 
-async def doctor(context: typer.Context, *, as_json: Json = False) -> int:
+async def doctor(context: typer.Context, *, watch: Watch = None, as_json: Json = False) -> int:
     """Check settings, plugin and connection.
 
     Says what is wrong, and what to do; the exit status is 1 then.
     """
     output, store = Output(as_json=as_json, warnings=False), chosen(context)  # its own words are better
     found = await diagnose(store)
+    if watch is not None and not found.absent and found.health:
+        from jaf_memory_cli.watch import watch as look_again  # late: only who asks for it
+
+        if not as_json:
+            _show_diagnosis(output, found, store)
+        await look_again(output, store, watch)
     if as_json:
         output.document(found.document())
     else:
