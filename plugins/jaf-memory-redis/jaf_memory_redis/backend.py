@@ -15,6 +15,7 @@ from jaf_memory_core import codec, rules
 from jaf_memory_core.backend import Backend
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import (
+    MemoryConflictError,
     MemoryError,
     MemoryNotFoundError,
     MemoryStorageError,
@@ -283,12 +284,19 @@ class RedisBackend(Backend):
             )
             if record is None:
                 raise MemoryNotFoundError(revise.conversation_id)
-            wanted = await self._reader.replacements(record, revise)
-            if wanted is None:  # all stand there already; by another's hand, perhaps, since the header was read
+            wanted, refusal = None, None
+            try:
+                wanted = await self._reader.replacements(record, revise)
+            except MemoryConflictError as error:
+                refusal = error
+            if wanted is None:
+                # All stand there already, or one does not; by another's hand, perhaps, since the header was read.
                 after = await self._reader.read(revise.conversation_id, with_messages=False)
-                if after is not None and after.stamp == record.stamp:
-                    return int(record.version)
-                continue
+                if after is None or after.stamp != record.stamp:
+                    continue
+                if refusal is not None:
+                    raise refusal
+                return int(record.version)
             reply = await self._revised(revise, record.user_id, *wanted, last=turn >= ATTEMPTS)
             if reply[0] == b"ok":
                 await self._indexes.settle(revise.conversation_id, reply)
