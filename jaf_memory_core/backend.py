@@ -227,7 +227,7 @@ class Backend(ABC):
         return None if record is None else msgspec.structs.replace(record, messages=())
 
     async def find(self, query: MemoryQuery) -> Sequence[Record | Damaged]:
-        """Live records that match, newest `updated_at` first, ties by id descending; cursor, offset and limit hold.
+        """Live records that match, newest `active_at` first, ties by id descending; cursor, offset and limit hold.
 
         Should have `Damaged` in the place of what cannot be read; the default, which cannot tell the place, begins
         with them, beside the page.

@@ -38,7 +38,8 @@ class ConversationMemory(Value, frozen=True, omit_defaults=True):
         user_id: the owner, or `None`; `metadata["user_id"]` shows it too.
         messages: a tuple of `Message`s, oldest first.
         metadata: a read-only dict.
-        created_at, updated_at, expires_at: UTC, by the store's clock; `None` before it is stored, or for no expiry.
+        created_at, active_at, updated_at, expires_at: UTC, by the store's clock; `None` before it is stored, or for no
+            expiry. `active_at` is when its messages last changed, `updated_at` when anything of it did.
         ttl: seconds by which each write renews `expires_at`, or `None`.
         version: grows by one with each write; 0 before it is stored.
         incarnation: random at creation: a conversation made again under an old id is another one.
@@ -56,6 +57,7 @@ class ConversationMemory(Value, frozen=True, omit_defaults=True):
     version: Count = 0
     incarnation: str = ""
     message_count: Count | None = None
+    active_at: Moment | None = None
 
     if TYPE_CHECKING:
 
@@ -92,7 +94,8 @@ class MemoryQuery(Value, frozen=True, omit_defaults=True):
         trace_id: equal to `metadata["trace_id"]`.
         metadata: top-level keys that must have exactly these JSON values (1, 1.0 and True differ).
         since, until: on `created_at`; from inclusive, to exclusive. A naive datetime is local time.
-        active_since, active_until: the same on `updated_at`.
+        active_since, active_until: the same on `active_at`, by which lists are ordered.
+        updated_since, updated_until: the same on `updated_at`.
         limit: at most so many; `None` is all.
         offset: skip so many first; `after()` is faster and does not repeat.
         include_messages: `False` leaves `messages` empty; `message_count` still tells how many there are.
@@ -107,6 +110,8 @@ class MemoryQuery(Value, frozen=True, omit_defaults=True):
     until: Moment | None = None
     active_since: Moment | None = None
     active_until: Moment | None = None
+    updated_since: Moment | None = None
+    updated_until: Moment | None = None
     limit: Annotated[int, Field(ge=0)] | None = None
     offset: Count = 0
     include_messages: bool = True
@@ -134,12 +139,14 @@ class MemoryQuery(Value, frozen=True, omit_defaults=True):
         """
         if not isinstance(last, ConversationMemory):
             raise MemoryInvalidInputError(f"after() takes a ConversationMemory, not a {type(last).__name__}")
-        if last.created_at is None or last.updated_at is None:
+        # What another provider made may know of no activity.
+        active = last.active_at or last.updated_at
+        if last.created_at is None or active is None:
             raise MemoryInvalidInputError(
                 "after() takes a conversation that a query returned; this one was never stored"
             )
         # Both times, since one cursor serves both orders; the offset was counted on the first page.
-        cursor = (last.created_at, last.updated_at, last.conversation_id)
+        cursor = (last.created_at, active, last.conversation_id)
         return msgspec.structs.replace(self, cursor=cursor, offset=0)
 
 

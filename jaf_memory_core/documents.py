@@ -22,7 +22,12 @@ _record = msgspec.json.Decoder(Record, dec_hook=codec.freeze_hook)
 
 def encode_record(record: Record) -> bytes:
     """A whole conversation as one JSON document, with its format version."""
-    return b'{"format":%d,"record":%b}' % (codec.FORMAT, codec.encode(record))
+    text = codec.encode(record)
+    # The last field; where it says nothing, the document is as code wrote it that did not know it.
+    active = b',"active_at":%b}' % codec.encode(record.updated_at)
+    if text.endswith(active):
+        text = text[: -len(active)] + b"}"
+    return b'{"format":%d,"record":%b}' % (codec.FORMAT, text)
 
 
 def decode_record(text: bytes | str, conversation_id: str | None = None) -> Record:

@@ -392,7 +392,7 @@ class _Attempt:
 
 
 def _behind(query: MemoryQuery, record: Record) -> MemoryQuery:
-    return replace(query, cursor=(record.created_at, record.updated_at, record.conversation_id))
+    return replace(query, cursor=(record.created_at, record.active_at, record.conversation_id))
 
 
 def _heard(opening: asyncio.Task[None]) -> None:

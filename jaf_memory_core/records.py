@@ -6,10 +6,11 @@ All of it is frozen and already checked. A request may grow a field without brea
 from __future__ import annotations
 
 import os
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from msgspec import UNSET, Struct, UnsetType, field
+from msgspec.structs import force_setattr
 
 from jaf_memory_core.errors import MemoryStorageError
 from jaf_memory_core.messages import Message
@@ -28,13 +29,18 @@ class Stamp(NamedTuple):
     version: int
 
 
+_NEVER_LATER = datetime.max.replace(tzinfo=UTC)
+
+
 class Record(Struct, frozen=True, omit_defaults=True):
     """A conversation as it is kept.
 
     Attributes:
         conversation_id, user_id, messages, metadata: as the application gave them (metadata without the owner).
         incarnation, version: together the `stamp`.
-        created_at, updated_at: UTC, by the store's clock. `updated_at` never runs backwards.
+        created_at, updated_at, active_at: UTC, by the store's clock: when it was made, when anything of it changed
+            last, and when its messages did, which is never later (and `updated_at`, where nothing says it). Neither of
+            the two runs backwards.
         expires_at: from this moment on the conversation is absent; `None` for never.
         ttl: seconds by which each write renews `expires_at`; `None`: writes leave it alone.
         first_position: position of the oldest message kept; a cap has removed so many before it.
@@ -55,6 +61,11 @@ class Record(Struct, frozen=True, omit_defaults=True):
     first_position: int = 0
     trimmed: bool = False
     message_count: int = 0
+    active_at: datetime = _NEVER_LATER
+
+    def __post_init__(self) -> None:
+        if self.active_at > self.updated_at:
+            force_setattr(self, "active_at", self.updated_at)
 
     @property
     def stamp(self) -> Stamp:
@@ -75,11 +86,17 @@ class Damaged(Struct, frozen=True):
 
 
 class Origin(Struct, frozen=True):
-    """Times that an import keeps for a conversation that it makes."""
+    """Times that an import keeps for a conversation that it makes; one of them that is absent is the store's own.
+
+    Attributes:
+        active_at, updated_at: one may be given without the other, and stands for both then.
+    """
 
     created_at: datetime | None = None
     expires_at: datetime | None = None
     ttl: float | None = None
+    active_at: datetime | None = None
+    updated_at: datetime | None = None
 
 
 class Write(Struct, frozen=True):

@@ -15,7 +15,7 @@ from msgspec import UNSET
 from jaf_memory_core import codec
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import MemoryConflictError, MemoryInvalidInputError, MemoryNotFoundError
-from jaf_memory_core.records import Amend, Damaged, Page, Record, Tail, Truncate, Write
+from jaf_memory_core.records import Amend, Damaged, Origin, Page, Record, Tail, Truncate, Write
 from jaf_memory_core.results import WriteResult
 from jaf_memory_core.values import EMPTY, FrozenDict
 
@@ -93,11 +93,14 @@ def plan_write(header: Record | None, write: Write, held: Mapping[str, bytes], n
     metadata = merged(unsummarised(base.metadata) if write.replace else base.metadata, write.metadata)
     if write.metadata and base.metadata:
         check_metadata_size(metadata, write.max_metadata_bytes, base.metadata)
+    # Metadata alone leave the conversation where it stands in a list; and a new one has its times already.
+    moves = header is not None and bool(write.replace or fresh or cut)
     # As `touched`, and all in one copy.
     after = msgspec.structs.replace(
         base,
         version=base.version + 1,
-        updated_at=max(now, base.updated_at),
+        updated_at=base.updated_at if header is None else max(now, base.updated_at),
+        active_at=max(now, base.active_at) if moves else base.active_at,
         expires_at=_renewed(base, now),
         user_id=base.user_id or write.user_id,
         metadata=metadata,
@@ -169,23 +172,41 @@ def other_content(conversation_id: str, message_id: str) -> MemoryConflictError:
 
 def _created(write: Write, now: datetime) -> Record:
     origin = write.origin
+    active, updated = times_of(origin) or (now, now)
     return Record(
         conversation_id=write.conversation_id,
         incarnation=write.incarnation,
         version=0,
         created_at=(origin and origin.created_at) or now,
-        updated_at=now,
+        updated_at=updated,
+        active_at=active,
         ttl=origin.ttl if origin else write.ttl,
         expires_at=origin.expires_at if origin else None,
     )
 
 
-def touched(header: Record, now: datetime) -> Record:
-    """The header after one more write: version, `updated_at`, and the expiry renewed."""
+def times_of(origin: Origin | None) -> tuple[datetime, datetime] | None:
+    """`active_at` and `updated_at` of a conversation that an import makes; `None`: both are the store's own time."""
+    if origin is None or origin.active_at is origin.updated_at is None:
+        return None
+    active = origin.active_at or origin.updated_at
+    assert active is not None
+    return active, max(active, origin.updated_at or active)
+
+
+def touched(header: Record, now: datetime, *, moves: bool = True) -> Record:
+    """The header after one more write: version, times, and the expiry renewed.
+
+    Args:
+        header: as it stood.
+        now: the store's time.
+        moves: whether messages change: what is done beside them leaves the conversation where it stands in a list.
+    """
     return msgspec.structs.replace(
         header,
         version=header.version + 1,
         updated_at=max(now, header.updated_at),
+        active_at=max(now, header.active_at) if moves else header.active_at,
         expires_at=_renewed(header, now),
     )
 
@@ -242,7 +263,8 @@ def amended(header: Record | None, amend: Amend, now: datetime) -> Record:
     metadata = merged(header.metadata, amend.metadata)
     if amend.metadata:
         check_metadata_size(metadata, amend.max_metadata_bytes, header.metadata)
-    return msgspec.structs.replace(touched(header, now), user_id=header.user_id or amend.user_id, metadata=metadata)
+    after = touched(header, now, moves=False)
+    return msgspec.structs.replace(after, user_id=header.user_id or amend.user_id, metadata=metadata)
 
 
 # Whole conversations: what a backend that keeps each in one piece needs beside the above.
@@ -310,7 +332,8 @@ def matches(record: Record, query: MemoryQuery) -> bool:
         query.conversation_id in (None, record.conversation_id)
         and query.user_id in (None, record.user_id)
         and _within(record.created_at, query.since, query.until)
-        and _within(record.updated_at, query.active_since, query.active_until)
+        and _within(record.active_at, query.active_since, query.active_until)
+        and _within(record.updated_at, query.updated_since, query.updated_until)
         and (query.trace_id is None or holds(record, {"trace_id": query.trace_id}))
         and (query.metadata is None or holds(record, query.metadata))
     )
@@ -350,8 +373,8 @@ def unsummarised(metadata: FrozenDict, end: int = 0) -> FrozenDict:
 
 
 def activity_key(record: Record) -> tuple[datetime, str]:
-    """Order of `find_conversations`, reversed: newest `updated_at` first, ties by id descending."""
-    return record.updated_at, record.conversation_id
+    """Order of `find_conversations`, reversed: newest `active_at` first, ties by id descending."""
+    return record.active_at, record.conversation_id
 
 
 def creation_key(record: Record | Damaged) -> tuple[datetime, str]:

@@ -105,16 +105,19 @@ class InMemoryBackend(Backend):
         self._most = self.config.max_conversations
         self._lock = threading.RLock()
         self._clock = datetime.fromtimestamp(0, UTC)
-        # Both ordered by the last write, so that the newest are at the end and the first to be evicted at the front.
+        # By the last write, of whatever kind: the first to be evicted is at the front.
+        self._by_write: OrderedDict[str, None] = OrderedDict()
+        # Both by activity, so that the newest are at the end.
         self._all: OrderedDict[str, _Kept] = OrderedDict()
         self._of_user: dict[str, OrderedDict[str, _Kept]] = {}
-        # Only `write` can put a record of an older time behind newer ones; from then on a search has to sort.
+        # An import, `write`, or a new owner can put one of an older time behind newer ones; the next list sorts them.
         self._in_order = True
 
     async def close(self) -> None:
         """Forget everything."""
         with self._lock:
             self._all.clear()
+            self._by_write.clear()
             self._of_user.clear()
 
     def now(self) -> datetime:
@@ -243,9 +246,12 @@ class InMemoryBackend(Backend):
             kept = self._live(self._all.get(amend.conversation_id), now)
             after = rules.amended(kept.header if kept else None, amend, now)
             assert kept is not None  # `rules.amended` raises for a missing one
-            before = kept.header.user_id
+            if after.user_id is not None and after.user_id != kept.header.user_id:
+                self._of_user.setdefault(after.user_id, OrderedDict())[amend.conversation_id] = kept
+                self._in_order = False
+            # Its place in a list stays.
+            self._by_write.move_to_end(amend.conversation_id)
             kept.header = after
-            self._put(kept, kept, owned_by=before)
             return after.version
 
     async def header(self, conversation_id: str, *, scope: str | None = None) -> Record | None:
@@ -321,9 +327,11 @@ class InMemoryBackend(Backend):
         return [kept] if kept else []
 
     def _newest_first(self, query: MemoryQuery) -> Any:
-        if self._in_order:
-            return reversed(self._candidates(query))
-        return sorted(self._candidates(query), key=_activity, reverse=True)
+        if not self._in_order:
+            self._all = _sorted(self._all)
+            self._of_user = {user: _sorted(owned) for user, owned in self._of_user.items()}
+            self._in_order = True
+        return reversed(self._candidates(query))
 
     def _live(self, kept: _Kept | None, now: datetime) -> _Kept | None:
         return kept if kept is not None and rules.live(kept.header, now) else None
@@ -338,24 +346,26 @@ class InMemoryBackend(Backend):
             kept.add(message, len(codec.encode(message)))
         self._put(kept, standing)
 
-    def _put(self, kept: _Kept, standing: _Kept | None, owned_by: str | None = None) -> None:
+    def _put(self, kept: _Kept, standing: _Kept | None) -> None:
         key = kept.header.conversation_id
         if standing is not None:
-            # An amend has changed the header already, and says whose it was before.
-            self._unindex(key, owned_by or standing.header.user_id)
+            self._unindex(key, standing.header.user_id)
         last = next(reversed(self._all.values()), None)
-        if last is not None and last is not standing and _activity(kept) <= _activity(last):
+        if last is not None and last is not kept and _activity(kept) <= _activity(last):
             self._in_order = False
         self._all[key] = kept
         self._all.move_to_end(key)
+        self._by_write[key] = None
+        self._by_write.move_to_end(key)
         if kept.header.user_id is not None:
             self._of_user.setdefault(kept.header.user_id, OrderedDict())[key] = kept
         while len(self._all) > self._most:
-            self._forget(next(iter(self._all.values())))
+            self._forget(self._all[next(iter(self._by_write))])
 
     def _forget(self, kept: _Kept) -> None:
         key = kept.header.conversation_id
         del self._all[key]
+        del self._by_write[key]
         self._unindex(key, kept.header.user_id)
 
     def _unindex(self, key: str, user_id: str | None) -> None:
@@ -364,6 +374,10 @@ class InMemoryBackend(Backend):
             owned.pop(key, None)
             if not owned and user_id is not None:
                 del self._of_user[user_id]
+
+
+def _sorted(kept: OrderedDict[str, _Kept]) -> OrderedDict[str, _Kept]:
+    return OrderedDict(sorted(kept.items(), key=lambda one: _activity(one[1])))
 
 
 def _activity(kept: _Kept) -> tuple[datetime, str]:

@@ -147,6 +147,7 @@ class ProviderBase:
             metadata=rules.shown_metadata(record),
             created_at=record.created_at,
             updated_at=record.updated_at,
+            active_at=record.active_at,
             expires_at=record.expires_at,
             ttl=record.ttl,
             version=record.version,

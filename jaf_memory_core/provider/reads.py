@@ -96,7 +96,7 @@ class Reads(ProviderBase):
     async def find_conversations(
         self, query: MemoryQuery, *, on_damaged: OnDamaged = "raise"
     ) -> list[ConversationMemory]:
-        """Conversations that pass every filter, newest `updated_at` first, ties by id descending.
+        """Conversations that pass every filter, newest `active_at` first, ties by id descending.
 
         Args:
             query: the filters.

@@ -110,6 +110,9 @@ class TestRecords:
         assert documents.encode_record(STORED) == SNAPSHOT
         assert documents.decode_record(SNAPSHOT) == STORED
         assert documents.decode_record(SNAPSHOT.decode()) == STORED
+        amended = replace(STORED, active_at=at(1))
+        assert documents.encode_record(amended) == SNAPSHOT[:-2] + b',"active_at":"2024-01-15T10:00:01Z"}}'
+        assert documents.decode_record(documents.encode_record(amended)) == amended
 
     def test_all_kinds_of_records(self):
         """Any record comes back equal, by the fast way and by the slower one."""

@@ -35,6 +35,7 @@ class TestConversation:
         assert conversation.metadata == {"session_start": "2024-01-15T10:00:00Z"}
         assert (conversation.version, conversation.incarnation, conversation.message_count) == (0, "", 2)
         assert conversation.created_at is conversation.updated_at is conversation.expires_at is None
+        assert conversation.active_at is None
 
     def test_messages_as_dicts(self):
         """Messages may be given as dicts."""
@@ -148,10 +149,11 @@ class TestQuery:
 
     def test_after(self):
         """`after` remembers the place, and forgets the offset."""
-        last = ConversationMemory("c", created_at=NOON, updated_at=NOON + timedelta(1))
+        last = ConversationMemory("c", created_at=NOON, active_at=NOON + timedelta(1), updated_at=NOON + timedelta(2))
         query = MemoryQuery(user_id="u", limit=3, offset=2).after(last)
         assert query.cursor == (NOON, NOON + timedelta(1), "c")
         assert (query.user_id, query.limit, query.offset) == ("u", 3, 0)
+        assert MemoryQuery().after(dataclasses.replace(last, active_at=None)).cursor == (NOON, last.updated_at, "c")
 
     def test_after_what_was_never_stored(self):
         """A conversation that was never stored has no place."""

@@ -82,6 +82,22 @@ class TestWrite:
         assert record.updated_at == at(500)
         assert record.version == 2
 
+    def test_activity(self):
+        """Messages move both times, and what stands beside them `updated_at` alone; each where its own clock stood."""
+        before = kept("c", active=1, updated=2, messages=talk(3))
+        for after in (
+            append(before, talk(1, "n"))[0],
+            append(before, [*talk(3), *talk(1, "n")], max_messages=3)[0],
+            rules.written(before, write(talk(3), replace=True), NOW)[0],
+            rules.truncated(before, Truncate("c", "m1"), NOW)[0],
+        ):
+            assert (after.active_at, after.updated_at) == (NOW, NOW)
+        for after in (append(before, metadata={"a": 1})[0], rules.amended(before, Amend("c", ttl=5.0), NOW)):
+            assert (after.active_at, after.updated_at) == (at(1), NOW)
+        late = kept("c", active=1, updated=500)
+        assert (append(late, talk(1))[0].active_at, append(late, talk(1))[0].updated_at) == (NOW, at(500))
+        assert replace(late, updated_at=at(0)).active_at == kept("c").active_at == at(0)
+
     def test_all_held(self):
         """Where all is held, the very same record comes back."""
         record = kept("c", messages=talk(3))
@@ -218,6 +234,8 @@ class TestMatches:
             (MemoryQuery(until=at(10.000001)), True),
             (MemoryQuery(active_since=at(20)), True),
             (MemoryQuery(active_until=at(20)), False),
+            (MemoryQuery(updated_since=at(30)), True),
+            (MemoryQuery(updated_until=at(30)), False),
             (MemoryQuery(trace_id="t"), True),
             (MemoryQuery(trace_id="T"), False),
             (MemoryQuery(metadata={}), True),
@@ -234,7 +252,8 @@ class TestMatches:
     def test_filters(self, query, passes):
         """Each filter alone, at its bounds."""
         metadata = {"x": 1, "n": None, "trace_id": "t"}
-        assert rules.matches(kept("c", created=10, updated=20, user_id="u", metadata=metadata), query) is passes
+        record = kept("c", created=10, active=20, updated=30, user_id="u", metadata=metadata)
+        assert rules.matches(record, query) is passes
 
     def test_reserved_keys(self):
         """The provider's own notes in metadata are not shown."""
@@ -243,8 +262,8 @@ class TestMatches:
 
     def test_keys(self):
         """Orders and cursors go by the same times."""
-        record = kept("c", created=1, updated=2)
-        query = replace(MemoryQuery(), cursor=(record.created_at, record.updated_at, "c"))
+        record = kept("c", created=1, active=2, updated=3)
+        query = replace(MemoryQuery(), cursor=(record.created_at, record.active_at, "c"))
         assert rules.activity_key(record) == rules.activity_cursor(query) == (at(2), "c")
         assert rules.creation_key(record) == rules.creation_cursor(query) == (at(1), "c")
         assert rules.activity_cursor(MemoryQuery()) is rules.creation_cursor(MemoryQuery()) is None

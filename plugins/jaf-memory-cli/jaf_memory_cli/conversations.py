@@ -153,8 +153,13 @@ def _show_page(output: Output, page: Sequence[ConversationMemory], *, first: boo
 
 def _lines(conversation: ConversationMemory) -> Text:
     whose = safe(conversation.user_id) if conversation.user_id is not None else "nobody's"
-    facts = [whose, count(conversation.message_count or 0, "message"), str(shown_moment(conversation.updated_at))]
+    facts = [whose, count(conversation.message_count or 0, "message"), str(shown_moment(_active(conversation)))]
     return Text.assemble((safe(conversation.conversation_id), "cyan"), *(f"\n  {fact}" for fact in facts))
+
+
+def _active(conversation: ConversationMemory) -> datetime | None:
+    """What lists go by; a store that is not ours may tell of the last write only."""
+    return conversation.active_at or conversation.updated_at
 
 
 def _row(conversation: ConversationMemory, *, wide: bool) -> list[RenderableType]:
@@ -162,7 +167,7 @@ def _row(conversation: ConversationMemory, *, wide: bool) -> list[RenderableType
         Text(safe(conversation.conversation_id), style="cyan"),
         text_or_dash(conversation.user_id),
         number(conversation.message_count or 0),
-        shown_moment(conversation.updated_at),
+        shown_moment(_active(conversation)),
     ]
     return [*cells, shown_moment(conversation.created_at)] if wide else cells
 
@@ -174,6 +179,7 @@ def described(conversation: ConversationMemory) -> dict[str, Any]:
         "user_id": conversation.user_id,
         "message_count": conversation.message_count,
         "created_at": conversation.created_at,
+        "active_at": conversation.active_at,
         "updated_at": conversation.updated_at,
         "expires_at": conversation.expires_at,
         "ttl": conversation.ttl,

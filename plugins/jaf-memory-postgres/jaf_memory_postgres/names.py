@@ -45,7 +45,8 @@ def derived(table: str, suffix: str) -> str:
 
 
 RELATIONS = ("header", "message", "label", "layout", "adoption", "before", *FUNCTIONS)
-INDEXES = ("before", "user_id", "created_at", "updated_at", "expires_at", "metadata", "message_id", *TRIGGERS)
+TIMES = ("created_at", "updated_at", "amended_at", "expires_at")
+INDEXES = ("before", "user_id", *TIMES, "metadata", "message_id", *TRIGGERS)
 
 
 class Names(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -48,7 +49,7 @@ def whole(row: Sequence[Any], bodies: Sequence[str]) -> Record:
 
 
 def _header(row: Sequence[Any], messages: tuple[Message, ...]) -> Record:
-    times, ttl = (row[3], row[4], row[7]), row[8]
+    times, ttl = (row[3], row[4], row[7], row[12]), row[8]
     # `infinity` comes as a naive datetime; what a hand wrote must not be reckoned with.
     if any(time is not None and time.tzinfo is None for time in times) or not (ttl is None or 0 < ttl < math.inf):
         raise ValueError("no moment, or no ttl")
@@ -59,7 +60,8 @@ def _header(row: Sequence[Any], messages: tuple[Message, ...]) -> Record:
         incarnation=row[1],
         version=row[2],
         created_at=row[3],
-        updated_at=row[4],
+        updated_at=row[4] if row[12] is None else max(row[4], row[12]),
+        active_at=row[4],
         user_id=row[5],
         messages=messages,
         metadata=metadata(row[6]),
@@ -69,6 +71,11 @@ def _header(row: Sequence[Any], messages: tuple[Message, ...]) -> Record:
         trimmed=row[10],
         message_count=row[11],
     )
+
+
+def amended(active: datetime, updated: datetime) -> datetime | None:
+    """The time of the last change as a row keeps it beside that of the last activity: where it is later."""
+    return updated if updated > active else None
 
 
 # Metadata: key → [canonical JSON], or [canonical JSON, JSON as it was given]. All of it is escaped text, and so within

@@ -7,7 +7,8 @@
 -- name: columns
 -- A header, in the order of `rows.header`.
 header.conversation_id, header.incarnation, header.version, header.created_at, header.updated_at, header.user_id,
-header.metadata::text, header.expires_at, header.ttl, header.first_position, header.trimmed, header.message_count
+header.metadata::text, header.expires_at, header.ttl, header.first_position, header.trimmed, header.message_count,
+header.amended_at
 
 -- name: large
 -- Bytes of a conversation above which no value holds several of its messages: it would meet limits of the server.
@@ -163,6 +164,7 @@ FROM {header} AS header WHERE {live}
 -- Appending and creating, in one statement each.
 
 -- name: touched
+-- Of a write that changes messages; see `migrations/0005_amended.sql` for the two times.
 version = header.version + 1,
 updated_at = greatest(header.updated_at, clock_timestamp()),
 expires_at = CASE WHEN header.ttl IS NULL THEN header.expires_at
@@ -276,10 +278,10 @@ SELECT version, message_count FROM changed
 WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
 changed AS (
     INSERT INTO {header} (conversation_id, user_id, incarnation, version, metadata, first_position, message_count, size,
-        trimmed, ttl, expires_at, created_at, updated_at)
+        trimmed, ttl, expires_at, created_at, updated_at, amended_at)
     SELECT $1::text, $2::text, $3::text, 1, $4::text::jsonb, 0, cardinality($5::text[]), $7::bigint, $8::boolean,
         $9::double precision, coalesce($10::timestamptz, now + make_interval(secs => $9)),
-        coalesce($11::timestamptz, now), now
+        coalesce($11::timestamptz, now), coalesce($12::timestamptz, now), $13::timestamptz
     FROM clock
     ON CONFLICT (conversation_id) DO NOTHING
     RETURNING id, version, message_count
@@ -294,14 +296,15 @@ SELECT version, message_count FROM changed
 -- Conversations that are not there yet. In one order: who makes the same ones waits, and two never wait in a circle.
 WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now)
 INSERT INTO {header} (conversation_id, user_id, incarnation, version, metadata, first_position, message_count, size,
-    trimmed, ttl, expires_at, created_at, updated_at)
+    trimmed, ttl, expires_at, created_at, updated_at, amended_at)
 SELECT new.conversation_id, new.user_id, new.incarnation, 1, new.metadata::jsonb, 0, new.message_count, new.size,
     new.trimmed, new.ttl, coalesce(new.expires_at, now + make_interval(secs => new.ttl)),
-    coalesce(new.created_at, now), now
+    coalesce(new.created_at, now), coalesce(new.active_at, now), new.amended_at
 FROM clock, unnest(
     $1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::boolean[], $8::double precision[],
-    $9::timestamptz[], $10::timestamptz[]
-) AS new(conversation_id, user_id, incarnation, metadata, message_count, size, trimmed, ttl, expires_at, created_at)
+    $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[]
+) AS new(conversation_id, user_id, incarnation, metadata, message_count, size, trimmed, ttl, expires_at, created_at, active_at,
+    amended_at)
 ORDER BY new.conversation_id COLLATE "C"
 ON CONFLICT (conversation_id) DO NOTHING
 RETURNING conversation_id, id
@@ -329,21 +332,23 @@ FROM unnest($3::text[], $4::text[]) WITH ORDINALITY AS batch(message_id, body, o
 
 -- name: insert_header
 INSERT INTO {header} (conversation_id, incarnation, version, created_at, updated_at, user_id, metadata, expires_at, ttl,
-    first_position, trimmed, message_count, size)
-VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8, $9, $10, $11, $12, $13)
+    first_position, trimmed, message_count, size, amended_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8, $9, $10, $11, $12, $13, $14)
 ON CONFLICT (conversation_id) DO NOTHING
 RETURNING id
 
 -- name: update_header
 UPDATE {header} SET version = $2, updated_at = $3, user_id = $4,
     metadata = CASE WHEN $5::text IS NULL THEN metadata ELSE metadata || $5::text::jsonb END,
-    expires_at = $6, ttl = $7, first_position = $8, message_count = $9, trimmed = $10, size = size + $11
+    expires_at = $6, ttl = $7, first_position = $8, message_count = $9, trimmed = $10, size = size + $11,
+    amended_at = greatest(amended_at, $12)
 WHERE id = $1
 
 -- name: replace_header
 UPDATE {header} SET incarnation = $2, version = $3, created_at = $4, updated_at = $5, user_id = $6,
     metadata = $7::text::jsonb,
-    expires_at = $8, ttl = $9, first_position = $10, trimmed = $11, message_count = $12, size = $13
+    expires_at = $8, ttl = $9, first_position = $10, trimmed = $11, message_count = $12, size = $13,
+    amended_at = $14
 WHERE id = $1
 
 -- name: set_metadata

@@ -356,18 +356,24 @@ def test_several_tables_start_at_once_in_a_new_schema(postgres, table):
     asyncio.run(main())
 
 
-def test_tables_of_the_first_layout_are_upgraded(postgres, table, monkeypatch):
-    """What 0.1 made is upgraded in place by the first start, and everything in it is there."""
-    monkeypatch.setattr(migrations, "migrations", lambda: found[:1])
+@pytest.mark.parametrize("layout", [1, 4])
+def test_tables_of_an_older_layout_are_upgraded(postgres, table, monkeypatch, layout):
+    """What older code made is upgraded in place by the first start, and everything in it is there."""
+    every = migrations.migrations()
+    monkeypatch.setattr(migrations, "migrations", lambda: every[:layout])
     monkeypatch.setattr(migrations, "MADE_AGAIN", 99)
-    found = every = _migrations()
-
-    async def main():
-        async with await create_postgres_provider(config_of(postgres, table)) as provider:
-            await provider.store_messages("c", [Message("user", "x")], {"a": 1}, user_id="u")
-
-    asyncio.run(main())
-    assert postgres.sql(f"SELECT max(version) FROM {table}__layout") == "1"
+    opened(config_of(postgres, table))
+    assert postgres.sql(f"SELECT max(version) FROM {table}__layout") == str(layout)
+    # As that code wrote it.
+    postgres.sql(
+        f"""WITH header AS (
+            INSERT INTO {table}__header (conversation_id, user_id, incarnation, version, metadata, first_position,
+                message_count, size, trimmed, created_at, updated_at)
+            VALUES ('c', 'u', '0123456789abcdef', 1, '{{"a": ["1"]}}', 0, 1, 2, false, now(), now()) RETURNING id
+        )
+        INSERT INTO {table}__message (conversation, position, message_id, body)
+        SELECT id, 0, 'm', '{{"role":"user","content":"x","message_id":"m"}}' FROM header"""
+    )
     monkeypatch.undo()
     opened(config_of(postgres, table))
     assert postgres.sql(f"SELECT max(version) FROM {table}__layout") == str(every[-1].version)
@@ -376,9 +382,6 @@ def test_tables_of_the_first_layout_are_upgraded(postgres, table, monkeypatch):
     )
     with pytest.raises(RuntimeError, match="is for reading"):
         postgres.sql(f"DELETE FROM {table}")
-
-
-_migrations = migrations.migrations
 
 
 def test_no_store_is_told_and_not_made(postgres, table):

@@ -170,7 +170,9 @@ class RedisBackend(Backend):
             elif status == b"announce":
                 request["announced"], request["moment"] = reply[1].decode(), reply[2].decode()
                 await self._indexes.refuse_older(write.conversation_id)
-                token = await self._indexes.announce(write.conversation_id, write.user_id, request["announced"])
+                token = await self._indexes.announce(
+                    write.conversation_id, write.user_id, request["announced"], request["active"]
+                )
             elif status == b"version":
                 await self._copier.discard(more)
                 raise writes.version_conflict(write, reply[1])
@@ -195,7 +197,7 @@ class RedisBackend(Backend):
         request = layout.request_of(record) | {"expected": writes.stamp_text(expected)}
         messages = layout.messages_of(record.messages, map(codec.encode, record.messages))
         await self._indexes.refuse_older(key)
-        token = await self._indexes.announce(key, new, request["created"], request["updated"])
+        token = await self._indexes.announce(key, new, request["created"], request["active"])
         old = self._owners.guess(key) or new
         more: tuple[bytes, ...] = ()
         if len(record.messages) > MANY:

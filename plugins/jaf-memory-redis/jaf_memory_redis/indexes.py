@@ -89,7 +89,7 @@ class Indexes:
             conversation_id: the conversation's.
             owner: its owner.
             created: its moment of creation.
-            active: the moment of its last change, where that may lie before its creation (what is imported says so
+            active: the moment of its last activity, where that may lie before its creation (what is imported says so
                 itself): an entry may only lag behind its conversation, and never be ahead of it.
 
         Returns:
@@ -210,9 +210,9 @@ class Indexes:
         async for entries in self.created(source, step=MANY, as_it_is=True):
             headers = [self.keys.conversation(name)[0] for _, name in entries]
             replies = await self.topology.run_all([command("HMGET", header, "o", "u") for header in headers])
-            for (created, name), (owner, updated) in zip(entries, replies, strict=True):
+            for (created, name), (owner, moved) in zip(entries, replies, strict=True):
                 if owner == user_id.encode():
-                    active.append((_score_of(updated, created), name.encode()))
+                    active.append((_score_of(moved, created), name.encode()))
                     born.append((0, creation_entry(created, name)))
                 elif source is not None:
                     await self.sweep(name, user_id, created)
@@ -300,8 +300,8 @@ class ClusterIndexes(Indexes):
 
     async def settle(self, conversation_id: str, reply: list[Any], token: str | None = None) -> None:
         """Make the entries again, behind the write; the owner's by creation only where they were announced."""
-        owner, created, updated, expires = (part.decode() for part in reply[1:5])
-        at = score(time_of(updated.encode()))
+        owner, created, active, expires = (part.decode() for part in reply[1:5])
+        at = score(time_of(active.encode()))
         commands = []
         for (by_activity, by_creation), whose in self._pairs(owner or None):
             # GT: of two writers the one with the older answer may come last.
@@ -326,8 +326,8 @@ class ClusterIndexes(Indexes):
     async def gone(self, conversation_id: str, reply: list[Any]) -> None:
         """Drop the entries, unless the conversation was made again meanwhile."""
         # Of a damaged conversation the owner may be no text.
-        owner, created, updated, _ = (part.decode(errors="replace") for part in reply[1:5])
-        highest = score(time_of(updated.encode()))
+        owner, created, active, _ = (part.decode(errors="replace") for part in reply[1:5])
+        highest = score(time_of(active.encode()))
         try:
             await self._drop(conversation_id, owner or None, created, [(None, highest), (owner or None, highest)])
             older = self.keys.older(conversation_id)
@@ -361,7 +361,7 @@ class ClusterIndexes(Indexes):
 
     async def repair(self, record: Record, found: float) -> None:
         """Raise the score of an entry."""
-        at = score(record.updated_at)
+        at = score(record.active_at)
         if found < at:
             commands = [
                 command("ZADD", by_activity, "XX", "GT", at, record.conversation_id)
@@ -389,8 +389,8 @@ class ClusterIndexes(Indexes):
         return int(stands != created and replies[1] > 0)
 
 
-def _score_of(updated: bytes | None, created: str) -> int:
+def _score_of(active: bytes | None, created: str) -> int:
     """The score by activity; where the header does not say, that of the creation."""
     with suppress(ValueError, OverflowError):
-        return score(time_of(updated or b""))
+        return score(time_of(active or b""))
     return score(time_of(created.encode()))

@@ -241,12 +241,14 @@ def _record_of(
     counted(fields[b"s"])
     if fields[b"id"] != conversation_id.encode() or fields[b"k"] not in {b"0", b"1"}:
         raise ValueError("another conversation's, or nobody's")
+    active = time_of(fields[b"u"])
     return Record(
         conversation_id=conversation_id,
         incarnation=fields[b"inc"].decode(),
         version=counted(fields[b"v"]),
         created_at=time_of(fields[b"c"]),
-        updated_at=time_of(fields[b"u"]),
+        active_at=active,
+        updated_at=max(active, time_of(fields.get(b"a", fields[b"u"]))),
         user_id=owner_of(owner),
         messages=messages,
         metadata=metadata_of(conversation_id, fields.items()),
@@ -326,6 +328,11 @@ def metadata_of(conversation_id: str, fields: Iterable[tuple[bytes, bytes]]) -> 
     return metadata
 
 
+def amended(active: datetime, updated: datetime) -> str | None:
+    """The moment of the last change as a header keeps it beside that of the last activity: where it is later."""
+    return moment(updated) if updated > active else None
+
+
 def request_of(record: Record) -> dict[str, Any]:
     """What `put.lua` takes of a record, its messages aside."""
     return {
@@ -333,7 +340,8 @@ def request_of(record: Record) -> dict[str, Any]:
         "incarnation": record.incarnation,
         "version": record.version,
         "created": moment(record.created_at),
-        "updated": moment(record.updated_at),
+        "active": moment(record.active_at),
+        "amended": amended(record.active_at, record.updated_at),
         "expires": moment(record.expires_at) if record.expires_at else None,
         "ttl": repr(record.ttl) if record.ttl is not None else None,
         "owner": record.user_id,

@@ -45,7 +45,7 @@ class Kept(NamedTuple):
         record: the header.
         size: bytes of all bodies.
         largest: no body has more bytes.
-        second: the second of the last write, which two indexes go by.
+        second: the second of the last activity, which two indexes go by.
     """
 
     key: int
@@ -108,8 +108,8 @@ def name_in(value: object) -> str:
 def _kept(row: tuple[Any, ...]) -> Kept | None:
     """What a row says; `None` unless numbers stand where they must, each within its bounds, and text is text."""
     key, conversation_id, user_id, incarnation, version, created, updated, expires = row[:8]
-    ttl, first_position, message_count, trimmed, size, largest, second = row[8:15]
-    metadata = row[15] if len(row) > 15 else "{}"  # behind the columns above
+    ttl, first_position, message_count, trimmed, size, largest, second, amended = row[8:16]
+    metadata = row[16] if len(row) > 16 else "{}"  # behind the columns above
     # Joined by their bits, for every write looks at one such row: that is negative, or too large, if one of them is,
     # and a TypeError if one is no whole number. Moments may be older than 1970; too far away, they are no `datetime`.
     if not (
@@ -122,15 +122,17 @@ def _kept(row: tuple[Any, ...]) -> Kept | None:
         and type(metadata) is str
         and (user_id is None or type(user_id) is str)
         and (expires is None or type(expires) is int)
+        and (amended is None or type(amended) is int)
         and (ttl is None or (type(ttl) in SPAN and 0 <= ttl < LONGEST))
     ):
         return None
+    active = moment(updated)
     record = Record(
         conversation_id,
         incarnation,
         version,
         moment(created),
-        moment(updated),
+        active if amended is None or amended <= updated else moment(amended),
         user_id,
         (),
         read_metadata(metadata, conversation_id),
@@ -139,6 +141,7 @@ def _kept(row: tuple[Any, ...]) -> Kept | None:
         first_position,
         trimmed == 1,
         message_count,
+        active,
     )
     return Kept(key, record, size, largest, second)
 
@@ -151,8 +154,8 @@ def columns(record: Record, size: int, largest: int) -> tuple[Any, ...]:
         record.incarnation,
         record.version,
         micros(record.created_at),
-        micros(record.updated_at),
-        second(record.updated_at),
+        micros(record.active_at),
+        second(record.active_at),
         None if record.expires_at is None else micros(record.expires_at),
         record.ttl,
         record.first_position,
@@ -161,7 +164,13 @@ def columns(record: Record, size: int, largest: int) -> tuple[Any, ...]:
         size,
         largest,
         *labels(record.metadata),
+        amended_at(record),
     )
+
+
+def amended_at(record: Record) -> int | None:
+    """When the record was changed last, where that is not when its messages were."""
+    return micros(record.updated_at) if record.updated_at > record.active_at else None
 
 
 def read_metadata(text: str, conversation_id: str) -> FrozenDict:

@@ -5,7 +5,7 @@
 
 -- name: columns
 id, conversation_id, user_id, incarnation, version, created_at, updated_at, expires_at, ttl,
-first_position, message_count, trimmed, size, largest, updated_second
+first_position, message_count, trimmed, size, largest, updated_second, amended_at
 
 -- name: live
 (expires_at IS NULL OR expires_at > ?)
@@ -38,8 +38,8 @@ SELECT count(*) FROM conversation WHERE user_id = ? AND {live}
 -- name: new_header
 INTO conversation (
     conversation_id, user_id, incarnation, version, created_at, updated_at, updated_second, expires_at, ttl,
-    first_position, message_count, trimmed, size, largest, trace_id, metadata
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    first_position, message_count, trimmed, size, largest, trace_id, metadata, amended_at
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: create
 INSERT {new_header}
@@ -54,6 +54,9 @@ WHERE id = ?
 
 -- name: move
 UPDATE conversation SET updated_second = ? WHERE id = ?
+
+-- name: amend
+UPDATE conversation SET amended_at = ? WHERE id = ?
 
 -- name: renew
 UPDATE conversation SET expires_at = ?, ttl = ? WHERE id = ?

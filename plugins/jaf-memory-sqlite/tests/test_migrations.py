@@ -48,6 +48,7 @@ def test_stored_form_is_read(use):
         assert dict(found.metadata) == expected["metadata"]
         assert digest(found) == expected["digest"]
         assert [str(found.created_at), str(found.updated_at), str(found.expires_at)] == expected["times"]
+        assert found.active_at == found.updated_at
         assert (found.version, found.incarnation, found.ttl) == (3, expected["incarnation"], 1e9)
         other = await provider.get_conversation("capped")
         assert [message.content for message in other.messages] == ["m 3", "m 4", "m 5"]
@@ -56,16 +57,21 @@ def test_stored_form_is_read(use):
         stats = await provider.get_stats()
         assert (stats["total_conversations"], stats["total_messages"]) == (2, len(expected["messages"]) + 3)
         assert done(await provider.append_messages("capped", talk(2, start=5))).added == 1
+        assert await provider.update_metadata("user-1:chat/ü", {"title": "Reisen"}) == 4
+        newest = await provider.find_conversations(MemoryQuery(updated_since=found.updated_at))
+        assert [one.conversation_id for one in newest] == ["capped", "user-1:chat/ü"]
+        assert newest[1].active_at == found.active_at < newest[0].active_at < newest[1].updated_at
 
     use(read)
 
 
 def test_new_files_have_the_stored_form(stored, tmp_path, use):
-    """A new file has the very tables and indexes of a stored one: a change of them is a new version."""
+    """A new file has the very tables and indexes of an upgraded one: a change of them is a new version."""
     new = tmp_path / "new.db"
     use(lambda provider: provider.get_stats(), path=new)
+    use(lambda provider: provider.get_stats())
     assert tables(new) == tables(stored)
-    assert migrations.CURRENT == 1
+    assert migrations.CURRENT == 2
 
 
 def test_definitions(path, tmp_path):
@@ -79,7 +85,7 @@ def test_definitions(path, tmp_path):
         return text, applied
 
     text, applied = asyncio.run(work(path))
-    assert applied == ["schema 1"]
+    assert applied == ["schema 1", "schema 2"]
     with contextlib.closing(sqlite3.connect(tmp_path / "other.db")) as db:
         db.executescript(text)
     assert asyncio.run(work(tmp_path / "other.db")) == (text, [])
@@ -92,7 +98,7 @@ def test_newer(path, use):
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 7")
     before = path.read_bytes()
-    with pytest.raises(MemoryStorageError, match="has schema 7, this jaf-memory-sqlite knows schema 1; upgrade"):
+    with pytest.raises(MemoryStorageError, match="has schema 7, this jaf-memory-sqlite knows schema 2; upgrade"):
         use(lambda provider: provider.get_stats())
     assert path.read_bytes() == before
 
@@ -103,40 +109,40 @@ def test_upgraded_while_open(path, use):
     async def work(provider):
         await provider.store_messages("c", talk(1))
         with contextlib.closing(sqlite3.connect(path)) as db:
-            db.execute("PRAGMA user_version = 2")
+            db.execute("PRAGMA user_version = 3")
         error = refused(await provider.append_messages("c", talk(1, start=1)), MemoryStorageError)
-        assert "has schema 2" in str(error)
+        assert "has schema 3" in str(error)
         assert not (await provider.health_check())["healthy"]
 
     use(work)
 
 
 @pytest.fixture
-def second(monkeypatch):
-    """A second version, which adds a column."""
+def third(monkeypatch):
+    """A third version, which adds a column."""
     first = migrations.script
     text = (
         "ALTER TABLE conversation ADD COLUMN\n  mood TEXT; -- ; not here\nCREATE INDEX moods\nON conversation (mood);\n"
     )
-    scripts = {2: text}
+    scripts = {3: text}
     monkeypatch.setattr(migrations, "script", lambda version: scripts.get(version) or first(version))
-    monkeypatch.setattr(migrations, "CURRENT", 2)
+    monkeypatch.setattr(migrations, "CURRENT", 3)
     return scripts
 
 
-@pytest.mark.usefixtures("second")
+@pytest.mark.usefixtures("third")
 def test_upgrade(stored, use):
     """An older file is upgraded in place when it is opened; what it holds stays."""
     assert use(lambda provider: provider.get_recent_messages("capped", 1))[0].content == "m 5"
     with contextlib.closing(sqlite3.connect(stored)) as db:
         assert db.execute("SELECT mood FROM conversation").fetchall() == [(None,), (None,)]
-        assert db.execute("PRAGMA user_version").fetchone() == (2,)
+        assert db.execute("PRAGMA user_version").fetchone() == (3,)
 
 
-def test_failed_upgrade(stored, use, second):
+def test_failed_upgrade(stored, use, third):
     """An upgrade that fails half-way leaves the older version whole."""
     before = tables(stored)
-    second[2] += "CREATE TABLE conversation (x);"
+    third[3] += "CREATE TABLE conversation (x);"
     with pytest.raises(MemoryStorageError):
         use(lambda provider: provider.get_stats())
     assert tables(stored) == before

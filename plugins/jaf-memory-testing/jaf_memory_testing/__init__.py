@@ -18,6 +18,7 @@ import pytest
 
 pytest.register_assert_rewrite(*(f"{__name__}.{file.stem}" for file in Path(__file__).parent.glob("[!_]*.py")))
 
+from jaf_memory_testing.activity import ActivityChecks
 from jaf_memory_testing.append import AppendChecks
 from jaf_memory_testing.backend_forms import FormChecks
 from jaf_memory_testing.backend_methods import BackendChecks
@@ -76,6 +77,7 @@ class ProviderConformance(  # from basic to hostile: the report runs them in thi
     QueryChecks,
     QueryPageChecks,
     TimeChecks,
+    ActivityChecks,
     IterationChecks,
     StatisticsChecks,
     TransferChecks,
@@ -112,6 +114,7 @@ BRIEF: tuple[type[Checks], ...] = (BasicChecks, AppendChecks, ErasureChecks, Dea
 __all__ = [
     "BRIEF",
     "FEATURES",
+    "ActivityChecks",
     "AppendChecks",
     "BackendChecks",
     "BasicChecks",

@@ -138,7 +138,8 @@ def appends(draw: st.DrawFn) -> Write:
     batch, cap = draw(messages()), draw(st.none() | st.integers(1, 4))
     cut = max(0, len(batch) - cap) if cap else 0
     times = Origin(at(draw(st.integers(0, 3))), draw(st.none() | st.just(FAR)), draw(st.none() | st.just(600.0)))
-    origin = draw(st.sampled_from((times, times, None)))
+    later = replace(times, active_at=at(draw(st.integers(4, 5))), updated_at=draw(st.none() | st.just(at(5))))
+    origin = draw(st.sampled_from((times, later, None)))
     return Write(
         # Some come more often, so that several of a call are of one conversation.
         conversation_id=draw(st.sampled_from("0011234")),

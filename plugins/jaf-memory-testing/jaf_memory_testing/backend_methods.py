@@ -129,7 +129,7 @@ class BackendChecks(Checks):
         mine = await records_of(backend, MemoryQuery(user_id="u"))
         assert [record for record in mine if record.user_id == "u"] == records[::2]
         for n, record in enumerate(records):
-            cursor = (record.created_at, record.updated_at, record.conversation_id)
+            cursor = (record.created_at, record.active_at, record.conversation_id)
             query = replace(MemoryQuery(include_messages=False), cursor=cursor)
             rest = await records_of(backend, query)
             assert [one.conversation_id for one in rest] == [one.conversation_id for one in records[n + 1 :]]

@@ -71,6 +71,7 @@ STATES: dict[str, State] = {
     "summarised": lambda name: seed(name, metadata=freeze(_SUMMARY)),
     "before-1970": lambda name: seed(name, created_at=_ago(days=45_000), updated_at=_ago(days=21_000)),
     "from-the-future": lambda name: seed(name, updated_at=_ago(days=-1)),
+    "amended": lambda name: seed(name, active_at=_ago(hours=1.5)),
     "much-written": lambda name: seed(name, version=2**31 + 5),
     # On either side of a page that a store may read in a way of its own.
     "50": lambda name: seed(name, 50),

@@ -23,13 +23,13 @@ def expected_found(records: Sequence[Record], query: MemoryQuery, now: Any) -> l
     """The ids that `find_conversations` gives, in order."""
     passing = [record for record in records if alive(record, now) and passes(record, query)]
     by_id = sorted(passing, key=lambda record: record.conversation_id, reverse=True)
-    newest_first = sorted(by_id, key=lambda record: record.updated_at, reverse=True)
+    newest_first = sorted(by_id, key=lambda record: record.active_at, reverse=True)
     if query.cursor is not None:
         _, moment, last = query.cursor
         newest_first = [
             record
             for record in newest_first
-            if record.updated_at < moment or (record.updated_at == moment and record.conversation_id < last)
+            if record.active_at < moment or (record.active_at == moment and record.conversation_id < last)
         ]
     return _cut(newest_first, query)
 
@@ -72,8 +72,10 @@ def passes(record: Record, query: MemoryQuery) -> bool:
         all(key in shown and same(shown[key], value) for key, value in wanted.items()),
         query.since is None or not record.created_at < query.since,
         query.until is None or record.created_at < query.until,
-        query.active_since is None or not record.updated_at < query.active_since,
-        query.active_until is None or record.updated_at < query.active_until,
+        query.active_since is None or not record.active_at < query.active_since,
+        query.active_until is None or record.active_at < query.active_until,
+        query.updated_since is None or not record.updated_at < query.updated_since,
+        query.updated_until is None or record.updated_at < query.updated_until,
     ]
     return all(checks)
 
@@ -125,6 +127,7 @@ def stored(draw: st.DrawFn) -> list[Record]:
             key,
             created=draw(times),
             updated=draw(times) + 3,
+            active=draw(st.none() | times.map(lambda seconds: seconds + 3)),
             messages=draw(st.sampled_from(([], talk(1), talk(3), [said("é\0", message_id="m")]))),
             metadata=draw(metadata),
             user_id=draw(st.sampled_from((None, *USERS))),
@@ -143,6 +146,8 @@ FILTERS: dict[str, st.SearchStrategy[Any]] = {
     "until": moments,
     "active_since": later_moments,
     "active_until": later_moments,
+    "updated_since": later_moments,
+    "updated_until": later_moments,
     "conversation_id": st.sampled_from((*IDS, "missing")),
 }
 

@@ -74,6 +74,7 @@ _BASE = datetime(2024, 1, 15, 10, 0, 0, 1, tzinfo=UTC)
 RECORD_VALUES: Mapping[str, tuple[Any, ...]] = {
     "version": (1, 2**31 - 1, 2**31, 2**40),
     "created_at": (datetime(1901, 1, 1, tzinfo=UTC), datetime(1969, 12, 31, 23, 59, 59, 999_999, UTC), _BASE),
+    "active_at": (datetime(1901, 1, 1, tzinfo=UTC), _BASE - timedelta(microseconds=1), _BASE),
     "updated_at": (datetime(1969, 12, 31, 23, 59, 59, 999_999, UTC), datetime(2999, 1, 1, 0, 0, 0, 7, UTC)),
     "user_id": (None, "u", "U", "u" * 255, "ü:{}*'\"/\\ "),
     "messages": ((), tuple(talk(3))),
@@ -102,7 +103,10 @@ def population() -> list[Record]:
     users = ("u", "u", "v", None)
     metadatas: tuple[dict[str, Any], ...] = ({"a": 1, "trace_id": "t"}, {"a": 1.0}, {"a": True, "trace_id": "T"}, {})
     for n, (user, metadata) in enumerate(itertools.product(users, metadatas)):
-        times = {"created_at": _BASE + (n // 2) * minute, "updated_at": _BASE + (n % 5) * minute + n // 4 * minute}
+        active = _BASE + (n % 5) * minute + n // 4 * minute
+        # Every third was changed since.
+        updated = active + (n % 3 == 0) * (16 - n) * minute
+        times = {"created_at": _BASE + (n // 2) * minute, "active_at": active, "updated_at": updated}
         made.append(_record(f"c{n}", user_id=user, metadata=metadata, messages=tuple(talk(n % 3)), **times))
     made.append(_record("gone", user_id="u", metadata={"a": 1}, expires_at=_BASE, updated_at=_BASE + 60 * minute))
     return made
@@ -182,7 +186,7 @@ class FieldChecks(Checks):
             assert await provider.backend.write(record, expected=None) is True
             read = await provider.backend.read(record.conversation_id)
             assert read == record
-            times = [getattr(read, name) for name in ("created_at", "updated_at", "expires_at")]
+            times = [getattr(read, name) for name in ("created_at", "active_at", "updated_at", "expires_at")]
             assert {time.utcoffset() for time in times if time} == {timedelta()}, "times are in UTC"
             header = await provider.backend.header(record.conversation_id)
             assert header is not None
@@ -204,7 +208,7 @@ class FieldChecks(Checks):
             assert await provider.backend.write(record, expected=None) is True
             await model.write(record, expected=None)
         middle = records[9]
-        cursor = (middle.created_at, middle.updated_at, middle.conversation_id)
+        cursor = (middle.created_at, middle.active_at, middle.conversation_id)
         paging: tuple[dict[str, Any], ...] = (
             *({}, {"limit": 1}, {"limit": 1, "offset": 1}, {"limit": 0}, {"cursor": cursor}),
             *({"cursor": cursor, "limit": 1}, {"cursor": cursor, "limit": 1, "offset": 1}),

@@ -90,11 +90,14 @@ def kept(
     *,
     created: float = 0,
     updated: float | None = None,
+    active: float | None = None,
     messages: Sequence[Message] = (),
     metadata: Mapping[str, Any] | None = None,
     **fields: Any,
 ) -> Record:
-    """A record that was created and updated at those seconds."""
+    """A record that was created, updated and active at those seconds."""
+    if active is not None:
+        fields["active_at"] = at(active)
     return Record(
         conversation_id=conversation_id,
         incarnation=new_incarnation(),

@@ -229,7 +229,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def last_written_is_first(self) -> None:
-        """No conversation is newer than the one that was written last."""
+        """No conversation was changed later than the one that was written last."""
         every = self.pair.store.run(self.pair.tested[None].find_conversations(MemoryQuery()))
         newest = max((one.updated_at for one in every if one.updated_at), default=None)
         for one in every:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from broken_stores import (
+    activity,
     appends,
     clocks,
     copies,
@@ -42,6 +43,7 @@ def sound_base(store: type[Any]) -> type[Any]:
 __all__ = [
     "BROKEN",
     "SOUND",
+    "activity",
     "appends",
     "clocks",
     "copies",

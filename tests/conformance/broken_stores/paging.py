@@ -110,7 +110,7 @@ class CursorSkipsTies(Plain):
     async def find(self, query: MemoryQuery) -> Sequence[Record]:
         below = rules.activity_cursor(query)
         found = await super().find(query)
-        return [record for record in found if below is None or record.updated_at < below[0]]
+        return [record for record in found if below is None or record.active_at < below[0]]
 
 
 @caught_by("test_filters_alone_and_together")
@@ -129,7 +129,7 @@ class TiesAscend(Plain):
         if query.cursor is not None:
             return await super().find(query)
         found = await super().find(replace(query, limit=None, offset=0))
-        found = sorted(sorted(found, key=lambda one: one.conversation_id), key=lambda one: one.updated_at, reverse=True)
+        found = sorted(sorted(found, key=lambda one: one.conversation_id), key=lambda one: one.active_at, reverse=True)
         return found[query.offset :][: query.limit]
 
 

@@ -142,8 +142,8 @@ class TiesByCreation(Plain):
 
     async def find(self, query: MemoryQuery) -> Sequence[Record]:
         found = await super().find(replace(query, limit=None, offset=0))
-        found = sorted(found, key=lambda record: record.updated_at, reverse=True)
-        return sorted(found, key=lambda record: (record.updated_at, record.created_at), reverse=True)
+        found = sorted(found, key=lambda record: record.active_at, reverse=True)
+        return sorted(found, key=lambda record: (record.active_at, record.created_at), reverse=True)
 
 
 @caught_by("test_written_comes_first[append]")
@@ -162,7 +162,7 @@ class SinceExclusive(Plain):
         return [record for record in await super().find(query) if record.created_at != query.since]
 
 
-@caught_by("test_bounds[updated]")
+@caught_by("test_bounds[active]")
 class UntilInclusive(Provider):
     """Takes in what was written at the very end."""
 

@@ -172,7 +172,7 @@ def _listed(found: Found) -> str:
     return ", ".join(map(repr, found.missing))
 
 
-MADE_AGAIN = (2, 4)
+MADE_AGAIN = (2, 4, 5)
 """The migrations that can be applied again at any time: they make what holds no data of its own."""
 
 
@@ -220,7 +220,8 @@ async def _made_again(connection: Connection, names: Names, found: Found) -> lis
             # One may stand there that was never finished, as by CREATE INDEX CONCURRENTLY.
             await connection.execute(names.fill(f"DROP INDEX IF EXISTS {{index_of:{suffix}}}"))
             # An index may have been defined anew by a later file.
-            defined = [part for part in statements if part.startswith(f"CREATE INDEX {{index:{suffix}}} ")]
+            starts = tuple(f"CREATE INDEX {some}{{index:{suffix}}} " for some in ("", "IF NOT EXISTS "))
+            defined = [part for part in statements if part.startswith(starts)]
             await connection.execute(names.fill(defined[-1]) if defined else "")
     left = (await look(connection, names)).missing
     if left:

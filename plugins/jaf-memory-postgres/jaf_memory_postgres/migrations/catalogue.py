@@ -86,12 +86,12 @@ TABLES: Mapping[str, frozenset[str]] = {
 
 COLUMNS: Mapping[str, frozenset[str]] = {
     **TABLES,
-    "header": TABLES["header"] | {"active_span", "expiry_span"},
+    "header": TABLES["header"] | {"active_span", "expiry_span", "amended_at"},
     LABEL: frozenset(("conversation", "metadata")),
 }
 """All columns of the newest layout."""
 
-INDEXES = ("user_id", "created_at", "updated_at", "expires_at", "metadata")
+INDEXES = ("user_id", "created_at", "updated_at", "amended_at", "expires_at", "metadata")
 
 KEYS: Mapping[tuple[str, str], str] = {
     ("header", "id"): "ALTER TABLE {header} ADD PRIMARY KEY (id)",
@@ -150,7 +150,7 @@ def _version(names: Names, held: Mapping[str, list[str]]) -> int:
     if any(not columns <= {*held.get(names.plain(suffix), ())} for suffix, columns in TABLES.items()):
         return 0
     if names.plain(LABEL) in held:
-        return migrations()[-1].version
+        return migrations()[-1].version if "amended_at" in held[names.plain("header")] else 4
     # The second one can be applied again at any time.
     return 3 if "active_span" in held[names.plain("header")] else 1
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-from jaf_memory_core import codec
+from jaf_memory_core import codec, rules
 from jaf_memory_core.errors import MemoryConnectionError, MemoryStorageError
 from jaf_memory_core.records import Write
 from jaf_memory_core.results import WriteResult
@@ -93,6 +93,9 @@ def _columns(writes: Sequence[Write]) -> Iterator[list[Any]]:
     yield [origin.ttl if origin else write.ttl for origin, write in zip(origins, writes, strict=True)]
     yield [origin and origin.expires_at for origin in origins]
     yield [origin and origin.created_at for origin in origins]
+    times = [rules.times_of(origin) for origin in origins]
+    yield [moments and moments[0] for moments in times]
+    yield [moments and rows.amended(*moments) for moments in times]
 
 
 def _messages(made: Sequence[tuple[int, Write]]) -> Iterator[tuple[int, int, str, str]]:

@@ -68,6 +68,12 @@ class Search:
         """A bound on the twentieth of a second of the last activity, which has the index, beside that on the time."""
         self.require(f"header.active_span {comparison} {_filled(self._sql['span'], {'time': moment})}")
 
+    def changed(self, since: str) -> None:
+        """A lower bound on the last change, of messages or of anything else: each has an index of its own."""
+        span = _filled(self._sql["span"], {"time": since})
+        active = f"header.active_span >= {span} AND header.updated_at >= {since}"
+        self.require(f"({active} OR header.amended_at >= {since})")
+
     def labelled(self) -> str:
         """The condition that metadata are looked up in their own index, or one that holds."""
         return "true" if self.wanted is None else _filled(self._sql["labelled"], {"wanted": self.wanted})
@@ -79,7 +85,7 @@ class Search:
 
     @property
     def within(self) -> str:
-        """Those that an index in the order of `updated_at` answers by itself, with the owner unseen."""
+        """Those that an index in the order of activity answers by itself, with the owner unseen."""
         unseen = (OWNER.sub(r"header.user_id = (SELECT \1::text)", one) for one in self._conditions)
         return " AND ".join(one for one in unseen if one.startswith(_IN_ORDER)) or "true"
 
@@ -104,11 +110,15 @@ def filters(query: MemoryQuery, sql: Mapping[str, str], owned: str = OWNED) -> S
         ("header.created_at < {}", query.until),
         ("header.updated_at >= {}", query.active_since),
         ("header.updated_at < {}", query.active_until),
+        ("coalesce(header.amended_at < {}, true)", query.updated_until),
+        ("header.updated_at < {}", query.updated_until),
     )
     for condition, value in plain:
         if value is not None:
             search.add(condition, value)
-    for comparison, moment in ((">=", query.active_since), ("<=", query.active_until)):
+    if query.updated_since is not None:
+        search.changed(search.bound(query.updated_since))
+    for comparison, moment in ((">=", query.active_since), ("<=", query.active_until), ("<=", query.updated_until)):
         if moment is not None:
             search.active(comparison, search.bound(moment))
     if query.trace_id is not None:
@@ -141,7 +151,7 @@ def _add_owner(search: Search, owner: Any) -> None:
 
 
 def found(query: MemoryQuery, sql: Mapping[str, str]) -> tuple[str, list[Any]] | None:
-    """Live conversations that match, newest `updated_at` first.
+    """Live conversations that match, newest activity first.
 
     Returns:
         the statement and its values, or `None` if nothing can match.
@@ -215,7 +225,7 @@ def _is_narrow(query: MemoryQuery) -> bool:
 
 def _is_by_owner(query: MemoryQuery) -> bool:
     """Whether nothing but the owner, if anything, is asked for."""
-    times = (query.since, query.until, query.active_since, query.active_until)
+    times = (query.since, query.until, query.active_since, query.active_until, query.updated_since, query.updated_until)
     others = (query.conversation_id, query.trace_id, query.metadata, *times)
     return all(value is None for value in others)
 

@@ -238,7 +238,7 @@ def _page_beside(tail: Tail, head: Sequence[Any], messages: tuple[Message, ...],
         first: bodies of the first messages, with commas between.
     """
     header = rows.header(head) if tail.with_header else None
-    oldest, count = (head[-3], head[-1]) if len(head) > len(_ENDS) else head
+    oldest, count = (head[9], head[11]) if len(head) > len(_ENDS) else head
     page = _page(tail, oldest, count, messages)
     if not tail.leading:
         return replace(page, header=header)

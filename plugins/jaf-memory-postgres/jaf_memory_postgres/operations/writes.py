@@ -74,13 +74,14 @@ class Fast:
         """Make a conversation that does not stand."""
         if write.expected_version:
             return None
-        created, expires, ttl = None, None, write.ttl
+        created, expires, ttl, times = None, None, write.ttl, rules.times_of(write.origin)
         if write.origin is not None:
             created, expires, ttl = write.origin.created_at, write.origin.expires_at, write.origin.ttl
         row = await connection.fetchrow(
             self._sql["create"],
             *(write.conversation_id, write.user_id, write.incarnation, rows.stored(write.metadata)),
             *(*_arrays(write), codec.size(write.bodies), write.dropped > 0, ttl, expires, created),
+            *((times[0], rows.amended(*times)) if times else (None, None)),
         )
         return WriteResult(row[0], row[1], len(write.messages)) if row is not None else None
 
@@ -132,9 +133,10 @@ class Writer(Eraser):
             await self.erase([locked.key])
         key = await self._connection.fetchval(
             self._sql["insert_header"],
-            *(header.conversation_id, header.incarnation, header.version, header.created_at, header.updated_at),
+            *(header.conversation_id, header.incarnation, header.version, header.created_at, header.active_at),
             *(header.user_id, rows.stored(header.metadata), header.expires_at, header.ttl),
             *(header.first_position, header.trimmed, header.message_count, size),
+            rows.amended(header.active_at, header.updated_at),
         )
         if key is None:
             # There was no row to lock when this looked, and somebody has made one since: only a new look can lock it.
@@ -150,8 +152,9 @@ class Writer(Eraser):
     async def _update(self, key: int, header: Record, patch: str | None, growth: int) -> None:
         await self._connection.execute(
             self._sql["update_header"],
-            *(key, header.version, header.updated_at, header.user_id, patch, header.expires_at, header.ttl),
+            *(key, header.version, header.active_at, header.user_id, patch, header.expires_at, header.ttl),
             *(header.first_position, header.message_count, header.trimmed, growth),
+            rows.amended(header.active_at, header.updated_at),
         )
 
     async def _unlabel(self, key: int, before: Record, after: Record) -> None:
@@ -174,9 +177,9 @@ class Writer(Eraser):
             await self._connection.execute(self._sql["delete_messages"], [key])
             await self._connection.execute(
                 self._sql["replace_header"],
-                *(key, record.incarnation, record.version, record.created_at, record.updated_at, record.user_id),
+                *(key, record.incarnation, record.version, record.created_at, record.active_at, record.user_id),
                 *(rows.stored(record.metadata), record.expires_at, record.ttl, record.first_position),
-                *(record.trimmed, record.message_count, size),
+                *(record.trimmed, record.message_count, size, rows.amended(record.active_at, record.updated_at)),
             )
         await self._insert(key, record.first_position, [message.message_id for message in record.messages], bodies)
         return True

@@ -123,7 +123,7 @@ class Adoption:
                 # The incarnation is made of the content: equal means that an earlier run has moved this very state.
                 return "held" if standing.incarnation == record.incarnation else "refused"
             request = {**layout.request_of(record), "adopting": True}
-            times = request["created"], request["updated"]
+            times = request["created"], request["active"]
             token = await self._indexes.announce(record.conversation_id, record.user_id, *times)
             keys: tuple[bytes, ...] = self._keys.conversation(record.conversation_id)
             if self._topology.single:

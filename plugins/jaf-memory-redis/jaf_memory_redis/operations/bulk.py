@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
-from jaf_memory_core import codec
+from jaf_memory_core import codec, rules
 from jaf_memory_core.backend import PATIENCE
 from jaf_memory_core.errors import MemoryConnectionError, MemoryError
 from jaf_memory_core.records import Write
@@ -142,14 +142,19 @@ class Bulk:
 def _described(write: Write) -> Iterator[Part]:
     """What `make.lua` takes of a conversation."""
     origin, count = write.origin, len(write.messages)
+    times = rules.times_of(origin)
     fields: list[Part] = ["v", 1, "n", count, "s", codec.size(write.bodies), "f", codec.FORMAT]
     fields += ("id", write.conversation_id, "inc", write.incarnation, "p", 0, "k", int(write.dropped > 0))
     if write.user_id is not None:
         fields += ("o", write.user_id)
+    later = times and layout.amended(*times)
+    if later:
+        fields += ("a", later)
     if write.metadata:
         fields += layout.pairs(write.metadata)
     yield from (count, len(fields), write.user_id or "", write.conversation_id)
     yield moment(origin.created_at) if origin and origin.created_at else ""
+    yield moment(times[0]) if times else ""
     yield from write.bodies
     for position, message in enumerate(write.messages):
         yield position

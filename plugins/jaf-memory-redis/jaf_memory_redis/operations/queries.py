@@ -114,7 +114,7 @@ class Finder:
     # By activity.
 
     async def find(self, query: MemoryQuery) -> Sequence[Record | Damaged]:
-        """Live records that match, newest `updated_at` first, cursor, offset and limit applied."""
+        """Live records that match, newest activity first, cursor, offset and limit applied."""
         if query.conversation_id is not None:
             record = await self._reader.read(query.conversation_id, with_messages=query.include_messages)
             only = [record] if record is not None and self._fits(record, query) else []
@@ -222,6 +222,10 @@ class Finder:
             step = min(step, max(wanted, 1))
         # The bound is exclusive, and scores are whole microseconds.
         highest = score(query.active_until) - 1 if query.active_until is not None else None
+        if query.updated_until is not None:
+            # No activity is later than the last change.
+            changed = score(query.updated_until) - 1
+            highest = changed if highest is None else min(highest, changed)
         if query.cursor is not None:
             # The cursor's own score is read once more: among equals the ids decide, in `_fits`.
             cursor = score(query.cursor[1])
@@ -302,7 +306,9 @@ def _activity(found: Record | Damaged) -> tuple[datetime, str]:
 
 def _filters(query: MemoryQuery) -> bool:
     """Whether headers decide more than the walk along the index does."""
-    return any(part is not None for part in (query.metadata, query.trace_id, query.since, query.until, query.cursor))
+    changed = query.updated_since, query.updated_until
+    decided = query.metadata, query.trace_id, query.since, query.until, *changed, query.cursor
+    return any(part is not None for part in decided)
 
 
 def _foreign(record: Record, query: MemoryQuery) -> bool:

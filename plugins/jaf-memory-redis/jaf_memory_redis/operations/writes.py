@@ -154,6 +154,7 @@ def request_of(write: Write, *, confirm: bool = False) -> dict[str, Any]:
         confirm: whether replicas are waited for.
     """
     origin = write.origin
+    times = rules.times_of(origin)
     ttl = origin.ttl if origin else write.ttl
     return {
         "id": write.conversation_id,
@@ -169,6 +170,8 @@ def request_of(write: Write, *, confirm: bool = False) -> dict[str, Any]:
         "ttl": repr(float(ttl)) if ttl is not None and write.create else None,
         "created": moment(origin.created_at) if origin and origin.created_at else None,
         "expires": moment(origin.expires_at) if origin and origin.expires_at else None,
+        "active": times and moment(times[0]),
+        "amended": times and layout.amended(*times),
         "metadata": layout.pairs(write.metadata) or None,
         "most": most_of(write),
         "confirm": confirm or None,

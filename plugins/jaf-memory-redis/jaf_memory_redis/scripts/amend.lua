@@ -22,7 +22,7 @@ if request.lease then
   header.ttl = request.ttl
   header.expires = nil
 end
-touch(header)
+touch(header, rare)
 index(header, before)
 write_header(header, before, request.metadata)
 set_lease(header, before)

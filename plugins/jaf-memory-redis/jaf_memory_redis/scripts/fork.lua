@@ -25,7 +25,7 @@ if call('LLEN', parent_bodies) ~= parent.count or call('ZCARD', parent_ids) ~= p
 end
 
 local header = {
-  incarnation = request.incarnation, version = 0, created = now, updated = now, ttl = parent.ttl,
+  incarnation = request.incarnation, version = 0, created = now, active = now, ttl = parent.ttl,
   expires = not parent.ttl and parent.expires or nil, owner = parent.owner, first = parent.first,
   trimmed = parent.trimmed, count = stop - parent.first, size = parent.size,
 }

@@ -48,7 +48,7 @@ local function read_header(key)
   return {
     format = found[1], incarnation = found[2] or nil, version = tonumber(found[3]), created = found[4],
     -- Absent fields come as false; nil compares equal with what a request leaves out.
-    updated = found[5], expires = found[6] or nil, ttl = found[7] or nil, owner = found[8] or nil,
+    active = found[5], expires = found[6] or nil, ttl = found[7] or nil, owner = found[8] or nil,
     first = tonumber(found[9]),
     trimmed = found[10] == '1', count = tonumber(found[11]), size = tonumber(found[12]), id = found[13],
   }
@@ -68,7 +68,7 @@ local function is_sound(header, id)
   local ttl = not header.ttl or tonumber(header.ttl)
   return header.format == FORMAT and header.incarnation and header.owner ~= '' and header.id == id
     and is_count(header.version) and is_count(header.first) and is_count(header.count) and is_count(header.size)
-    and is_moment(header.created) and is_moment(header.updated) and (not header.expires or is_moment(header.expires))
+    and is_moment(header.created) and is_moment(header.active) and (not header.expires or is_moment(header.expires))
     and (ttl == true or (ttl and ttl > 0 and ttl < 1e12))
 end
 
@@ -100,24 +100,30 @@ local function expiry_member(owner, created)
   return request.id .. '\0' .. (owner or '') .. '\0' .. created
 end
 
--- `rules.touched`: one more version, `updated_at` never backwards, the expiry renewed.
-local function touch(header)
+-- `rules.touched`: one more version, no time backwards, the expiry renewed. What changes no messages brings `rare`: it leaves
+-- the moment of the last activity (`u`) alone, and with it the place in a list, and sets that of the last change (`a`), where
+-- that is later. So an append, which sets the other, need not know this one.
+local function touch(header, rare)
   if header.ttl and (header.version > 0 or not header.expires) then
     -- On a Cluster a conversation is made under a moment that was told before.
-    local from = header.version == 0 and since_1970(header.updated) or clock_number
+    local from = header.version == 0 and request.moment and since_1970(request.moment) or clock_number
     header.expires = moment(from + math.floor(tonumber(header.ttl) * 1000000 + 0.5))
   end
   header.version = header.version + 1
-  if header.version > 1 and header.updated < now then header.updated = now end
+  if rare then
+    header.amended = rare.amended(header)
+  elseif header.version > 1 and header.active < now then
+    header.active = now
+  end
 end
 
 -- `before` is nil for a new header; of one that stands, only what changed is written.
 local function write_header(header, before, metadata)
-  local fields = { 'v', header.version, 'u', header.updated, 'n', header.count, 's', header.size }
+  local fields = { 'v', header.version, 'u', header.active, 'n', header.count, 's', header.size }
   local size = 8
   if not before then
     fields = {
-      'v', header.version, 'u', header.updated, 'n', header.count, 's', header.size,
+      'v', header.version, 'u', header.active, 'n', header.count, 's', header.size,
       'f', FORMAT, 'id', request.id, 'inc', header.incarnation, 'c', header.created,
     }
     size = 16
@@ -137,7 +143,9 @@ local function write_header(header, before, metadata)
   end
   if header.owner and not (before and before.owner) then
     fields[size + 1], fields[size + 2] = 'o', header.owner
+    size = size + 2
   end
+  if header.amended then fields[size + 1], fields[size + 2] = 'a', header.amended end
   call('HSET', KEYS[1], unpack(fields))
   if before and before.expires and not header.expires then call('HDEL', KEYS[1], 'x') end
   if before and before.ttl and not header.ttl then call('HDEL', KEYS[1], 't') end
@@ -198,7 +206,7 @@ end
 -- The index entries of a conversation; `before` is nil for a new one. Only a single server has them at hand.
 local function index(header, before)
   if not SINGLE then return end
-  local score = header.updated == now and score_of_now or since_1970(header.updated)
+  local score = header.active == now and score_of_now or since_1970(header.active)
   call('ZADD', KEYS[5], score, request.id)
   if header.owner then call('ZADD', KEYS[8], score, request.id) end
   if not before then call('ZADD', KEYS[6], 0, header.created .. request.id) end
@@ -219,14 +227,14 @@ end
 local function copied(header)
   return {
     format = header.format, incarnation = header.incarnation, version = header.version, created = header.created,
-    updated = header.updated, expires = header.expires, ttl = header.ttl, owner = header.owner, first = header.first,
+    active = header.active, expires = header.expires, ttl = header.ttl, owner = header.owner, first = header.first,
     trimmed = header.trimmed, count = header.count, size = header.size,
   }
 end
 
 -- What the caller needs for the indexes in other slots of a Cluster, behind a status and its numbers.
 local function told(status, header, ...)
-  local reply = { status, header.owner or '', header.created, header.updated, header.expires or '', ... }
+  local reply = { status, header.owner or '', header.created, header.active, header.expires or '', ... }
   return reply
 end
 
@@ -253,9 +261,16 @@ local function rarely()
   function rare.mended(header)
     header.version, header.incarnation = is_count(header.version) and header.version or 0, header.incarnation or ''
     header.created = is_moment(header.created) and header.created or now
-    header.updated = is_moment(header.updated) and header.updated or now
+    header.active = is_moment(header.active) and header.active or now
     header.expires = is_moment(header.expires) and header.expires or nil
     if header.owner == '' then header.owner = nil end
+  end
+
+  -- The later one of now, of the last activity, and of the last change.
+  function rare.amended(header)
+    local latest = header.active < now and now or header.active
+    local before = call('HGET', KEYS[1], 'a')
+    return is_moment(before) and before > latest and before or latest
   end
 
   -- `rules.unsummarised`: what was removed must not live on in a summary that reaches position `from`.

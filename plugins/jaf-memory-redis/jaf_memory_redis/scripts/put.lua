@@ -15,7 +15,7 @@ end
 
 local header = {
   incarnation = request.incarnation, version = request.version, created = request.created,
-  updated = request.updated, expires = request.expires, ttl = request.ttl, owner = request.owner,
+  active = request.active, amended = request.amended, expires = request.expires, ttl = request.ttl, owner = request.owner,
   first = request.first, trimmed = request.trimmed, count = given, size = 0,
 }
 if before then

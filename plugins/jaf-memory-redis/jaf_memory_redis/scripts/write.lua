@@ -120,7 +120,7 @@ end
 -- All is checked; from here on the script writes.
 local header = before and copied(before) or {
   incarnation = request.incarnation, version = 0, created = request.created or request.moment or now,
-  updated = request.moment or now,
+  active = request.active or request.moment or now, amended = request.amended,
   expires = request.expires, ttl = request.ttl, first = 0, count = 0, size = 0, trimmed = false,
 }
 if before and request.replace then
@@ -128,7 +128,9 @@ if before and request.replace then
   rarely().unsummarise(0)
   header.first, header.count, header.size, header.trimmed = 0, 0, 0, false
 end
-touch(header)
+-- Metadata alone, or an owner, leave the conversation where it stands in a list.
+local still = adding and fresh == 0 and cut == 0 and not (staged and staged.cut > 0)
+touch(header, still and rarely())
 header.owner = owner
 index(header, before)
 if not before then rarely().clear_remains() end

@@ -60,7 +60,7 @@ class Key(NamedTuple):
 
 
 def newest(query: MemoryQuery, now: datetime) -> Statement:
-    """Live conversations, newest `updated_at` first; with a metadata filter it is for the caller to page."""
+    """Live conversations, newest activity first; with a metadata filter it is for the caller to page."""
     where = _filters(query)
     where.append(("(expires_at IS NULL OR expires_at > ?)", [micros(now)]))
     below = rules.activity_cursor(query)
@@ -106,8 +106,15 @@ def _filters(query: MemoryQuery) -> list[Statement]:
         ("updated_at >= ?", query.active_since, micros),
         ("updated_second <= ?", query.active_until, second),
         ("updated_at < ?", query.active_until, micros),
+        *(("updated_second <= ?", query.updated_until, second), ("updated_at < ?", query.updated_until, micros)),
+        ("ifnull(amended_at < ?, 1)", query.updated_until, micros),
     ]
     where: list[Statement] = [(text, [value]) for text, value in texts if value is not None]
+    if query.updated_since is not None:
+        # Each side has an index of its own.
+        since = micros(query.updated_since)
+        either = "((updated_second >= ? AND updated_at >= ?) OR amended_at >= ?)"
+        where.append((either, [second(query.updated_since), since, since]))
     return where + [(text, [convert(value)]) for text, value, convert in times if value is not None]
 
 

@@ -17,7 +17,7 @@ from jaf_memory_core.records import Amend, Fork, Record, Revise, Stamp, Write
 from jaf_memory_core.results import WriteResult
 from jaf_memory_sqlite.errors import NeedsThreadError
 from jaf_memory_sqlite.operations.reads import ANY, INLINE_BYTES, held_bodies, look_up
-from jaf_memory_sqlite.rows import BEYOND, SQL, Kept, columns, labels, micros, row_of
+from jaf_memory_sqlite.rows import BEYOND, SQL, Kept, amended_at, columns, labels, micros, row_of
 
 Clock = Callable[[], datetime]
 Row = tuple[int, int, str, bytes]
@@ -137,7 +137,7 @@ def drop(db: sqlite3.Connection, first: int, end: int) -> int:
 
 def touch(db: sqlite3.Connection, before: Kept, after: Record, size: int, largest: int) -> None:
     """Write what every change changes."""
-    updated = micros(after.updated_at)
+    updated = micros(after.active_at)
     counts = (after.first_position, after.message_count, int(after.trimmed), size, largest)
     db.execute(SQL["touch"], (after.version, updated, *counts, before.key))
     # Two indexes go by the second, and are left alone within it (docs/decisions/0005).
@@ -149,6 +149,8 @@ def touch(db: sqlite3.Connection, before: Kept, after: Record, size: int, larges
 def relabel(db: sqlite3.Connection, before: Kept, after: Record) -> None:
     """Write what few changes change: expiry, owner, metadata (which stays the same object where it stays)."""
     header = before.record
+    if after.updated_at > after.active_at and after.updated_at != header.updated_at:
+        db.execute(SQL["amend"], (amended_at(after), before.key))
     if (after.expires_at, after.ttl) != (header.expires_at, header.ttl):
         expires = None if after.expires_at is None else micros(after.expires_at)
         db.execute(SQL["renew"], (expires, after.ttl, before.key))
