@@ -44,9 +44,10 @@ class Imports(ProviderBase):
     _step = FEWEST
 
     async def import_conversation(self, conversation: ConversationMemory) -> Result:
-        """Append a conversation's messages; where it is missing, make it, with its own `created_at` and expiry.
+        """Append a conversation's messages; where it is missing, make it, with its own times and expiry.
 
-        Importing the same conversation twice adds nothing.
+        One that is there, and gets messages, is changed now; so is one that is longer than a call may be, and comes in
+        parts. Importing the same conversation twice adds nothing.
         """
         return await self._result("import_conversation", partial(self._parts, conversation), self.backend.append)
 
@@ -121,8 +122,8 @@ class Imports(ProviderBase):
         """The writes that a conversation is imported by: one, unless it is longer than a call may be."""
         source = validation.checked_conversation(conversation)
         # A conversation without times of its own (a line of an import, for one) takes the provider's.
-        kept = source.created_at or source.expires_at or source.ttl
-        origin = Origin(source.created_at, source.expires_at, source.ttl) if kept else None
+        times = (source.created_at, source.expires_at, source.ttl, source.active_at, source.updated_at)
+        origin = Origin(*times) if any(times) else None
         chain = self._passing("import_conversation", source.conversation_id, source.metadata, source.user_id)
         batch = validation.batch(source.messages, self.config, chain, whole=False)
         labels = self._labels(source.metadata, source.user_id, chain)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import aclosing
+from datetime import timedelta
 from typing import Any
 
 from msgspec.structs import replace
@@ -15,6 +16,7 @@ from jaf_memory_core.protocol import ManagedMemoryProvider, MemoryProvider
 from jaf_memory_core.results import Result, Success
 from jaf_memory_core.transfer.exports import iterated, require
 from jaf_memory_core.transfer.imports import Step, at_once, failed_from, import_one, in_batches, note, same, tell
+from jaf_memory_core.transfer.jsonlines import TIMES
 from jaf_memory_core.transfer.reports import Copied
 
 
@@ -75,7 +77,7 @@ async def compare(
     on_step: Step | None = None,
     on_damaged: OnDamaged = "raise",
 ) -> Copied:
-    """Compare the digests of all conversations of a source with those in a destination.
+    """Compare the digests and times of all conversations of a source with those in a destination.
 
     Args:
         source: where to look for conversations.
@@ -90,16 +92,19 @@ async def compare(
     """
     report = report if report is not None else Copied()
     require(source, "iter_conversations", "verifying")
+    keeps = callable(getattr(destination, "import_conversation", None))
     async with aclosing(iterated(source, query, on_damaged)) as conversations:
         async for conversation in conversations:
             standing = await _standing(destination, conversation.conversation_id)
             if standing is None:
                 report.differing.add(conversation.conversation_id, "it is not in the destination")
-            elif codec.digest(standing) == codec.digest(conversation):
-                report.verified += 1
-            else:
+            elif codec.digest(standing) != codec.digest(conversation):
                 reason = _difference(conversation, standing) or "it lacks messages in the destination"
                 report.differing.add(conversation.conversation_id, reason)
+            elif keeps and (other := _other_times(conversation, standing)):
+                report.differing.add(conversation.conversation_id, f"it has another {other} in the destination")
+            else:
+                report.verified += 1
             if on_step:
                 on_step(conversation)
     return report
@@ -167,6 +172,25 @@ async def _standing(provider: MemoryProvider, conversation_id: str) -> Conversat
     # A provider with the six documented methods may know the owner from the metadata alone.
     owner = found.metadata.get("user_id")
     return replace(found, user_id=owner) if isinstance(owner, str) else found
+
+
+ROUNDED = timedelta(milliseconds=2)
+"""Times that are no further apart are equal: a store may keep no more than milliseconds."""
+
+
+def _other_times(source: ConversationMemory, standing: ConversationMemory) -> str | None:
+    """The first time that differs; a store that is not ours may not tell all of them."""
+    for name in TIMES:
+        ours, theirs = getattr(source, name), getattr(standing, name)
+        if ours is None or theirs is None:
+            if name == "expires_at" and ours is not theirs:
+                return name
+            continue
+        # What got the rest by a later copy was changed there, and then.
+        later_is_right = standing.version > 1 and name != "created_at"
+        if ours - theirs > ROUNDED or (theirs - ours > ROUNDED and not later_is_right):
+            return name
+    return None
 
 
 def _difference(source: ConversationMemory, standing: ConversationMemory) -> str | None:

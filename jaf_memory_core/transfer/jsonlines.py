@@ -16,13 +16,14 @@ from jaf_memory_core.errors import MemoryInvalidInputError
 from jaf_memory_core.messages import Message
 from jaf_memory_core.values import thaw
 
+TIMES = ("created_at", "active_at", "updated_at", "expires_at")
+
 FIELDS = (
     "conversation_id",
     "user_id",
     "messages",
     "metadata",
-    "created_at",
-    "expires_at",
+    *TIMES,
     "ttl",
     "digest",
 )
@@ -41,7 +42,7 @@ _KINDS: Mapping[str, type] = {
     "messages": list,
     "user_id": str,
     "metadata": dict,
-    **dict.fromkeys(("created_at", "expires_at", "digest"), str),
+    **dict.fromkeys((*TIMES, "digest"), str),
 }
 _WORDS = {dict: "an object", list: "an array", str: "a string", bool: "true or false", type(None): "null"}
 
@@ -80,7 +81,7 @@ def write_line(conversation: ConversationMemory) -> bytes:
         "messages": [message.dict() for message in conversation.messages],
         "metadata": thaw(conversation.metadata),
     }
-    for name in ("created_at", "expires_at"):
+    for name in TIMES:
         moment: datetime | None = getattr(conversation, name)
         if moment is not None:
             fields[name] = moment.isoformat()
@@ -134,14 +135,13 @@ def _conversation(number: int, line: bytes | str) -> ConversationMemory:
     fields = _fields(number, line)
     key = fields["conversation_id"]
     bodies = fields["messages"]
-    created_at, expires_at = (_moment(number, name, fields) for name in ("created_at", "expires_at"))
+    times: dict[str, Any] = {name: _moment(number, name, fields) for name in TIMES}
     try:
         conversation = ConversationMemory(
             conversation_id=key,
             user_id=fields.get("user_id"),
             metadata=fields.get("metadata") or {},
-            created_at=created_at,
-            expires_at=expires_at,
+            **times,
             ttl=fields.get("ttl"),
         )
     except MemoryInvalidInputError as error:

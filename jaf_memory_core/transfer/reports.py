@@ -58,7 +58,7 @@ class Imported:
         messages_trimmed: how many its cap on messages left out.
         expired: conversations passed over, because they have expired.
         refused: conversations that the destination did not take.
-        times_kept: `False` if the destination cannot keep `created_at` and expiry.
+        times_kept: `False` if the destination cannot keep times and expiry.
     """
 
     conversations: int = 0
@@ -76,7 +76,7 @@ class Copied(Imported):
 
     Attributes:
         unchanged: those of `conversations` whose digest was equal already, so that nothing was written.
-        verified: conversations whose digest was found equal after the copy.
+        verified: conversations whose digest was found equal after the copy, and their times, where those are kept.
         differing: conversations that are missing or different in the destination after the copy.
     """
 

@@ -188,6 +188,54 @@ def test_an_export_can_be_imported():
     asyncio.run(main())
 
 
+OLDER = (
+    '{"conversation_id":"chat","user_id":"ann","messages":[{"role":"user","content":"Grüße","message_id":"m0"},'
+    '{"role":"assistant","content":"Hello!","message_id":"m1"}],"metadata":{"title":"A trip","user_id":"ann"},'
+    '"created_at":"2026-11-29T13:19:05.243852+00:00","expires_at":"2121-12-23T18:39:05.243942+00:00",'
+    '"ttl":3000000000.0,"digest":"296d032ac3e7eedfd31108f2d262e711aeb8fa5f81201c26b76b4e35c63c15be"}\n'
+)
+"""A line as version 0.1.0 wrote it. It never changes: files of such lines are out there."""
+
+
+def test_an_older_line_is_read():
+    """A line that knows no activity is imported with all that it has; its last activity is the import."""
+
+    async def main():
+        provider, now = await provider_with(*read(OLDER.encode())), datetime.now(UTC)
+        found = await provider.get_conversation("chat")
+        assert digest(found) == json.loads(OLDER)["digest"]
+        assert found.created_at == datetime(2026, 11, 29, 13, 19, 5, 243852, UTC)
+        assert (found.expires_at, found.ttl) == (datetime(2121, 12, 23, 18, 39, 5, 243942, UTC), 3e9)
+        assert found.created_at != found.active_at == found.updated_at
+        assert abs(now - found.active_at) < timedelta(minutes=5)
+
+    asyncio.run(main())
+
+
+def test_a_list_is_the_same_after_a_move():
+    """A list stands in the same order, with the same times, after a restore of an export and after a copy."""
+
+    async def main():
+        hours = [LONG_AGO + timedelta(hours=hour) for hour in range(9)]
+        given = [
+            talk(key, created_at=hours[0], active_at=hours[active], updated_at=hours[updated])
+            for key, active, updated in (("b", 3, 8), ("c", 1, 1), ("a", 2, 7))
+        ]
+        source = await provider_with(*given)
+        restored = await provider_with(*read(*[one async for one in export(source)]))
+        copied = create_in_memory_provider()
+        assert (await copy(source, copied, verify=True)).verified == 3
+        for provider in (source, restored, copied):
+            listed = await provider.find_conversations(MemoryQuery())
+            assert [(one.conversation_id, one.active_at, one.updated_at) for one in listed] == [
+                ("b", hours[3], hours[8]),
+                ("a", hours[2], hours[7]),
+                ("c", hours[1], hours[1]),
+            ]
+
+    asyncio.run(main())
+
+
 def test_an_import_adds_nothing_twice():
     """Importing again adds nothing; importing a file that has grown adds what is new, with ids or without."""
 
@@ -306,6 +354,7 @@ def test_a_copy_goes_on_with_what_has_grown():
         source, target = await provider_with(talk(), talk("b")), create_in_memory_provider()
         await copy(source, target)
         await source.append_messages("talk", [Message("user", "more")], {"more": True})
+        await asyncio.sleep(0.003)  # so that nothing is equal by being rounded
         report = await copy(source, target, verify=True)
         assert (report.messages_added, report.unchanged, report.verified) == (1, 1, 2)
         assert await everything(source) == await everything(target)
@@ -373,11 +422,57 @@ def test_comparing_finds_what_differs():
     """Comparing reports conversations that are missing, changed or shorter in the destination, and only those."""
 
     async def main():
-        source = await provider_with(talk(), talk("b"), talk("c"), talk("d"))
-        target = await provider_with(talk(), talk("b", word="other"), talk("c", 3), talk("e"))
+        times = {"created_at": LONG_AGO, "active_at": LONG_AGO}
+        source = await provider_with(talk(**times), talk("b"), talk("c"), talk("d"))
+        target = await provider_with(talk(**times), talk("b", word="other"), talk("c", 3), talk("e"))
         report = await compare(source, target)
         assert report.verified == 1
         assert [key for key, _ in report.differing] == ["b", "c", "d"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("name", ["created_at", "active_at", "updated_at", "expires_at"])
+def test_comparing_finds_another_time(name):
+    """Comparing names the time of a conversation that is another one; what a store rounds to milliseconds is equal."""
+
+    async def main():
+        later = datetime.now(UTC) + timedelta(days=1)
+        times = {"created_at": LONG_AGO, "active_at": LONG_AGO, "updated_at": later, "expires_at": later}
+        source = await provider_with(talk(**times))
+        rounded = {**times, name: times[name] - timedelta(milliseconds=1)}
+        assert (await compare(source, await provider_with(talk(**rounded)))).verified == 1
+        other = {**times, name: times[name] - timedelta(milliseconds=3)}
+        report = await compare(source, await provider_with(talk(**other)))
+        assert list(report.differing) == [("talk", f"it has another {name} in the destination")]
+        assert report.verified == 0
+
+    asyncio.run(main())
+
+
+def test_comparing_finds_a_change_that_was_not_copied():
+    """What was changed in the source after a copy, without a message, is told by its time."""
+
+    async def main():
+        source, target = await provider_with(talk(), talk("b")), create_in_memory_provider()
+        await copy(source, target)
+        await asyncio.sleep(0.003)
+        await source.set_expiry("talk", None)
+        report = await compare(source, target)
+        assert list(report.differing) == [("talk", "it has another updated_at in the destination")]
+
+    asyncio.run(main())
+
+
+def test_comparing_finds_an_expiry_that_is_lost():
+    """Comparing tells of a conversation that would stay for ever, or no longer does."""
+
+    async def main():
+        times = {"created_at": LONG_AGO, "active_at": LONG_AGO}
+        ends = talk(**times, expires_at=datetime.now(UTC) + timedelta(days=1))
+        for one, other in ((ends, talk(**times)), (talk(**times), ends)):
+            report = await compare(await provider_with(one), await provider_with(other))
+            assert [key for key, _ in report.differing] == ["talk"]
 
     asyncio.run(main())
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from jaf_memory_cli.damage import DAMAGED, noting
 from jaf_memory_cli.errors import FAILED, OK, USAGE, Stop
 from jaf_memory_cli.files import STANDARD, Counted, reading, same_file, writing
-from jaf_memory_cli.options import Json, KeepGoing, User
+from jaf_memory_cli.options import Json, KeepGoing, User, moment
 from jaf_memory_cli.output import Advance, Output, count, progress, wanted
 from jaf_memory_cli.stores import Store, choose, chosen, own_files, warn_if_gone_at_end
 from jaf_memory_core.conversations import ConversationMemory, MemoryQuery
@@ -67,6 +67,9 @@ async def export_file(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Where to, or - for standard output.")] = STANDARD,
     *,
     user: User = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Only what was changed at that time or later, in any way.")
+    ] = None,
     force: Annotated[
         bool,
         typer.Option("--force", metavar="", help="Replace what is no export, and an export by an empty one."),
@@ -80,6 +83,7 @@ async def export_file(
     take the place of an older export, but of nothing else.
     """
     output, store = Output(as_json=as_json), chosen(context)
+    query = MemoryQuery(user_id=user, updated_since=moment(since, "--since"))
     damaged, conversations, messages = Problems(), 0, 0
 
     def step(conversation: ConversationMemory) -> None:
@@ -91,14 +95,12 @@ async def export_file(
     spared = [*await store.files(), *own_files(context)]
     async with store.opened() as provider:
         require(provider, "iter_conversations", "`export`")
-        total = await _total(output, provider, user)
+        total = await _total(output, provider, user) if since is None else None
         with (
             writing(file, spared=spared, force=force) as target,
             progress(output, "exporting", total) as advance,
         ):
-            lines = export(
-                provider, MemoryQuery(user_id=user), on_step=step, on_damaged=noting(damaged, keep_going=keep_going)
-            )
+            lines = export(provider, query, on_step=step, on_damaged=noting(damaged, keep_going=keep_going))
             async for line in lines:
                 target.write(line)
     document = {"conversations": conversations, "messages": messages, "file": file, **_damaged(damaged)}
@@ -124,7 +126,7 @@ async def copy_store(
         str | None, typer.Option(metavar="FILE", help="A file of variables that describes it, secrets included.")
     ] = None,
     user: User = None,
-    verify: Annotated[bool, typer.Option("--verify", metavar="", help="Compare all digests in the end.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", metavar="", help="Compare digests and times in the end.")] = False,
     no_resume: Annotated[
         bool, typer.Option("--no-resume", metavar="", help="Refuse all that stands there, even if it is equal.")
     ] = False,

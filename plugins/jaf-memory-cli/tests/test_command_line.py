@@ -86,6 +86,18 @@ def test_copies_are_equal_everywhere(filled, tmp_path):
     assert (done["conversations"], done["verified"], done["differing"]) == (100, 100, 0)
 
 
+def test_what_has_changed_since_is_exported(program, tmp_path):
+    """`export --since` writes what was changed at that time or later, whenever it was made, and no more."""
+    times = {"created_at": "2024-01-01T00:00:00Z", "active_at": "2024-02-01T00:00:00Z"}
+    changed = {"old": "2024-05-31T23:59:59Z", "titled": "2024-06-01T00:00:00Z", "new": "2024-07-01T00:00:00Z"}
+    talks = [talk(key, **times, updated_at=updated) for key, updated in changed.items()]
+    program.run("import", write(tmp_path / "all.jsonl", *talks))
+    program.run("export", tmp_path / "since.jsonl", "--since", "2024-06-01T00:00Z")
+    written = jsonl(tmp_path / "since.jsonl")
+    assert sorted(one["conversation_id"] for one in written) == ["new", "titled"]
+    assert {one["active_at"] for one in written} == {"2024-02-01T00:00:00+00:00"}
+
+
 def test_importing_twice_adds_nothing(program, conversations_file):
     """A second import of the same file, here from standard input, adds nothing, and the export stays the same."""
     messages = program.run("import", conversations_file, "--json").document["messages_added"]

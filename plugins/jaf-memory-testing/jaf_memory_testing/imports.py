@@ -58,7 +58,7 @@ class ImportChecks(Checks):
         provider = await store.open(ttl=5)
         await provider.import_conversations(
             [
-                ConversationMemory("dated", "u", talk(1), created_at=at(3)),
+                ConversationMemory("dated", "u", talk(1), created_at=at(3), active_at=at(7), updated_at=at(8)),
                 ConversationMemory("ends", "u", talk(1), created_at=at(4), expires_at=FAR),
                 ConversationMemory("renewed", "u", talk(1), created_at=at(5), expires_at=FAR, ttl=600),
                 ConversationMemory("leased", messages=talk(1), ttl=600),
@@ -73,6 +73,7 @@ class ImportChecks(Checks):
         assert {key: one.ttl for key, one in found.items()} == {
             "dated": None, "ends": None, "renewed": 600, "leased": 600, "now": 5, "other": None,
         }  # fmt: skip
+        assert (found["dated"].active_at, found["dated"].updated_at) == (at(7), at(8))
         ends = {key: one.expires_at for key, one in found.items() if one.expires_at is not None}
         assert set(ends) == {"ends", "renewed", "leased", "now"}
         for key in ("ends", "renewed"):

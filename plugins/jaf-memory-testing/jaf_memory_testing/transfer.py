@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from jaf_memory_core.backends.in_memory import InMemoryConfig, create_in_memory_provider
 from jaf_memory_core.codec import digest
-from jaf_memory_core.conversations import ConversationMemory
+from jaf_memory_core.conversations import ConversationMemory, MemoryQuery
 from jaf_memory_core.errors import MemoryConflictError
 from jaf_memory_core.results import WriteResult
 from jaf_memory_testing.checks import Checks
 from jaf_memory_testing.expectations import absent, done, refused, whole
 from jaf_memory_testing.hostile import VALUES
 from jaf_memory_testing.iteration import passed
+from jaf_memory_testing.query import found, paged
 from jaf_memory_testing.samples import at, rich, said, talk
 from jaf_memory_testing.target import Store
 
@@ -27,15 +30,15 @@ class TransferChecks(Checks):
         """It makes a missing conversation, with owner, metadata, messages and its own times and ttl."""
         provider = await store.open(ttl=5)
         source = ConversationMemory(
-            "c", "u", talk(3), {"x": 1}, created_at=at(0), updated_at=at(9), version=7, incarnation="other", ttl=600,
-            expires_at=at(10**9),
+            "c", "u", talk(3), {"x": 1}, created_at=at(0), active_at=at(5), updated_at=at(9), version=7,
+            incarnation="other", ttl=600, expires_at=at(10**9),
         )  # fmt: skip
         assert done(await provider.import_conversation(source)) == WriteResult(1, 3, 3)
         conversation = await whole(provider)
         assert list(conversation.messages) == talk(3)
         assert conversation.user_id == "u"
         assert conversation.metadata == {"x": 1, "user_id": "u"}
-        assert conversation.created_at == at(0)
+        assert (conversation.created_at, conversation.active_at, conversation.updated_at) == (at(0), at(5), at(9))
         assert conversation.ttl == 600
         assert conversation.expires_at is not None
         assert abs(conversation.expires_at - at(10**9)) < timedelta(milliseconds=2)
@@ -48,6 +51,61 @@ class TransferChecks(Checks):
         conversation = await whole(provider)
         assert conversation.created_at == conversation.updated_at
         assert conversation.ttl == 5
+
+    async def test_import_of_one_time(self, store: Store) -> None:
+        """Of the last activity and the last change one may be given, and stands for both; none: both are now."""
+        provider = await store.open()
+        await provider.import_conversations(
+            [
+                ConversationMemory("a", messages=talk(1), active_at=at(5)),
+                ConversationMemory("b", messages=talk(1), updated_at=at(9)),
+                ConversationMemory("c", messages=talk(1), active_at=at(9), updated_at=at(5)),
+                ConversationMemory("d", messages=talk(1), created_at=at(5)),
+            ]
+        )
+        times = {one.conversation_id: (one.active_at, one.updated_at) async for one in provider.iter_conversations()}
+        assert {key: times[key] for key in "abc"} == {"a": (at(5),) * 2, "b": (at(9),) * 2, "c": (at(9),) * 2}
+        assert times["d"][0] == times["d"][1] not in times["b"]
+
+    @pytest.mark.parametrize("way", ["one by one", "together", "with an expiry"])
+    async def test_a_list_is_the_same_after_a_move(self, store: Store, way: str) -> None:
+        """What an import makes keeps its times, and so its place in a list, and filters find it as before."""
+        provider = await store.open()
+        later: dict[str, Any] = {"expires_at": at(10**9)} if way == "with an expiry" else {}
+        sources = [
+            ConversationMemory(f"c{n}", "u", talk(2), created_at=at(n), active_at=active, updated_at=updated, **later)
+            for n, (active, updated) in enumerate((at(10 + n * 3 % 7), at(20 + n * 5 % 7)) for n in range(7))
+        ]
+        if way == "one by one":
+            for source in sources:
+                done(await provider.import_conversation(source))
+        else:
+            assert [done(result).added for result in await provider.import_conversations(sources)] == [2] * 7
+        newest = [f"c{n}" for n in sorted(range(7), key=lambda n: n * 3 % 7, reverse=True)]
+        assert await found(provider, user_id="u") == await found(provider) == newest
+        assert await found(provider, active_until=at(13)) == newest[-3:]
+        assert await found(provider, updated_since=at(24)) == [name for name in newest if name in ("c1", "c4", "c5")]
+        assert await paged(provider, MemoryQuery(user_id="u", limit=2)) == newest
+        await provider.update_metadata("c0", {"title": "another"})
+        assert await found(provider) == newest
+        done(await provider.append_messages("c0", talk(1, "n")))
+        assert await found(provider) == ["c0", *newest[:-1]]
+
+    async def test_no_time_runs_back_by_an_import(self, store: Store) -> None:
+        """What stands keeps its times beside an older copy of it, and is changed now where that one adds messages."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(2)))
+        await provider.update_metadata("c", {"x": 1})
+        before = await whole(provider)
+        older = ConversationMemory("c", messages=talk(2), created_at=at(0), active_at=at(1), updated_at=at(2))
+        assert done(await provider.import_conversation(older)).added == 0
+        assert await whole(provider) == before
+        await asyncio.sleep(0.002)
+        assert done(await provider.import_conversation(replace(older, messages=tuple(talk(3))))).added == 1
+        after = await whole(provider)
+        assert after.created_at == before.created_at
+        for name in ("active_at", "updated_at"):
+            assert getattr(after, name) > getattr(before, name)
 
     async def test_imports_order(self, store: Store) -> None:
         """Imported conversations are passed in the order of their own creation."""

@@ -13,6 +13,8 @@ from broken_stores.sound import Plain, Provider, caught_by
 from jaf_memory_core import ConversationMemory, MemoryError, Result, WriteResult, rules
 from jaf_memory_core.records import Write
 
+MOVES = ("active_at", "updated_at")
+
 Outcomes = Sequence[WriteResult | MemoryError | None]
 
 
@@ -171,3 +173,55 @@ class OtherInBulk(Plain):
         if not any(write.conversation_id in self.records for write in writes):
             writes = [replace(write, create=True) for write in writes]
         return await super().append_many(writes)
+
+
+def _of_now(write: Write) -> Write:
+    return write if write.origin is None else replace(write, origin=replace(write.origin, **dict.fromkeys(MOVES)))
+
+
+@caught_by("test_a_list_is_the_same_after_a_move[one by one]")
+class ImportsAreOfNow(Plain):
+    """What is imported counts as active now."""
+
+    async def append(self, write: Write) -> WriteResult:
+        return await super().append(_of_now(write))
+
+
+@caught_by("test_a_list_is_the_same_after_a_move[together]")
+class ManyImportsAreOfNow(Plain):
+    """What is imported together counts as active now."""
+
+    async def append_many(self, writes: Sequence[Write]) -> Outcomes:
+        return await super().append_many(list(map(_of_now, writes)))
+
+
+@caught_by("test_a_list_is_the_same_after_a_move[with an expiry]")
+class EndingImportsAreOfNow(Plain):
+    """What is imported with an expiry counts as active now."""
+
+    async def append(self, write: Write) -> WriteResult:
+        return await super().append(_of_now(write) if write.origin and write.origin.expires_at else write)
+
+
+@caught_by("test_import_of_one_time")
+class NeedsBothTimes(Plain):
+    """Keeps the times of an import only where both are given."""
+
+    async def append(self, write: Write) -> WriteResult:
+        origin = write.origin
+        whole = origin is not None and None not in (origin.active_at, origin.updated_at)
+        return await super().append(write if whole else _of_now(write))
+
+
+@caught_by("test_no_time_runs_back_by_an_import")
+class ImportsTurnTimesBack(Plain):
+    """An import gives its times to what stands there, too."""
+
+    async def append(self, write: Write) -> WriteResult:
+        standing = write.conversation_id in self.records
+        answer = await super().append(write)
+        times = rules.times_of(write.origin)
+        if standing and times:
+            record = self.records[write.conversation_id]
+            self.records[write.conversation_id] = replace(record, active_at=times[0], updated_at=times[1])
+        return answer
