@@ -16,11 +16,12 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
 
 _HEADERS = """
 INSERT INTO {header} (conversation_id, user_id, incarnation, version, metadata, first_position, message_count, size,
-    trimmed, ttl, expires_at, created_at, updated_at)
+    trimmed, ttl, expires_at, created_at, updated_at, amended_at)
 SELECT 'c' || n, 'u' || n % 200, 'i', 1,
     jsonb_build_object('topic', jsonb_build_array((n % 200)::text), 'trace_id', jsonb_build_array('"t' || n || '"')),
     0, $2::integer, 100 * $2::integer, false, NULL, CASE WHEN n % 300 = 0 THEN timestamptz '2024-01-01' END,
-    timestamptz '2024-01-01Z' + n * interval '1 minute', timestamptz '2024-01-01Z' + n * interval '1 minute'
+    timestamptz '2024-01-01Z' + n * interval '1 minute', timestamptz '2024-01-01Z' + n * interval '1 minute',
+    CASE WHEN n % 400 = 7 THEN timestamptz '2024-01-01Z' + ($1::integer + n) * interval '1 minute' END
 FROM generate_series(0, $1::integer - 1) AS n"""
 
 _MESSAGES = """
@@ -69,6 +70,10 @@ def searches(count: int) -> dict[str, MemoryQuery]:
         "until": MemoryQuery(until=at(100)),
         "active since": MemoryQuery(active_since=at(count - 100)),
         "active until": MemoryQuery(active_until=at(100)),
+        "updated since": MemoryQuery(updated_since=at(count - 100)),
+        "the newest of those updated since": MemoryQuery(updated_since=at(count - 100), limit=10),
+        "updated since of a user": MemoryQuery(user_id="u7", updated_since=at(count - 100)),
+        "updated until": MemoryQuery(updated_until=at(100)),
         "newest": MemoryQuery(limit=10),
         "next": MemoryQuery(limit=10, cursor=last),
         "all together": MemoryQuery(**everything, active_until=at(10_000)),

@@ -58,6 +58,22 @@ def test_find_by_creation_goes_by_an_index(use, more):
     use(work)
 
 
+@pytest.mark.parametrize("more", [{}, {"limit": 10}, {"cursor": LAST.cursor}, {"updated_until": NOW}])
+def test_find_by_last_change_goes_by_two_indexes(use, more):
+    """A bound on the last change leads to its rows by the two indexes of what may have been it, or by the owner's."""
+
+    async def work(provider):
+        steps = await plan(provider, queries.newest(MemoryQuery(updated_since=NOW, **more), NOW))
+        assert "MULTI-INDEX OR" in steps
+        assert "SEARCH conversation USING INDEX conversation_updated (updated_second>?" in steps
+        assert "SEARCH conversation USING INDEX conversation_amended (amended_at>?)" in steps
+        assert "SCAN" not in steps
+        steps = await plan(provider, queries.newest(MemoryQuery(updated_since=NOW, user_id="u", **more), NOW))
+        assert "SEARCH conversation USING INDEX conversation_of_user (user_id=?" in steps
+
+    use(work)
+
+
 def test_newest_need_no_sorting(use):
     """The newest of a user, and of all, are read in the index's order: only those of one second are sorted."""
 

@@ -69,7 +69,7 @@ def newest(query: MemoryQuery, now: datetime) -> Statement:
         where.append(("(updated_at, conversation_id) < (?, ?)", [micros(below[0]), below[1]]))
     text, values = _joined(SQL["headers"], where)
     # The plus keeps SQLite from walking through all there is in the order of the answer, where a range would do.
-    plus = "+" if _only_by_creation(query) else ""
+    plus = "+" if _only_by_creation(query) or _only_by_last_change(query) else ""
     text += f" ORDER BY {plus}updated_second DESC, updated_at DESC, conversation_id DESC"
     if query.metadata is None and (query.limit is not None or query.offset):
         text += " LIMIT ? OFFSET ?"
@@ -89,6 +89,11 @@ def in_order_of_creation(query: MemoryQuery, above: Key | None, limit: int) -> S
 def _only_by_creation(query: MemoryQuery) -> bool:
     others = (query.conversation_id, query.user_id, query.trace_id, query.active_since, query.active_until)
     return not (query.since is query.until is None) and all(other is None for other in (*others, query.cursor))
+
+
+def _only_by_last_change(query: MemoryQuery) -> bool:
+    others = (query.conversation_id, query.user_id, query.trace_id, query.since, query.until)
+    return query.updated_since is not None and all(other is None for other in (*others, query.active_since))
 
 
 def _filters(query: MemoryQuery) -> list[Statement]:
