@@ -10,9 +10,11 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from jaf_memory_postgres import PostgresConfig, create_postgres_provider
+from jaf_memory_postgres import PostgresConfig, create_postgres_provider, migrations
 from jaf_memory_postgres.names import Names
 from jaf_memory_testing import slow
+from jaf_memory_testing.checks import in_full
+from services import postgres_faults as faults
 from services import postgres_servers as servers
 from services.postgres_tables import config_of
 
@@ -55,7 +57,15 @@ def test_a_store_of_version_0_1_is_upgraded(postgres, table):
         config = PostgresConfig(connection_string=postgres.url(table), table_name="talks")
         async with await create_postgres_provider(config) as provider:
             for key, digest in DIGESTS.items():
-                assert codec.digest(await provider.get_conversation(key)) == digest
+                found = await provider.get_conversation(key)
+                assert codec.digest(found) == digest
+                # Nothing else is known of what changed last.
+                assert found.active_at == found.updated_at
+            listed = [one.conversation_id for one in await provider.find_conversations(MemoryQuery())]
+            await provider.set_expiry("plain", None)
+            assert [one.conversation_id for one in await provider.find_conversations(MemoryQuery())] == listed
+            (changed,) = await provider.find_conversations(MemoryQuery(user_id="u1", updated_since=found.updated_at))
+            assert changed.conversation_id == "plain"
             assert [one.conversation_id for one in await provider.find_conversations(MemoryQuery(trace_id="t1"))] == [
                 "labelled"
             ]
@@ -71,6 +81,14 @@ def test_a_store_of_version_0_1_is_upgraded(postgres, table):
     assert postgres.sql(Names("public", "talks").fill(UNLIKE), table) == "0"
     # Whoever could write before has rights on what is new.
     assert postgres.sql(f"SET ROLE {role}; SELECT count(*) FROM talks__label", table) == "2"
+
+
+def test_many_processes_upgrade_at_once(postgres, table):
+    """Processes that start at once on the tables of 0.1.0 all come up: one of them upgrades, and nothing is lost."""
+    postgres.sql(STORED.read_text(encoding="utf-8").replace("talks", table))
+    assert faults.started_at_once(postgres, table, 16 if in_full() else 4) == 0
+    assert postgres.sql(f"SELECT count(*) FROM {table}__layout") == str(len(migrations.migrations()))
+    assert postgres.sql(f"SELECT count(*) FROM {table}__header WHERE amended_at IS NULL") == "4"
 
 
 def test_metadata_are_searched_as_they_stand(postgres, table):

@@ -118,6 +118,7 @@ COLUMNS = {
     "expires_at": [*TIMES, "NULL"],
     "created_at": TIMES,
     "updated_at": TIMES,
+    "amended_at": TIMES,
 }
 
 

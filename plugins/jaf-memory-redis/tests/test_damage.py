@@ -11,7 +11,7 @@ from jaf_memory_redis import RedisConfig, create_redis_provider
 from jaf_memory_redis.layout import Keys
 from services import damage
 
-FIELDS = ["f", "id", "inc", "v", "c", "u", "x", "t", "o", "p", "k", "n", "s", 'm:"name"', 'm:"jaf-memory:summary"']
+FIELDS = ["f", "id", "inc", "v", "c", "u", "a", "x", "t", "o", "p", "k", "n", "s", 'm:"name"', 'm:"jaf-memory:summary"']
 VALUES = [b"", b"x", b"-1", b"1.5", b"9" * 30, b"nan", b"1e400", b"\xff\xfe", b"\0", b"[", b"CONTENT", b"0" * 18, None]
 BODIES = [b"", b"null", b"[]", b"{}", b"5", b"\xff\xfe", b'{"role":5,"content":"CONTENT"}', b"[" * 5000, b"x"]
 REDIS_TYPES = [("SET", b"CONTENT"), ("RPUSH", b"CONTENT"), ("SADD", b"CONTENT"), ("HSET", b"a", b"CONTENT")]

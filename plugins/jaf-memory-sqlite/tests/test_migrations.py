@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from jaf_memory_sqlite import SqliteBackend, SqliteConfig, create_sqlite_provider, migrations
+from jaf_memory_testing.checks import in_full
 from jaf_memory_testing.expectations import done, refused
 from jaf_memory_testing.samples import talk
 
@@ -152,6 +153,19 @@ def test_failed_upgrade(stored, use, third):
 
 def test_sixteen_at_once(path):
     """Sixteen processes that start at once on an empty database all come up, and all write."""
+    started_at_once(path, 16)
+
+
+def test_many_upgrade_at_once(stored):
+    """Processes that start at once on a file of an older schema all come up, and all write: one of them upgrades it."""
+    started_at_once(stored, 16 if in_full() else 4)
+    with contextlib.closing(sqlite3.connect(stored)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (migrations.CURRENT,)
+        assert db.execute("SELECT count(*) FROM conversation").fetchone() == (3,)
+
+
+def started_at_once(path, count):
+    """Let so many processes open the file at one moment, and append to one conversation."""
     program = (
         "import asyncio, sys\n"
         "from jaf_memory_core import Message\n"
@@ -171,18 +185,18 @@ def test_sixteen_at_once(path):
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for _ in range(16)
+        for _ in range(count)
     ]
     for process in processes:  # all have been started, so that all go at once
         process.stdin.write("\n")
         process.stdin.flush()
-    assert [process.communicate(timeout=100)[0] for process in processes] == ["1\n"] * 16
+    assert [process.communicate(timeout=100)[0] for process in processes] == ["1\n"] * count
 
-    async def count():
+    async def held():
         async with await create_sqlite_provider(SqliteConfig(path=path)) as provider:
             return len((await provider.get_conversation("c")).messages)
 
-    assert asyncio.run(count()) == 16
+    assert asyncio.run(held()) == count
 
 
 def test_hostile_values_stand_as_they_were(use):
