@@ -213,7 +213,8 @@ class Backend(ABC):
         """A page of messages; `None` if there is no such conversation (for this user). Must not read the rest.
 
         Should bring the first messages and the header along where the request asks for them (`rules.lead` says which):
-        one that does not is asked again, for a page and by `header`.
+        one that does not is asked again, for a page and by `header`. Should look forwards where it says `after`, and
+        set `end` then (`rules.bounds` has the places): one that does not is asked for its header, and then for a page.
         """
         record = rules.seen(await self.read(tail.conversation_id), self.now(), tail.scope)
         return rules.page(record, tail) if record else None
@@ -253,7 +254,7 @@ class Backend(ABC):
         """Remove that message and all after it; how many.
 
         Raises:
-            MemoryNotFoundError: no such conversation (for this user).
+            MemoryNotFoundError, MemoryConflictError: as `rules.truncated` decides.
         """
         removed = 0
 
@@ -266,7 +267,7 @@ class Backend(ABC):
         return removed
 
     async def amend(self, amend: Amend) -> int:
-        """Change metadata, owner-less ownership or expiry; the new version. Atomic, the expected state included.
+        """Change metadata, owner-less ownership or expiry; the new version. Atomic, what it expects included.
 
         Raises:
             MemoryNotFoundError, MemoryConflictError: as `rules.amended` decides.
@@ -337,13 +338,27 @@ class Backend(ABC):
         assert reserved is not None  # `forks.forked` raises
         return reserved
 
-    async def remove(self, conversation_id: str, *, scope: str | None = None) -> bool:
-        """Delete the conversation; `True` if it was there (for this user). Nothing of it remains."""
+    async def remove(
+        self, conversation_id: str, *, scope: str | None = None, expected_version: int | None = None
+    ) -> bool:
+        """Delete the conversation; `True` if it was there (for this user). Nothing of it remains.
+
+        Args:
+            conversation_id: which.
+            scope: only if it is this user's.
+            expected_version: given only where somebody asks for it: a conflict, and nothing is removed, where it stands
+                at another version. What has expired goes whatever its version is.
+
+        Raises:
+            MemoryConflictError: as `rules.expect_version` decides.
+        """
         while True:
             standing = await self.read(conversation_id)
             if standing is None or (scope is not None and standing.user_id != scope):
                 return False
             alive = rules.live(standing, self.now()) is not None
+            if alive:
+                rules.expect_version(conversation_id, expected_version, standing.version)
             if await self.delete(conversation_id, expected=standing.stamp):
                 return alive
 

@@ -156,22 +156,30 @@ class MessagePage(tuple[Message, ...]):  # noqa: SLOT001  (`before` needs a `__d
     Attributes:
         before: give this to `get_messages(id, before=…)` for the page before; `None` when there is nothing older.
         leading: the conversation's first messages, where some were asked for; none that stand in the page.
+        after: give this to `get_messages(id, after=…)` for what comes behind the page, now or later: the position of
+            its last message. -1 before the first message of a conversation.
     """
 
     before: int | None
     leading: tuple[Message, ...]
+    after: int
 
     def __new__(
-        cls, messages: Iterable[Message] = (), before: int | None = None, leading: tuple[Message, ...] = ()
+        cls,
+        messages: Iterable[Message] = (),
+        before: int | None = None,
+        leading: tuple[Message, ...] = (),
+        after: int = -1,
     ) -> Self:
         """Make a page of these messages."""
         page = super().__new__(cls, messages)
         page.before = before
         page.leading = leading
+        page.after = after
         return page
 
     def __getnewargs__(self) -> tuple[Any, ...]:
-        return tuple(self), self.before, self.leading
+        return tuple(self), self.before, self.leading, self.after
 
 
 class Summary(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -80,9 +80,15 @@ class ManagedMemoryProvider(MemoryProvider, Protocol):
         """How the provider and its store are."""
 
     async def get_messages(
-        self, conversation_id: str, before: int | None = None, limit: int = 50, *, leading: int = 0
+        self,
+        conversation_id: str,
+        before: int | None = None,
+        limit: int = 50,
+        *,
+        leading: int = 0,
+        after: int | None = None,
     ) -> MessagePage:
-        """A page of messages, backwards by position."""
+        """A page of messages by position: backwards, or with `after` forwards."""
 
     async def find_conversations(
         self, query: MemoryQuery, *, on_damaged: OnDamaged = "raise"
@@ -100,7 +106,12 @@ class ManagedMemoryProvider(MemoryProvider, Protocol):
     async def get_stats(self, user_id: str | None = None) -> MemoryStats:
         """Counts over all conversations, or one user's."""
 
-    async def truncate_conversation_after(self, conversation_id: str, message_id: str) -> int:
+    async def delete_conversation(self, conversation_id: str, *, expected_version: int | None = None) -> bool:
+        """Delete the conversation; `True` if it was there."""
+
+    async def truncate_conversation_after(
+        self, conversation_id: str, message_id: str, *, expected_version: int | None = None
+    ) -> int:
         """Remove that message and all after it; how many."""
 
     async def get_conversation_until_message(self, conversation_id: str, message_id: str) -> ConversationMemory | None:
@@ -136,8 +147,14 @@ class ManagedMemoryProvider(MemoryProvider, Protocol):
     async def store_summary(self, conversation_id: str, summary: Summary, incarnation: str) -> bool:
         """Keep a summary beside the conversation's messages; whether it was of use."""
 
-    async def update_metadata(self, conversation_id: str, patch: Mapping[str, Any]) -> int:
-        """Merge into the metadata; the new version."""
+    async def update_metadata(
+        self,
+        conversation_id: str,
+        patch: Mapping[str, Any],
+        remove: Collection[str] = (),
+        expected_version: int | None = None,
+    ) -> int:
+        """Merge into the metadata, and take keys out; the new version."""
 
     async def set_expiry(self, conversation_id: str, ttl: float | None) -> int:
         """Seconds from now, or `None` for never; the new version."""

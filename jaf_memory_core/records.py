@@ -138,9 +138,12 @@ class Amend(Struct, frozen=True):
     """A change of metadata, or of the expiry, of a conversation that must be there.
 
     Attributes:
+        metadata: merged by top-level key.
+        removed: top-level keys that go; none of them is in `metadata`.
         ttl: seconds from now, `None` for never, `UNSET` to leave the expiry as it is (but renewed).
         expected: a conflict unless the conversation stands in exactly this state; `None` takes any.
         max_metadata_bytes: as of a `Write`.
+        expected_version: a conflict unless the conversation stands at this version.
     """
 
     conversation_id: str
@@ -150,14 +153,21 @@ class Amend(Struct, frozen=True):
     ttl: float | UnsetType | None = UNSET
     expected: Stamp | None = None
     max_metadata_bytes: int | None = None
+    removed: tuple[str, ...] = ()
+    expected_version: int | None = None
 
 
 class Truncate(Struct, frozen=True):
-    """Remove a message and all after it."""
+    """Remove a message and all after it.
+
+    Attributes:
+        expected_version: a conflict unless the conversation stands at this version.
+    """
 
     conversation_id: str
     message_id: str
     scope: str | None = None
+    expected_version: int | None = None
 
 
 class Revise(Struct, frozen=True):
@@ -190,9 +200,11 @@ class Fork(Struct, frozen=True):
 
 
 class Tail(Struct, frozen=True):
-    """Read the last `limit` messages, or the last before a position.
+    """Read the last `limit` messages, or the last before a position; with `after`, the first behind a position.
 
     Attributes:
+        before: below this position.
+        after: above this position, and then the oldest of them come.
         leading: also the conversation's first messages: those before this position that do not stand in the page.
         with_header: also the header, of the same moment.
     """
@@ -203,6 +215,7 @@ class Tail(Struct, frozen=True):
     scope: str | None = None
     leading: int = 0
     with_header: bool = False
+    after: int | None = None
 
 
 class Page(Struct, frozen=True):
@@ -214,6 +227,8 @@ class Page(Struct, frozen=True):
         leading: the conversation's first messages, where some were asked for. `None` from a backend that does not know
             of them: the provider then asks again.
         header: the conversation without its messages, where it was asked for; `None` as above.
+        end: the position behind the conversation's newest message, where the request says `after`. `None` from a
+            backend that does not know of that, and has looked backwards: the provider then asks again.
     """
 
     messages: tuple[Message, ...]
@@ -221,6 +236,7 @@ class Page(Struct, frozen=True):
     more: bool
     leading: tuple[Message, ...] | None = None
     header: Record | None = None
+    end: int | None = None
 
 
 class Stats(Struct, frozen=True):

@@ -5,7 +5,7 @@ Every backend decides by these, whether it keeps a conversation in one piece or 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -84,8 +84,7 @@ def plan_write(header: Record | None, write: Write, held: Mapping[str, bytes], n
     if header is not None and not write.replace and not fresh and (write.messages or not _labels(header, write)):
         return Plan(header, (), 0, changed=False)
     # Behind what is held already: else the retry of a success would be a conflict (docs/decisions/0003).
-    if write.expected_version is not None:
-        _expect_version(header, write)
+    expect_version(write.conversation_id, write.expected_version, 0 if header is None else header.version)
     kept = 0 if header is None or write.replace else header.message_count
     cut = max(0, kept + len(fresh) - write.max_messages) if write.max_messages is not None else 0
     base = header or _created(write, now)
@@ -137,13 +136,17 @@ def other_owner(conversation_id: str) -> MemoryConflictError:
     )
 
 
-def _expect_version(header: Record | None, write: Write) -> None:
-    actual = 0 if header is None else header.version
-    if write.expected_version != actual:
+def expect_version(conversation_id: str, expected: int | None, actual: int) -> None:
+    """Refuse what was decided for another version than the one that stands; `None` expects none.
+
+    Raises:
+        MemoryConflictError: with both versions.
+    """
+    if expected is not None and expected != actual:
         raise MemoryConflictError(
-            f"conversation {write.conversation_id!r} is at version {actual}, not at {write.expected_version}; "
+            f"conversation {conversation_id!r} is at version {actual}, not at {expected}; "
             "read it again, and decide anew",
-            expected_version=write.expected_version,
+            expected_version=expected,
             actual_version=actual,
         )
 
@@ -239,6 +242,12 @@ def merged(metadata: FrozenDict, patch: Mapping[str, Any]) -> FrozenDict:
     return FrozenDict({**metadata, **patch}) if patch else metadata
 
 
+def without(metadata: FrozenDict, keys: Iterable[str]) -> FrozenDict:
+    """Metadata without these top-level keys; the very same object where it has none of them."""
+    gone = metadata.keys() & set(keys)
+    return FrozenDict({key: value for key, value in metadata.items() if key not in gone}) if gone else metadata
+
+
 def amended(header: Record | None, amend: Amend, now: datetime) -> Record:
     """The header after a change of metadata or expiry.
 
@@ -257,10 +266,11 @@ def amended(header: Record | None, amend: Amend, now: datetime) -> Record:
             expected_version=amend.expected.version,
             actual_version=header.version,
         )
+    expect_version(amend.conversation_id, amend.expected_version, header.version)
     if amend.ttl is not UNSET:
         # Empty, so that `touched` takes it from the new ttl, and a ttl of `None` leaves none.
         header = msgspec.structs.replace(header, ttl=amend.ttl, expires_at=None)
-    metadata = merged(header.metadata, amend.metadata)
+    metadata = merged(without(header.metadata, amend.removed), amend.metadata)
     if amend.metadata:
         check_metadata_size(metadata, amend.max_metadata_bytes, header.metadata)
     after = touched(header, now, moves=False)
@@ -287,9 +297,11 @@ def truncated(record: Record | None, truncate: Truncate, now: datetime) -> tuple
 
     Raises:
         MemoryNotFoundError: no such conversation (for this user).
+        MemoryConflictError: it is at another version.
     """
     if record is None or (truncate.scope is not None and record.user_id != truncate.scope):
         raise MemoryNotFoundError(truncate.conversation_id)
+    expect_version(truncate.conversation_id, truncate.expected_version, record.version)
     for index, message in enumerate(record.messages):
         if message.message_id == truncate.message_id:
             after = touched(record, now)
@@ -306,7 +318,14 @@ def page(record: Record, tail: Tail) -> Page:
     oldest = record.first_position
     leading = record.messages[: lead(record, tail, first)] if tail.leading else None
     header = msgspec.structs.replace(record, messages=()) if tail.with_header else None
-    return Page(record.messages[first - oldest : end - oldest], first, first > oldest, leading, header)
+    return Page(
+        record.messages[first - oldest : end - oldest], first, first > oldest, leading, header, known_end(record, tail)
+    )
+
+
+def known_end(header: Record, tail: Tail) -> int | None:
+    """What a page tells of the conversation's end: it does where the request looks forwards."""
+    return None if tail.after is None else header.first_position + header.message_count
 
 
 def lead(header: Record, tail: Tail, first: int) -> int:
@@ -316,11 +335,17 @@ def lead(header: Record, tail: Tail, first: int) -> int:
 
 def bounds(header: Record, tail: Tail) -> tuple[int, int]:
     """From which position (inclusive) to which (exclusive) a page reaches."""
-    oldest = header.first_position
-    end = oldest + header.message_count
+    return bounds_within(header.first_position, header.first_position + header.message_count, tail)
+
+
+def bounds_within(oldest: int, end: int, tail: Tail) -> tuple[int, int]:
+    """The same, of a conversation whose messages stand from one position to below another."""
     if tail.before is not None:
         end = max(oldest, min(end, tail.before))
-    return max(oldest, end - tail.limit), end
+    if tail.after is None:
+        return max(oldest, end - tail.limit), end
+    first = min(max(oldest, tail.after + 1), end)
+    return first, min(end, first + tail.limit)
 
 
 # Queries: the plain-Python meaning of `MemoryQuery`.

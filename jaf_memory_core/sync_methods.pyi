@@ -1,6 +1,6 @@
 # Made by tests/sync_stub.py from the protocols; not to be edited.
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from jaf_memory_core.conversations import CondensedConversation, ConversationMemory, Lease, MemoryQuery, MemoryStats, MessagePage, Summary
@@ -17,10 +17,10 @@ class SyncMethods:
         """Add messages; with `create=True` the conversation is made where it is missing."""
     def get_recent_messages(self, conversation_id: str, limit: int=50) -> list[Message]:
         """The last `limit` messages, oldest first."""
-    def delete_conversation(self, conversation_id: str) -> bool:
+    def delete_conversation(self, conversation_id: str, *, expected_version: int | None=None) -> bool:
         """Delete the conversation; `True` if it was there."""
-    def get_messages(self, conversation_id: str, before: int | None=None, limit: int=50, *, leading: int=0) -> MessagePage:
-        """A page of messages, backwards by position."""
+    def get_messages(self, conversation_id: str, before: int | None=None, limit: int=50, *, leading: int=0, after: int | None=None) -> MessagePage:
+        """A page of messages by position: backwards, or with `after` forwards."""
     def find_conversations(self, query: MemoryQuery, *, on_damaged: OnDamaged='raise') -> list[ConversationMemory]:
         """Conversations that match, the most recently written first."""
     def iter_conversations(self, query: MemoryQuery | None=None, *, on_damaged: OnDamaged='raise') -> Iterator[ConversationMemory]:
@@ -29,7 +29,7 @@ class SyncMethods:
         """Delete all conversations of a user; how many."""
     def get_stats(self, user_id: str | None=None) -> MemoryStats:
         """Counts over all conversations, or one user's."""
-    def truncate_conversation_after(self, conversation_id: str, message_id: str) -> int:
+    def truncate_conversation_after(self, conversation_id: str, message_id: str, *, expected_version: int | None=None) -> int:
         """Remove that message and all after it; how many."""
     def get_conversation_until_message(self, conversation_id: str, message_id: str) -> ConversationMemory | None:
         """The conversation up to, without, that message."""
@@ -49,8 +49,8 @@ class SyncMethods:
         """The conversation without the messages that a stored summary covers."""
     def store_summary(self, conversation_id: str, summary: Summary, incarnation: str) -> bool:
         """Keep a summary beside the conversation's messages; whether it was of use."""
-    def update_metadata(self, conversation_id: str, patch: Mapping[str, Any]) -> int:
-        """Merge into the metadata; the new version."""
+    def update_metadata(self, conversation_id: str, patch: Mapping[str, Any], remove: Collection[str]=(), expected_version: int | None=None) -> int:
+        """Merge into the metadata, and take keys out; the new version."""
     def set_expiry(self, conversation_id: str, ttl: float | None) -> int:
         """Seconds from now, or `None` for never; the new version."""
     def purge_expired(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -48,6 +48,11 @@ def checked_count(value: Any, what: str) -> int:
     if type(value) is int and value >= 0:
         return value
     raise MemoryInvalidInputError(f"{what} must be a whole number from 0, not {_described(value)}")
+
+
+def checked_version(value: Any) -> int | None:
+    """An `expected_version`, or `None` for none, or a `MemoryInvalidInputError`."""
+    return None if value is None else checked_count(value, "expected_version")
 
 
 def checked_ttl(value: Any) -> float | None:
@@ -305,6 +310,32 @@ def labels(
     check_shape(frozen.values(), "metadata", config)
     rules.check_metadata_size(frozen, config.max_metadata_bytes)
     return Labels(frozen, owner)
+
+
+def removed_keys(keys: Any, patch: Mapping[Any, Any], processors: Chain) -> tuple[str, ...]:
+    """Keys of metadata that are to go, as they are stored.
+
+    Raises:
+        MemoryInvalidInputError: no list of keys, one that the patch sets, or one that is not theirs to remove.
+    """
+    if isinstance(keys, str | bytes) or not isinstance(keys, Collection):
+        raise MemoryInvalidInputError(f"remove must be a list of keys, not a {type(keys).__name__}")
+    for key in keys:
+        checked_text(key, "a key to remove")
+        if key == "user_id":
+            raise MemoryInvalidInputError("an owner is never taken away; delete the conversation, or leave it")
+        if key.startswith(rules.RESERVED):
+            raise MemoryInvalidInputError(f"metadata keys that begin with {rules.RESERVED!r} are the provider's own")
+        if key in patch:
+            raise MemoryInvalidInputError("a key is to be set and to be removed; do one of the two")
+    return tuple(dict.fromkeys(stored for key in keys for stored in _stored_keys(key, processors)))
+
+
+def _stored_keys(key: str, processors: Chain) -> Iterable[str]:
+    """What a processor calls a key: itself, unless it is stored under other names."""
+    stored = processors.outgoing_metadata(FrozenDict({key: None})) if processors else {key: None}
+    # Beside a key that is stored as it is, whatever a processor adds belongs to all of them.
+    return (key,) if key in stored else stored.keys()
 
 
 def processed(metadata: FrozenDict, processors: Chain) -> FrozenDict:

@@ -43,7 +43,13 @@ def stub():
         lines += ["    " + line for line in blocking(node).splitlines()]
     body = "\n".join(lines)
     names = [alias.name for node in imports() for alias in node.names if alias.name in body]
-    head = [HEAD, "", "from collections.abc import Iterator, Mapping, Sequence", "from typing import Any", ""]
+    head = [
+        HEAD,
+        "",
+        "from collections.abc import Collection, Iterator, Mapping, Sequence",
+        "from typing import Any",
+        "",
+    ]
     head += [
         f"from {node.module} import {', '.join(kept)}"
         for node in imports()

@@ -206,7 +206,8 @@ class InMemoryBackend(Backend):
             oldest = header.first_position
             leading = kept.between(0, rules.lead(header, tail, first)) if tail.leading else None
             messages = kept.between(first - oldest, end - oldest)
-            return Page(messages, first, first > oldest, leading, header if tail.with_header else None)
+            end_told = rules.known_end(header, tail)
+            return Page(messages, first, first > oldest, leading, header if tail.with_header else None, end_told)
 
     async def find(self, query: MemoryQuery) -> Sequence[Record]:
         """The newest that match, walked from the newest."""
@@ -230,6 +231,7 @@ class InMemoryBackend(Backend):
             kept = self._seen(truncate.conversation_id, truncate.scope)
             if kept is None:
                 raise MemoryNotFoundError(truncate.conversation_id)
+            rules.expect_version(truncate.conversation_id, truncate.expected_version, kept.header.version)
             if truncate.message_id not in kept.messages:
                 return 0
             removed = 1 + next(count for count, key in enumerate(reversed(kept.messages)) if key == truncate.message_id)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -164,18 +165,37 @@ class BackendProvider(Reads, Imports, Forks, RegenerationPoints, Leases, Summari
         # With `create` a repetition could bring back what was deleted behind the first try.
         return await self._result("append_messages", write, self.backend.append, repeatable=not create)
 
-    async def update_metadata(self, conversation_id: str, patch: Mapping[str, Any]) -> int:
-        """Merge `patch` into the metadata by top-level key; the new version.
+    async def update_metadata(
+        self,
+        conversation_id: str,
+        patch: Mapping[str, Any],
+        remove: Collection[str] = (),
+        expected_version: int | None = None,
+    ) -> int:
+        """Merge `patch` into the metadata by top-level key, and take the keys in `remove` out; the new version.
+
+        Args:
+            conversation_id: 1 to 255 characters.
+            patch: what is merged.
+            remove: what goes; a key that is not there is no error. An owner is never taken away.
+            expected_version: refuse unless the conversation is at this version.
 
         Raises:
             MemoryNotFoundError: there is no such conversation.
-            MemoryConflictError: the patch names another owner.
+            MemoryConflictError: the patch names another owner, or the conversation is at another version.
         """
         key = validation.checked_id(conversation_id, "conversation_id")
         chain = self._passing("update_metadata", key, validation.checked_mapping(patch, "patch"), None)
         labels = validation.labels(patch, None, self.config, chain)
-        most = self.config.max_metadata_bytes
-        amend = Amend(key, labels.metadata, labels.user_id, self._scope, max_metadata_bytes=most)
+        amend = Amend(
+            key,
+            labels.metadata,
+            labels.user_id,
+            self._scope,
+            max_metadata_bytes=self.config.max_metadata_bytes,
+            removed=validation.removed_keys(remove, patch, chain),
+            expected_version=validation.checked_version(expected_version),
+        )
         return await self._guard.run("update_metadata", lambda: self.backend.amend(amend), amend)
 
     async def set_expiry(self, conversation_id: str, ttl: float | None) -> int:
@@ -194,25 +214,37 @@ class BackendProvider(Reads, Imports, Forks, RegenerationPoints, Leases, Summari
         )
         return await self._guard.run("set_expiry", lambda: self.backend.amend(amend), amend)
 
-    async def truncate_conversation_after(self, conversation_id: str, message_id: str) -> int:
+    async def truncate_conversation_after(
+        self, conversation_id: str, message_id: str, *, expected_version: int | None = None
+    ) -> int:
         """Remove that message and all after it; how many (0 if there is no such message).
 
         Raises:
             MemoryNotFoundError: there is no such conversation.
+            MemoryConflictError: it is not at `expected_version`, where one is given.
         """
         truncate = Truncate(
             validation.checked_id(conversation_id, "conversation_id"),
             validation.checked_id(message_id, "message_id"),
             self._scope,
+            validation.checked_version(expected_version),
         )
         return await self._guard.run("truncate_conversation_after", lambda: self._truncate(truncate), truncate)
 
     # Erasing.
 
-    async def delete_conversation(self, conversation_id: str) -> bool:
-        """Delete the conversation; `True` if it was there. Nothing of it remains."""
+    async def delete_conversation(self, conversation_id: str, *, expected_version: int | None = None) -> bool:
+        """Delete the conversation; `True` if it was there. Nothing of it remains.
+
+        Raises:
+            MemoryConflictError: it is there, and not at `expected_version`, where one is given.
+        """
         key = validation.checked_id(conversation_id, "conversation_id")
-        return await self._guard.run("delete_conversation", lambda: self.backend.remove(key, scope=self._scope), key)
+        remove = partial(self.backend.remove, key, scope=self._scope)
+        # Only where it is asked for: a backend may have been written before there was such a thing.
+        if validation.checked_version(expected_version) is not None:
+            remove = partial(remove, expected_version=expected_version)
+        return await self._guard.run("delete_conversation", remove, key)
 
     async def clear_user_conversations(self, user_id: str) -> int:
         """Delete every conversation of the user; how many. Safe beside writers, and safe to repeat."""

@@ -91,8 +91,6 @@ class ProviderBase:
         ttl: float | None = None,
         origin: Origin | None = None,
     ) -> Write:
-        if expected_version is not None:
-            validation.checked_count(expected_version, "expected_version")
         return Write(
             conversation_id=validation.checked_id(conversation_id, "conversation_id"),
             messages=batch.messages,
@@ -102,7 +100,7 @@ class ProviderBase:
             scope=self._scope,
             replace=replace,
             create=create,
-            expected_version=expected_version,
+            expected_version=validation.checked_version(expected_version),
             ttl=self.config.ttl if ttl is None else validation.checked_ttl(ttl),
             max_messages=self.config.max_messages,
             max_metadata_bytes=self.config.max_metadata_bytes,
@@ -196,6 +194,8 @@ class ProviderBase:
 async def ends(backend: Backend, tail: Tail) -> Page | None:
     """A page with what was asked for beside it: in one call of a backend that knows of that, else in more."""
     page = await backend.tail(tail)
+    if page is not None and tail.after is not None and page.end is None:
+        page = await _forwards(backend, tail)
     if page is not None and tail.leading and page.leading is None:
         end = min(tail.leading, page.first)
         found = await backend.tail(Tail(tail.conversation_id, end, end, tail.scope)) if end else None
@@ -204,6 +204,22 @@ async def ends(backend: Backend, tail: Tail) -> Page | None:
         header = await backend.header(tail.conversation_id, scope=tail.scope)
         return None if header is None else replace(page, header=header)  # `None`: deleted meanwhile
     return page
+
+
+async def _forwards(backend: Backend, tail: Tail) -> Page | None:
+    """A page behind a position, of a backend that looks only backwards: what stands before the page's end."""
+    header = await backend.header(tail.conversation_id, scope=tail.scope)
+    if header is None:
+        return None
+    first, end = rules.bounds(header, tail)
+    page = await backend.tail(replace(tail, limit=end - first, before=end, after=None))
+    if page is None:
+        return None
+    # Cut off, or capped, since its header was read: what stands before the page's place does not belong into it.
+    messages = page.messages[max(0, first - page.first) :]
+    first = max(first, page.first)
+    told = header.first_position + header.message_count
+    return replace(page, messages=messages, first=first, more=first > header.first_position, end=told)
 
 
 def configured(kind: type[C], config: Any, name: str) -> C:

@@ -20,6 +20,10 @@ MOST = 1 << 61
 """Beyond this a limit or an offset is as good as none."""
 
 
+BEFORE_ALL = -1
+"""The position before the first: what stands behind it is the whole conversation."""
+
+
 class Reads(ProviderBase):
     """Reading never writes, and never renews an expiry."""
 
@@ -53,16 +57,26 @@ class Reads(ProviderBase):
         return list(self._passed(page.messages, "get_recent_messages", conversation_id))
 
     async def get_messages(
-        self, conversation_id: str, before: int | None = None, limit: int = 50, *, leading: int = 0
+        self,
+        conversation_id: str,
+        before: int | None = None,
+        limit: int = 50,
+        *,
+        leading: int = 0,
+        after: int | None = None,
     ) -> MessagePage:
         """A page of at most `limit` messages, oldest first: the last ones, or the last before position `before`.
 
-        Positions count from 0 at the first message ever stored; a page's `before` leads to the page before it.
+        Positions count from 0 at the first message ever stored; a page's `before` leads to the page before it, and its
+        `after` to the page behind it, now or when something has come.
 
         Args:
             conversation_id: 1 to 255 characters.
             before: a position.
             limit: how many at most.
+            after: a position, or -1 for the beginning: the first messages behind it. Where a cap has removed these, the
+                page begins behind the gap; where the conversation was cut off before it, the page is empty, and its
+                `after` is where the conversation ends now.
             leading: also the conversation's first messages, those before this position that do not stand in the page:
                 the page's `leading` has them.
 
@@ -72,10 +86,12 @@ class Reads(ProviderBase):
         if before is not None:
             validation.checked_count(before, "before")
         validation.checked_count(leading, "leading")
-        page = await self._page("get_messages", conversation_id, before, limit, leading)
+        if after is not None and after != BEFORE_ALL:
+            validation.checked_count(after, "after")
+        page = await self._page("get_messages", conversation_id, before, limit, leading=leading, after=after)
         messages = self._passed(page.messages, "get_messages", conversation_id)
         first = self._passed(page.leading, "get_messages", conversation_id) if page.leading else ()
-        return MessagePage(messages, page.first if page.more else None, first)
+        return MessagePage(messages, page.first if page.more else None, first, page.first + len(messages) - 1)
 
     def _passed(self, messages: tuple[Message, ...], operation: str, conversation_id: str) -> tuple[Message, ...]:
         if not self._chain:
@@ -83,11 +99,19 @@ class Reads(ProviderBase):
         return self._chain.within(operation, conversation_id, self._scope).incoming(messages)
 
     async def _page(
-        self, operation: str, conversation_id: str, before: int | None, limit: int, leading: int = 0
+        self,
+        operation: str,
+        conversation_id: str,
+        before: int | None,
+        limit: int,
+        *,
+        leading: int = 0,
+        after: int | None = None,
     ) -> Page:
         key = validation.checked_id(conversation_id, "conversation_id")
-        tail = Tail(key, validation.checked_count(limit, "limit"), before, self._scope, leading)
-        call = partial(ends, self.backend, tail) if leading else partial(self.backend.tail, tail)
+        tail = Tail(key, validation.checked_count(limit, "limit"), before, self._scope, leading, after=after)
+        beside = leading or after is not None
+        call = partial(ends, self.backend, tail) if beside else partial(self.backend.tail, tail)
         page = await self._guard.run(operation, call, tail)
         if page is None:
             raise MemoryNotFoundError(key, provider=self.name)

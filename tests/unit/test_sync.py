@@ -61,7 +61,7 @@ def test_every_method_is_there():
         assert method.__doc__
         assert next(iter(inspect.signature(method).parameters)) == "self"
     signature = inspect.signature(SyncMemoryProvider.get_messages)
-    assert list(signature.parameters) == ["self", "conversation_id", "before", "limit", "leading"]
+    assert list(signature.parameters) == ["self", "conversation_id", "before", "limit", "leading", "after"]
 
 
 def test_use(provider):

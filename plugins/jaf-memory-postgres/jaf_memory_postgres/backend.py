@@ -264,9 +264,13 @@ class PostgresBackend(Backend):
         """Copy on the server's side, in one transaction with the parent's lock."""
         return await self._locked(fork.conversation_id, lambda writer: writer.fork(fork))
 
-    async def remove(self, conversation_id: str, *, scope: str | None = None) -> bool:
+    async def remove(
+        self, conversation_id: str, *, scope: str | None = None, expected_version: int | None = None
+    ) -> bool:
         """Delete header and messages, and what an older table holds of that id."""
-        return await self._locked(conversation_id, lambda writer: writer.remove(conversation_id, scope))
+        return await self._locked(
+            conversation_id, lambda writer: writer.remove(conversation_id, scope, expected_version)
+        )
 
     async def forget_user(self, user_id: str) -> int:
         """Delete in steps, and again what was made meanwhile: a copy may come to stand while its parent is erased.

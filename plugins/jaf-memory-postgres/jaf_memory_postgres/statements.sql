@@ -56,6 +56,20 @@ SELECT CASE WHEN listed.position < {page_end} - 1 THEN NULL ELSE ROW(header.firs
 FROM {header} AS header LEFT JOIN LATERAL ({page}) AS listed ON true
 WHERE {seen}
 
+-- name: forwards
+-- The first messages behind a position ($2), below another ($5), each with where the conversation begins and how many it has;
+-- one row for none. Where a row is missing, none that comes later stands in for it.
+SELECT header.first_position, header.message_count, listed.body
+FROM {header} AS header LEFT JOIN LATERAL (
+    SELECT message.position, message.body FROM {message} AS message
+    WHERE message.conversation = header.id
+        AND message.position >= greatest(header.first_position, $2::bigint + 1)
+        AND message.position < least($5::bigint, header.first_position + header.message_count,
+            greatest(header.first_position, $2::bigint + 1) + $3::bigint)
+    ORDER BY message.position LIMIT (SELECT $3::bigint)
+) AS listed ON true
+WHERE {seen}
+
 -- name: short_tail
 -- The same for a short page: its messages as one text, in their order, or null for a large conversation.
 SELECT header.first_position, header.message_count, {short_page} FROM {header} AS header WHERE {seen}

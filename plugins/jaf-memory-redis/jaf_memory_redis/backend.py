@@ -175,7 +175,7 @@ class RedisBackend(Backend):
                 )
             elif status == b"version":
                 await self._copier.discard(more)
-                raise writes.version_conflict(write, reply[1])
+                rules.expect_version(write.conversation_id, write.expected_version, reply[1])
             else:
                 if not self.topology.single:
                     # A single server's script did it; here the entry comes once more, behind the write.
@@ -240,6 +240,8 @@ class RedisBackend(Backend):
             "metadata": layout.pairs(amend.metadata),
             "expected": writes.stamp_text(amend.expected),
             "most": writes.most_of(amend),
+            "removed": [layout.field_of(key) for key in amend.removed] or None,
+            "version": writes.version_of(amend.expected_version),
         }
         if amend.ttl is not UNSET:
             request.update(lease=True, ttl=None if amend.ttl is None else repr(float(amend.ttl)))
@@ -248,6 +250,8 @@ class RedisBackend(Backend):
             reply = await self._writer.perform(scripts.AMEND, request, owner=amend.user_id)
             if reply[0] == b"stamp":
                 raise writes.state_conflict(amend, reply[1])
+            if reply[0] == b"version":
+                rules.expect_version(amend.conversation_id, amend.expected_version, reply[1])
             if reply[0] == b"heavy":
                 writes.weigh(amend, reply[2])
                 request["weighed"] = reply[1].decode()
@@ -264,6 +268,7 @@ class RedisBackend(Backend):
         """Drop from the end, by one script."""
         key = truncate.conversation_id
         request: dict[str, Any] = {"id": key, "scope": truncate.scope, "message": truncate.message_id}
+        request["version"] = writes.version_of(truncate.expected_version)
         reply = await self._writer.perform(scripts.TRUNCATE, request, owner=truncate.scope)
         for attempt in range(ATTEMPTS + 1):
             if reply[0] != b"large":
@@ -274,6 +279,8 @@ class RedisBackend(Backend):
             request["staged"], more = staged or (None, ())
             request["at_once"] = True if staged is None else request["at_once"]
             reply = await self._writer.perform(scripts.TRUNCATE, request, owner=truncate.scope, more=more)
+        if reply[0] == b"version":
+            rules.expect_version(key, truncate.expected_version, reply[1])
         await self._indexes.settle(key, reply)
         removed: int = reply[5]
         return removed
@@ -364,9 +371,11 @@ class RedisBackend(Backend):
         """Remove the conversation at `expected`."""
         return await self._eraser.delete(conversation_id, expected)
 
-    async def remove(self, conversation_id: str, *, scope: str | None = None) -> bool:
+    async def remove(
+        self, conversation_id: str, *, scope: str | None = None, expected_version: int | None = None
+    ) -> bool:
         """Remove the conversation, by one script."""
-        return await self._eraser.remove(conversation_id, scope)
+        return await self._eraser.remove(conversation_id, scope, expected_version)
 
     async def forget_user(self, user_id: str) -> int:
         """Remove all that the user's indexes name, until they name nothing."""

@@ -198,8 +198,13 @@ def pairs(metadata: Mapping[str, Any]) -> list[str]:
     """Metadata as fields and values in turn, both JSON: keys may hold what is no UTF-8."""
     flat: list[str] = []
     for key, value in metadata.items():
-        flat += (METADATA.decode() + codec.encode(key).decode(), codec.encode(value).decode())
+        flat += (field_of(key), codec.encode(value).decode())
     return flat
+
+
+def field_of(key: str) -> str:
+    """The field that holds a key of the metadata."""
+    return METADATA.decode() + codec.encode(key).decode()
 
 
 def messages_of(messages: Iterable[Message], bodies: Iterable[bytes]) -> list[str | bytes]:

@@ -281,9 +281,18 @@ class SqliteBackend(Backend):
         """Copy rows within the file."""
         return await self._write(lambda db: writes.fork(db, fork, self.now))
 
-    async def remove(self, conversation_id: str, *, scope: str | None = None) -> bool:
+    async def remove(
+        self, conversation_id: str, *, scope: str | None = None, expected_version: int | None = None
+    ) -> bool:
         """Delete; nothing is left in the file, nor in its log."""
-        return await self._write(lambda db: erasure.remove(db, conversation_id, scope, self.now), erases="whole")
+        call = partial(
+            erasure.remove,
+            conversation_id=conversation_id,
+            scope=scope,
+            clock=self.now,
+            expected_version=expected_version,
+        )
+        return await self._write(call, erases="whole")
 
     async def forget_user(self, user_id: str) -> int:
         """Delete all of the user's in one transaction; nothing is left in the file, nor in its log."""

@@ -32,6 +32,7 @@ MESSAGE_IDS = ("a", "A", "b", "c", "d")
 
 message_ids = st.sampled_from(MESSAGE_IDS)
 labels = st.dictionaries(st.sampled_from(("x", "y")), st.sampled_from((1, 1.0, None)), max_size=2).map(freeze)
+versions = st.sampled_from((None, None, None, None, None, 0, 1, 2))
 maybe_user = st.sampled_from((None, None, None, None, "u", "v"))
 
 
@@ -66,7 +67,8 @@ def reads(scope: str | None) -> st.SearchStrategy[_Call]:
     """Reading the header, and a page with what may be asked for beside it."""
     leading = st.sampled_from((0, 0, 1, 3, 10**20))
     limits, positions = st.integers(0, 4), st.none() | st.integers(0, 9)
-    tails = st.builds(Tail, st.just(""), limits, positions, st.just(scope), leading, st.booleans())
+    after = st.sampled_from((None, None, -1, 0, 2, 10**20))
+    tails = st.builds(Tail, st.just(""), limits, positions, st.just(scope), leading, st.booleans(), after)
 
     def call(tail: Tail) -> _Call:
         return lambda backend, key: _read(backend, replace(tail, conversation_id=key))
@@ -76,7 +78,9 @@ def reads(scope: str | None) -> st.SearchStrategy[_Call]:
 
 def truncates(scope: str | None) -> st.SearchStrategy[_Call]:
     """Cutting off."""
-    return message_ids.map(lambda message: lambda backend, key: backend.truncate(Truncate(key, message, scope)))
+    return st.tuples(message_ids, versions).map(
+        lambda asked: lambda backend, key: backend.truncate(Truncate(key, asked[0], scope, asked[1]))
+    )
 
 
 def forks(scope: str | None) -> st.SearchStrategy[_Call]:
@@ -87,7 +91,7 @@ def forks(scope: str | None) -> st.SearchStrategy[_Call]:
 
 def removes(scope: str | None) -> st.SearchStrategy[_Call]:
     """Deleting."""
-    return st.just(lambda backend, key: backend.remove(key, scope=scope))
+    return versions.map(lambda version: lambda backend, key: backend.remove(key, scope=scope, expected_version=version))
 
 
 @st.composite
@@ -103,7 +107,9 @@ def revises(draw: st.DrawFn, scope: str | None) -> _Call:
 def amends(draw: st.DrawFn, scope: str | None) -> _Call:
     """Changing metadata, owner or expiry."""
     metadata, user, ttl = draw(labels), draw(maybe_user), draw(st.sampled_from((UNSET, None, 600.0)))
-    return lambda backend, key: backend.amend(Amend(key, metadata, user, scope, ttl))
+    away = draw(st.sets(st.sampled_from(("x", "y")))) - metadata.keys() if draw(st.booleans()) else ()
+    draft = Amend("", metadata, user, scope, ttl, removed=tuple(sorted(away)), expected_version=draw(versions))
+    return lambda backend, key: backend.amend(replace(draft, conversation_id=key))
 
 
 @st.composite
@@ -122,7 +128,7 @@ def writes(draw: st.DrawFn, scope: str | None) -> _Call:
         scope=scope,
         replace=replacing,
         create=replacing or draw(st.sampled_from((True, True, False))),
-        expected_version=draw(st.sampled_from((None, None, None, None, None, 0, 1, 2))),
+        expected_version=draw(versions),
         ttl=draw(st.sampled_from((None, 600.0))),
         max_messages=cap,
         dropped=cut,
@@ -189,6 +195,7 @@ class FormChecks(Checks):
         def agree(records: list[Record], asked: list[MemoryQuery], limit: int, before: int | None) -> None:
             beside = [(None, 0, False), ("u", limit, True), (None, 3, False)]
             tails = [Tail(key, limit, before, *more) for key in IDS for more in beside]
+            tails += [Tail(key, limit, before, after=limit - 1) for key in IDS]
             store.run(self._compare_reads(store, provider, records, asked, tails))
 
         agree()

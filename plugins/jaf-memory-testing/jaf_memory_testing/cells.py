@@ -185,10 +185,13 @@ REQUESTS: dict[str, _Make] = {
     "amend the owner": _amend(user_id="u"),
     "amend to expire": _amend(ttl=600.0),
     "amend to stay": _amend(ttl=None),
+    "amend away": _amend(metadata=freeze({"b": 1}), removed=("a", "trace_id", "none")),
+    "amend at version 3": _amend(metadata=freeze({"b": 1}), expected_version=3),
     "amend at a state": _amend(metadata=freeze({"b": 1}), expected=Stamp("0" * 16, 3)),
     "truncate": lambda key: lambda backend: backend.truncate(Truncate(key, "m1")),
     "truncate all": lambda key: lambda backend: backend.truncate(Truncate(key, "m0")),
     "truncate at what is not there": lambda key: lambda backend: backend.truncate(Truncate(key, "none")),
+    "truncate at version 3": lambda key: lambda backend: backend.truncate(Truncate(key, "m1", expected_version=3)),
     "truncate for u": lambda key: lambda backend: backend.truncate(Truncate(key, "m0", "u")),
     "revise": _revise({"m0": said("revised text", message_id="m0")}),
     "revise to another id": _revise({"m0": said("revised text", message_id="r0")}),
@@ -207,6 +210,7 @@ REQUESTS: dict[str, _Make] = {
     "fork to what is there": _fork(new="taken"),
     "remove": lambda key: lambda backend: backend.remove(key),
     "remove for u": lambda key: lambda backend: backend.remove(key, scope="u"),
+    "remove at version 3": lambda key: lambda backend: backend.remove(key, scope="u", expected_version=3),
 }
 """Requests about one conversation, by name: one field at a time differs from the plain request of its kind."""
 

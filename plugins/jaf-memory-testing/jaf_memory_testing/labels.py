@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import MemoryConflictError, MemoryInvalidInputError, MemoryNotFoundError
 from jaf_memory_testing.checks import Checks
 from jaf_memory_testing.expectations import absent, done, refused, same_values, whole
@@ -133,6 +135,29 @@ class LabelChecks(Checks):
         assert conversation.version == 2
         assert conversation.metadata == {"a": 1, "b": 2}
         assert list(conversation.messages) == talk(3)
+
+    async def test_keys_taken_out(self, store: Store) -> None:
+        """`remove` takes top-level keys out beside the patch, and out of what queries find; all others stay."""
+        provider = await store.open()
+        labels = {"a": 1, "ä:b": [1], "A": None, "trace_id": "t"}
+        done(await provider.store_messages("c", talk(2), labels, user_id="u"))
+        assert await provider.update_metadata("c", {"b": 2}, ["a", "ä:b", "none", "a"]) == 2
+        assert (await whole(provider)).metadata == {"b": 2, "A": None, "trace_id": "t", "user_id": "u"}
+        assert await provider.update_metadata("c", {}, remove=("trace_id",), expected_version=2) == 3
+        assert await provider.find_conversations(MemoryQuery(trace_id="t")) == []
+        assert await provider.find_conversations(MemoryQuery(metadata={"a": 1})) == []
+        assert len(await provider.find_conversations(MemoryQuery(metadata={"b": 2}))) == 1
+        assert list((await whole(provider)).messages) == talk(2)
+
+    async def test_keys_that_stay(self, store: Store) -> None:
+        """An owner, a key that is set at once, and what is no list of keys are refused, and nothing is applied."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(1), {"a": 1}, user_id="u"))
+        wrong: list[Any] = [["user_id"], ["a", "b"], "a", b"a", None, 5, [5], ["jaf-memory:summary"]]
+        for remove in wrong:
+            with pytest.raises(MemoryInvalidInputError):
+                await provider.update_metadata("c", {"b": 2}, remove)
+        assert (await whole(provider)).metadata == {"a": 1, "user_id": "u"}
 
     async def test_update_of_missing(self, store: Store) -> None:
         """`update_metadata` of a missing conversation raises `MemoryNotFoundError`, and makes none."""

@@ -11,6 +11,7 @@ from jaf_memory_core import codec, rules
 from jaf_memory_core.backend import Backend
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import MemoryError
+from jaf_memory_core.provider.base import ends
 from jaf_memory_core.records import Damaged, Page, Record, Stamp, Tail
 
 Call = Callable[[Backend], Awaitable[Any]]
@@ -108,14 +109,20 @@ def _moment(value: datetime, seeded: list[datetime | None]) -> str:
     return f"now + {BUCKET * round((value - datetime.now(UTC)).total_seconds() / BUCKET):g} s"
 
 
-TAILS = ((50, None), (3, None), (0, None), (1, 2), (3, 9), (3, 65_537), (3, 0))
+TAILS: tuple[tuple[int, int | None, int | None], ...] = (
+    *((50, None, None), (3, None, None), (0, None, None), (1, 2, None), (3, 9, None), (3, 65_537, None), (3, 0, None)),
+    *((60, None, -1), (2, None, 1), (2, None, 8), (2, 3, 0), (3, None, 65_534)),
+)
 """Pages that are looked at after each request."""
 
 
 def looks(key: str, *, pages: bool = True) -> dict[str, Call]:
     """All ways to look at one conversation, by what is asked."""
     headers = {f"header, scope={scope!r}": _header(key, scope) for scope in (None, "u")}
-    tails = {f"tail, limit={limit}, before={before}": _tail(Tail(key, limit, before)) for limit, before in TAILS}
+    tails = {
+        f"tail, limit={limit}, before={before}, after={after}": _tail(Tail(key, limit, before, after=after))
+        for limit, before, after in TAILS
+    }
     return {"read": lambda backend: backend.read(key), **headers, **(tails if pages else {})}
 
 
@@ -124,13 +131,13 @@ def _header(key: str, scope: str | None) -> Call:
 
 
 def _tail(tail: Tail) -> Call:
-    return lambda backend: backend.tail(tail)
+    return lambda backend: ends(backend, tail)
 
 
 def comparable(found: Any, seeds: Mapping[str, Record]) -> Any:
     """What a look gave, as it can be compared."""
     if isinstance(found, Page):
-        return [codec.encode(message) for message in found.messages], found.first, found.more
+        return [codec.encode(message) for message in found.messages], found.first, found.more, found.end
     return shown(found, seeds) if isinstance(found, Record) else found
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from jaf_memory_core.conversations import Summary
 from jaf_memory_core.errors import MemoryInvalidInputError, MemoryNotFoundError
+from jaf_memory_core.messages import Message
 from jaf_memory_core.results import WriteResult
 from jaf_memory_testing.checks import Checks
 from jaf_memory_testing.expectations import absent, done, whole
@@ -17,7 +18,7 @@ from jaf_memory_testing.target import Store
 
 
 class PageChecks(Checks):
-    """`get_messages`, backwards by position."""
+    """`get_messages`, backwards and forwards by position."""
 
     async def test_last_page(self, store: Store) -> None:
         """Without `before` it gives the last messages, oldest first, and the way to those before."""
@@ -66,6 +67,45 @@ class PageChecks(Checks):
             end = min(before, 5)
             assert list(page) == talk(5)[max(0, end - 2) : end]
             assert page.before == (max(0, end - 2) or None)
+
+    async def test_forwards(self, store: Store) -> None:
+        """With `after` come the first messages behind a position; a page's `after` leads on, now and later."""
+        provider = await store.open(max_messages=8)
+        done(await provider.store_messages("c", talk(5)))
+        for size in (1, 2, 5, 50):
+            page = await provider.get_messages("c", after=-1, limit=size)
+            found: list[Message] = []
+            while page:
+                assert len(found) < 5, "the pages do not end"
+                assert page.before == (len(found) or None)
+                found += page
+                page = await provider.get_messages("c", after=page.after, limit=size)
+            assert found == talk(5)
+            assert page.after == 4
+        last = await provider.get_messages("c", limit=2)
+        assert (last.after, last.before) == (4, 3)
+        done(await provider.append_messages("c", talk(4, start=5)))
+        assert list(await provider.get_messages("c", after=last.after, limit=3)) == talk(3, start=5)
+        assert list(await provider.get_messages("c", after=4, before=7)) == talk(2, start=5)
+        capped = await provider.get_messages("c", after=-1, limit=2, leading=2)
+        assert (list(capped), capped.after, capped.before) == (talk(2, start=1), 2, None), "a cap has removed the first"
+        beside = await provider.get_messages("c", after=5, limit=1, leading=2)
+        assert (list(beside), list(beside.leading)) == (talk(1, start=6), talk(1, start=1))
+
+    async def test_forwards_from_nowhere(self, store: Store) -> None:
+        """Behind the end there is nothing, and its `after` is where the conversation ends; missing is missing."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(5), user_id="u"))
+        await provider.truncate_conversation_after("c", "m2")
+        for after in (1, 4, 2**70):
+            page = await provider.get_messages("c", after=after)
+            assert (list(page), page.after) == ([], 1)
+        done(await provider.store_messages("empty", []))
+        assert (await provider.get_messages("empty", after=-1)).after == -1
+        with pytest.raises(MemoryNotFoundError):
+            await provider.get_messages("missing", after=-1)
+        with pytest.raises(MemoryNotFoundError):
+            await provider.for_user("v").get_messages("c", after=-1)
 
     async def test_first_messages_beside_a_page(self, store: Store) -> None:
         """With `leading` the first messages come along: those before that position, and none that the page holds."""
@@ -130,6 +170,8 @@ class PageChecks(Checks):
             await provider.get_messages("c", limit=number)
         with pytest.raises(MemoryInvalidInputError):
             await provider.get_messages("c", before=number)
+        with pytest.raises(MemoryInvalidInputError):
+            await provider.get_messages("c", after=-2 if number == -1 else number)
         with pytest.raises(MemoryInvalidInputError):
             await provider.get_messages("c", leading=number)
         with pytest.raises(MemoryInvalidInputError):

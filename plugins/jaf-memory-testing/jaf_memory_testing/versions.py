@@ -166,6 +166,31 @@ class VersionChecks(Checks):
         refused(await provider.append_messages("c", batch, expected_version=1), MemoryConflictError)
         assert len((await whole(provider)).messages) == 3
 
+    @pytest.mark.parametrize("version", [0, 1, 3, 2**70])
+    async def test_changes_expect_a_version(self, store: Store, version: int) -> None:
+        """A patch, a truncation and a deletion are conflicts at any other version than the one that stands."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(4), {"a": 1}, user_id="u"))
+        done(await provider.append_messages("c", talk(1, "n")))
+        before = await whole(provider)
+        for view in (provider, provider.for_user("u")):
+            for change in (
+                view.update_metadata("c", {"a": 2}, expected_version=version),
+                view.truncate_conversation_after("c", "m2", expected_version=version),
+                view.truncate_conversation_after("c", "none", expected_version=version),
+                view.delete_conversation("c", expected_version=version),
+            ):
+                with pytest.raises(MemoryConflictError) as caught:
+                    await change
+                assert (caught.value.expected_version, caught.value.actual_version) == (version, 2)
+        assert await whole(provider) == before
+        assert await provider.update_metadata("c", {"a": 2}, expected_version=2) == 3
+        assert await provider.truncate_conversation_after("c", "m2", expected_version=3) == 3
+        # Who may not see it is told of no version.
+        assert await provider.for_user("v").delete_conversation("c", expected_version=version) is False
+        assert await provider.delete_conversation("c", expected_version=4) is True
+        assert await provider.delete_conversation("c", expected_version=4) is False
+
     @pytest.mark.parametrize("version", [-1, 1.0, True, "1"])
     async def test_no_version(self, store: Store, version: Any) -> None:
         """What is no whole number from 0 is no version."""
@@ -173,6 +198,13 @@ class VersionChecks(Checks):
         done(await provider.store_messages("c", talk(1)))
         for write in (provider.store_messages, provider.append_messages):
             refused(await write("c", talk(1, "n"), expected_version=version), MemoryInvalidInputError)
+        for change in (
+            provider.update_metadata("c", {}, expected_version=version),
+            provider.truncate_conversation_after("c", "m0", expected_version=version),
+            provider.delete_conversation("c", expected_version=version),
+        ):
+            with pytest.raises(MemoryInvalidInputError):
+                await change
 
     async def test_create(self, store: Store) -> None:
         """An append with `create=True` makes a missing conversation, and appends to one that is there."""

@@ -29,6 +29,50 @@ class BeforeZeroIsNone(Paged):
         return await super().tail(replace(tail, before=tail.before or None))
 
 
+@caught_by("test_forwards")
+class AfterIsInclusive(Paged):
+    """A page behind a position begins with the message at it."""
+
+    async def tail(self, tail: Tail) -> Page | None:
+        return await super().tail(tail if tail.after is None else replace(tail, after=max(-1, tail.after - 1)))
+
+
+@caught_by("test_forwards")
+class AfterTheNewest(Paged):
+    """Behind a position it gives the newest messages, and not those that come next."""
+
+    async def tail(self, tail: Tail) -> Page | None:
+        page = await super().tail(tail)
+        if page is None or tail.after is None or page.end is None:
+            return page
+        first = max(page.first, page.end - tail.limit)
+        newest = await super().tail(replace(tail, after=first - 1))
+        return newest and replace(newest, first=page.first)
+
+
+@caught_by("test_forwards_from_nowhere")
+class AfterTheEndAnything(Paged):
+    """Behind the end of the conversation it gives the last page."""
+
+    async def tail(self, tail: Tail) -> Page | None:
+        page = await super().tail(tail)
+        if page is None or tail.after is None or page.messages:
+            return page
+        last = await super().tail(replace(tail, after=None))
+        return last and replace(last, end=page.end)
+
+
+@caught_by("test_table[amend nothing]")
+class AfterACap(Paged):
+    """A position is taken for a place among the messages that a cap has left, when it looks forwards."""
+
+    async def tail(self, tail: Tail) -> Page | None:
+        record = rules.seen(await self.read(tail.conversation_id), self.now(), tail.scope)
+        if record is None or tail.after is None:
+            return await super().tail(tail)
+        return await super().tail(replace(tail, after=tail.after + record.first_position))
+
+
 @caught_by("test_table[amend nothing]")
 class BeforeIsAnIndex(Paged):
     """A position is taken for a place among the messages that a cap has left."""

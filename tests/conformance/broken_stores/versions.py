@@ -10,8 +10,9 @@ from broken_stores.sound import Plain, caught_by
 from jaf_memory_core import (
     MemoryConflictError,
     WriteResult,
+    rules,
 )
-from jaf_memory_core.records import Amend, Record, Stamp, Write
+from jaf_memory_core.records import Amend, Record, Stamp, Truncate, Write
 from jaf_memory_core.values import FrozenDict
 
 
@@ -42,6 +43,65 @@ class VersionNotLookedAt(Plain):
 
     async def store(self, write: Write) -> WriteResult:
         return await super().store(replace(write, expected_version=None))
+
+
+@caught_by("test_changes_expect_a_version[3]")
+class VersionOfAmendsNotLookedAt(Plain):
+    """Changes metadata at any version."""
+
+    async def amend(self, amend: Amend) -> int:
+        return await super().amend(replace(amend, expected_version=None))
+
+
+@caught_by("test_changes_expect_a_version[3]")
+class VersionOfCutsNotLookedAt(Plain):
+    """Cuts off at any version."""
+
+    async def truncate(self, truncate: Truncate) -> int:
+        return await super().truncate(replace(truncate, expected_version=None))
+
+
+@caught_by("test_changes_expect_a_version[3]")
+class VersionOfRemovalsNotLookedAt(Plain):
+    """Deletes at any version."""
+
+    async def remove(
+        self, conversation_id: str, *, scope: str | None = None, expected_version: int | None = None
+    ) -> bool:
+        del expected_version
+        return await super().remove(conversation_id, scope=scope)
+
+
+@caught_by("test_changes_expect_a_version[0]")
+class VersionToldToAnybody(Plain):
+    """Tells of the version also whom the conversation does not concern."""
+
+    async def remove(
+        self, conversation_id: str, *, scope: str | None = None, expected_version: int | None = None
+    ) -> bool:
+        record = await self.read(conversation_id)
+        if record is not None:
+            rules.expect_version(conversation_id, expected_version, record.version)
+        return await super().remove(conversation_id, scope=scope, expected_version=expected_version)
+
+
+@caught_by("test_keys_taken_out")
+class KeysStay(Plain):
+    """Takes no key out of metadata."""
+
+    async def amend(self, amend: Amend) -> int:
+        return await super().amend(replace(amend, removed=()))
+
+
+@caught_by("test_keys_taken_out")
+class KeysWithoutCase(Plain):
+    """Takes out keys that differ in case, too."""
+
+    async def amend(self, amend: Amend) -> int:
+        gone = {key.casefold() for key in amend.removed}
+        record = await self.read(amend.conversation_id)
+        alike = [key for key in (record.metadata if record else ()) if key.casefold() in gone]
+        return await super().amend(replace(amend, removed=(*amend.removed, *alike)))
 
 
 @caught_by("test_idempotence_is_looked_at_first")

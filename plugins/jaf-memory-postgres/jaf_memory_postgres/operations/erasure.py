@@ -116,17 +116,24 @@ class Eraser:
             return Locked(None, None, row["now"])
         return Locked(row["id"], rows.header(row), row["now"])
 
-    async def remove(self, conversation_id: str, scope: str | None) -> bool:
-        """Delete a conversation, damaged or not; whether it was there."""
+    async def remove(self, conversation_id: str, scope: str | None, expected_version: int | None = None) -> bool:
+        """Delete a conversation, damaged or not; whether it was there.
+
+        Raises:
+            MemoryConflictError: it is at another version than the expected one; nothing is deleted.
+        """
         # Not by `lock`, which reads the header: one that cannot be read must be erasable.
         row = await self._connection.fetchrow(self._sql["lock"], conversation_id)
+        alive = row["id"] is not None and (row["expires_at"] is None or row["expires_at"] > row["now"])
+        if alive and scope in (None, row["user_id"]):
+            rules.expect_version(conversation_id, expected_version, row["version"])
         # Also where nothing stands here: an adoption may have refused it, or it has expired and was purged since.
         if self._older is not None:
             await self._older.erase(self._connection, "erase_before", conversation_id, scope)
         if row["id"] is None or scope not in (None, row["user_id"]):
             return False
         await self.erase([row["id"]])
-        return row["expires_at"] is None or row["expires_at"] > row["now"]
+        return bool(alive)
 
     async def remove_at(self, conversation_id: str, expected: Stamp) -> bool:
         """Delete the conversation that stands at `expected`."""

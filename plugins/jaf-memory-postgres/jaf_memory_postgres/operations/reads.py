@@ -87,6 +87,8 @@ class Reader:
     async def _tail(self, connection: Connection, tail: Tail) -> Page | None:
         before = None if tail.before is None else min(tail.before, rows.MOST)
         limit = min(tail.limit, rows.MOST)
+        if tail.after is not None:
+            return await self._forwards(connection, tail, limit)
         asked = (tail.conversation_id, before, limit, tail.scope)
         if tail.leading or tail.with_header:
             return await self._ends(connection, tail, (*asked, min(tail.leading, rows.MOST)))
@@ -105,6 +107,20 @@ class Reader:
         oldest, count = listed[0][0]
         messages = codec.decode_messages(_bodies(listed), tail.conversation_id)
         return _page(tail, oldest, count, messages)
+
+    async def _forwards(self, connection: Connection, tail: Tail, limit: int) -> Page | None:
+        """The first messages behind a position; what stands beside them is asked for by itself."""
+        after, before = (rows.MOST if one is None else min(one, rows.MOST) for one in (tail.after, tail.before))
+        asked = (tail.conversation_id, after, limit, tail.scope, before)
+        listed = await connection.fetch(self._sql["forwards"], *asked)
+        if not listed:
+            return None
+        oldest, count, _ = listed[0]
+        messages = codec.decode_messages([row[2] for row in listed if row[2] is not None], tail.conversation_id)
+        first, end = rules.bounds_within(oldest, oldest + count, tail)
+        if len(messages) != end - first:
+            raise codec.damaged(tail.conversation_id)
+        return Page(messages, first, first > oldest, end=oldest + count)
 
     async def _ends(self, connection: Connection, tail: Tail, asked: tuple[Any, ...]) -> Page | None:
         if tail.limit <= SHORT_PAGE:

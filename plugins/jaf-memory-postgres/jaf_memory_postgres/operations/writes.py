@@ -190,6 +190,7 @@ class Writer(Eraser):
         standing = locked.live
         if standing is None or locked.key is None or truncate.scope not in (None, standing.user_id):
             raise MemoryNotFoundError(truncate.conversation_id)
+        rules.expect_version(truncate.conversation_id, truncate.expected_version, standing.version)
         first = standing.first_position
         position = await self._connection.fetchval(self._sql["position"], locked.key, truncate.message_id, first)
         if position is None:
@@ -207,6 +208,8 @@ class Writer(Eraser):
         after = rules.amended(locked.live, amend, locked.now)
         assert locked.key is not None  # `rules.amended` raises for a missing one
         await self._update(locked.key, after, rows.stored(amend.metadata) if amend.metadata else None, 0)
+        if amend.removed and locked.header is not None:
+            await self._unlabel(locked.key, locked.header, after)
         return after.version
 
     async def fork(self, fork: Fork) -> int:

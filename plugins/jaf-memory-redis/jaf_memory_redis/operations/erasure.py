@@ -6,14 +6,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from jaf_memory_core import rules
 from jaf_memory_core.errors import MemoryNotFoundError
 from jaf_memory_core.records import Stamp
 from jaf_memory_redis import scripts
 from jaf_memory_redis.errors import FAILURES
 from jaf_memory_redis.indexes import GRACE, MANY, STEP, Indexes
-from jaf_memory_redis.operations.writes import Writer, stamp_text
+from jaf_memory_redis.operations.writes import Writer, stamp_text, version_of
 
 logger = logging.getLogger("jaf_memory.redis")
 
@@ -41,13 +42,14 @@ class Eraser:
         """Remove the conversation at `expected`."""
         return await self._removed(conversation_id, expected=stamp_text(expected)) is not None
 
-    async def remove(self, conversation_id: str, scope: str | None) -> bool:
+    async def remove(self, conversation_id: str, scope: str | None, expected_version: int | None = None) -> bool:
         """Remove the conversation, by one script.
 
         Raises:
-            MemoryConflictError: there is none, and jaf-py's own provider has one of that id.
+            MemoryConflictError: there is none, and jaf-py's own provider has one of that id; or it is at another
+                version than the expected one.
         """
-        alive = await self._removed(conversation_id, scope=scope)
+        alive = await self._removed(conversation_id, scope=scope, version=expected_version)
         if alive is None and scope is None:
             await self._indexes.refuse_unmoved(conversation_id)
         return bool(alive)
@@ -65,19 +67,27 @@ class Eraser:
         expired: bool = False,
         owner: str | None = None,
         named: bool = False,
+        version: int | None = None,
     ) -> int | None:
         """1 if a live conversation was removed, 0 for an expired one, `None` if there was none like that.
 
         `named` is what the index of `scope` names.
         """
-        request = {"id": conversation_id, "scope": scope, "expected": expected, "expired": expired or None}
-        request["named"] = named or None
-        if expected is None:
+        request: dict[str, Any] = {
+            "id": conversation_id,
+            "scope": scope,
+            "expected": expected,
+            "expired": expired or None,
+        }
+        request.update(named=named or None, version=version_of(version))
+        if expected is None and version is None:
             request["unsound"] = True  # who removes a conversation need not be able to read it
         try:
             reply = await self._writer.perform(scripts.REMOVE, request, owner=scope or owner)
         except MemoryNotFoundError:
             return None
+        if reply[0] == b"version":
+            rules.expect_version(conversation_id, version, reply[1])
         await self._indexes.gone(conversation_id, reply)
         alive: int = reply[5]
         return alive

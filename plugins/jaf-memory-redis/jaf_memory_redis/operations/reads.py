@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from jaf_memory_core import codec, forks
+from jaf_memory_core import codec, forks, rules
 from jaf_memory_core.errors import MemoryStorageError
 from jaf_memory_core.records import Damaged, Page, Record, Revise, Tail
 from jaf_memory_redis import layout, scripts
@@ -325,7 +325,7 @@ class Reader:
         return request, layout.messages_of(messages, (revise.bodies[index] for index in wanted))
 
     async def tail(self, tail: Tail) -> Page | None:
-        """The last messages, or the last before a position, with the header of that moment, and the first messages."""
+        """The last messages, or those beside a position, with the header of that moment, and the first messages."""
         try:
             return await self._tail(tail)
         except ServerError as error:
@@ -336,7 +336,7 @@ class Reader:
     async def _tail(self, tail: Tail) -> Page | None:
         limit, leading = min(tail.limit, LARGEST), min(tail.leading, LARGEST)
         long = max(limit, leading) > self._at_once(tail.conversation_id)
-        if tail.before is None and limit and not long:
+        if tail.before is None and tail.after is None and limit and not long:
             start = self._keys.start(tail.conversation_id)
             packed = tail_form(len(start), limit, leading, tail.with_header).of(start)
             flat, found, *others, stands, stamp, clock = await self._topology.run_packed(packed)
@@ -348,8 +348,9 @@ class Reader:
         whole = tail.with_header or long
         request: dict[str, Any] = {"id": tail.conversation_id, "limit": limit, "whole": whole or None}
         request["before"] = None if tail.before is None else min(tail.before, LARGEST)
+        request["after"] = None if tail.after is None else min(tail.after, LARGEST)
         request["leading"] = leading or None
-        read = await self._long(tail, limit) if long else None
+        read = await self._long(tail) if long else None
         read = read or await self._page(tail.conversation_id, request)
         if read is None:
             return None
@@ -357,7 +358,7 @@ class Reader:
         page = self._page_of(tail, fields, read[2], read[0])
         return page and beside(tail, page, fields, read[1], read[3])
 
-    async def _long(self, tail: Tail, limit: int) -> list[Any] | None:
+    async def _long(self, tail: Tail) -> list[Any] | None:
         """What `page.lua` answers, of many messages, in steps that keep nobody waiting; `None` where it changes."""
         for _ in range(ATTEMPTS):
             header = self._keys.conversation(tail.conversation_id)[0]
@@ -367,9 +368,7 @@ class Reader:
                 return [clock, flat, [], []]
             layout.check_format(fields.get(b"f"), tail.conversation_id)
             end, first, _ = layout.counts(tail.conversation_id, map(fields.get, (b"n", b"p", b"s")))
-            if tail.before is not None:
-                end = max(0, min(end, tail.before - first))
-            start = max(0, end - limit)
+            start, end = (at - first for at in rules.bounds_within(first, first + end, tail))
             found = await self._span(tail.conversation_id, flat, start, end)
             leading = await self._span(tail.conversation_id, flat, 0, min(tail.leading, start))
             if found is not None and leading is not None:
@@ -408,9 +407,6 @@ class Reader:
             return None
         if stands not in (None, held):
             raise damaged(tail.conversation_id, held, stands)
-        end = oldest + held
-        if tail.before is not None:
-            end = max(oldest, min(end, tail.before))
-        start = max(oldest, end - tail.limit)
+        start, _ = rules.bounds_within(oldest, oldest + held, tail)
         messages = codec.decode_messages(bodies, tail.conversation_id) if bodies else ()
-        return Page(messages, start, more=start > oldest)
+        return Page(messages, start, start > oldest, end=None if tail.after is None else oldest + held)

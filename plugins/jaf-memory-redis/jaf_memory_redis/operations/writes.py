@@ -162,7 +162,7 @@ def request_of(write: Write, *, confirm: bool = False) -> dict[str, Any]:
         "create": write.create or None,
         "user": write.user_id,
         "scope": write.scope,
-        "expected": None if write.expected_version is None else min(write.expected_version, LARGEST),
+        "expected": version_of(write.expected_version),
         "cap": None if write.max_messages is None else min(write.max_messages, LARGEST),
         "dropped": write.dropped > 0 or None,
         "incarnation": write.incarnation if write.create else None,
@@ -195,7 +195,8 @@ def weigh(request: Write | Amend, flat: Sequence[bytes]) -> None:
         MemoryInvalidInputError: it would be, and is not shrunk either.
     """
     before = layout.metadata_of(request.conversation_id, zip(flat[::2], flat[1::2], strict=True))
-    rules.check_metadata_size(rules.merged(before, request.metadata), request.max_metadata_bytes, before)
+    kept = rules.without(before, request.removed) if isinstance(request, Amend) else before
+    rules.check_metadata_size(rules.merged(kept, request.metadata), request.max_metadata_bytes, before)
 
 
 def decided(conversation_id: str, reply: list[Any]) -> list[Any]:
@@ -267,14 +268,9 @@ def judged(write: Write, reply: list[Any]) -> dict[str, str]:
     return {"alike": reply[1].decode()}
 
 
-def version_conflict(write: Write, actual: int) -> MemoryConflictError:
-    """The conflict of versions."""
-    return MemoryConflictError(
-        f"conversation {write.conversation_id!r} is at version {actual}, not at {write.expected_version}; "
-        "read it again, and decide anew",
-        expected_version=write.expected_version,
-        actual_version=actual,
-    )
+def version_of(expected: int | None) -> int | None:
+    """An expected version as the scripts compare it; none of ours comes near Lua's bound."""
+    return None if expected is None else min(expected, LARGEST)
 
 
 def state_conflict(amend: Amend, actual: int) -> MemoryConflictError:

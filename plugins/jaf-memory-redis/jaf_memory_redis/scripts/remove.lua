@@ -1,4 +1,5 @@
--- Everything of a conversation goes: of this owner (`scope`), at this stamp (`expected`), or only if it has expired.
+-- Everything of a conversation goes: of this owner (`scope`), at this stamp (`expected`) or version, or only if it has
+-- expired.
 local rare = rarely()
 if not before then
   local refused = denied('UNLINK')
@@ -11,6 +12,9 @@ local named = request.named and before.id ~= request.id
 if request.scope and before.owner ~= request.scope and not named then return { 'missing' } end
 if request.expected and rare.stamp(before) ~= request.expected then
   return { 'missing' }
+end
+if request.version and not expired(before) and request.version ~= before.version then
+  return { 'version', before.version }
 end
 if request.expired and not expired(before) then return { 'missing' } end
 if SINGLE and before.owner ~= request.guess then return { 'owner', before.owner or '' } end

@@ -2,6 +2,7 @@
 local rare = rarely()
 if before and expired(before) then before = nil end
 if not before or (request.scope and before.owner ~= request.scope) then return { 'missing' } end
+if request.version and request.version ~= before.version then return { 'version', before.version } end
 if SINGLE and before.owner ~= request.guess then return { 'owner', before.owner or '' } end
 local refused = denied('UNLINK', 'LTRIM', 'ZREMRANGEBYSCORE', 'HSET', 'HDEL', 'ZADD')
   or (before.expires and denied('PEXPIREAT', 'ZREM'))

@@ -20,6 +20,7 @@ def truncate(db: sqlite3.Connection, request: Truncate, clock: Clock) -> int:
     standing = look_up(db, request.conversation_id, with_metadata=True)
     if standing is None or rules.seen(standing.record, now, request.scope) is None:
         raise MemoryNotFoundError(request.conversation_id)
+    rules.expect_version(request.conversation_id, request.expected_version, standing.record.version)
     row = db.execute(SQL["row_of_message"], (standing.key, request.message_id)).fetchone()
     if row is None:
         return 0
@@ -43,11 +44,20 @@ def delete(db: sqlite3.Connection, conversation_id: str, expected: Stamp) -> boo
     return True
 
 
-def remove(db: sqlite3.Connection, conversation_id: str, scope: str | None, clock: Clock) -> bool:
-    """Remove the conversation, expired or damaged or not; whether it was there."""
+def remove(
+    db: sqlite3.Connection, conversation_id: str, scope: str | None, clock: Clock, expected_version: int | None = None
+) -> bool:
+    """Remove the conversation, expired or damaged or not; whether it was there.
+
+    Raises:
+        MemoryConflictError: it is at another version than the expected one.
+    """
     row = db.execute(SQL["standing"], (conversation_id, scope, scope)).fetchone()
     if row is None:
         return False
+    standing = None if expected_version is None else look_up(db, conversation_id)
+    if standing is not None and rules.live(standing.record, clock()):
+        rules.expect_version(conversation_id, expected_version, standing.record.version)
     db.execute(SQL["erase"], row[:1])
     return not isinstance(row[1], int) or row[1] > micros(clock())
 

@@ -88,16 +88,17 @@ def tail(db: sqlite3.Connection, asked: Tail, now: datetime, most: float = ANY) 
         first_bodies = bodies_of(db, found, oldest, oldest + lead) if asked.leading else None
     messages = codec.decode_messages(bodies, asked.conversation_id)
     leading = None if first_bodies is None else codec.decode_messages(first_bodies, asked.conversation_id)
-    return Page(messages, first, first > oldest, leading, found.record if asked.with_header else None)
+    header = found.record if asked.with_header else None
+    return Page(messages, first, first > oldest, leading, header, rules.known_end(found.record, asked))
 
 
 def small_tail(db: sqlite3.Connection, asked: Tail, now: datetime) -> Page | None:
-    """The same for a small page, in one statement where no header is asked for.
+    """The same for a small page, in one statement where it is looked for backwards, and without a header.
 
     Raises:
         NeedsThreadError: the page might have more than `INLINE_BYTES` bytes.
     """
-    if asked.with_header:
+    if asked.with_header or asked.after is not None:
         return tail(db, asked, now, INLINE_BYTES)
     limit = min(asked.limit, BEYOND)
     before = BEYOND if asked.before is None else min(asked.before, BEYOND)

@@ -163,7 +163,7 @@ def relabel(db: sqlite3.Connection, before: Kept, after: Record) -> None:
 def amend(db: sqlite3.Connection, request: Amend, clock: Clock) -> int:
     """Change metadata, owner or expiry; the new version."""
     now = clock()
-    standing = look_up(db, request.conversation_id, with_metadata=bool(request.metadata))
+    standing = look_up(db, request.conversation_id, with_metadata=bool(request.metadata or request.removed))
     live = standing if standing and rules.live(standing.record, now) else None
     after = rules.amended(live.record if live else None, request, now)
     assert live is not None  # `rules.amended` raises for a missing one
