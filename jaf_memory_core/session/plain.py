@@ -13,29 +13,33 @@ from jaf_memory_core.session.formats.contents import sendable, tool_name
 from jaf_memory_core.session.room import Room
 from jaf_memory_core.values import EMPTY
 
+SPEAKING = ("user", "assistant")
+
 
 def is_plain(messages: Sequence[Message]) -> bool:
     """Whether chat-completions take these messages as they are, but for results at their beginning."""
     waiting: list[str | None] = []
     begun = False
     for message in messages:
-        role, content = message.role, message.content
-        bare = message.name is None and message.tool_calls is None
-        usual = bare and content.__class__ is str and content.isascii()
+        role, content, calls = message.role, message.content, message.tool_calls
+        usual = content.__class__ is str and content.isascii() and message.name is calls is None
         if message.further is not EMPTY or message.attachments is not None or not (usual or _carried(message)):
             return False
+        if calls is None and role in SPEAKING:
+            # Most are of this kind, and each load looks at all of its messages.
+            if waiting or content.__class__ is not str or not content or content.isspace():
+                return False
+            begun = True
+            continue
         if role == "tool":
             if begun and (not waiting or message.tool_call_id != waiting.pop(0) or content.__class__ is not str):
                 return False
             continue
         begun = True
-        if waiting:
+        if waiting or calls is None or role != "assistant":
             return False
-        if message.tool_calls is not None and role == "assistant":
-            waiting = _calls(message)
-            if not waiting or (content is not None and (content.__class__ is not str or not content)):
-                return False
-        elif role not in ("user", "assistant") or content.__class__ is not str or not content or content.isspace():
+        waiting = _calls(message)
+        if not waiting or (content is not None and (content.__class__ is not str or not content)):
             return False
     return True
 
