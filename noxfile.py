@@ -18,7 +18,7 @@ DISTRIBUTIONS = [
 ]
 
 #: The bridges to agent engines, with all engines; jaf-py alone brings some 150 packages, the others 26 more.
-BRIDGES = f"{PLUGINS / 'jaf-memory-bridges'}[jaf,openai-agents,langchain,pydantic-ai]"
+BRIDGES = f"{PLUGINS / 'jaf-memory-bridges'}[jaf,openai-agents,langchain,pydantic-ai,adk]"
 
 #: What `tests/fuzz/targets.py` has to be fed.
 FUZZED = ("intake", "stored", "import_lines", "settings", "command_line")

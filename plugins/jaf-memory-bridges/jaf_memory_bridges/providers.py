@@ -47,6 +47,7 @@ async def appended(
     conversation_id: str,
     messages: Sequence[Message],
     metadata: Mapping[str, Any] | None = None,
+    user_id: str | None = None,
 ) -> WriteResult:
     """Append, and make the conversation only where it is missing.
 
@@ -56,7 +57,7 @@ async def appended(
     Raises:
         MemoryError: the store refused, or could not be reached.
     """
-    result = await provider.append_messages(conversation_id, messages, metadata)
+    result = await provider.append_messages(conversation_id, messages, metadata, user_id=user_id)
     if isinstance(result, Failure) and isinstance(result.error, MemoryNotFoundError):
-        result = await provider.append_messages(conversation_id, messages, metadata, create=True)
+        result = await provider.append_messages(conversation_id, messages, metadata, user_id=user_id, create=True)
     return result.unwrap()

@@ -16,6 +16,7 @@ ENGINES = {
     "openai-agents": ("agents", "openai-agents"),
     "langchain": ("langchain_core", "langchain-core"),
     "pydantic-ai": ("pydantic_ai", "pydantic-ai-slim"),
+    "adk": ("google.adk", "google-adk"),
 }
 """Extra → the engine's module, and its distribution."""
 
