@@ -22,7 +22,7 @@ def is_plain(messages: Sequence[Message]) -> bool:
     begun = False
     for message in messages:
         role, content, calls = message.role, message.content, message.tool_calls
-        usual = content.__class__ is str and content.isascii() and message.name is calls is None
+        usual = content.__class__ is str and content.isascii() and message.name is None and calls is None
         if message.further is not EMPTY or message.attachments is not None or not (usual or _carried(message)):
             return False
         if calls is None and role in SPEAKING:

@@ -49,7 +49,7 @@ def test_the_core_is_shallow():
 
 @pytest.mark.parametrize("distribution", sorted({module.distribution for module in KNOWN.values()}))
 def test_every_room_says_what_it_is_for(distribution):
-    """Each module begins with a sentence, and has at most 450 lines."""
+    """Each module begins with a sentence, and has at most 500 lines."""
     inside = [module for module in KNOWN.values() if module.distribution == distribution]
     assert all(structure._says(module) for module in inside)
-    assert not [module.name for module in inside if module.lines > 450]
+    assert not [module.name for module in inside if module.lines > 500]
