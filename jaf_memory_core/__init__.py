@@ -33,6 +33,7 @@ from jaf_memory_core.factory import (
     get_memory_provider_info,
     test_memory_provider_connection,
 )
+from jaf_memory_core.hits import MessageHit, MessageHits, MessageSearch
 from jaf_memory_core.messages import Attachment, ContentPart, FunctionCall, Message, ToolCall
 from jaf_memory_core.observation import Operation, OperationEvent
 from jaf_memory_core.processors import Context, Processor
@@ -69,7 +70,10 @@ __all__ = [
     "MemoryStats",
     "MemoryStorageError",
     "Message",
+    "MessageHit",
+    "MessageHits",
     "MessagePage",
+    "MessageSearch",
     "Operation",
     "OperationEvent",
     "Processor",

@@ -17,19 +17,21 @@ from typing import ClassVar
 
 import msgspec
 
-from jaf_memory_core import codec, deadline, forks, rules
+from jaf_memory_core import codec, deadline, forks, rules, stretches
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import MemoryConnectionError, MemoryError, MemoryStorageError, Outcome
 from jaf_memory_core.records import (
     Amend,
     Damaged,
     Fork,
+    Look,
     Page,
     Ping,
     Record,
     Revise,
     Stamp,
     Stats,
+    Stretch,
     Tail,
     Truncate,
     Usage,
@@ -212,9 +214,8 @@ class Backend(ABC):
     async def tail(self, tail: Tail) -> Page | None:
         """A page of messages; `None` if there is no such conversation (for this user). Must not read the rest.
 
-        Should bring the first messages and the header along where the request asks for them (`rules.lead` says which):
-        one that does not is asked again, for a page and by `header`. Should look forwards where it says `after`, and
-        set `end` then (`rules.bounds` has the places): one that does not is asked for its header, and then for a page.
+        Should bring the first messages and the header along where the request asks for them (`rules.lead` says which),
+        and look forwards where it says `after`, and set `end`: one that does not is asked again, by other requests.
         """
         record = rules.seen(await self.read(tail.conversation_id), self.now(), tail.scope)
         return rules.page(record, tail) if record else None
@@ -249,6 +250,14 @@ class Backend(ABC):
         found.sort(key=rules.activity_key, reverse=True)
         page = found[query.offset : None if query.limit is None else query.offset + query.limit]
         return [*unreadable, *page]
+
+    async def look_through(self, look: Look) -> Stretch:
+        """A bounded stretch of messages for a search, which decides: conversations as `find`, newest pages first."""
+        return await stretches.Reader(self, look).read()
+
+    async def owners(self, after: str, limit: int) -> Sequence[str] | None:
+        """The first owners of live conversations behind this id, in order; `None`: they have to be scanned for."""
+        return None
 
     async def truncate(self, truncate: Truncate) -> int:
         """Remove that message and all after it; how many.
@@ -343,14 +352,8 @@ class Backend(ABC):
     ) -> bool:
         """Delete the conversation; `True` if it was there (for this user). Nothing of it remains.
 
-        Args:
-            conversation_id: which.
-            scope: only if it is this user's.
-            expected_version: given only where somebody asks for it: a conflict, and nothing is removed, where it stands
-                at another version. What has expired goes whatever its version is.
-
         Raises:
-            MemoryConflictError: as `rules.expect_version` decides.
+            MemoryConflictError: it is live, and not at `expected_version`, which comes only where somebody asks for it.
         """
         while True:
             standing = await self.read(conversation_id)

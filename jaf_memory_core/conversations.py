@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, TypedDict
 import msgspec
 from pydantic import AfterValidator, Field
 
+from jaf_memory_core import cursors
 from jaf_memory_core.errors import MemoryInvalidInputError
 from jaf_memory_core.messages import Message
 from jaf_memory_core.values import EMPTY, Count, Identifier, Items, Json, Text, Value
@@ -74,6 +75,15 @@ class ConversationMemory(Value, frozen=True, omit_defaults=True):
         if self.message_count is None:
             msgspec.structs.force_setattr(self, "message_count", len(self.messages))
 
+    @property
+    def cursor(self) -> str | None:
+        """Its place in a list, for `MemoryQuery.after`: an opaque text, which a web client may keep and hand back.
+
+        `None` before it is stored.
+        """
+        place = _place_of(self)
+        return None if place is None else cursors.written("list", place)
+
 
 # The document calls it a dataclass: so `dataclasses.replace`, `asdict` and `fields` take it as one.
 type.__setattr__(
@@ -131,23 +141,33 @@ class MemoryQuery(Value, frozen=True, omit_defaults=True):
             **rest: Any,
         ) -> None: ...
 
-    def after(self, last: ConversationMemory) -> MemoryQuery:
-        """The same query for what comes after `last`, a conversation that this query returned.
+    def after(self, last: ConversationMemory | str) -> MemoryQuery:
+        """The same query for what comes after `last`: a conversation that this query returned, or its `cursor`.
 
         Raises:
-            MemoryInvalidInputError: if `last` was never stored, and so has no place in the order.
+            MemoryInvalidInputError: if `last` was never stored, and so has no place in the order, or is no cursor.
         """
+        if isinstance(last, str):
+            return msgspec.structs.replace(self, cursor=cursors.read("list", last)[0], offset=0)
         if not isinstance(last, ConversationMemory):
-            raise MemoryInvalidInputError(f"after() takes a ConversationMemory, not a {type(last).__name__}")
-        # What another provider made may know of no activity.
-        active = last.active_at or last.updated_at
-        if last.created_at is None or active is None:
+            raise MemoryInvalidInputError(
+                f"after() takes a ConversationMemory or its cursor, not a {type(last).__name__}"
+            )
+        place = _place_of(last)
+        if place is None:
             raise MemoryInvalidInputError(
                 "after() takes a conversation that a query returned; this one was never stored"
             )
-        # Both times, since one cursor serves both orders; the offset was counted on the first page.
-        cursor = (last.created_at, active, last.conversation_id)
-        return msgspec.structs.replace(self, cursor=cursor, offset=0)
+        # The offset was counted on the first page.
+        return msgspec.structs.replace(self, cursor=place, offset=0)
+
+
+def _place_of(stored: ConversationMemory) -> cursors.Position | None:
+    # Both times, since one cursor serves both orders. What another provider made may know of no activity.
+    active = stored.active_at or stored.updated_at
+    if stored.created_at is None or active is None:
+        return None
+    return stored.created_at, active, stored.conversation_id
 
 
 class MessagePage(tuple[Message, ...]):  # noqa: SLOT001  (`before` needs a `__dict__`)

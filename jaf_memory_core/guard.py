@@ -38,6 +38,8 @@ REPEATABLE = frozenset(
         "get_conversation_until_message",
         "get_condensed_conversation",
         "find_conversations",
+        "search_messages",
+        "iter_users",
         "iter_conversations",
         "get_stats",
     }
@@ -392,7 +394,7 @@ class _Attempt:
 
 
 def _behind(query: MemoryQuery, record: Record) -> MemoryQuery:
-    return replace(query, cursor=(record.created_at, record.active_at, record.conversation_id))
+    return replace(query, cursor=record.cursor)
 
 
 def _heard(opening: asyncio.Task[None]) -> None:

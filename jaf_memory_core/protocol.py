@@ -17,6 +17,7 @@ from jaf_memory_core.conversations import (
     Summary,
 )
 from jaf_memory_core.damage import OnDamaged
+from jaf_memory_core.hits import MessageHits, MessageSearch
 from jaf_memory_core.messages import Message
 from jaf_memory_core.results import Result
 
@@ -99,6 +100,12 @@ class ManagedMemoryProvider(MemoryProvider, Protocol):
         self, query: MemoryQuery | None = None, *, on_damaged: OnDamaged = "raise"
     ) -> AsyncIterator[ConversationMemory]:
         """Conversations that match, oldest first, in bounded memory."""
+
+    async def search_messages(self, search: MessageSearch, *, on_damaged: OnDamaged = "raise") -> MessageHits:
+        """Messages that say what is searched for, newest first."""
+
+    def iter_users(self, *, on_damaged: OnDamaged = "raise") -> AsyncIterator[str]:
+        """Every owner of a conversation, once."""
 
     async def clear_user_conversations(self, user_id: str) -> int:
         """Delete all conversations of a user; how many."""

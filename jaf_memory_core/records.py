@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import UNSET, Struct, UnsetType, field
 from msgspec.structs import force_setattr
@@ -15,6 +15,10 @@ from msgspec.structs import force_setattr
 from jaf_memory_core.errors import MemoryStorageError
 from jaf_memory_core.messages import Message
 from jaf_memory_core.values import EMPTY, FrozenDict
+
+if TYPE_CHECKING:
+    from jaf_memory_core.conversations import MemoryQuery
+    from jaf_memory_core.cursors import Position
 
 
 def new_incarnation() -> str:
@@ -71,6 +75,11 @@ class Record(Struct, frozen=True, omit_defaults=True):
     def stamp(self) -> Stamp:
         """The state that this record shows."""
         return Stamp(self.incarnation, self.version)
+
+    @property
+    def cursor(self) -> Position:
+        """The place behind it, as a query has it, in either order."""
+        return self.created_at, self.active_at, self.conversation_id
 
 
 class Damaged(Struct, frozen=True):
@@ -237,6 +246,52 @@ class Page(Struct, frozen=True):
     leading: tuple[Message, ...] | None = None
     header: Record | None = None
     end: int | None = None
+
+
+class Place(NamedTuple):
+    """Where a search goes on: within a conversation below a position, and then behind that conversation.
+
+    Attributes:
+        created_at, active_at, conversation_id: the conversation's place in the order of `find`.
+        position: 0 where nothing of the conversation is left.
+    """
+
+    created_at: datetime
+    active_at: datetime
+    conversation_id: str
+    position: int
+
+    @property
+    def cursor(self) -> Position:
+        """The place behind the conversation, as a query has it."""
+        return self.created_at, self.active_at, self.conversation_id
+
+
+class Look(Struct, frozen=True):
+    """Read a stretch of messages, for a search.
+
+    Attributes:
+        query: of which conversations, in the order of `find`; without messages, limit, offset and cursor.
+        place: where to begin; `None` with the newest.
+        messages: about how many at most; a conversation without any counts as one.
+    """
+
+    query: MemoryQuery
+    place: Place | None = None
+    messages: int = 1_000
+
+
+class Stretch(Struct, frozen=True):
+    """What was read.
+
+    Attributes:
+        parts: pages, each with its conversation's header: newest conversation first, newest page first. `Damaged`
+            stands in the place of a conversation that cannot be read.
+        place: where the next stretch begins; `None` where nothing is left.
+    """
+
+    parts: tuple[tuple[Record, Page] | Damaged, ...]
+    place: Place | None = None
 
 
 class Stats(Struct, frozen=True):

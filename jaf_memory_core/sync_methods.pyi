@@ -5,6 +5,7 @@ from typing import Any
 
 from jaf_memory_core.conversations import CondensedConversation, ConversationMemory, Lease, MemoryQuery, MemoryStats, MessagePage, Summary
 from jaf_memory_core.damage import OnDamaged
+from jaf_memory_core.hits import MessageHits, MessageSearch
 from jaf_memory_core.messages import Message
 from jaf_memory_core.results import Result
 
@@ -25,6 +26,10 @@ class SyncMethods:
         """Conversations that match, the most recently written first."""
     def iter_conversations(self, query: MemoryQuery | None=None, *, on_damaged: OnDamaged='raise') -> Iterator[ConversationMemory]:
         """Conversations that match, oldest first, in bounded memory."""
+    def search_messages(self, search: MessageSearch, *, on_damaged: OnDamaged='raise') -> MessageHits:
+        """Messages that say what is searched for, newest first."""
+    def iter_users(self, *, on_damaged: OnDamaged='raise') -> Iterator[str]:
+        """Every owner of a conversation, once."""
     def clear_user_conversations(self, user_id: str) -> int:
         """Delete all conversations of a user; how many."""
     def get_stats(self, user_id: str | None=None) -> MemoryStats:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from jaf_memory_core import codec, rules
 from jaf_memory_core.conversations import LONGEST_TTL, ConversationMemory, Lease, MemoryQuery, Summary
 from jaf_memory_core.errors import MemoryConflictError, MemoryInvalidInputError
+from jaf_memory_core.hits import MessageSearch
 from jaf_memory_core.messages import Message, plain_from_start
 from jaf_memory_core.processors import Chain
 from jaf_memory_core.settings import ProviderConfig
@@ -71,6 +72,13 @@ def checked_query(value: Any) -> MemoryQuery:
     if isinstance(value, MemoryQuery):
         return checked(MemoryQuery, value)
     raise MemoryInvalidInputError(f"query must be a MemoryQuery, not a {type(value).__name__}")
+
+
+def checked_search(value: Any) -> MessageSearch:
+    """A `MessageSearch`, checked however it came to be, or a `MemoryInvalidInputError`."""
+    if isinstance(value, MessageSearch):
+        return checked(MessageSearch, value)
+    raise MemoryInvalidInputError(f"search must be a MessageSearch, not a {type(value).__name__}")
 
 
 def checked_conversation(value: Any) -> ConversationMemory:

@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from heapq import nsmallest
 from itertools import islice
 from typing import Any, ClassVar
 
@@ -306,6 +307,17 @@ class InMemoryBackend(Backend):
                 oldest=min(created, default=None),
                 newest=max(created, default=None),
             )
+
+    async def owners(self, after: str, limit: int) -> Sequence[str]:
+        """From the index by owner."""
+        with self._lock:
+            now = self.now()
+            behind = (
+                user
+                for user, owned in self._of_user.items()
+                if user > after and any(self._live(kept, now) for kept in owned.values())
+            )
+            return nsmallest(limit, behind)
 
     async def ping(self) -> Ping:
         """How much is kept."""

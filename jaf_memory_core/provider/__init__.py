@@ -20,7 +20,9 @@ from jaf_memory_core.provider.imports import Imports
 from jaf_memory_core.provider.leases import Leases
 from jaf_memory_core.provider.reads import Reads
 from jaf_memory_core.provider.regeneration import RegenerationPoints
+from jaf_memory_core.provider.search import Searches
 from jaf_memory_core.provider.summaries import Summaries
+from jaf_memory_core.provider.users import Users
 from jaf_memory_core.records import Amend, Stats, Truncate, Write
 from jaf_memory_core.results import Result
 
@@ -30,7 +32,7 @@ PURGE_STEP = 1_000
 """Expired conversations removed by one statement, so that each stays within the deadline."""
 
 
-class BackendProvider(Reads, Imports, Forks, RegenerationPoints, Leases, Summaries):
+class BackendProvider(Reads, Searches, Users, Imports, Forks, RegenerationPoints, Leases, Summaries):
     """Conversation memory over a backend: what applications hold.
 
     Args:

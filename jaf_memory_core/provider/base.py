@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from msgspec.structs import replace
 
 from jaf_memory_core import codec, rules, validation
-from jaf_memory_core.conversations import ConversationMemory
+from jaf_memory_core.conversations import ConversationMemory, MemoryQuery
 from jaf_memory_core.errors import (
     MemoryConfigurationError,
     MemoryConflictError,
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from jaf_memory_core.backend import Backend
 
 C = TypeVar("C", bound=ProviderConfig)
+
+MOST = 1 << 61
+"""Beyond this a limit or an offset is as good as none."""
 
 Change = Callable[[Record, datetime], Mapping[str, Any] | None]
 """From a header and the time to what is to be merged into its metadata; `None` to leave it."""
@@ -132,6 +135,26 @@ class ProviderBase:
         except MemoryError as error:
             error.provider = error.provider or self.name
             return Failure(error)
+
+    def _scoped(self, query: MemoryQuery, operation: str) -> MemoryQuery | None:
+        """The query as the store is asked it; `None` where nothing can match."""
+        if self._scope is not None and query.user_id not in (None, self._scope):
+            return None
+        if self._scope is not None:
+            query = replace(query, user_id=self._scope)
+        if query.offset > MOST or (query.limit or 0) > MOST:
+            # Stores count in 64 bits; nobody has so many.
+            query = replace(query, offset=min(query.offset, MOST), limit=query.limit and min(query.limit, MOST))
+        return self._processed(query, operation) if self._chain else query
+
+    def _processed(self, query: MemoryQuery, operation: str) -> MemoryQuery | None:
+        wanted = dict(query.metadata or {})
+        if query.trace_id is not None and wanted.setdefault("trace_id", query.trace_id) != query.trace_id:
+            return None
+        chain = self._chain.within(operation, query.conversation_id, query.user_id)
+        stored = validation.processed(FrozenDict(wanted), chain)
+        # What a processor takes out is never stored: a filter without it would let everything through.
+        return replace(query, trace_id=None, metadata=stored or None) if len(stored) >= len(wanted) else None
 
     def _shown(self, record: Record, operation: str) -> ConversationMemory:
         if self._chain:

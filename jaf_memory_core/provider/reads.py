@@ -14,11 +14,6 @@ from jaf_memory_core.errors import MemoryNotFoundError
 from jaf_memory_core.messages import Message
 from jaf_memory_core.provider.base import ProviderBase, ends
 from jaf_memory_core.records import Page, Record, Tail
-from jaf_memory_core.values import FrozenDict
-
-MOST = 1 << 61
-"""Beyond this a limit or an offset is as good as none."""
-
 
 BEFORE_ALL = -1
 """The position before the first: what stands behind it is the whole conversation."""
@@ -178,26 +173,6 @@ class Reads(ProviderBase):
             left = None if left is None else left - 1
             yield self._shown(_asked_for(record, scoped), operation)
         listing.end()
-
-    def _scoped(self, query: MemoryQuery, operation: str) -> MemoryQuery | None:
-        """The query as the store is asked it; `None` where nothing can match."""
-        if self._scope is not None and query.user_id not in (None, self._scope):
-            return None
-        if self._scope is not None:
-            query = replace(query, user_id=self._scope)
-        if query.offset > MOST or (query.limit or 0) > MOST:
-            # Stores count in 64 bits; nobody has so many.
-            query = replace(query, offset=min(query.offset, MOST), limit=query.limit and min(query.limit, MOST))
-        return self._processed(query, operation) if self._chain else query
-
-    def _processed(self, query: MemoryQuery, operation: str) -> MemoryQuery | None:
-        wanted = dict(query.metadata or {})
-        if query.trace_id is not None and wanted.setdefault("trace_id", query.trace_id) != query.trace_id:
-            return None
-        chain = self._chain.within(operation, query.conversation_id, query.user_id)
-        stored = validation.processed(FrozenDict(wanted), chain)
-        # What a processor takes out is never stored: a filter without it would let everything through.
-        return replace(query, trace_id=None, metadata=stored or None) if len(stored) >= len(wanted) else None
 
 
 def _asked_for(record: Record, query: MemoryQuery) -> Record:

@@ -13,7 +13,8 @@ from pydantic import Field, PlainValidator
 
 from jaf_memory_core import codec
 from jaf_memory_core.errors import MemoryConnectionError, MemoryInvalidInputError
-from jaf_memory_core.messages import Message
+from jaf_memory_core.hits import MessageHits
+from jaf_memory_core.messages import Message, Role
 from jaf_memory_core.protocol import MemoryProvider
 from jaf_memory_core.results import WriteResult
 from jaf_memory_core.session import reconciliation, storage, views
@@ -271,6 +272,30 @@ class MemorySession:
         # What the list has changed is not known here: the next `load` reads it.
         self._loaded, self._known, self._view = (), None, ()
         return done
+
+    async def search(
+        self,
+        text: str,
+        *,
+        everywhere: bool = False,
+        roles: Sequence[Role] | None = None,
+        limit: int = 20,
+        cursor: str | None = None,
+    ) -> MessageHits:
+        """Stored messages of the conversation that say `text`, the newest first, whether a view shows them or not.
+
+        Args:
+            text: as of a `MessageSearch`.
+            everywhere: of all conversations of the session's user.
+            roles: only of these.
+            limit: at most so many.
+            cursor: of the page before.
+
+        Raises:
+            MemoryInvalidInputError: there is no word in the text; or `everywhere` in a session without a `user_id`.
+        """
+        asked = {"roles": roles, "limit": limit, "cursor": cursor}
+        return await self._stored.search(text, everywhere=everywhere, asked=asked)
 
     def draft(self, *, interval: float = 1.0, **fields: Any) -> Draft:
         """A growing answer, kept while it is streamed; see `Draft`.

@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from jaf_memory_core.conversations import LONGEST_TTL, CondensedConversation, Lease, MessagePage, Summary
 from jaf_memory_core.errors import MemoryInvalidInputError
 from jaf_memory_core.errors import MemoryNotFoundError as NotFound
+from jaf_memory_core.hits import MessageHits, MessageSearch
 from jaf_memory_core.messages import Message
 from jaf_memory_core.protocol import ManagedMemoryProvider, MemoryProvider
 from jaf_memory_core.results import Failure, WriteResult
@@ -39,6 +40,7 @@ LACKING = {
     "get_condensed_conversation": "get_condensed_conversation: summaries are made, and not kept",
     "revise_messages": "revise_messages: a growing answer is stored when it is finished, and not before",
     "acquire_lease": "acquire_lease: a session of this provider cannot hold a lease",
+    "search_messages": "search_messages: a session of this provider cannot search",
 }
 """What a session can use beyond the six documented methods, and what happens without it."""
 
@@ -237,6 +239,20 @@ class StoredConversation:
     async def revise(self, revised: Mapping[str, Message]) -> int:
         """Put messages into the places of others, by their ids."""
         return await self.provider.revise_messages(self.conversation_id, revised)
+
+    async def search(self, text: str, *, everywhere: bool, asked: Mapping[str, Any]) -> MessageHits:
+        """Messages of the conversation, or of all of its owner's, that say a text.
+
+        Raises:
+            MemoryInvalidInputError: the provider cannot search, or nobody owns the conversation.
+        """
+        if not self.offers("search_messages"):
+            raise MemoryInvalidInputError(f"{type(self.provider).__name__} has no {LACKING['search_messages']}")
+        if everywhere and self._user_id is None:
+            raise MemoryInvalidInputError("a session without a user_id searches its own conversation, and no other")
+        where = None if everywhere else self.conversation_id
+        search = MessageSearch(text, user_id=self._user_id, conversation_id=where, **asked)
+        return await self.provider.search_messages(search)
 
     async def _appended(self, messages: tuple[Message, ...]) -> WriteResult:
         metadata: dict[str, Any] | None = None if self._user_id is None else {"user_id": self._user_id}

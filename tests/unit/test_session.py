@@ -261,6 +261,7 @@ def test_six_methods_are_enough():
                 "get_condensed_conversation",
                 "revise_messages",
                 "acquire_lease",
+                "search_messages",
             ]
         assert (await provider.get_conversation("c")).messages == tuple(talk(8))
         with pytest.raises(MemoryInvalidInputError):

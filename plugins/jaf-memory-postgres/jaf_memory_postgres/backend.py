@@ -323,6 +323,10 @@ class PostgresBackend(Backend):
         """Counts over the headers, in one statement."""
         return await self.run(lambda connection: self._reader.stats(connection, user_id))
 
+    async def owners(self, after: str, limit: int) -> Sequence[str]:
+        """From the index by owner, in one statement."""
+        return await self.run(lambda connection: self._reader.owners(connection, after, limit))
+
     def usage(self) -> Usage:
         """The pool's connections, and who waits for one."""
         return self._pool.usage() if self._pool is not None else Usage(connections=0)

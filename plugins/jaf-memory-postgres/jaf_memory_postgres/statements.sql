@@ -175,6 +175,20 @@ FROM {header} AS header WHERE {live}
 -- name: stats_of_user
 {stats} AND header.user_id = $1
 
+-- name: owners
+-- From one owner to the next, each found in the index by its first column: whoever has many conversations costs no more.
+WITH RECURSIVE owner AS (
+    (SELECT header.user_id FROM {header} AS header WHERE header.user_id > $1 ORDER BY header.user_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT header.user_id FROM {header} AS header WHERE header.user_id > owner.user_id
+        ORDER BY header.user_id LIMIT 1)
+    FROM owner WHERE owner.user_id IS NOT NULL
+)
+SELECT owner.user_id FROM owner
+WHERE owner.user_id IS NOT NULL
+    AND EXISTS (SELECT FROM {header} AS header WHERE header.user_id = owner.user_id AND {live})
+LIMIT $2
+
 -- Appending and creating, in one statement each.
 
 -- name: touched

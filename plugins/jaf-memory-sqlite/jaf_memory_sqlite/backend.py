@@ -303,6 +303,11 @@ class SqliteBackend(Backend):
         now = self.now()
         return await self._search(lambda db: queries.stats(db, user_id, now))
 
+    async def owners(self, after: str, limit: int) -> Sequence[str]:
+        """From the index by owner."""
+        now = self.now()
+        return await self._search(lambda db: queries.owners(db, after, limit, now))
+
     async def purge(self, limit: int, *, scope: str | None = None) -> int:
         """Delete what has expired; an index leads to it."""
         return await self._write(lambda db: erasure.purge(db, limit, scope, self.now), erases="some")

@@ -33,6 +33,19 @@ SELECT count(*), sum(typeof(message_count) || typeof(size) || typeof(created_at)
 -- name: count_of_user
 SELECT count(*) FROM conversation WHERE user_id = ? AND {live}
 
+-- name: owners
+-- From one owner to the next, each found in the index by its first column: whoever has many conversations costs no more.
+WITH RECURSIVE owner (id) AS (
+    SELECT min(user_id) FROM conversation WHERE user_id > ?1
+    UNION ALL
+    SELECT (SELECT min(user_id) FROM conversation WHERE user_id > owner.id) FROM owner WHERE owner.id IS NOT NULL
+)
+SELECT id FROM owner
+WHERE id IS NOT NULL AND EXISTS (
+    SELECT 1 FROM conversation WHERE user_id = owner.id AND (expires_at IS NULL OR expires_at > ?2)
+)
+LIMIT ?3
+
 -- Headers, written in parts: a column that a statement names costs a change of each of its indexes, though it stays equal.
 
 -- name: new_header

@@ -48,6 +48,7 @@ from jaf_memory_testing.query_times import TimeChecks
 from jaf_memory_testing.races import RaceChecks
 from jaf_memory_testing.remains import RemainsChecks
 from jaf_memory_testing.scopes import ScopeChecks
+from jaf_memory_testing.search import SearchChecks
 from jaf_memory_testing.settings import SettingsChecks
 from jaf_memory_testing.six_methods import SixMethodTableChecks
 from jaf_memory_testing.state_machine import StateMachineChecks
@@ -79,6 +80,7 @@ class ProviderConformance(  # from basic to hostile: the report runs them in thi
     TimeChecks,
     ActivityChecks,
     IterationChecks,
+    SearchChecks,
     StatisticsChecks,
     TransferChecks,
     ImportChecks,
@@ -153,6 +155,7 @@ __all__ = [
     "ReadChecks",
     "RemainsChecks",
     "ScopeChecks",
+    "SearchChecks",
     "SettingsChecks",
     "SixMethodConformance",
     "SixMethodTableChecks",

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from jaf_memory_core.conversations import ConversationMemory, Lease, MemoryQuery, Summary
+from jaf_memory_core.hits import MessageSearch
 from jaf_memory_core.messages import Message, Role
 from jaf_memory_core.provider import BackendProvider
 from jaf_memory_core.records import Record, new_incarnation
@@ -122,6 +123,10 @@ async def _iterated(provider: BackendProvider) -> list[ConversationMemory]:
     return [conversation async for conversation in provider.iter_conversations()]
 
 
+async def _users(provider: BackendProvider) -> list[str]:
+    return [user async for user in provider.iter_users()]
+
+
 OPERATIONS: dict[str, Callable[[BackendProvider], Awaitable[Any]]] = {
     "open": lambda provider: provider.open(),
     "store_messages": lambda provider: provider.store_messages("c", talk(1)),
@@ -134,6 +139,8 @@ OPERATIONS: dict[str, Callable[[BackendProvider], Awaitable[Any]]] = {
     "get_messages": lambda provider: provider.get_messages("c"),
     "find_conversations": lambda provider: provider.find_conversations(MemoryQuery()),
     "iter_conversations": _iterated,
+    "search_messages": lambda provider: provider.search_messages(MessageSearch("m")),
+    "iter_users": _users,
     "get_condensed_conversation": lambda provider: provider.get_condensed_conversation("c"),
     "get_stats": lambda provider: provider.get_stats(),
     "update_metadata": lambda provider: provider.update_metadata("c", {"a": 1}),

@@ -213,6 +213,10 @@ class Reader:
             row = await connection.fetchrow(self._sql["stats_of_user"], user_id)
         return Stats(row[0], row[1], row[2], row[3], row[4])
 
+    async def owners(self, connection: Connection, after: str, limit: int) -> list[str]:
+        """The first owners of live conversations behind one, in the order of their ids."""
+        return [row[0] for row in await connection.fetch(self._sql["owners"], after, limit)]
+
 
 def _damaged(error: MemoryStorageError, row: Any) -> Damaged:
     if error.conversation_id is None:

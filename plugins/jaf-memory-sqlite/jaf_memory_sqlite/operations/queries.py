@@ -19,7 +19,7 @@ from jaf_memory_core import codec, rules
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import MemoryStorageError
 from jaf_memory_core.records import Damaged, Record, Stats
-from jaf_memory_core.values import EMPTY
+from jaf_memory_core.values import EMPTY, identifier
 from jaf_memory_sqlite import migrations
 from jaf_memory_sqlite.errors import tells_damage
 from jaf_memory_sqlite.operations.reads import all_bodies, snapshot
@@ -210,6 +210,22 @@ def keys(db: sqlite3.Connection, query: MemoryQuery, above: Key | None) -> list[
         db.text_factory = str
     migrations.check(db)
     return [Key(*row) for row in rows]
+
+
+def owners(db: sqlite3.Connection, after: str, limit: int, now: datetime) -> list[str]:
+    """The first owners of live conversations behind one, in the order of their ids."""
+    # Bytes, so that text which is no UTF-8 is passed over: it is nobody's id.
+    db.text_factory = bytes
+    try:
+        rows = db.execute(SQL["owners"], (after, micros(now), limit)).fetchall()
+    finally:
+        db.text_factory = str
+    migrations.check(db)
+    found = []
+    for (owner,) in rows:
+        with suppress(ValueError):
+            found.append(identifier(owner.decode()) if isinstance(owner, bytes) else identifier(owner))
+    return found
 
 
 def last(keys: list[Key]) -> Key:

@@ -1,0 +1,127 @@
+"""`Searches`: messages by what they say, on every provider over a `Backend`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from functools import partial
+
+from msgspec.structs import replace
+
+from jaf_memory_core import cursors, rules, validation
+from jaf_memory_core.conversations import MemoryQuery
+from jaf_memory_core.damage import Listing, OnDamaged
+from jaf_memory_core.errors import MemoryInvalidInputError
+from jaf_memory_core.hits import MessageHit, MessageHits, MessageSearch
+from jaf_memory_core.provider.base import ProviderBase
+from jaf_memory_core.records import Damaged, Look, Page, Place, Record
+from jaf_memory_core.search import Phrase, excerpt, phrases
+from jaf_memory_core.stretches import size_of
+
+SEARCH = "search_messages"
+
+STRETCH = 1_000
+"""Messages that a backend is asked for at once."""
+
+MOST = 50_000
+"""Messages that one search looks at; it ends then, and says that it is not complete."""
+
+MOST_CHARACTERS = 64 << 20
+"""The same, of their texts."""
+
+LONG = 1 << 20
+"""Characters of a page that are looked through beside the event loop, which must not wait for that."""
+
+
+class Searches(ProviderBase):
+    """The rule of `jaf_memory_core.search` over whatever a backend reads."""
+
+    async def search_messages(self, search: MessageSearch, *, on_damaged: OnDamaged = "raise") -> MessageHits:
+        """Messages that say what is searched for: of the conversation that was active last first, the newest first.
+
+        Args:
+            search: what for, and where.
+            on_damaged: what becomes of a conversation that cannot be read, as for `find_conversations`.
+
+        Raises:
+            MemoryInvalidInputError: there is no word in the text, or the cursor is none of a search.
+            MemoryStorageError: a conversation is damaged; `conversation_id` says which.
+        """
+        listing = Listing(on_damaged, self.name)
+        search = validation.checked_search(search)
+        asked = phrases(search.text)
+        if not asked:
+            raise MemoryInvalidInputError("text holds no word that could be searched for")
+        place = None if search.cursor is None else _place(search.cursor)
+        query = MemoryQuery(
+            conversation_id=search.conversation_id,
+            user_id=search.user_id,
+            active_since=search.since,
+            active_until=search.until,
+            include_messages=False,
+        )
+        scoped = self._scoped(query, SEARCH)
+        if scoped is None:
+            self._guard.check()
+            return MessageHits()
+        look = Look(scoped, place, STRETCH)
+        hits = await self._guard.run(SEARCH, partial(self._looked, search, asked, look, listing))
+        listing.end()
+        return hits
+
+    async def _looked(
+        self, search: MessageSearch, asked: Sequence[Phrase], look: Look, listing: Listing
+    ) -> MessageHits:
+        hits = MessageHits()
+        seen = size = 0
+        # In time for an answer: what was looked at would be lost at the deadline.
+        until = time.monotonic() + self.config.operation_timeout / 2
+        while True:
+            stretch = await self.backend.look_through(look)
+            for part in stretch.parts:
+                if isinstance(part, Damaged):
+                    listing.readable(part)
+                    continue
+                header, page = part
+                length = size_of(page)
+                seen, size = seen + max(1, len(page.messages)), size + length
+                # A store that let another user's conversation through must not show it.
+                if not rules.matches(header, look.query):
+                    continue
+                decide = partial(self._hits, search, asked, header, page)
+                hits += await asyncio.to_thread(decide) if length > LONG else decide()
+                if len(hits) >= search.limit:
+                    del hits[search.limit :]
+                    hits.cursor = _cursor(Place(*header.cursor, hits[-1].position))
+                    return hits
+            if stretch.place is None:
+                return hits
+            look = replace(look, place=stretch.place)
+            if seen >= MOST or size >= MOST_CHARACTERS or time.monotonic() > until:
+                hits.cursor, hits.complete = _cursor(stretch.place), False
+                return hits
+
+    def _hits(self, search: MessageSearch, asked: Sequence[Phrase], header: Record, page: Page) -> list[MessageHit]:
+        """Those of a page's messages that say it, the newest first."""
+        chain = self._chain.within(SEARCH, header.conversation_id, header.user_id)
+        messages = chain.incoming(page.messages) if self._chain else page.messages
+        hits = []
+        for index in range(len(messages) - 1, -1, -1):
+            message = messages[index]
+            if search.roles is not None and message.role not in search.roles:
+                continue
+            shown = excerpt(asked, message, in_calls=search.in_calls)
+            if shown is not None:
+                place = page.first + index
+                hits.append(MessageHit(header.conversation_id, header.user_id, place, message, shown))
+        return hits
+
+
+def _cursor(place: Place) -> str:
+    return cursors.written("search", place.cursor, place.position)
+
+
+def _place(cursor: str) -> Place:
+    position, (below,) = cursors.read("search", cursor, 1)
+    return Place(*position, below)

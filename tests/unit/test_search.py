@@ -1,0 +1,248 @@
+"""Search: the rule by examples, its bounds, and what stands between it and a store."""
+
+import asyncio
+from base64 import b64decode, b64encode
+
+import pytest
+from jaf_memory_testing.samples import said
+
+from jaf_memory_core import (
+    BackendProvider,
+    MemoryConfig,
+    MemoryInvalidInputError,
+    MemorySession,
+    MemoryStorageError,
+    Message,
+    MessageHits,
+    MessageSearch,
+    Processor,
+    codec,
+    create_in_memory_provider,
+    provider,
+)
+from jaf_memory_core.backends.in_memory import InMemoryBackend
+from jaf_memory_core.records import Damaged
+from jaf_memory_core.search import EXCERPT, excerpt, phrases
+
+SAYS = [
+    ("hello", "Hello, World!", True),
+    ("world hel", "Hello, World!", True),
+    ("hel world", "Hello, World!", False),
+    ("wor", "sword", False),
+    ('"hello world"', "hello, world", True),
+    ('"world hello"', "hello, world", False),
+    ('"hello wor"', "hello world", False),
+    ('"hello wor', "hello world", True),
+    ('"hello" wor', "hello my world", True),
+    ("caf", "café", True),
+    ("cafe", "café", False),
+    ("CAFÉ", "cafe\u0301", True),
+    ("strasse", "STRAẞE", True),
+    ("σας", "ΣΑΣ", True),
+    ("fine", "ﬁne", True),
+    ("12", "１２", True),
+    ("coop", "co\u00adop", True),
+    ("京", "東京都に", True),
+    ("東京", "東の京", False),
+    ("서울", "서울에서", True),
+    ("กรุง", "ไปกรุงเทพ", True),
+    ("हिन्दी", "हिन्दी में", True),
+    ("🎉", "party🎉🎉", True),
+    ("👍", "👍🏽", True),
+    ("👍🏽", "👍 🎉", False),
+    ("50%", "50 percent", True),
+    ("foo_bar", "bar foo", True),
+    ('"foo_bar"', "bar foo", False),
+    ("a\\b", "a/b", True),
+    ("x*", "xyz", True),
+    ("it's", "IT'S", True),
+    ("not NEAR(x)", "near x, not y", True),
+    ("%", "50%", False),
+    ('""', '""', False),
+    ("", "", False),
+    ("a\0b", "a b", True),
+    ("\ud800x", "x", True),
+]
+
+
+@pytest.mark.parametrize(("query", "text", "found"), SAYS)
+def test_rule(query, text, found):
+    """What a text says, by one example each."""
+    asked = phrases(query)
+    assert (excerpt(asked, Message(role="user", content=text)) is not None) is found
+
+
+def test_parts_and_calls():
+    """Text parts are searched, each by itself; arguments of calls where that is asked for; nothing else."""
+    message = Message(
+        role="assistant",
+        content=[
+            {"type": "text", "text": "one two"},
+            {"type": "image_url", "image_url": {"url": "hidden"}},
+            {"type": "text", "text": "three"},
+        ],
+        tool_calls=[
+            {"id": "c", "function": {"name": "hidden", "arguments": '{"city": "Paris"}'}},
+            {"id": "d", "function": {"name": "f", "arguments": {"city": "Zürich"}}},
+        ],
+        name="hidden",
+        note="hidden",
+    )
+    assert excerpt(phrases("two thr"), message) == "one two"
+    for nowhere in ('"two three"', "hidden", "paris", "one hidden"):
+        assert excerpt(phrases(nowhere), message) is None
+    for city in ("paris", "Zürich"):
+        assert excerpt(phrases(city), message, in_calls=True) is not None
+    assert excerpt(phrases("hidden"), message, in_calls=True) is None
+
+
+def test_excerpt():
+    """An excerpt is on one line, shows the first of what was found, and is marked where the text goes on."""
+    long = "hay\n" * 100 + "a needle" + "\thay" * 100
+    shown = excerpt(phrases("needle"), Message(role="user", content=long))
+    assert shown is not None
+    assert "needle" in shown
+    assert "\n" not in shown
+    assert shown.startswith("… ")
+    assert shown.endswith(" …")
+    assert len(shown) <= EXCERPT + 4
+    assert excerpt(phrases("x"), Message(role="user", content="  x ")) == "x"
+
+
+async def filled(store, conversations=4, messages=5):
+    """Fill a store, and return it."""
+    for n in range(conversations):
+        some = [said(f"word {n} {i}", message_id=f"m{i}") for i in range(messages)]
+        await store.store_messages(f"c{n}", some, user_id="u")
+    return store
+
+
+async def all_hits(store, **fields):
+    """All hits, and how many of the pages were not complete."""
+    places, short, cursor = [], 0, None
+    while True:
+        hits = await store.search_messages(MessageSearch("word", cursor=cursor, **fields))
+        places += [(hit.conversation_id, hit.position) for hit in hits]
+        short += not hits.complete
+        cursor = hits.cursor
+        if cursor is None:
+            return places, short
+
+
+def test_bound(monkeypatch):
+    """A search that has looked at so many messages stops, says so, and goes on at its cursor."""
+
+    async def use():
+        store = await filled(create_in_memory_provider())
+        whole, short = await all_hits(store)
+        assert (len(whole), short) == (20, 0)
+        monkeypatch.setattr(provider.search, "STRETCH", 3)
+        assert await all_hits(store, limit=7) == (whole, 0)
+        monkeypatch.setattr(provider.search, "MOST", 6)
+        found, short = await all_hits(store)
+        assert found == whole
+        assert short > 1
+        nothing = await store.search_messages(MessageSearch("nothing"))
+        assert (list(nothing), nothing.complete) == ([], False)
+        assert nothing.cursor is not None
+
+    asyncio.run(use())
+
+
+class Sealed(Processor):
+    """A processor that leaves nothing legible in the store."""
+
+    def outgoing(self, message, _context):
+        """Seal the text."""
+        return Message(**{**message.dict(), "content": b64encode(message.content.encode()).decode()})
+
+    def incoming(self, message, _context):
+        """Open it."""
+        return Message(**{**message.dict(), "content": b64decode(message.content).decode()})
+
+
+def test_what_is_sealed():
+    """Where a processor seals what is stored, the provider opens it and looks; the store's form is not searched."""
+
+    async def use():
+        backend = InMemoryBackend()
+        store = BackendProvider(backend, processors=[Sealed()])
+        await filled(store, 1, 2)
+        (hit,) = await store.search_messages(MessageSearch("word 1"))
+        assert hit.message.content == "word 0 1"
+        sealed = b64encode(b"word 0 1").decode()
+        assert await store.search_messages(MessageSearch(sealed)) == []
+
+    asyncio.run(use())
+
+
+class Torn(InMemoryBackend):
+    """One of its conversations cannot be read."""
+
+    name = "torn"
+
+    async def tail(self, tail):
+        """Refuse the page of one conversation."""
+        if tail.conversation_id == "c1":
+            raise codec.damaged("c1")
+        return await super().tail(tail)
+
+    async def find(self, query):
+        """List another one as damaged."""
+        found = await super().find(query)
+        return [Damaged(codec.damaged("c2")) if one.conversation_id == "c2" else one for one in found]
+
+
+def test_damaged():
+    """A search that meets what cannot be read names it, or goes on behind it where the caller asks for that."""
+
+    async def use():
+        store = await filled(BackendProvider(Torn()))
+        with pytest.raises(MemoryStorageError) as caught:
+            await store.search_messages(MessageSearch("word"))
+        assert caught.value.conversation_id == "c2"
+        told = []
+        hits = await store.search_messages(MessageSearch("word"), on_damaged=told.append)
+        assert {hit.conversation_id for hit in hits} == {"c0", "c3"}
+        assert [error.conversation_id for error in told] == ["c2", "c1"]
+
+    asyncio.run(use())
+
+
+def test_many_owners(monkeypatch):
+    """Where owners are picked from a scan, they come page by page, each once."""
+    monkeypatch.setattr(provider.users, "PAGE", 3)
+
+    class Scanned(InMemoryBackend):
+        name = "scanned"
+
+        async def owners(self, after, limit):
+            return None
+
+    async def use():
+        for backend in (Scanned(), InMemoryBackend()):
+            store = BackendProvider(backend)
+            for n in range(20):
+                await store.store_messages(f"c{n}", [], user_id=f"u{n * 7 % 10}")
+            assert [user async for user in store.iter_users()] == [f"u{n}" for n in range(10)]
+
+    asyncio.run(use())
+
+
+def test_session():
+    """A session searches its own conversation, or those of its user; without one it searches no other."""
+
+    async def use():
+        store = await filled(create_in_memory_provider(), 3, 2)
+        await store.store_messages("other", [said("word")], user_id="v")
+        async with MemorySession(MemoryConfig(provider=store), conversation_id="c1", user_id="u") as one:
+            assert isinstance(await one.search("word"), MessageHits)
+            assert {hit.conversation_id for hit in await one.search("word")} == {"c1"}
+            page = await one.search("word", everywhere=True, limit=4)
+            rest = await one.search("word", everywhere=True, cursor=page.cursor)
+            assert [hit.conversation_id for hit in page + rest] == ["c2", "c2", "c1", "c1", "c0", "c0"]
+        async with MemorySession(MemoryConfig(provider=store), conversation_id="c1") as nobodys:
+            with pytest.raises(MemoryInvalidInputError):
+                await nobodys.search("word", everywhere=True)
+
+    asyncio.run(use())
