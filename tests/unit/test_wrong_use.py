@@ -26,6 +26,7 @@ from jaf_memory_core import (
     MemoryQuery,
     MemorySession,
     Message,
+    MessageSearch,
     OperationEvent,
     Success,
     Summary,
@@ -88,8 +89,10 @@ SOUND = {
     "remove": tuple,
     "revised": dict,
     "role": lambda: "user",
+    "search": lambda: MessageSearch("hello"),
     "seconds": lambda: 5,
     "summary": lambda: Summary("said", "m"),
+    "text": lambda: "hello",
     "token": lambda: None,
     "ttl": lambda: None,
     "until_message_id": lambda: None,
@@ -133,7 +136,7 @@ def surface():
                 yield from ((name, None, argument) for argument in parameters(thing))
                 continue
             # Tests are called by pytest, and a backend's settings have a test of their own.
-            plain = issubclass(thing, dict | tuple | Exception | Backend | Checks) and thing is not FourMethods
+            plain = issubclass(thing, dict | list | tuple | Exception | Backend | Checks) and thing is not FourMethods
             # A plain record of what a provider answers is made by the provider.
             if not plain and (not issubclass(thing, Struct) or hasattr(thing, "_check") or hasattr(thing, "_coerce")):
                 yield from ((name, None, argument) for argument in parameters(thing))
