@@ -47,10 +47,13 @@ class Entry(NamedTuple):
 COMMANDS = {
     "list": Entry("Look", "conversations.list_conversations", "List conversations, the most recently written first."),
     "show": Entry("Look", "conversations.show", "Show a conversation as a transcript."),
+    "search": Entry("Look", "finding.search", "Find messages by what they say, the most recent conversation first."),
+    "users": Entry("Look", "finding.users", "List the users who own conversations."),
     "stats": Entry("Look", "conversations.stats", "Count conversations, messages and bytes."),
     "doctor": Entry("Check", "diagnosis.doctor", "Check settings, plugin and connection."),
     "info": Entry("Check", "diagnosis.info", "Tell which store is set, without connecting."),
     "providers": Entry("Check", "diagnosis.providers", "List the installed providers, each tried."),
+    "rename": Entry("Label", "naming.rename", "Give a conversation a title, which `list` shows."),
     "import": Entry("Move", "transfer.import_file", "Import conversations from JSON Lines."),
     "export": Entry("Move", "transfer.export_file", "Export conversations as JSON Lines, with digests."),
     "copy": Entry("Move", "transfer.copy_store", "Copy conversations to another store."),

@@ -12,10 +12,11 @@ from msgspec.structs import replace
 from rich.console import RenderableType
 from rich.text import Text
 
-from jaf_memory_cli.damage import DAMAGED, noting
-from jaf_memory_cli.errors import FAILED, OK
+from jaf_memory_cli.damage import noting, told
+from jaf_memory_cli.errors import FAILED, USAGE, Stop
+from jaf_memory_cli.naming import TITLE
 from jaf_memory_cli.options import Id, Json, KeepGoing, User, moment
-from jaf_memory_cli.output import Output, count, heading, number, pairs, size, table, text_or_dash
+from jaf_memory_cli.output import Output, count, heading, number, pairs, shortened, size, table, text_or_dash
 from jaf_memory_cli.output import moment as shown_moment
 from jaf_memory_cli.stores import chosen, said_before
 from jaf_memory_cli.terminal import safe
@@ -24,7 +25,9 @@ from jaf_memory_core.codec import digest, encode
 from jaf_memory_core.conversations import ConversationMemory, MemoryQuery
 from jaf_memory_core.damage import OnDamaged
 from jaf_memory_core.errors import MemoryNotFoundError, MemoryStorageError
+from jaf_memory_core.messages import Message
 from jaf_memory_core.protocol import ManagedMemoryProvider
+from jaf_memory_core.search import texts_of
 from jaf_memory_core.transfer import require
 from jaf_memory_core.transfer.reports import Problems
 from jaf_memory_core.values import thaw
@@ -34,6 +37,15 @@ PAGE = 500
 
 WIDEST = 120
 """Columns beyond which a table gains nothing."""
+
+PREVIEW = 80
+"""Characters of a title, and of a message's beginning."""
+
+AROUND = 5
+"""Messages that `show --around` shows before and behind one."""
+
+Previews = dict[str, Message | None]
+"""Conversations' last messages, by their ids."""
 
 NARROWEST = 60
 """Columns below which a table would tear ids apart, and each conversation gets lines of its own."""
@@ -50,6 +62,7 @@ async def list_conversations(
     after: Annotated[
         str | None, typer.Option(metavar="ID", help="Go on behind that one, the last of the page before.")
     ] = None,
+    preview: Annotated[bool, typer.Option("--preview", metavar="", help="Show how the last message begins.")] = False,
     keep_going: KeepGoing = False,
     as_json: Json = False,
 ) -> int:
@@ -68,7 +81,8 @@ async def list_conversations(
         shown, more, damaged = 0, None, Problems()
         pages = _pages(provider, query, None if every else limit, noting(damaged, keep_going=keep_going))
         async for page, behind in pages:
-            _show_page(output, page, first=shown == 0, expand=every)
+            lasts = await _lasts(provider, page) if preview else {}
+            _show_page(output, page, lasts, first=shown == 0, expand=every)
             shown, more = shown + len(page), behind
     if not shown:
         output.note("no conversations" + (" match" if user or since or until or after else " yet"), mark="·")
@@ -77,16 +91,10 @@ async def list_conversations(
         if more:
             options = {"--user": user, "--since": since, "--until": until, "--limit": str(limit), "--after": more}
             given = [word for name, text in options.items() if text for word in (name, text)]
-            given += ["--keep-going"] if keep_going else []
+            given += [word for word, chosen_ in (("--preview", preview), ("--keep-going", keep_going)) if chosen_]
             said = shlex.join(["jaf-memory", *said_before(context), "list", *given])
             output.console.print(Text(f"  {safe(said)}", style="cyan"), soft_wrap=True)
-    return _told(damaged)
-
-
-def _told(damaged: Problems) -> int:
-    """Tell of what is damaged, beside JSON, too, each line of which is a conversation; the command's exit status."""
-    Output(as_json=False).problems(damaged, DAMAGED)
-    return FAILED if damaged else OK
+    return told(damaged)
 
 
 async def _behind(provider: ManagedMemoryProvider, query: MemoryQuery, after: str | None) -> MemoryQuery:
@@ -128,13 +136,29 @@ async def _pages(
         left = None if left is None else left - len(page)
 
 
-def _show_page(output: Output, page: Sequence[ConversationMemory], *, first: bool, expand: bool) -> None:
+async def _lasts(provider: ManagedMemoryProvider, page: Sequence[ConversationMemory]) -> Previews:
+    """The last message of each, or `None` where there is none (any more)."""
+    found: Previews = {}
+    for conversation in page:
+        try:
+            last = await provider.get_recent_messages(conversation.conversation_id, limit=1)
+        except MemoryNotFoundError:
+            last = []
+        found[conversation.conversation_id] = last[0] if last else None
+    return found
+
+
+def _show_page(
+    output: Output, page: Sequence[ConversationMemory], lasts: Previews, *, first: bool, expand: bool
+) -> None:
     if output.as_json:
         for conversation in page:
-            output.document(described(conversation))
+            last = lasts.get(conversation.conversation_id)
+            shown = {"last_message": None if last is None else last.dict()} if lasts else {}
+            output.document({**described(conversation), **shown})
         return
     if output.console.width < NARROWEST:
-        output.show(*map(_lines, page))
+        output.show(*(_lines(conversation, lasts) for conversation in page))
         return
     wide = output.console.width >= WIDEST - 20
     columns: list[tuple[str, dict[str, Any]]] = [
@@ -145,16 +169,29 @@ def _show_page(output: Output, page: Sequence[ConversationMemory], *, first: boo
     ]
     if wide:
         columns.append(("Created", {"no_wrap": True, "width": 16, "style": "dim"}))
-    made = table(*columns, rows=[_row(conversation, wide=wide) for conversation in page], head=first)
+    made = table(*columns, rows=[_row(conversation, lasts, wide=wide) for conversation in page], head=first)
     if expand:  # each page is a table of its own, and all have to have the same columns
         made.width = min(output.console.width, WIDEST)
     output.show(made)
 
 
-def _lines(conversation: ConversationMemory) -> Text:
+def _named(conversation: ConversationMemory, lasts: Previews) -> Text:
+    """The id, and under it the title and how the last message begins, where there is such."""
+    named = Text(safe(conversation.conversation_id), style="cyan")
+    title = conversation.metadata.get(TITLE)
+    if isinstance(title, str) and title:
+        named.append(f"\n{safe(shortened(title, PREVIEW))}", style="bold default")
+    last = lasts.get(conversation.conversation_id)
+    if last is not None:
+        said = " ".join(" ".join(texts_of(last)).split()) or "…"
+        named.append(f"\n{last.role or 'item'}: {safe(shortened(said, PREVIEW))}", style="dim default")
+    return named
+
+
+def _lines(conversation: ConversationMemory, lasts: Previews) -> Text:
     whose = safe(conversation.user_id) if conversation.user_id is not None else "nobody's"
     facts = [whose, count(conversation.message_count or 0, "message"), str(shown_moment(_active(conversation)))]
-    return Text.assemble((safe(conversation.conversation_id), "cyan"), *(f"\n  {fact}" for fact in facts))
+    return Text.assemble(_named(conversation, lasts), *(f"\n  {fact}" for fact in facts))
 
 
 def _active(conversation: ConversationMemory) -> datetime | None:
@@ -162,9 +199,9 @@ def _active(conversation: ConversationMemory) -> datetime | None:
     return conversation.active_at or conversation.updated_at
 
 
-def _row(conversation: ConversationMemory, *, wide: bool) -> list[RenderableType]:
+def _row(conversation: ConversationMemory, lasts: Previews, *, wide: bool) -> list[RenderableType]:
     cells: list[RenderableType] = [
-        Text(safe(conversation.conversation_id), style="cyan"),
+        _named(conversation, lasts),
         text_or_dash(conversation.user_id),
         number(conversation.message_count or 0),
         shown_moment(_active(conversation)),
@@ -193,6 +230,9 @@ async def show(
     conversation_id: Id,
     *,
     last: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the last N messages.")] = None,
+    around: Annotated[
+        str | None, typer.Option(metavar="MESSAGE", help="Only that message, by its id, and those beside it.")
+    ] = None,
     full: Annotated[
         bool, typer.Option("--full", metavar="", help="Unfold prompts, calls of tools and their results.")
     ] = False,
@@ -203,20 +243,41 @@ async def show(
     Prompts, calls of tools and their results are folded to a line each.
     """
     output, store = Output(as_json=as_json), chosen(context)
+    if last is not None and around is not None:
+        raise Stop("--last and --around say two different things; give one", USAGE)
     async with store.opened() as provider:
         conversation = await _read(provider, conversation_id, last)
     if conversation is None:
         raise MemoryNotFoundError(conversation_id)
-    messages = conversation.messages
-    earlier = (conversation.message_count or 0) - len(messages)
+    messages: Sequence[Message] = conversation.messages
+    later = 0
+    if around is not None:
+        messages, later = _beside(conversation, around)
+    earlier = (conversation.message_count or 0) - len(messages) - later
     if as_json:
         document = {**described(conversation), "messages": [message.dict() for message in messages]}
-        output.document(document if earlier else {**document, "digest": digest(conversation)})
+        output.document(document if earlier or later else {**document, "digest": digest(conversation)})
         return
     output.show(*header(conversation))
     if earlier > 0:
         output.show(Text(f"\n… {count(earlier, 'earlier message')}", style="dim"))
     output.show(*transcript(messages, width=output.console.width, full=full))
+    if later:
+        output.show(Text(f"\n… {count(later, 'later message')}", style="dim"))
+
+
+def _beside(conversation: ConversationMemory, message_id: str) -> tuple[Sequence[Message], int]:
+    """A message and those beside it, and how many come later.
+
+    Raises:
+        Stop: the conversation holds no such message.
+    """
+    ids = [message.message_id for message in conversation.messages]
+    if message_id not in ids:
+        named = f"conversation {safe(conversation.conversation_id)} holds no message {safe(message_id)}"
+        raise Stop(f"{named}; `search` and `show --json` tell the ids", FAILED)
+    at = ids.index(message_id)
+    return conversation.messages[max(0, at - AROUND) : at + AROUND + 1], max(0, len(ids) - at - AROUND - 1)
 
 
 async def _read(provider: ManagedMemoryProvider, conversation_id: str, last: int | None) -> ConversationMemory | None:
@@ -249,7 +310,7 @@ async def stats(
             found = dict(await provider.get_stats(user))
     if as_json:
         output.document({"user_id": user, **found})
-        return _told(damaged)
+        return told(damaged)
     stored = found["total_storage_size"]
     output.show(
         heading(store.name, user or "all users"),
@@ -263,7 +324,7 @@ async def stats(
             ("newest", shown_moment(found["newest_conversation"])),
         ),
     )
-    return _told(damaged)
+    return told(damaged)
 
 
 async def _counted(provider: ManagedMemoryProvider, user: str | None, on_damaged: OnDamaged) -> dict[str, Any]:

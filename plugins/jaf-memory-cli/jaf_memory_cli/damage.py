@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from jaf_memory_cli.errors import FAILED, OK
+from jaf_memory_cli.output import Output
 from jaf_memory_core.damage import OnDamaged
 from jaf_memory_core.errors import MemoryStorageError
 from jaf_memory_core.transfer.reports import Problems
@@ -17,3 +19,9 @@ def noting(damaged: Problems, *, keep_going: bool) -> OnDamaged:
         damaged.add(error.conversation_id or f"one without a readable id ({damaged.count + 1})", str(error))
 
     return note if keep_going else "raise"
+
+
+def told(damaged: Problems) -> int:
+    """Tell of what is damaged, beside JSON, too, each line of which is a conversation; the command's exit status."""
+    Output(as_json=False).problems(damaged, DAMAGED)
+    return FAILED if damaged else OK
