@@ -221,10 +221,7 @@ class Backend(ABC):
         return rules.page(record, tail) if record else None
 
     async def header(self, conversation_id: str, *, scope: str | None = None) -> Record | None:
-        """A live conversation without its messages, or `None` (for this user).
-
-        Must cost one conversation at most; a store that can should leave its messages alone.
-        """
+        """A live conversation without its messages, which a store that can leaves alone, or `None` (for this user)."""
         record = rules.seen(await self.read(conversation_id), self.now(), scope)
         return None if record is None else msgspec.structs.replace(record, messages=())
 
@@ -352,8 +349,7 @@ class Backend(ABC):
     ) -> bool:
         """Delete the conversation; `True` if it was there (for this user). Nothing of it remains.
 
-        Raises:
-            MemoryConflictError: it is live, and not at `expected_version`, which comes only where somebody asks for it.
+        `expected_version` comes only where somebody asks for it; a live one at another is a `MemoryConflictError`.
         """
         while True:
             standing = await self.read(conversation_id)
@@ -431,10 +427,7 @@ class Backend(ABC):
         return len(removed)
 
     async def ping(self) -> Ping:
-        """A round trip to the store, and what an operator should know.
-
-        The default reads a conversation that is not there.
-        """
+        """A round trip to the store, and what an operator should know; here it reads what is not there."""
         await self.read("jaf-memory:ping")
         return Ping("the store answers")
 

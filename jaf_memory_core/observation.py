@@ -233,7 +233,9 @@ def _counted(operation: str, answer: Any) -> tuple[int | None, int | None]:
     if isinstance(answer, int):
         removed = int(answer) if operation in REMOVED_CONVERSATIONS else None
         return removed, int(answer) if operation in COUNTED_MESSAGES else None
-    if isinstance(answer, list) and operation == "find_conversations":
-        return len(answer), sum(len(getattr(one, "messages", ())) for one in answer)
+    if isinstance(answer, list) and operation in {"find_conversations", "search_messages"}:
+        found = len(answer)
+        read = sum(len(getattr(one, "messages", ())) for one in answer)
+        return (found, read) if operation == "find_conversations" else (None, found)
     messages = getattr(getattr(answer, "conversation", answer), "messages", None)
     return None, len(messages) if isinstance(messages, tuple) else None

@@ -66,7 +66,7 @@ class Searches(ProviderBase):
             self._guard.check()
             return MessageHits()
         look = Look(scoped, place, STRETCH)
-        hits = await self._guard.run(SEARCH, partial(self._looked, search, asked, look, listing))
+        hits = await self._guard.run(SEARCH, partial(self._looked, search, asked, look, listing), scoped)
         listing.end()
         return hits
 

@@ -65,7 +65,7 @@ def test_signatures_agree(name):
 def test_same_kind_of_method(name):
     """What is awaited is awaited, and what is iterated is iterated."""
     method = getattr(BackendProvider, name)
-    if name in {"iter_conversations", "for_user"}:
+    if name in {"iter_conversations", "iter_users", "for_user"}:
         assert not inspect.iscoroutinefunction(method)
     else:
         assert inspect.iscoroutinefunction(method)

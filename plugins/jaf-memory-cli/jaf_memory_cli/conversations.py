@@ -14,12 +14,12 @@ from rich.text import Text
 
 from jaf_memory_cli.damage import noting, told
 from jaf_memory_cli.errors import FAILED, USAGE, Stop
-from jaf_memory_cli.naming import TITLE
 from jaf_memory_cli.options import Id, Json, KeepGoing, User, moment
 from jaf_memory_cli.output import Output, count, heading, number, pairs, shortened, size, table, text_or_dash
 from jaf_memory_cli.output import moment as shown_moment
 from jaf_memory_cli.stores import chosen, said_before
 from jaf_memory_cli.terminal import safe
+from jaf_memory_cli.titles import TITLE
 from jaf_memory_cli.transcript import header, transcript
 from jaf_memory_core.codec import digest, encode
 from jaf_memory_core.conversations import ConversationMemory, MemoryQuery
