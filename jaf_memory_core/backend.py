@@ -59,6 +59,7 @@ class Backend(ABC):
         driver_errors: exceptions of the driver that `translate` understands. Anything else is a bug, and stays one.
         patient: whether what cannot be reached is only in use, as a file that another process has locked. The guard
             then tries again until the deadline, and not only for `reconnect_timeout`.
+        abreast: how many short reads are quicker at once than one after the other.
     """
 
     name: ClassVar[str] = "custom"
@@ -66,6 +67,7 @@ class Backend(ABC):
     waits: ClassVar[bool] = True
     driver_errors: ClassVar[tuple[type[Exception], ...]] = (OSError,)
     patient: ClassVar[bool] = False
+    abreast: ClassVar[int] = 1
 
     config: ProviderConfig | None = None
     """The settings it was made with: a provider that is given none of its own goes by them."""

@@ -129,11 +129,19 @@ async def all_hits(store, **fields):
             return places, short
 
 
-def test_bound(monkeypatch):
+class Abreast(InMemoryBackend):
+    """Reads several conversations at once."""
+
+    name = "abreast"
+    abreast = 3
+
+
+@pytest.mark.parametrize("kind", [InMemoryBackend, Abreast])
+def test_bound(monkeypatch, kind):
     """A search that has looked at so many messages stops, says so, and goes on at its cursor."""
 
     async def use():
-        store = await filled(create_in_memory_provider())
+        store = await filled(BackendProvider(kind()))
         whole, short = await all_hits(store)
         assert (len(whole), short) == (20, 0)
         monkeypatch.setattr(provider.search, "STRETCH", 3)
@@ -176,7 +184,7 @@ def test_what_is_sealed():
     asyncio.run(use())
 
 
-class Torn(InMemoryBackend):
+class Torn(Abreast):
     """One of its conversations cannot be read."""
 
     name = "torn"

@@ -74,6 +74,7 @@ class PostgresBackend(Backend):
 
     name: ClassVar[str] = "postgres"
     loop_bound: ClassVar[bool] = True
+    abreast: ClassVar[int] = 4
     driver_errors: ClassVar[tuple[type[Exception], ...]] = errors.DRIVER_ERRORS
 
     def __init__(self, config: PostgresConfig | None = None, client: Any = None) -> None:

@@ -74,6 +74,7 @@ class RedisBackend(Backend):
 
     name: ClassVar[str] = "redis"
     loop_bound: ClassVar[bool] = True
+    abreast: ClassVar[int] = 32
     driver_errors: ClassVar[tuple[type[Exception], ...]] = DRIVER_ERRORS
 
     def __init__(self, config: RedisConfig, topology: Topology, arguments: Mapping[str, Any]) -> None:
