@@ -156,7 +156,7 @@ async def said_where(provider: BackendProvider, text: str, **fields: Any) -> lis
 def expected_places(records: Sequence[Record], query: str, user: str | None) -> list[Place]:
     """Where they must stand: newest conversation first, ties by id descending, and the newest message first."""
     by_id = sorted(records, key=lambda record: record.conversation_id, reverse=True)
-    newest_first = sorted(by_id, key=lambda record: record.updated_at, reverse=True)
+    newest_first = sorted(by_id, key=lambda record: record.active_at, reverse=True)
     return [
         (record.conversation_id, record.first_position + index)
         for record in newest_first
