@@ -223,6 +223,28 @@ def test_indexes_that_were_removed(nodes, place, prefix, lost):
     asyncio.run(main())
 
 
+MEMORY = {"single": "5mb", "cluster": "2500kb", "sentinel": "8mb"}
+"""A server itself has about 2 MB; each master of a Cluster takes a third; one with replicas keeps what they get."""
+
+
+@contextlib.contextmanager
+def evicting(kind, policy):
+    """Servers that are too small: their address, those that evict, and how often they do at least."""
+    settings = {"maxmemory": MEMORY[kind], "maxmemory-policy": policy}
+    with contextlib.ExitStack() as stack:
+        if kind == "single":
+            server = stack.enter_context(redis_servers.single(settings))
+            yield {"port": server.port}, [server], 1_000
+        elif kind == "cluster":
+            cluster = redis_servers.Cluster({**settings, "cluster-node-timeout": 600_000})
+            stack.callback(cluster.stop)
+            yield {"host": cluster.start().hosts, "cluster": True}, cluster.masters(), 300
+        else:
+            group = redis_servers.Group(settings, patience=600)
+            stack.callback(group.stop)
+            yield {"sentinel_hosts": tuple(group.start().hosts.split(","))}, [group.master()], 1_000
+
+
 POLICIES = [
     *("allkeys-lru", "volatile-lru", "allkeys-random"),
     *(
@@ -233,7 +255,9 @@ POLICIES = [
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("kind", ["single", pytest.param("cluster", marks=slow("six servers"))])
+@pytest.mark.parametrize(
+    "kind", ["single", *(pytest.param(kind, marks=slow("six servers")) for kind in ("cluster", "sentinel"))]
+)
 def test_eviction(policy, kind):
     """While the server evicts all the time, nobody ever sees another's message, or a count that is not so."""
 
@@ -265,27 +289,16 @@ def test_eviction(policy, kind):
                     await asyncio.gather(*(turn(number, f"user{round_}") for number in numbers))
                 seen += await asyncio.gather(*(look(number) for number in range(0, 2_000, 3)))
             # Of a Cluster that is so small nothing may be left that is whole.
-            assert {"gone"} | ({"stands"} if kind == "single" else set()) <= set(seen)
+            assert {"gone"} | ({"stands"} if kind != "cluster" else set()) <= set(seen)
             assert policy in " ".join((await provider.health_check())["warnings"])
 
     def evicted(servers):
         stats = [server.command("INFO", "stats").decode() for server in servers]
         return sum(int(one.split("evicted_keys:")[1].split()[0]) for one in stats)
 
-    settings = {"maxmemory": "5mb", "maxmemory-policy": policy}
-    if kind == "cluster":
-        # Each of three masters takes a third, and a server itself has about 2 MB.
-        cluster = redis_servers.Cluster(settings | {"maxmemory": "2500kb"})
-        try:
-            cluster.start()
-            asyncio.run(main(host=cluster.hosts, cluster=True))
-            assert evicted(cluster.masters()) > 300
-        finally:
-            cluster.stop()
-        return
-    with redis_servers.single(settings) as server:
-        asyncio.run(main(port=server.port))
-        assert evicted([server]) > 1_000
+    with evicting(kind, policy) as (address, servers, least):
+        asyncio.run(main(**address))
+        assert evicted(servers) > least
 
 
 def test_expired_leave_nothing(server, prefix):

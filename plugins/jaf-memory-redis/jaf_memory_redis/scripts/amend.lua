@@ -17,7 +17,7 @@ if refused then return refused end
 local too_much = rare.heavy(before)
 if too_much then return { 'heavy', rare.stamp(before), too_much } end
 
-local header = copied(before)
+local header = rare.copied(before)
 header.owner = owner
 if request.lease then
   header.ttl = request.ttl

@@ -66,8 +66,11 @@ end
 -- be reckoned with.
 local function is_sound(header, id)
   local ttl = not header.ttl or tonumber(header.ttl)
-  return header.format == FORMAT and header.incarnation and header.owner ~= '' and header.id == id
-    and is_count(header.version) and is_count(header.first) and is_count(header.count) and is_count(header.size)
+  local version, first, count, size = header.version, header.first, header.count, header.size
+  -- All four as `is_count` has it.
+  return version and first and count and size and version >= 0 and first >= 0 and count >= 0 and size >= 0
+    and version + first + count + size < 9007199254740992 and version % 1 + first % 1 + count % 1 + size % 1 == 0
+    and header.format == FORMAT and header.incarnation and header.owner ~= '' and header.id == id
     and is_moment(header.created) and is_moment(header.active) and (not header.expires or is_moment(header.expires))
     and (ttl == true or (ttl and ttl > 0 and ttl < 1e12))
 end
@@ -224,14 +227,6 @@ local function index(header, before)
   end
 end
 
-local function copied(header)
-  return {
-    format = header.format, incarnation = header.incarnation, version = header.version, created = header.created,
-    active = header.active, expires = header.expires, ttl = header.ttl, owner = header.owner, first = header.first,
-    trimmed = header.trimmed, count = header.count, size = header.size,
-  }
-end
-
 -- What the caller needs for the indexes in other slots of a Cluster, behind a status and its numbers.
 local function told(status, header, ...)
   local reply = { status, header.owner or '', header.created, header.active, header.expires or '', ... }
@@ -255,6 +250,14 @@ local function rarely()
   function rare.is_newer(header)
     local format = header.format
     return format and format ~= FORMAT and #format < 18 and string.find(format, '^[1-9]%d*$')
+  end
+
+  function rare.copied(header)
+    return {
+      format = header.format, incarnation = header.incarnation, version = header.version, created = header.created,
+      active = header.active, expires = header.expires, ttl = header.ttl, owner = header.owner, first = header.first,
+      trimmed = header.trimmed, count = header.count, size = header.size,
+    }
   end
 
   -- What can be told of a header that cannot be read, for those that remove it.

@@ -11,7 +11,7 @@ local staged = request.staged
 if not staged and not request.at_once and #request.positions * before.size / 8192 > FAR then
   return { 'large', rare.stamp(before), before.first, before.count, before.size }
 end
-local header = copied(before)
+local header = rare.copied(before)
 if staged then
   refused = denied('RENAME', 'PERSIST', 'UNLINK')
   if refused then return refused end

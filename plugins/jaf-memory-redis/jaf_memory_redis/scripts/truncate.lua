@@ -11,7 +11,7 @@ if not rare.complete(before) then return rare.damaged(before) end
 local position = call('ZSCORE', KEYS[3], request.message)
 if not position then return told('ok', before, 0) end
 
-local header = copied(before)
+local header = rare.copied(before)
 local kept = tonumber(position) - header.first
 local removed = header.count - kept
 local staged = request.staged

@@ -118,7 +118,15 @@ if cut > 0 and before and not request.at_once and rare.is_large(cut, before) the
 end
 
 -- All is checked; from here on the script writes.
-local header = before and copied(before) or {
+local header = before
+if before then
+  -- What it was, as far as that is looked at below.
+  before = {
+    count = before.count, first = before.first, trimmed = before.trimmed, created = before.created,
+    active = before.active, expires = before.expires, ttl = before.ttl, owner = before.owner,
+  }
+end
+header = header or {
   incarnation = request.incarnation, version = 0, created = request.created or request.moment or now,
   active = request.active or request.moment or now, amended = request.amended,
   expires = request.expires, ttl = request.ttl, first = 0, count = 0, size = 0, trimmed = false,
