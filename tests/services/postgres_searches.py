@@ -66,6 +66,7 @@ def searches(count: int) -> dict[str, MemoryQuery]:
         "trace": MemoryQuery(trace_id="t7"),
         "metadata": MemoryQuery(metadata={"topic": 7}),
         "owner as metadata": MemoryQuery(metadata={"user_id": "u7"}),
+        "null as an owner": MemoryQuery(metadata={"user_id": None}),
         "since": MemoryQuery(since=at(count - 100)),
         "until": MemoryQuery(until=at(100)),
         "active since": MemoryQuery(active_since=at(count - 100)),
