@@ -221,7 +221,8 @@ def _bounded(query: MemoryQuery, search: Search, columns: str, sql: Mapping[str,
 def _is_narrow(query: MemoryQuery) -> bool:
     """Whether the index over the metadata keeps fewer than the owner's does."""
     # An owner of null is looked for in the metadata: of conversations without an owner there may be any number.
-    return query.trace_id is not None or (query.user_id is None and (query.metadata or {}).get("user_id") is None)
+    named = None if query.metadata is None else query.metadata.get("user_id")
+    return query.trace_id is not None or (query.user_id is None and named is None)
 
 
 def _is_by_owner(query: MemoryQuery) -> bool:
