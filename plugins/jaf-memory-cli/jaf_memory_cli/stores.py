@@ -30,6 +30,9 @@ from jaf_memory_core.settings.environment import describe, doctor_notes, unknown
 TYPE = "JAF_MEMORY_TYPE"
 PLUGINS = "JAF_MEMORY_PLUGINS"
 
+LARGEST = 1 << 20
+"""Bytes of a file of variables; a device has no end."""
+
 _ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=(.*)")
 
 
@@ -153,8 +156,12 @@ def choose(kind: str | None, settings: Sequence[str], file: str | None, *, optio
 
 def _read_file(file: str) -> dict[str, str]:
     found = {}
+    with local(file).open("rb") as opened:
+        content = opened.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise Stop(f"{file} has more than {LARGEST} bytes; this is no file of variables", USAGE)
     try:
-        lines = local(file).read_text(encoding="utf-8").splitlines()
+        lines = content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise Stop(f"{file} is not a text file in UTF-8", USAGE) from None
     for number, line in enumerate(lines, 1):

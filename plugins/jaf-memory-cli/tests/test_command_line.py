@@ -296,6 +296,7 @@ STATUSES = [
     (2, ["--set", "path", "list"], "error: --set takes FIELD=VALUE, for example --set path=…"),
     (2, ["--set", "ttl=soon", "list"], "error: JAF_SQLITE_TTL holds 'soon'; allowed: a number, above 0"),
     (2, ["--env-file", "missing.env", "list"], "error: missing.env: No such file or directory"),
+    (2, ["--env-file", "/dev/zero", "list"], "error: /dev/zero has more than 1048576 bytes; this is no file of"),
     (2, ["copy"], "error: say where to copy: --to NAME"),
     (2, ["copy", "--to", "sqlite"], "error: source and destination are the same store"),
     (2, ["forget-user", "ada"], "error: there is nobody to ask here, and this cannot be undone; say --yes to do it"),
@@ -465,7 +466,7 @@ def test_a_file_describes_a_store(program, tmp_path):
     """A file of variables describes a store all by itself: nothing of the environment's is mixed into it."""
     program.run("import", write(tmp_path / "one.jsonl", talk("a")))
     env = tmp_path / "other.env"
-    env.write_text(f"# the other\n\nexport JAF_MEMORY_TYPE=sqlite\nJAF_SQLITE_PATH='{tmp_path}/o t.db' \n")
+    env.write_text(f"\ufeff# the other\n\nexport JAF_MEMORY_TYPE=sqlite\nJAF_SQLITE_PATH='{tmp_path}/o t.db' \n")
     done = program.given(JAF_SQLITE_TTL=60).run("copy", "--to-env-file", env, "--verify", "--json").document
     assert (done["conversations"], done["verified"]) == (1, 1)
     assert (tmp_path / "o t.db").exists()

@@ -60,7 +60,7 @@ class PasswordFile(CredentialProvider):
             MemoryConfigurationError: the file is missing, empty, or may not be read.
         """
         try:
-            password = Path(self._path).read_text("utf-8").strip("\r\n")
+            password = Path(self._path).read_text("utf-8-sig").strip("\r\n")
         except (OSError, ValueError) as error:
             raise MemoryConfigurationError(
                 f"password_file (JAF_REDIS_PASSWORD_FILE) cannot be read: {type(error).__name__}"

@@ -101,7 +101,7 @@ def test_password_file(tmp_path, prefix):
             await provider.store_messages("c", [Message("user", "x")])
             server.command("CONFIG", "SET", "requirepass", "second")
             server.login = ("second",)
-            file.write_text("second\n")
+            file.write_text("\ufeffsecond\n", encoding="utf-8")  # as some editors begin a file
             server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             assert (await provider.get_conversation("c")).message_count == 1
         file.unlink()
