@@ -51,6 +51,7 @@ _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.In: ast.NotIn,
     ast.NotIn: ast.In,
 }
+_OPPOSED = (ast.Eq, ast.NotEq, ast.Is, ast.IsNot, ast.In, ast.NotIn)
 _ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
     ast.Add: ast.Sub,
     ast.Sub: ast.Add,
@@ -120,16 +121,17 @@ def _slice(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _call(node: ast.AST) -> Iterator[ast.AST]:
-    """Two arguments swapped; a named one left out; `max` for `min`."""
+    """Two arguments swapped, where their order matters; a named one left out; `max` for `min`."""
     if not isinstance(node, ast.Call):
         return
-    if len(node.args) > 1 and not any(isinstance(one, ast.Starred) for one in node.args[:2]):
+    twin = _TWINS.get(node.func.id) if isinstance(node.func, ast.Name) else None
+    if twin is None and len(node.args) > 1 and not any(isinstance(one, ast.Starred) for one in node.args[:2]):
         yield ast.Call(node.func, [node.args[1], node.args[0], *node.args[2:]], node.keywords)
     for place, keyword in enumerate(node.keywords):
         if keyword.arg is not None:
             yield ast.Call(node.func, node.args, node.keywords[:place] + node.keywords[place + 1 :])
-    if isinstance(node.func, ast.Name) and node.func.id in _TWINS:
-        yield ast.Call(ast.Name(_TWINS[node.func.id]), node.args, node.keywords)
+    if twin is not None:
+        yield ast.Call(ast.Name(twin), node.args, node.keywords)
 
 
 def _branch(node: ast.AST) -> Iterator[ast.AST]:
@@ -137,7 +139,15 @@ def _branch(node: ast.AST) -> Iterator[ast.AST]:
     tests = [node.test] if isinstance(node, ast.If | ast.While | ast.IfExp) else []
     tests += node.ifs if isinstance(node, ast.comprehension) else []
     for test in tests:
-        yield _At(test, ast.UnaryOp(ast.Not(), test))
+        if not _is_negated_elsewhere(test):
+            yield _At(test, ast.UnaryOp(ast.Not(), test))
+
+
+def _is_negated_elsewhere(test: ast.AST) -> bool:
+    """Whether another operator makes the same of a condition: `is not` of `is`, or the same without its `not`."""
+    if isinstance(test, ast.UnaryOp):
+        return isinstance(test.op, ast.Not)
+    return isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], _OPPOSED)
 
 
 def _statement(node: ast.AST) -> Iterator[ast.AST]:

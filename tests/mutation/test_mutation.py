@@ -32,6 +32,21 @@ def test_an_operator_makes_its_change(operator: str) -> None:
         compile(mutant.source, "<mutant>", "exec")
 
 
+@pytest.mark.parametrize(
+    ("source", "changes"),
+    [
+        ("x = min(a, b)", {"min(a, b) -> (max(a, b))"}),
+        ("if a is b: f()", {"a is b -> (a is not b)", "f() -> pass"}),
+        ("if not a: f()", {"not a -> (a)", "f() -> pass"}),
+        ("if a < b: f()", {"a < b -> (a <= b)", "a < b -> (not a < b)", "f() -> pass"}),
+    ],
+)
+def test_no_change_is_made_twice_or_for_nothing(source: str, changes: set[str]) -> None:
+    """What says the same in other words, or what another operator has made, is no mutant."""
+    made = [mutant.change for mutant in mutants(source)]
+    assert sorted(made) == sorted(changes)
+
+
 def test_types_and_texts_stay() -> None:
     """Annotations, docstrings and what is there for the type checker are left alone."""
     source = 'from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    x = 1\ndef f(a: 3 = None) -> 4:\n    "5"\n'
