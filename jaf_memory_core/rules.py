@@ -92,15 +92,17 @@ def plan_write(header: Record | None, write: Write, held: Mapping[str, bytes], n
     metadata = merged(unsummarised(base.metadata) if write.replace else base.metadata, write.metadata)
     if write.metadata and base.metadata:
         check_metadata_size(metadata, write.max_metadata_bytes, base.metadata)
-    # Metadata alone leave the conversation where it stands in a list; and a new one has its times already.
-    moves = header is not None and bool(write.replace or fresh or cut)
+    # A new one has its times already, and an import that goes on with what it made leaves them.
+    settled = header is None or _goes_on(header, write)
+    # Metadata alone leave the conversation where it stands in a list.
+    moves = not settled and bool(write.replace or fresh or cut)
     # As `touched`, and all in one copy.
     after = msgspec.structs.replace(
         base,
         version=base.version + 1,
-        updated_at=base.updated_at if header is None else max(now, base.updated_at),
+        updated_at=base.updated_at if settled else max(now, base.updated_at),
         active_at=max(now, base.active_at) if moves else base.active_at,
-        expires_at=_renewed(base, now),
+        expires_at=base.expires_at if settled and header else _renewed(base, now),
         user_id=base.user_id or write.user_id,
         metadata=metadata,
         message_count=kept + len(fresh) - cut,
@@ -108,6 +110,11 @@ def plan_write(header: Record | None, write: Write, held: Mapping[str, bytes], n
         trimmed=(trimmed and not write.replace) or cut > 0 or write.dropped > 0,
     )
     return Plan(after, fresh, cut, changed=True)
+
+
+def _goes_on(header: Record, write: Write) -> bool:
+    """Whether an import adds to what it made itself, in parts or after an interruption, and nobody else has written."""
+    return not write.replace and times_of(write.origin) == (header.active_at, header.updated_at)
 
 
 def _labels(header: Record, write: Write) -> bool:

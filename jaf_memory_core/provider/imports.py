@@ -46,8 +46,7 @@ class Imports(ProviderBase):
     async def import_conversation(self, conversation: ConversationMemory) -> Result:
         """Append a conversation's messages; where it is missing, make it, with its own times and expiry.
 
-        One that is there, and gets messages, is changed now; so is one that is longer than a call may be, and comes in
-        parts. Importing the same conversation twice adds nothing.
+        One that is there otherwise, and gets messages, is changed now. Importing the same one twice adds nothing.
         """
         return await self._result("import_conversation", partial(self._parts, conversation), self.backend.append)
 

@@ -91,6 +91,27 @@ class TransferChecks(Checks):
         done(await provider.append_messages("c0", talk(1, "n")))
         assert await found(provider) == ["c0", *newest[:-1]]
 
+    @pytest.mark.parametrize("way", ["in parts", "after an interruption", "changed since"])
+    async def test_an_import_goes_on(self, store: Store, way: str) -> None:
+        """What comes in parts, or is gone on with later, keeps the times of the whole, unless it was changed since."""
+        provider = await store.open(max_append_messages=2)
+        times = {"created_at": at(0), "active_at": at(1), "updated_at": at(2), "expires_at": at(10**9)}
+        whole_one = ConversationMemory("c", "u", talk(5), {"x": 1}, ttl=600, **times)
+        if way != "in parts":
+            done(await provider.import_conversation(replace(whole_one, messages=tuple(talk(2)))))
+        if way == "changed since":
+            await provider.update_metadata("c", {"x": 2})
+        before = await provider.get_conversation("c")
+        await asyncio.sleep(0.002)
+        assert done(await provider.import_conversation(whole_one)).message_count == 5
+        after = await whole(provider)
+        if way != "changed since":
+            assert {name: getattr(after, name) for name in times} == times
+        else:
+            assert before is not None
+            assert after.active_at == after.updated_at not in {before.active_at, before.updated_at}
+        assert await found(provider, user_id="u") == ["c"]
+
     async def test_no_time_runs_back_by_an_import(self, store: Store) -> None:
         """What stands keeps its times beside an older copy of it, and is changed now where that one adds messages."""
         provider = await store.open()

@@ -225,3 +225,25 @@ class ImportsTurnTimesBack(Plain):
             record = self.records[write.conversation_id]
             self.records[write.conversation_id] = replace(record, active_at=times[0], updated_at=times[1])
         return answer
+
+
+@caught_by("test_an_import_goes_on[in parts]")
+class PartsAreOfNow(Plain):
+    """Of an import in several parts only the first has its times; the others are of now."""
+
+    async def append(self, write: Write) -> WriteResult:
+        return await super().append(_of_now(write) if write.conversation_id in self.records else write)
+
+
+@caught_by("test_an_import_goes_on[changed since]")
+class PartsAreAlwaysOfThen(Plain):
+    """An import that goes on leaves the times, whoever has written meanwhile."""
+
+    async def append(self, write: Write) -> WriteResult:
+        before = self.records.get(write.conversation_id)
+        answer = await super().append(write)
+        if before is not None and write.origin is not None:
+            record = self.records[write.conversation_id]
+            times = {name: getattr(before, name) for name in MOVES}
+            self.records[write.conversation_id] = replace(record, **times)
+        return answer

@@ -276,6 +276,13 @@ local function rarely()
     return is_moment(before) and before > latest and before or latest
   end
 
+  -- Whether these are the moments of the last activity and of the last change, the latter where it is later.
+  function rare.stands_as(header, active, amended)
+    if header.active ~= active then return false end
+    local stored = call('HGET', KEYS[1], 'a')
+    return (is_moment(stored) and stored > active and stored or nil) == amended
+  end
+
   -- `rules.unsummarised`: what was removed must not live on in a summary that reaches position `from`.
   function rare.unsummarise(from)
     local summary = call('HGET', KEYS[1], SUMMARY)

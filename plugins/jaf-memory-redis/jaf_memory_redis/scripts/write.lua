@@ -139,6 +139,10 @@ end
 -- Metadata alone, or an owner, leave the conversation where it stands in a list.
 local still = adding and fresh == 0 and cut == 0 and not (staged and staged.cut > 0)
 touch(header, still and rarely())
+-- An import that goes on with what it made leaves the times, as `rules._goes_on` decides it.
+if adding and request.active and rarely().stands_as(before, request.active, request.amended) then
+  header.active, header.amended, header.expires = before.active, nil, before.expires
+end
 header.owner = owner
 index(header, before)
 if not before then rarely().clear_remains() end
