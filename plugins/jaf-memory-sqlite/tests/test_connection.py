@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from jaf_memory_sqlite import SqliteBackend, SqliteConfig, connection, create_sqlite_provider, health
+from jaf_memory_sqlite import SqliteBackend, SqliteConfig, connection, create_sqlite_provider, health, migrations
 from jaf_memory_testing.expectations import done
 from jaf_memory_testing.expectations import refused as was_refused
 
@@ -353,7 +353,7 @@ def test_opens_later(tmp_path):
             await backend.open()
         folder.mkdir()
         await backend.open()
-        assert (await backend.ping()).details["schema"] == 1
+        assert (await backend.ping()).details["schema"] == migrations.CURRENT
         await backend.close()
 
     asyncio.run(work())
