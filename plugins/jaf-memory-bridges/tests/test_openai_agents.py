@@ -145,6 +145,14 @@ def test_another_engines_conversation_goes_on():
         kinds = ["user", "function_call", "function_call_output", "user"]
         assert [item.get("type", item.get("role")) for item in bot.model.calls[0].input] == kinds
         assert len((await provider.get_conversation("s")).messages) == 5
+        popped = [await session.pop_item() for _ in range(6)]
+        assert [item and item.get("content") for item in popped[1:]] == [
+            "Well?",
+            "18 °C",
+            None,
+            "Weather in Paris?",
+            None,
+        ]
 
     asyncio.run(use())
 
@@ -202,9 +210,9 @@ def test_wrong_use_is_told():
     asyncio.run(use())
 
 
-def test_six_methods_do_without_an_owner(six):
-    """A provider with the six documented methods lacks what keeps users apart, and an owner is refused."""
-    with pytest.raises(MemoryConfigurationError, match="lacks for_user"):
+def test_six_methods_are_too_few(six):
+    """A provider with the six documented methods can neither pop nor keep users apart, and is refused at once."""
+    with pytest.raises(MemoryConfigurationError, match=r"lacks get_condensed_conversation, .*, for_user"):
         JafMemorySession("s", six, user_id="u")
 
 

@@ -9,7 +9,7 @@ from agents.memory.session_settings import SessionSettings, coerce_session_setti
 
 from jaf_memory_bridges.openai_agents.items import to_items, to_message
 from jaf_memory_bridges.providers import appended, checked
-from jaf_memory_core import Failure, MemoryConflictError, MemoryNotFoundError, MemoryProvider
+from jaf_memory_core import MemoryConflictError, MemoryNotFoundError, MemoryProvider
 
 
 class JafMemorySession:
@@ -44,7 +44,7 @@ class JafMemorySession:
     ) -> None:
         self.session_id = session_id
         self.session_settings: SessionSettings | None = coerce_session_settings(session_settings or {})
-        self._provider = checked(provider, user_id)
+        self._provider = checked(provider, user_id, "get_condensed_conversation", "truncate_conversation_after")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} over {self._provider!r}>"
@@ -79,15 +79,19 @@ class JafMemorySession:
         Of several who pop at once each gets another one, and what is added meanwhile stays.
         """
         while True:
-            found = await self._provider.get_conversation(self.session_id)
-            if found is None or not found.messages:
-                return None
-            *rest, last = found.messages
-            result = await self._provider.store_messages(self.session_id, rest, expected_version=found.version)
-            if not isinstance(result, Failure):
-                return to_items([last])[-1]
-            if not isinstance(result.error, MemoryConflictError):
-                raise result.error
+            try:
+                found = await self._provider.get_condensed_conversation(self.session_id, 1)
+                if found is None or not found.conversation.message_count:
+                    return None
+                # A summary may stand in the place of the newest message, too.
+                shown = found.conversation.messages or await self._provider.get_recent_messages(self.session_id, 1)
+                if shown and await self._provider.truncate_conversation_after(
+                    self.session_id, shown[-1].message_id, expected_version=found.conversation.version
+                ):
+                    # Alone, a result that another engine has stored is no item.
+                    return (to_items(shown[-1:]) or [shown[-1].dict()])[-1]
+            except (MemoryConflictError, MemoryNotFoundError):  # somebody came between: look again
+                continue
 
     async def clear_session(self) -> None:
         """Delete the conversation; nothing of it remains."""

@@ -30,7 +30,7 @@ from jaf_memory_core import (
 from jaf_memory_core.values import thaw
 
 RECORD = f"{ENGINE}:record"
-"""Metadata key of what Pydantic AI keeps for a conversation; `None` while one is being deleted."""
+"""Metadata key of what Pydantic AI keeps for a conversation."""
 
 PAGE = 100
 """Entries that are read at once where a history is longer than what is asked for."""
@@ -120,12 +120,12 @@ class JafMemoryConversationStore(ConversationStore):
         held = self._record(header)
         if header is None or held is None or held.revision != expected_revision:
             raise ConversationConflict(conversation_id)
-        # First by compare-and-swap: whoever saves meanwhile either comes before it, or meets a conflict.
-        emptied = await self._provider.store_messages(
-            conversation_id, [], {RECORD: None}, expected_version=header.version
-        )
-        _unwrap(emptied, conversation_id)
-        await self._provider.delete_conversation(conversation_id)
+        try:
+            gone = await self._provider.delete_conversation(conversation_id, expected_version=header.version)
+        except MemoryConflictError as error:
+            raise ConversationConflict(conversation_id) from error
+        if not gone:
+            raise ConversationConflict(conversation_id)
 
     async def read_entry(self, entry_id: str) -> ConversationEntry:
         """The entry with this identifier; looked for everywhere if this store has not met it."""
