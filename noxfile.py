@@ -66,7 +66,8 @@ def wheels(session: nox.Session) -> None:
     """Run what needs no server on built wheels, as a user installs them; paths after -- run others."""
     session.install(*group("test"))
     install_wheels(session)
-    ours = ("tests", "plugins/jaf-memory-cli", "plugins/jaf-memory-otel", "plugins/jaf-memory-sqlite")
+    kinds = ("cli", "encryption", "otel", "sqlite")
+    ours = ("tests", *(f"plugins/jaf-memory-{kind}" for kind in kinds))
     run_tests(session, "wheels", *() if session.posargs else ours)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -41,7 +41,13 @@ class Processor:
     be the same. It must keep `message_id`. It is never given an owner inside metadata, nor what the provider keeps
     there for itself. What it returns is checked like what a caller gives. An exception stops the operation before
     anything is stored. A method that has no use for the context may leave it out of its arguments.
+
+    Attributes:
+        needs_owner: whether it must be told a conversation's owner also where the caller does not state one. The
+            provider then looks first, and the write holds only while that owner stands.
     """
+
+    needs_owner: ClassVar[bool] = False
 
     def outgoing(self, message: Message, context: Context) -> Message:  # for those who override it
         """The message as it is to be stored."""
@@ -93,6 +99,7 @@ class Chain:
 
     def __init__(self, processors: Iterable[Processor]) -> None:
         self.steps = tuple(_Step(one, _without_context(one)) for one in checked_processors(processors))
+        self.needs_owner = any(getattr(step.processor, "needs_owner", False) for step in self.steps)
         self._context = Context(None, None, None, "")
 
     def __bool__(self) -> bool:

@@ -28,7 +28,7 @@ KINDS = {PROVIDERS: "memory provider", PLUGINS: "plugin"}
 CORE = "jaf-memory-core"
 OURS = {"sqlite": "jaf-memory-sqlite", "redis": "jaf-memory-redis", "postgres": "jaf-memory-postgres"}
 """Our own providers → the distributions that bring them; each is an extra of the core."""
-OUR_PLUGINS = {"otel": "jaf-memory-otel"}
+OUR_PLUGINS = {"encryption": "jaf-memory-encryption", "otel": "jaf-memory-otel"}
 """The same for our own plugins."""
 
 

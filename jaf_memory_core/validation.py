@@ -354,6 +354,11 @@ def processed(metadata: FrozenDict, processors: Chain) -> FrozenDict:
     return FrozenDict({**processors.outgoing_metadata(metadata), **owner})
 
 
+def owner_of(conversation: Any) -> tuple[Any, Any, Any]:
+    """Id, metadata and owner of a conversation that is still to be checked."""
+    return tuple(getattr(conversation, name, None) for name in ("conversation_id", "metadata", "user_id"))  # type: ignore[return-value]
+
+
 def stated_owner(metadata: Any, user_id: Any, scope: str | None = None) -> str | None:
     """The owner that a caller states, by argument, in the metadata or by a view, or `None`.
 

@@ -118,13 +118,13 @@ class BackendProvider(Reads, Searches, Users, Imports, Forks, RegenerationPoints
             MemoryConnectionError: `outcome="unknown"` if the answer was lost.
         """
 
-        def write() -> list[Write]:
-            chain = self._passing("store_messages", conversation_id, metadata, user_id)
+        def write(owner: Any) -> list[Write]:
+            chain = self._passing("store_messages", conversation_id, metadata, owner)
             batch = validation.batch(messages, self.config, chain)
-            labels = self._labels(metadata, user_id, chain)
+            labels = self._labels(metadata, owner, chain)
             return [self._write(conversation_id, batch, labels, expected_version, replace=True, create=True)]
 
-        return await self._result("store_messages", write, self.backend.store)
+        return await self._result("store_messages", write, self.backend.store, (conversation_id, metadata, user_id))
 
     async def append_messages(
         self,
@@ -158,14 +158,15 @@ class BackendProvider(Reads, Searches, Users, Imports, Forks, RegenerationPoints
             MemoryConnectionError: the store could not be reached, or did not answer in time.
         """
 
-        def write() -> list[Write]:
-            chain = self._passing("append_messages", conversation_id, metadata, user_id)
+        def write(owner: Any) -> list[Write]:
+            chain = self._passing("append_messages", conversation_id, metadata, owner)
             batch = validation.batch(messages, self.config, chain, longest=self.config.max_append_messages)
-            labels = self._labels(metadata, user_id, chain)
+            labels = self._labels(metadata, owner, chain)
             return [self._write(conversation_id, batch, labels, expected_version, create=create, ttl=ttl)]
 
         # With `create` a repetition could bring back what was deleted behind the first try.
-        return await self._result("append_messages", write, self.backend.append, repeatable=not create)
+        about = (conversation_id, metadata, user_id)
+        return await self._result("append_messages", write, self.backend.append, about, repeatable=not create)
 
     async def update_metadata(
         self,
@@ -187,8 +188,9 @@ class BackendProvider(Reads, Searches, Users, Imports, Forks, RegenerationPoints
             MemoryConflictError: the patch names another owner, or the conversation is at another version.
         """
         key = validation.checked_id(conversation_id, "conversation_id")
-        chain = self._passing("update_metadata", key, validation.checked_mapping(patch, "patch"), None)
-        labels = validation.labels(patch, None, self.config, chain)
+        owner = await self._owner("update_metadata", key, validation.checked_mapping(patch, "patch"), None)
+        chain = self._passing("update_metadata", key, patch, owner)
+        labels = validation.labels(patch, owner, self.config, chain)
         amend = Amend(
             key,
             labels.metadata,

@@ -77,6 +77,20 @@ class ProviderBase:
         key = validation.checked_id(conversation_id, "conversation_id")
         return self._chain.within(operation, key, validation.stated_owner(metadata, user_id, self._scope))
 
+    async def _owner(self, operation: str, conversation_id: Any, metadata: Any, user_id: Any) -> Any:
+        """The owner that a write states; where a processor has to know one and none is stated, whose it is.
+
+        As the stated owner it goes into the write, which the store refuses if it is somebody else's by then.
+        """
+        if not self._chain.needs_owner:
+            return user_id
+        stated = validation.stated_owner(metadata, user_id, self._scope)
+        if stated is not None:
+            return stated
+        key = validation.checked_id(conversation_id, "conversation_id")
+        header = await self._guard.run(operation, lambda: self.backend.header(key), key, repeatable=True)
+        return None if header is None else header.user_id
+
     def _labels(self, metadata: Any, user_id: Any, chain: Chain) -> validation.Labels:
         if metadata is None and user_id is None:
             return validation.Labels(EMPTY, self._scope)
@@ -115,13 +129,16 @@ class ProviderBase:
     async def _result(
         self,
         operation: str,
-        write: Callable[[], list[Write]],
+        write: Callable[[Any], list[Write]],
         send: Callable[[Write], Awaitable[WriteResult]],
+        about: tuple[Any, Any, Any],
         *,
         repeatable: bool | None = None,
     ) -> Result:
+        """Make the requests of a write, given its owner, and send them; `about` is id, metadata and owner as given."""
         try:
-            first, *further = write()
+            owner = await self._owner(operation, *about) if self._chain.needs_owner else about[2]
+            first, *further = write(owner)
             result = await self._guard.run(operation, partial(send, first), first, repeatable=repeatable)
             # What stands of the parts stays: importing it again adds what is missing.
             for request in further:

@@ -76,11 +76,11 @@ class Forks(ProviderBase):
         """
         validation.checked_mapping(revised, "revised")
         ids = tuple(validation.checked_id(old, "message_id") for old in revised)
-        chain = self._passing("revise_messages", conversation_id, None, None)
+        owner = await self._owner("revise_messages", conversation_id, None, None)
+        chain = self._passing("revise_messages", conversation_id, None, owner)
         batch = validation.batch(list(revised.values()), self.config, chain)
         if len(batch.messages) != len(ids):
             raise MemoryInvalidInputError("each message may be given once, and no more than the conversation may hold")
-        revise = Revise(
-            validation.checked_id(conversation_id, "conversation_id"), ids, batch.messages, batch.bodies, self._scope
-        )
+        key = validation.checked_id(conversation_id, "conversation_id")
+        revise = Revise(key, ids, batch.messages, batch.bodies, owner or self._scope)
         return await self._guard.run("revise_messages", lambda: self.backend.revise(revise), revise)

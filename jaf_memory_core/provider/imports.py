@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 from time import perf_counter
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -48,7 +49,8 @@ class Imports(ProviderBase):
 
         One that is there otherwise, and gets messages, is changed now. Importing the same one twice adds nothing.
         """
-        return await self._result("import_conversation", partial(self._parts, conversation), self.backend.append)
+        given = validation.owner_of(conversation)
+        return await self._result("import_conversation", partial(self._parts, conversation), self.backend.append, given)
 
     async def import_conversations(
         self, conversations: Sequence[ConversationMemory], *, only_missing: bool = False
@@ -99,7 +101,9 @@ class Imports(ProviderBase):
             if count % TURN == 0:
                 await asyncio.sleep(0)
             try:
-                parts = self._parts(conversation, expected_version)
+                given = validation.owner_of(conversation)
+                owner = await self._owner("import_conversations", *given) if self._chain.needs_owner else given[2]
+                parts = self._parts(conversation, owner, expected_version)
             except (MemoryConfigurationError, MemoryConnectionError):
                 raise
             except MemoryError as error:
@@ -117,15 +121,15 @@ class Imports(ProviderBase):
         if step:
             yield step
 
-    def _parts(self, conversation: ConversationMemory, expected_version: int | None = None) -> list[Write]:
+    def _parts(self, conversation: ConversationMemory, owner: Any, expected_version: int | None = None) -> list[Write]:
         """The writes that a conversation is imported by: one, unless it is longer than a call may be."""
         source = validation.checked_conversation(conversation)
         # A conversation without times of its own (a line of an import, for one) takes the provider's.
         times = (source.created_at, source.expires_at, source.ttl, source.active_at, source.updated_at)
         origin = Origin(*times) if any(times) else None
-        chain = self._passing("import_conversation", source.conversation_id, source.metadata, source.user_id)
+        chain = self._passing("import_conversation", source.conversation_id, source.metadata, owner)
         batch = validation.batch(source.messages, self.config, chain, whole=False)
-        labels = self._labels(source.metadata, source.user_id, chain)
+        labels = self._labels(source.metadata, owner, chain)
         writes = [
             self._write(source.conversation_id, part, labels, create=True, origin=origin)
             for part in validation.parts(batch, self.config)
@@ -145,7 +149,10 @@ class Imports(ProviderBase):
             elif len(parts) == 1:
                 waiting[index] = parts[0]
             else:
-                results[index] = await self._result("import_conversations", partial(list, parts), self.backend.append)
+                about = (parts[0].conversation_id, None, parts[0].user_id)
+                results[index] = await self._result(
+                    "import_conversations", partial(_made, parts), self.backend.append, about
+                )
         while waiting:
             for index, outcome in zip(list(waiting), await self._bite(list(waiting.values())), strict=True):
                 if outcome is not None:
@@ -173,3 +180,8 @@ class Imports(ProviderBase):
         elif part > SLOW:
             # Down in one great step: the next one has to end within its deadline.
             self._step = max(1, self._step // 4)
+
+
+def _made(parts: list[Write], _owner: Any) -> list[Write]:
+    # The processors have passed them already, told whose they are.
+    return list(parts)

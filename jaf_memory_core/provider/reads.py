@@ -49,7 +49,7 @@ class Reads(ProviderBase):
             MemoryNotFoundError: there is no such conversation.
         """
         page = await self._page("get_recent_messages", conversation_id, None, limit)
-        return list(self._passed(page.messages, "get_recent_messages", conversation_id))
+        return list(self._passed(page.messages, "get_recent_messages", conversation_id, page))
 
     async def get_messages(
         self,
@@ -84,14 +84,17 @@ class Reads(ProviderBase):
         if after is not None and after != BEFORE_ALL:
             validation.checked_count(after, "after")
         page = await self._page("get_messages", conversation_id, before, limit, leading=leading, after=after)
-        messages = self._passed(page.messages, "get_messages", conversation_id)
-        first = self._passed(page.leading, "get_messages", conversation_id) if page.leading else ()
+        messages = self._passed(page.messages, "get_messages", conversation_id, page)
+        first = self._passed(page.leading, "get_messages", conversation_id, page) if page.leading else ()
         return MessagePage(messages, page.first if page.more else None, first, page.first + len(messages) - 1)
 
-    def _passed(self, messages: tuple[Message, ...], operation: str, conversation_id: str) -> tuple[Message, ...]:
+    def _passed(
+        self, messages: tuple[Message, ...], operation: str, conversation_id: str, page: Page
+    ) -> tuple[Message, ...]:
         if not self._chain:
             return messages
-        return self._chain.within(operation, conversation_id, self._scope).incoming(messages)
+        owner = self._scope if page.header is None else page.header.user_id
+        return self._chain.within(operation, conversation_id, owner).incoming(messages)
 
     async def _page(
         self,
@@ -104,8 +107,9 @@ class Reads(ProviderBase):
         after: int | None = None,
     ) -> Page:
         key = validation.checked_id(conversation_id, "conversation_id")
-        tail = Tail(key, validation.checked_count(limit, "limit"), before, self._scope, leading, after=after)
-        beside = leading or after is not None
+        most, header = validation.checked_count(limit, "limit"), self._chain.needs_owner
+        tail = Tail(key, most, before, self._scope, leading, with_header=header, after=after)
+        beside = leading or header or after is not None
         call = partial(ends, self.backend, tail) if beside else partial(self.backend.tail, tail)
         page = await self._guard.run(operation, call, tail)
         if page is None:

@@ -60,6 +60,7 @@ COMMANDS = {
     "delete": Entry("Erase", "erasure.delete", "Delete a conversation for good."),
     "forget-user": Entry("Erase", "erasure.forget_user", "Delete all conversations of a user for good."),
     "purge": Entry("Erase", "erasure.purge", "Remove expired conversations for good."),
+    "keys": Entry("Set up", "keys.keys", "Show or rotate the keys of the plugin `encryption`, or make a new one."),
     "schema": Entry("Set up", "migration.schema", "Print the store's own definitions, or apply them."),
     "adopt": Entry("Set up", "migration.adopt", "Move data of an older layout into this one."),
 }

@@ -10,6 +10,7 @@ import typer
 
 from jaf_memory_cli.errors import FAILED, USAGE, Stop
 from jaf_memory_cli.execution import interruption
+from jaf_memory_cli.keys import data_keys
 from jaf_memory_cli.options import Id, Json, Yes
 from jaf_memory_cli.output import Output, count
 from jaf_memory_cli.stores import chosen
@@ -18,6 +19,11 @@ from jaf_memory_core.errors import MemoryNotFoundError
 from jaf_memory_core.transfer import require
 
 UserId = Annotated[str, typer.Argument(metavar="USER", help="A user's id.", show_default=False)]
+
+
+Shred = Annotated[
+    bool, typer.Option("--shred", metavar="", help="Destroy the user's data key, too (plugin `encryption`).")
+]
 
 
 def confirm(question: str, *, yes: bool) -> None:
@@ -54,10 +60,16 @@ async def delete(context: typer.Context, conversation_id: Id, *, yes: Yes = Fals
     output.done({"deleted": 1, "conversation_id": conversation_id}, f"deleted {conversation_id}")
 
 
-async def forget_user(context: typer.Context, user: UserId, *, yes: Yes = False, as_json: Json = False) -> None:
-    """Delete all conversations of a user for good."""
-    output = Output(as_json=as_json)
-    async with chosen(context).opened() as provider:
+async def forget_user(
+    context: typer.Context, user: UserId, *, shred: Shred = False, yes: Yes = False, as_json: Json = False
+) -> None:
+    """Delete all conversations of a user for good.
+
+    With `--shred` the user's data key is destroyed, too: what is left of the text in backups is never read again.
+    """
+    output, store = Output(as_json=as_json), chosen(context)
+    keys = data_keys(store) if shred else None  # before anything is asked: without them nothing is done
+    async with store.opened() as provider:
         require(provider, "clear_user_conversations", "`forget-user`")
         what = "all conversations"
         if not yes and sys.stdin.isatty() and callable(getattr(provider, "get_stats", None)):
@@ -67,7 +79,15 @@ async def forget_user(context: typer.Context, user: UserId, *, yes: Yes = False,
             what = f"all {count(found['total_conversations'], 'conversation')} ({messages})"
         confirm(f"Delete {what} of user {user} for good?", yes=yes)
         deleted = await provider.clear_user_conversations(user)
-    output.done({"deleted": deleted, "user_id": user}, f"deleted {count(deleted, 'conversation')} of user {user}")
+        done = f"deleted {count(deleted, 'conversation')} of user {user}"
+        more = {}
+        if keys is not None:
+            more["shredded"] = keys.forget(user)
+            keys.file.close()
+            # What was written in between was sealed by the key that is gone.
+            deleted += await provider.clear_user_conversations(user)
+            done += ", and the user's data key" if more["shredded"] else "; the user had no data key"
+    output.done({"deleted": deleted, "user_id": user, **more}, done)
 
 
 async def purge(context: typer.Context, *, yes: Yes = False, as_json: Json = False) -> None:

@@ -1,0 +1,147 @@
+"""`KeyFile`: the users' data keys, wrapped, in one SQLite file that the processes of a machine share."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from jaf_memory_core.errors import MemoryStorageError
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS data_key (
+    id TEXT PRIMARY KEY,
+    user TEXT NOT NULL UNIQUE,
+    ring TEXT NOT NULL,
+    wrapped BLOB NOT NULL
+) WITHOUT ROWID
+"""
+
+PAGE = 500
+"""Keys that a rotation reads at a time."""
+
+
+class WrappedKey(NamedTuple):
+    """A data key as it is kept.
+
+    Attributes:
+        id: 16 random hexadecimal digits.
+        user: whose it is; `""` for conversations that belong to nobody.
+        ring: id of the ring's key that wrapped it.
+        wrapped: the data key, for whoever has that key.
+    """
+
+    id: str
+    user: str
+    ring: str
+    wrapped: bytes
+
+
+class KeyFile:
+    """Data keys in a file, for any number of threads and processes.
+
+    What is deleted is overwritten. The file belongs apart from the conversations: whoever has a backup of both, from
+    before a user was forgotten, and the key ring, can read that user's text.
+
+    Args:
+        path: the file; it is made, readable by its owner only. Its folder must be there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        self._db: sqlite3.Connection | None = None
+        self._pid = 0
+
+    def __repr__(self) -> str:
+        return f"<KeyFile {self.path}>"
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                # A fork's child must not touch its parent's connection.
+                if self._db is None or self._pid != os.getpid():
+                    self._db, self._pid = self._opened(), os.getpid()
+                yield self._db
+            except sqlite3.Error as error:
+                reason = error.sqlite_errorname if hasattr(error, "sqlite_errorname") else type(error).__name__
+                raise MemoryStorageError(f"the file of data keys {self.path} cannot be used: {reason}") from None
+
+    def _opened(self) -> sqlite3.Connection:
+        if not self.path.exists():
+            # Made by us, so that nobody else may read it, not even for a moment.
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        db = sqlite3.connect(self.path, timeout=10, isolation_level=None, check_same_thread=False)
+        # No write-ahead log: what is deleted must stand nowhere.
+        # A processor is never told that its provider is closed.
+        weakref.finalize(self, db.close)
+        for statement in ("PRAGMA secure_delete=ON", "PRAGMA journal_mode=DELETE", "PRAGMA synchronous=FULL", SCHEMA):
+            db.execute(statement).fetchall()
+        return db
+
+    def version(self) -> int:
+        """A number that differs once another process, or another connection, has changed something."""
+        with self._connection() as db:
+            return int(db.execute("PRAGMA data_version").fetchone()[0])
+
+    def of_user(self, user: str) -> WrappedKey | None:
+        """A user's key."""
+        return self._one("user", user)
+
+    def by_id(self, key_id: str) -> WrappedKey | None:
+        """The key of an id."""
+        return self._one("id", key_id)
+
+    def _one(self, column: str, value: str) -> WrappedKey | None:
+        with self._connection() as db:
+            sql = f"SELECT id, user, ring, wrapped FROM data_key WHERE {column} = ?"  # noqa: S608  (a name of ours)
+            row = db.execute(sql, (value,)).fetchone()
+            return WrappedKey(*row) if row else None
+
+    def add(self, key: WrappedKey) -> WrappedKey:
+        """Keep a user's key, unless the user has one by now; the one that stands."""
+        with self._connection() as db:
+            db.execute("INSERT INTO data_key VALUES (?, ?, ?, ?) ON CONFLICT (user) DO NOTHING", key)
+            standing = self.of_user(key.user)
+            return self.add(key) if standing is None else standing  # forgotten in between
+
+    def replace(self, before: WrappedKey, after: WrappedKey) -> bool:
+        """Put another wrapping of a key into its place; `False` if it does not stand as it was."""
+        with self._connection() as db:
+            sql = "UPDATE data_key SET ring = ?, wrapped = ? WHERE id = ? AND ring = ?"
+            return db.execute(sql, (after.ring, after.wrapped, before.id, before.ring)).rowcount == 1
+
+    def forget(self, user: str) -> bool:
+        """Delete a user's key; whether there was one."""
+        with self._connection() as db:
+            return db.execute("DELETE FROM data_key WHERE user = ?", (user,)).rowcount == 1
+
+    def others(self, ring: str) -> Iterator[WrappedKey]:
+        """All keys that another key of the ring has wrapped."""
+        last = ""
+        while True:
+            with self._connection() as db:
+                sql = "SELECT id, user, ring, wrapped FROM data_key WHERE ring <> ? AND id > ? ORDER BY id LIMIT ?"
+                page = [WrappedKey(*row) for row in db.execute(sql, (ring, last, PAGE))]
+            yield from page
+            if len(page) < PAGE:
+                return
+            last = page[-1].id
+
+    def counts(self) -> dict[str, int]:
+        """How many keys each of the ring's has wrapped."""
+        with self._connection() as db:
+            return dict(db.execute("SELECT ring, count(*) FROM data_key GROUP BY ring ORDER BY ring"))
+
+    def close(self) -> None:
+        """Close the file; it is opened again when it is needed."""
+        with self._lock:
+            if self._db is not None and self._pid == os.getpid():
+                with closing(self._db):
+                    self._db = None

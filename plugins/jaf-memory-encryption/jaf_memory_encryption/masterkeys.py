@@ -1,0 +1,110 @@
+"""The key ring: keys with ids, of which the first wraps the users' data keys, and all open what they wrapped."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+from cryptography.hazmat.primitives.hashes import SHA512
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from jaf_memory_core.errors import MemoryConfigurationError
+
+KEY_BYTES = 32
+ID = re.compile(r"[A-Za-z0-9_.-]{1,40}")
+
+
+class KeyService(Protocol):
+    """A key that somebody else keeps (a KMS). Called once for each user and process, in the event loop's thread."""
+
+    def wrap(self, data_key: bytes, about: bytes) -> bytes:
+        """The data key, readable only with this key, and only for the same `about`."""
+
+    def unwrap(self, wrapped: bytes, about: bytes) -> bytes:
+        """The data key again; any exception if that cannot be."""
+
+
+class _LocalKey:
+    """A key of 32 bytes."""
+
+    def __init__(self, key: bytes) -> None:
+        # AES-256-SIV takes two keys of 32 bytes.
+        self._siv = AESSIV(HKDF(SHA512(), 64, None, b"jaf-memory key ring 1").derive(key))
+
+    def wrap(self, data_key: bytes, about: bytes) -> bytes:
+        return self._siv.encrypt(data_key, [about])
+
+    def unwrap(self, wrapped: bytes, about: bytes) -> bytes:
+        return self._siv.decrypt(wrapped, [about])
+
+
+class KeyRing:
+    """Keys by their ids.
+
+    Args:
+        keys: id → 32 bytes, or a `KeyService`. The first one wraps; the others only open.
+
+    Raises:
+        MemoryConfigurationError: there is no key, or one is not as it has to be; no text shows any of it.
+    """
+
+    def __init__(self, keys: Mapping[str, bytes | KeyService]) -> None:
+        if not keys:
+            raise MemoryConfigurationError("the key ring is empty: give at least one id:key")
+        for name in keys:
+            if not ID.fullmatch(name):
+                raise MemoryConfigurationError("a key's id has 1 to 40 letters, digits, dots, dashes or underscores")
+        self._keys = {name: self._checked(name, key) for name, key in keys.items()}
+        self.current = next(iter(self._keys))
+
+    def __repr__(self) -> str:
+        return f"<KeyRing {', '.join(self._keys)}>"
+
+    @staticmethod
+    def _checked(name: str, key: bytes | KeyService) -> KeyService:
+        if not isinstance(key, bytes):
+            return key
+        if len(key) != KEY_BYTES:
+            raise MemoryConfigurationError(f"the key {name!r} has {len(key)} bytes, and needs {KEY_BYTES}")
+        return _LocalKey(key)
+
+    @classmethod
+    def read(cls, entries: Iterable[str]) -> KeyRing:
+        """A ring of texts `id:key`, each key in base64; empty ones, and those that begin with `#`, do not count."""
+        keys: dict[str, bytes | KeyService] = {}
+        for entry in (one.strip() for one in entries):
+            if not entry or entry.startswith("#"):
+                continue
+            name, colon, text = entry.partition(":")
+            if not colon or not ID.fullmatch(name):
+                raise MemoryConfigurationError("each key of the ring is written id:key, the key in base64")
+            if name in keys:
+                raise MemoryConfigurationError(f"the key ring has two keys of the id {name!r}")
+            try:
+                keys[name] = base64.b64decode(text.strip(), validate=True)
+            except (binascii.Error, ValueError):
+                raise MemoryConfigurationError(f"the key {name!r} of the ring is not base64") from None
+        return cls(keys)
+
+    def wrap(self, data_key: bytes, about: bytes) -> tuple[str, bytes]:
+        """The id of the first key, and the data key wrapped by it."""
+        return self.current, self._keys[self.current].wrap(data_key, about)
+
+    def unwrap(self, name: str, wrapped: bytes, about: bytes) -> bytes:
+        """A data key.
+
+        Raises:
+            LookupError: the ring has no key of that id, or it is another key than the one that wrapped.
+        """
+        key = self._keys.get(name)
+        if key is None:
+            raise LookupError(f"the key ring has no key {name!r}")
+        try:
+            return key.unwrap(wrapped, about)
+        except InvalidTag:
+            raise LookupError(f"the key {name!r} of the ring is not the one that wrapped this data key") from None

@@ -1,0 +1,520 @@
+"""What is sealed, what opens it, and what is refused."""
+
+import asyncio
+import base64
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from jaf_memory_encryption import DataKeys, Encryption, KeyFile, KeyRing
+from jaf_memory_sqlite import SqliteConfig, create_sqlite_provider
+from jaf_memory_testing.samples import talk
+from msgspec.structs import replace
+
+from jaf_memory_core import (
+    BackendProvider,
+    Failure,
+    InMemoryConfig,
+    MemoryConfigurationError,
+    MemoryConflictError,
+    MemoryInvalidInputError,
+    MemoryQuery,
+    MemoryStorageError,
+    Message,
+    MessageSearch,
+    create_memory_provider_from_env,
+)
+from jaf_memory_core.backends.in_memory import InMemoryBackend
+
+OLD, NEW = bytes(range(32)), bytes(range(1, 33))
+CANARY = "CANARY-19e2"
+
+
+def over(backend, encryption):
+    """A provider that seals."""
+    return BackendProvider(backend, InMemoryConfig(), processors=[encryption])
+
+
+def said(text=CANARY):
+    """A message."""
+    return Message(role="user", content=text)
+
+
+class TestSealing:
+    """What stands in the store, and what comes back."""
+
+    def test_everything_comes_back(self, encryption):
+        """All of a message and of metadata comes back equal; stored stand ids, owners, roles, and names of metadata."""
+
+        async def main():
+            backend = InMemoryBackend()
+            provider = over(backend, encryption)
+            whole = Message(
+                role="assistant",
+                content=None,
+                tool_calls=[{"id": "1", "type": "function", "function": {"name": CANARY, "arguments": "{}"}}],
+                further_field={CANARY: [1, 1.0, -0.0, 2**70, "\ud800", None]},
+            )
+            metadata = {"title": CANARY, "n": 1, "none": None}
+            await provider.store_messages("c", [said(), whole], metadata, user_id="u")
+            found = await provider.get_conversation("c")
+            assert found.messages[1] == whole
+            assert found.messages[0].content == CANARY
+            assert dict(found.metadata) == {**metadata, "user_id": "u"}
+            kept = await backend.read("c")
+            assert CANARY not in repr(kept)
+            assert [message.role for message in kept.messages] == ["user", "assistant"]
+            assert set(kept.metadata) == set(metadata)
+            assert all(value.startswith("jaf1:") for value in kept.metadata.values())
+
+        asyncio.run(main())
+
+    def test_appends_stay_idempotent(self, encryption):
+        """A repeated message is recognised, with and without its owner; another content under its id is a conflict."""
+
+        async def main():
+            provider = over(InMemoryBackend(), encryption)
+            message = said()
+            await provider.append_messages("c", [message], user_id="u", create=True)
+            assert (await provider.append_messages("c", [message])).unwrap().added == 0
+            assert (await provider.append_messages("c", [message], user_id="u")).unwrap().added == 0
+            other = await provider.append_messages("c", [replace(message, content="other")])
+            assert isinstance(other, Failure)
+            assert isinstance(other.error, MemoryConflictError)
+
+        asyncio.run(main())
+
+    def test_one_text_looks_different_everywhere(self, encryption):
+        """Equal texts are not equal where they stand: in two conversations, of two users, under two ids."""
+
+        async def main():
+            backend = InMemoryBackend()
+            provider = over(backend, encryption)
+            for name, user in (("a", "u"), ("b", "u"), ("c", "v"), ("d", None)):
+                await provider.store_messages(name, [said(), said()], {"t": 1}, user_id=user)
+            kept = [await backend.read(name) for name in "abcd"]
+            texts = [message.content for record in kept for message in record.messages]
+            texts += [record.metadata["t"] for record in kept]
+            assert len(set(texts)) == 12
+
+        asyncio.run(main())
+
+    def test_filters_on_sealed_values_are_refused(self, keys):
+        """A filter by a sealed value is refused with that reason; by a plain one it works."""
+
+        async def main():
+            provider = over(InMemoryBackend(), Encryption(keys, plain_metadata=["topic"]))
+            await provider.store_messages("c", [said()], {"topic": "x", "title": "y"})
+            assert len(await provider.find_conversations(MemoryQuery(metadata={"topic": "x"}))) == 1
+            for query in (MemoryQuery(metadata={"title": "y"}), MemoryQuery(trace_id="t")):
+                with pytest.raises(MemoryInvalidInputError, match="JAF_ENCRYPTION_PLAIN_METADATA"):
+                    await provider.find_conversations(query)
+
+        asyncio.run(main())
+
+    def test_a_plain_value_that_looks_sealed(self, keys):
+        """A text of the application's that only looks sealed comes back as it was."""
+
+        async def main():
+            provider = over(InMemoryBackend(), Encryption(keys, plain_metadata="*"))
+            await provider.store_messages("c", [said("jaf1:a:b")], {"t": "jaf1:a:b"})
+            found = await provider.get_conversation("c")
+            assert (found.messages[0].content, found.metadata["t"]) == ("jaf1:a:b", "jaf1:a:b")
+
+        asyncio.run(main())
+
+    def test_other_operations_know_the_owner(self, keys, encryption):
+        """Whatever writes without stating the owner seals for the conversation's own: nothing is sealed for nobody."""
+
+        async def main():
+            provider = over(InMemoryBackend(), encryption)
+            first, second = said(), said()
+            await provider.store_messages("c", [first], user_id="u")
+            await provider.append_messages("c", [second])
+            await provider.update_metadata("c", {"title": CANARY})
+            await provider.mark_regeneration_point("c", first.message_id, {"reason": CANARY})
+            await provider.revise_messages("c", {second.message_id: said("new")})
+            await provider.fork_conversation("c", "d")
+            await provider.import_conversation(replace(await provider.get_conversation("c"), user_id="u"))
+            for name in "cd":
+                assert [m.content for m in await provider.get_recent_messages(name)] == [CANARY, "new"]
+                assert [m.content for m in await provider.get_messages(name, leading=1)] == [CANARY, "new"]
+                assert (await provider.get_condensed_conversation(name)).conversation.metadata["title"] == CANARY
+            assert keys.file.of_user("") is None
+
+        asyncio.run(main())
+
+    def test_a_search_opens_what_it_looks_through(self, encryption):
+        """What is said is found though the store cannot read it, and only the own of a user."""
+
+        async def main():
+            provider = over(InMemoryBackend(), encryption)
+            await provider.store_messages("c", [said("the red fox")], user_id="u")
+            await provider.store_messages("d", [said("the red hen")], user_id="v")
+            hits = await provider.search_messages(MessageSearch("red", user_id="u"))
+            assert [hit.message.content for hit in hits] == ["the red fox"]
+
+        asyncio.run(main())
+
+    def test_an_owner_that_comes_later(self, encryption):
+        """What was sealed before a conversation belonged to somebody can still be read, beside what came after."""
+
+        async def main():
+            provider = over(InMemoryBackend(), encryption)
+            await provider.store_messages("c", [said("before")])
+            await provider.append_messages("c", [said("after")], user_id="u")
+            assert [m.content for m in await provider.get_recent_messages("c")] == ["before", "after"]
+
+        asyncio.run(main())
+
+
+class TestMoved:
+    """What was put elsewhere behind the store's back does not open there."""
+
+    @pytest.mark.parametrize(
+        "moved",
+        [
+            lambda kept: replace(kept["a"], messages=kept["b"].messages),
+            lambda kept: replace(kept["a"], metadata=kept["b"].metadata),
+            lambda kept: replace(kept["a"], user_id="v"),
+            lambda kept: replace(kept["a"], user_id=None),
+            lambda kept: replace(kept["a"], messages=kept["v"].messages),
+            lambda kept: replace(
+                kept["a"],
+                messages=tuple(
+                    replace(one, content=other.content)
+                    for one, other in zip(kept["a"].messages, reversed(kept["a"].messages), strict=True)
+                ),
+            ),
+            lambda kept: replace(
+                kept["a"], metadata=type(kept["a"].metadata)(x=kept["a"].metadata["y"], y=kept["a"].metadata["x"])
+            ),
+            lambda kept: replace(kept["a"], messages=(said("plain"),), message_count=1),
+        ],
+        ids=["conversation", "metadata", "user", "nobody", "another user's", "message", "key", "plain"],
+    )
+    def test_is_refused(self, encryption, moved):
+        """Rows swapped between conversations, owners, messages and keys, and text that is not sealed, are refused."""
+
+        async def main():
+            backend = InMemoryBackend()
+            provider = over(backend, encryption)
+            for name, user in (("a", "u"), ("b", "u"), ("v", "v")):
+                await provider.store_messages(name, talk(2), {"x": 1, "y": 2}, user_id=user)
+            kept = {name: await backend.read(name) for name in "abv"}
+            after = moved(kept)
+            assert await backend.write(after, expected=kept["a"].stamp)
+            with pytest.raises(MemoryStorageError, match="of conversation 'a'") as refused:
+                await provider.get_conversation("a")
+            assert refused.value.conversation_id == "a"
+            assert CANARY not in str(refused.value)
+            if after.metadata == kept["a"].metadata:
+                with pytest.raises(MemoryStorageError, match="of conversation 'a'"):
+                    await provider.get_recent_messages("a")
+
+        asyncio.run(main())
+
+    def test_plain_text_where_it_is_accepted(self, keys):
+        """While older conversations are still plain, they are read where a setting says so."""
+
+        async def main():
+            backend = InMemoryBackend()
+            await BackendProvider(backend).store_messages("c", [said()], {"t": 1})
+            with pytest.raises(MemoryStorageError, match="JAF_ENCRYPTION_ACCEPT_PLAIN"):
+                await over(backend, Encryption(keys)).get_conversation("c")
+            found = await over(backend, Encryption(keys, accept_plain=True)).get_conversation("c")
+            assert (found.messages[0].content, found.metadata["t"]) == (CANARY, 1)
+
+        asyncio.run(main())
+
+
+class TestKeys:
+    """The ring, the data keys, and their file."""
+
+    def ring(self, **keys):
+        """A ring."""
+        return KeyRing(keys)
+
+    @pytest.mark.parametrize(
+        ("ring", "reason"),
+        [({"old": NEW}, "is not the one that wrapped"), ({"other": OLD}, "has no key 'old'")],
+    )
+    def test_a_wrong_or_missing_key_is_an_error(self, keys, ring, reason):
+        """With another key, or without it, reading and writing are refused; no history looks empty."""
+
+        async def main():
+            backend = InMemoryBackend()
+            await over(backend, Encryption(keys)).store_messages("c", [said()], user_id="u")
+            wrong = over(backend, Encryption(DataKeys(KeyRing(ring), keys.file)))
+            for read in (wrong.get_conversation("c"), wrong.get_recent_messages("c")):
+                with pytest.raises(MemoryStorageError, match=reason):
+                    await read
+            with pytest.raises(MemoryStorageError, match=reason):
+                await wrong.find_conversations(MemoryQuery())
+            assert reason in str((await wrong.append_messages("c", [said("new")])).error)
+
+        asyncio.run(main())
+
+    def test_another_file_of_data_keys(self, keys, tmp_path):
+        """With the right ring and another file of data keys nothing opens."""
+
+        async def main():
+            backend = InMemoryBackend()
+            await over(backend, Encryption(keys)).store_messages("c", [said()], user_id="u")
+            other = KeyFile(tmp_path / "other.db")
+            with closing(other), pytest.raises(MemoryStorageError, match="another file of data keys"):
+                await over(backend, Encryption(DataKeys(keys.ring, other))).get_conversation("c")
+
+        asyncio.run(main())
+
+    def test_a_wrapped_key_opens_for_its_user_only(self, keys):
+        """In the file of data keys, one user's key in another's place does not open."""
+        mine, theirs = keys.of_user("u"), keys.of_user("v")
+        with closing(sqlite3.connect(keys.file.path)) as db:
+            db.execute("UPDATE data_key SET wrapped = (SELECT wrapped FROM data_key WHERE id = ?)", (mine.id,))
+            db.commit()
+        assert keys.of_user("u").id == mine.id
+        with pytest.raises(LookupError, match="is not the one that wrapped"):
+            keys.by_id(theirs.id)
+
+    def test_rotation(self, keys):
+        """Rotating wraps data keys anew and leaves messages alone; then the new key suffices, and the old does not."""
+
+        async def main():
+            backend = InMemoryBackend()
+            provider = over(backend, Encryption(keys))
+            message = said()
+            for user in ("u", "v", None):
+                await provider.store_messages(f"c-{user}", [message], user_id=user)
+            before = [(await backend.read(f"c-{user}")).messages for user in ("u", "v", None)]
+            both = DataKeys(KeyRing({"new": NEW, "old": OLD}), keys.file)
+            assert (both.rotate(), both.rotate()) == (3, 0)
+            assert keys.file.counts() == {"new": 3}
+            assert [(await backend.read(f"c-{user}")).messages for user in ("u", "v", None)] == before
+            rotated = over(backend, Encryption(DataKeys(KeyRing({"new": NEW}), keys.file)))
+            assert (await rotated.append_messages("c-u", [message])).unwrap().added == 0
+            assert (await rotated.get_conversation("c-v")).messages == (message,)
+            fresh = over(backend, Encryption(DataKeys(KeyRing({"old": OLD}), keys.file)))
+            with pytest.raises(MemoryStorageError, match="has no key 'new'"):
+                await fresh.get_conversation("c-u")
+
+        asyncio.run(main())
+
+    def test_an_interrupted_rotation_goes_on(self, keys):
+        """What a rotation has wrapped before it was interrupted stays, and running it again does the rest."""
+        for number in range(5):
+            keys.of_user(f"u{number}")
+        both = DataKeys(KeyRing({"new": NEW, "old": OLD}), keys.file)
+        replaced, whole = 0, both.file.replace
+
+        def interrupted(before, after):
+            nonlocal replaced
+            replaced += 1
+            if replaced == 3:
+                raise KeyboardInterrupt
+            return whole(before, after)
+
+        both.file.replace = interrupted
+        with pytest.raises(KeyboardInterrupt):
+            both.rotate()
+        both.file.replace = whole
+        assert keys.file.counts() == {"new": 2, "old": 3}
+        assert both.rotate() == 3
+
+    def test_a_key_that_is_gone_is_not_used_any_more(self, keys):
+        """Once another process has forgotten a user, this one neither reads nor seals by the user's old key."""
+        before = keys.of_user("u")
+        other = KeyFile(keys.file.path)
+        with closing(other):
+            assert other.forget("u")
+        assert keys.by_id(before.id) is None
+        assert keys.of_user("u").id != before.id
+
+    def test_two_processes_agree_on_a_new_key(self, keys):
+        """Of two that make a user's key at once, both use the one that stands."""
+        with closing(KeyFile(keys.file.path)) as file:
+            second = DataKeys(keys.ring, file)
+            assert file.of_user("u") is None
+            first = keys.of_user("u")
+            assert second.file.add(keys.file.of_user("u")._replace(id="0" * 16)).id == first.id
+            assert second.of_user("u").id == first.id
+
+    def test_a_key_service(self, keys):
+        """A KMS wraps and unwraps; of each data key it is asked once."""
+        calls = []
+
+        class Service:
+            def wrap(self, data_key, about):
+                calls.append("wrap")
+                return data_key[::-1]
+
+            def unwrap(self, wrapped, about):
+                calls.append("unwrap")
+                return wrapped[::-1]
+
+        async def main():
+            encryption = Encryption(DataKeys(KeyRing({"kms": Service()}), keys.file))
+            provider = over(InMemoryBackend(), encryption)
+            for name in "abc":
+                await provider.store_messages(name, talk(3), user_id="u")
+                assert len((await provider.get_conversation(name)).messages) == 3
+
+        asyncio.run(main())
+        assert calls == ["wrap", "unwrap"]
+
+    @pytest.mark.parametrize(
+        ("entries", "reason"),
+        [
+            ([], "is empty"),
+            (["secret"], "is written id:key"),
+            (["a b:c2VjcmV0"], "is written id:key"),
+            (["a:!!!"], "'a' of the ring is not base64"),
+            (["a:c2VjcmV0"], "'a' has 6 bytes, and needs 32"),
+            ([f"a:{base64.b64encode(OLD).decode()}"] * 2, "two keys of the id 'a'"),
+        ],
+    )
+    def test_a_wrong_ring(self, entries, reason):
+        """A ring that is not as it has to be is refused, and nothing of its keys is shown."""
+        with pytest.raises(MemoryConfigurationError, match=reason) as refused:
+            KeyRing.read(entries)
+        assert "secret" not in str(refused.value)
+        assert "c2VjcmV0" not in str(refused.value)
+
+    def test_the_file_is_its_owners(self, keys):
+        """The file of data keys can be read by its owner only."""
+        keys.of_user("u")
+        assert os.name == "nt" or keys.file.path.stat().st_mode & 0o777 == 0o600
+        assert repr(OLD) not in repr(keys)
+
+
+def variables(folder, **more):
+    """Variables of a sealed SQLite store."""
+    return {
+        "JAF_MEMORY_TYPE": "sqlite",
+        "JAF_SQLITE_PATH": str(folder / "chat.db"),
+        "JAF_MEMORY_PLUGINS": "encryption",
+        "JAF_ENCRYPTION_KEYS": f"old:{base64.b64encode(OLD).decode()}",
+        "JAF_ENCRYPTION_DATA_KEYS": str(folder / "data-keys.db"),
+        **more,
+    }
+
+
+def command(environ, *words):
+    """Run `jaf-memory`, and return what it says."""
+    kept = {name: text for name, text in os.environ.items() if not name.startswith("JAF_")}
+    line = [sys.executable, "-m", "jaf_memory_cli", *words]
+    ran = subprocess.run(line, env={**kept, **environ}, capture_output=True, text=True, check=False, timeout=300)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+async def filled(environ, users):
+    """A store with a conversation for each user."""
+    async with await create_memory_provider_from_env(environ) as provider:
+        for user in users:
+            (await provider.store_messages(f"c-{user}", [said(f"{CANARY} of {user}")], user_id=user)).unwrap()
+
+
+class TestCommands:
+    """`jaf-memory keys`, and `forget-user --shred`."""
+
+    def test_rotate(self, tmp_path):
+        """`keys rotate` wraps all data keys by the first of the ring, after which the old one may go."""
+        environ = variables(tmp_path)
+        asyncio.run(filled(environ, "uv"))
+        made = command({}, "keys", "new").strip()
+        assert "1" in command({**environ, "JAF_ENCRYPTION_KEYS": f"{made},{environ['JAF_ENCRYPTION_KEYS']}"}, "keys")
+        both = {**environ, "JAF_ENCRYPTION_KEYS": f"{made},{environ['JAF_ENCRYPTION_KEYS']}"}
+        assert f"2 data keys wrapped anew by {made.partition(':')[0]}" in command(both, "keys", "rotate")
+        assert f"{CANARY} of v" in command({**environ, "JAF_ENCRYPTION_KEYS": made}, "show", "c-v")
+        ring = tmp_path / "ring"
+        ring.write_text(f"# rotated\n{made}\n")
+        by_file = {name: text for name, text in environ.items() if name != "JAF_ENCRYPTION_KEYS"}
+        assert f"{CANARY} of u" in command({**by_file, "JAF_ENCRYPTION_KEY_FILE": str(ring)}, "show", "c-u")
+
+    def test_shred(self, tmp_path):
+        """A shredded user's text is in no file, and in a backup from before it is not to be had with all other keys."""
+        environ = variables(tmp_path)
+        asyncio.run(filled(environ, "uv"))
+        backup = tmp_path / "backup.db"
+        with closing(sqlite3.connect(tmp_path / "chat.db")) as db:
+            db.execute("VACUUM INTO ?", (str(backup),))
+        key = DataKeys(KeyRing({"old": OLD}), KeyFile(tmp_path / "data-keys.db"))
+        wrapped = key.file.of_user("u").wrapped
+        key.file.close()
+        assert "and the user's data key" in command(environ, "forget-user", "u", "--shred", "--yes")
+        files = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+        assert not [name for name, content in files.items() if wrapped in content]
+        assert not [name for name, content in files.items() if CANARY.encode() in content]
+        old = {**environ, "JAF_SQLITE_PATH": str(backup)}
+
+        async def read():
+            async with await create_memory_provider_from_env(old) as provider:
+                assert (await provider.get_conversation("c-v")).messages[0].content == f"{CANARY} of v"
+                with pytest.raises(MemoryStorageError, match="its data key is gone"):
+                    await provider.get_conversation("c-u")
+
+        asyncio.run(read())
+
+    def test_without_a_ring_nothing_starts(self, tmp_path):
+        """Where the ring is not set, or is set twice, the application does not start."""
+        for change in ({"JAF_ENCRYPTION_KEYS": ""}, {"JAF_ENCRYPTION_KEY_FILE": "ring"}):
+            with pytest.raises(MemoryConfigurationError, match="either JAF_ENCRYPTION_KEYS or"):
+                asyncio.run(create_memory_provider_from_env(variables(tmp_path, **change)))
+
+
+def test_rotation_beside_writers(tmp_path):
+    """Eight writers go on while the ring is rotated, and lose nothing: each message is there, and can be read."""
+    path, both = tmp_path / "chat.db", {"new": NEW, "old": OLD}
+    file = KeyFile(tmp_path / "data-keys.db")
+
+    async def write(number):
+        keys = DataKeys(KeyRing(both), KeyFile(file.path))
+        async with await create_sqlite_provider(SqliteConfig(path=path), processors=[Encryption(keys)]) as provider:
+            for turn in range(20):
+                user = f"u{(number + turn) % 5}"
+                await provider.append_messages(f"c-{user}", [said(f"{number}.{turn}")], user_id=user, create=True)
+        keys.file.close()
+
+    async def main():
+        DataKeys(KeyRing({"old": OLD}), file).of_user("u0")
+        writers = [asyncio.ensure_future(write(number)) for number in range(8)]
+        rotated = 0
+        while not all(writer.done() for writer in writers):
+            rotated += await asyncio.to_thread(DataKeys(KeyRing(both), file).rotate)
+            await asyncio.wait(writers, timeout=0.01)
+        await asyncio.gather(*writers)
+        assert rotated >= 1
+        DataKeys(KeyRing(both), file).rotate()
+        only = Encryption(DataKeys(KeyRing({"new": NEW}), file))
+        async with await create_sqlite_provider(SqliteConfig(path=path), processors=[only]) as provider:
+            found = [m.content for user in range(5) for m in await provider.get_recent_messages(f"c-u{user}", 1_000)]
+        assert sorted(found) == sorted(f"{number}.{turn}" for number in range(8) for turn in range(20))
+
+    try:
+        asyncio.run(main())
+    finally:
+        file.close()
+
+
+def test_on_every_store(environ, tmp_path):
+    """On each store the text is sealed where it stands, and comes back."""
+    if environ["JAF_MEMORY_TYPE"] == "memory":
+        pytest.skip("nothing of it is stored anywhere")
+
+    async def main():
+        sealed = {name: text for name, text in variables(tmp_path).items() if "ENCRYPTION" in name or "PLUGINS" in name}
+        async with await create_memory_provider_from_env({**environ, **sealed}) as provider:
+            await provider.store_messages("c", [said()], {"title": CANARY}, user_id="u")
+            assert (await provider.get_recent_messages("c"))[0].content == CANARY
+        async with await create_memory_provider_from_env(environ) as plain:
+            shown = await plain.get_conversation("c")
+            assert CANARY not in repr(shown)
+            assert shown.messages[0].content.startswith("jaf1:")
+
+    asyncio.run(main())
+    assert Path(tmp_path / "data-keys.db").is_file()
