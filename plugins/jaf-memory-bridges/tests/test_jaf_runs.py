@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from chat_rules import problem
 from jaf_memory_bridges.jaf import MemoryConfig, create_memory_provider_from_env, jaf_provider
+from jaf_memory_testing import slow
 
 from jaf_memory_core import MemoryQuery, create_in_memory_provider
 
@@ -226,6 +227,11 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.parametrize(
+    "shared_environ",
+    ["sqlite", *(pytest.param(name, marks=slow("two processes that import jaf")) for name in ("redis", "postgres"))],
+    indirect=True,
+)
 def test_a_second_process_continues(shared_environ, engine):
     """What one process has kept, the next goes on with."""
 

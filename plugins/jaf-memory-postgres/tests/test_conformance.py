@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from jaf_memory_postgres import PostgresBackend, PostgresConfig, create_postgres_provider
 from jaf_memory_postgres.names import Names
-from jaf_memory_testing import BRIEF, FourMethods, ProviderConformance, Target, slow
+from jaf_memory_testing import BRIEF, FourMethods, ProcessChecks, ProviderConformance, Target, slow
 
 from jaf_memory_core import BackendProvider
 
@@ -166,7 +166,7 @@ class TestPgBouncer(ProviderConformance):
         return target_over(partial(open_postgres, pooler=True), postgres, bouncer.url(), table)
 
 
-@slow("a second way to the server", but=BRIEF)
+@slow("a second way to the server", but=(*BRIEF, ProcessChecks))
 class TestUntoldPgBouncer(ProviderConformance):
     """The same, without a word of it in the settings."""
 

@@ -6,7 +6,7 @@ import functools
 import pytest
 from jaf_memory_redis import RedisConfig, create_redis_provider
 from jaf_memory_redis.layout import Keys
-from jaf_memory_testing import BRIEF, ProviderConformance, Target, slow
+from jaf_memory_testing import BRIEF, ProcessChecks, ProviderConformance, Target, slow
 from services.redis_servers import wait_until
 
 
@@ -121,7 +121,7 @@ class TestSentinel(ProviderConformance):
         return target(address, calm_group.servers, lambda: [calm_group.master()], prefix, calm_group.whole)
 
 
-@slow("six servers", but=BRIEF)
+@slow("six servers", but=(*BRIEF, ProcessChecks))
 class TestCluster(ProviderConformance):
     """On a Cluster of six nodes."""
 
