@@ -7,7 +7,7 @@ import random
 import sqlite3
 
 import pytest
-from jaf_memory_sqlite import SqliteConfig, create_sqlite_provider
+from jaf_memory_sqlite import SqliteConfig, create_sqlite_provider, migrations
 from jaf_memory_testing.expectations import done
 from jaf_memory_testing.samples import talk
 
@@ -310,6 +310,6 @@ def test_a_newer_version_is_refused_by_reads_too(stored, use, read):
             error = answer.error
         except MemoryStorageError as raised:
             error = raised
-        assert "has schema 99, this jaf-memory-sqlite knows schema 1; upgrade" in str(error)
+        assert f"has schema 99, this jaf-memory-sqlite knows schema {migrations.CURRENT}; upgrade" in str(error)
 
     use(work)

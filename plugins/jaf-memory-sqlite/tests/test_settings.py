@@ -4,7 +4,14 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from jaf_memory_sqlite import SqliteBackend, SqliteConfig, create_sqlite_provider, health, jaf_memory_provider
+from jaf_memory_sqlite import (
+    SqliteBackend,
+    SqliteConfig,
+    create_sqlite_provider,
+    health,
+    jaf_memory_provider,
+    migrations,
+)
 
 from jaf_memory_core import MemoryConfigurationError, Message
 from jaf_memory_core.settings import load
@@ -84,7 +91,7 @@ def test_health(path, use):
     assert told["metrics"]["wal_size"] > 10_000
     details = told["details"]
     assert (details["durability"], details["synchronous"]) == ("every commit is on the disk", "FULL")
-    assert (details["journal_mode"], details["schema"], details["path"]) == ("wal", 1, str(path))
+    assert (details["journal_mode"], details["schema"], details["path"]) == ("wal", migrations.CURRENT, str(path))
 
 
 @pytest.mark.parametrize(
