@@ -62,8 +62,16 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def simulate(session: nox.Session) -> None:
+    """Run our providers on a simulated loop and network, by the thousand schedules; after -- --help tells how."""
+    session.install(*group("test"))
+    install_checkout(session)
+    session.run("python", "-m", "simulation", *session.posargs, env={"PYTHONPATH": str(ROOT / "tests")})
+
+
+@nox.session
 def wheels(session: nox.Session) -> None:
-    """Run what needs no server on built wheels, as a user installs them; paths after -- run others."""
+    """Run on built wheels, as a user installs them, what would miss a file of theirs; paths after -- run others."""
     session.install(*group("test"))
     install_wheels(session)
     kinds = ("cli", "encryption", "otel", "sqlite")
