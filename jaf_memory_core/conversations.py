@@ -141,11 +141,12 @@ class MemoryQuery(Value, frozen=True, omit_defaults=True):
             **rest: Any,
         ) -> None: ...
 
-    def after(self, last: ConversationMemory | str) -> MemoryQuery:
+    def after(self, last: ConversationMemory | str | None) -> MemoryQuery:
         """The same query for what comes after `last`: a conversation that this query returned, or its `cursor`.
 
         Raises:
-            MemoryInvalidInputError: if `last` was never stored, and so has no place in the order, or is no cursor.
+            MemoryInvalidInputError: if `last` was never stored, and so has no place in the order (then its `cursor` is
+                `None`), or is no cursor.
         """
         if isinstance(last, str):
             return msgspec.structs.replace(self, cursor=cursors.read("list", last)[0], offset=0)
