@@ -26,6 +26,10 @@ _UNSEEN = re.compile(
     "[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef]"
 )
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
+_MARKS = 30
+# More in a row stand on no letter, and are left out, as Unicode bounds them for streams: marks are put in order in a
+# time that grows with the square of how many there are. https://www.unicode.org/reports/tr15/#Stream_Safe_Text_Format
+_HEAPED = re.compile(rf"[\W\uff9e\uff9f]{{{_MARKS + 1},}}")
 
 _UNSPACED = (
     (0x0E00, 0x0EFF),  # Thai, Lao
@@ -65,9 +69,21 @@ def folded(text: str) -> str:
     """A text as it is compared: NFKC-normalised, case-folded, without what has no width."""
     if text.isascii():
         return text.lower()
-    seen = _UNSEEN.sub("", text)
+    seen = _HEAPED.sub(_levelled, _UNSEEN.sub("", text))
     # Twice: folding the case of what was composed may leave what can be composed again.
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", seen).casefold())
+
+
+def _levelled(heap: re.Match[str]) -> str:
+    """The same without the marks that stand on too many others; two half-width letters are normalised to marks."""
+    kept: list[str] = []
+    marks = 0
+    for character in heap.group():
+        is_mark = unicodedata.category(character)[0] == "M" or character in "\uff9e\uff9f"
+        marks = marks + 1 if is_mark else 0
+        if marks <= _MARKS:
+            kept.append(character)
+    return "".join(kept)
 
 
 @lru_cache(maxsize=4096)
@@ -88,14 +104,19 @@ def words_of(text: str) -> list[str]:
     if plain.isascii():
         return _ASCII_WORD.findall(plain)
     words: list[str] = []
-    within = False
-    for character in plain:
+    start: int | None = None  # of the word that this is within; one that grew by letters would be copied for each
+    for index, character in enumerate(plain):
         kind = _kind(character)
-        if kind == "word" and within:
-            words[-1] += character
-        elif kind:
+        if kind == "word":
+            start = index if start is None else start
+            continue
+        if start is not None:
+            words.append(plain[start:index])
+            start = None
+        if kind:
             words.append(character)
-        within = kind == "word"
+    if start is not None:
+        words.append(plain[start:])
     return words
 
 
@@ -175,7 +196,12 @@ def _may_say(asked: Sequence[Phrase], texts: Sequence[str]) -> bool:
 
 def _first_place(asked: Sequence[Phrase], texts: Sequence[str]) -> tuple[int, int] | None:
     """In which text, and where in it, the first of the phrases stands; `None` unless all of them stand somewhere."""
-    left = list(asked)
+    left = set(asked)
+    # By the word that ends it: each word of the text is held against few of them.
+    ending: dict[str, list[Phrase]] = {}
+    for phrase in asked:
+        ending.setdefault("" if phrase.open else phrase.words[-1], []).append(phrase)
+    beginnings = ending.pop("", [])
     places: list[tuple[int, int]] = []
     longest = max(len(phrase.words) for phrase in asked)
     for which, text in enumerate(texts):
@@ -186,9 +212,10 @@ def _first_place(asked: Sequence[Phrase], texts: Sequence[str]) -> tuple[int, in
             for word in words_of(chunk.group()):
                 words.append(word)
                 starts.append(chunk.start())
-                for phrase in [one for one in left if _ends_here(one, words)]:
-                    left.remove(phrase)
-                    places.append((which, starts[-len(phrase.words)]))
+                for phrase in (*ending.get(word, ()), *beginnings):
+                    if phrase in left and _ends_here(phrase, words):
+                        left.remove(phrase)
+                        places.append((which, starts[-len(phrase.words)]))
             if not left:
                 return min(places)
     return None

@@ -2,6 +2,7 @@
 
 import asyncio
 from base64 import b64decode, b64encode
+from time import process_time
 
 import pytest
 from jaf_memory_testing.samples import said
@@ -107,6 +108,31 @@ def test_excerpt():
     assert shown.endswith(" …")
     assert len(shown) <= EXCERPT + 4
     assert excerpt(phrases("x"), Message(role="user", content="  x ")) == "x"
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        pytest.param("éa", "é" * 1_000_000, id="one long word"),
+        pytest.param("ab", "a" + "\u0315\u0300\u0327" * 40_000 + " ab", id="marks on a letter"),
+        pytest.param("ab", "ab " + "\u0301\uff9e" * 60_000, id="letters that become marks"),
+        pytest.param(" ".join(f"w{n:03d}" for n in range(190)), "w" * 99 + " b" * 200_000, id="many words"),
+    ],
+)
+def test_hostile(query, text):
+    """What a text costs grows with its length, whatever stands in it, and no faster."""
+    asked = phrases(query)
+    before = process_time()
+    excerpt(asked, Message(role="user", content=text + query.replace(" ", "x")))
+    assert process_time() - before < 4
+
+
+def test_many_marks():
+    """A word with more marks on it than anybody reads is found with as many, and with fewer of those too many."""
+    for marks in (30, 31, 500):
+        text = Message(role="user", content="a" + "\u0301" * marks + "b c")
+        assert (excerpt(phrases('"a' + "\u0301" * 40 + 'b"'), text) is not None) is (marks > 29)
+    assert excerpt(phrases('"ab"'), Message(role="user", content="a" + "\u0301" * 40 + "b")) is None
 
 
 async def filled(store, conversations=4, messages=5):
