@@ -12,7 +12,8 @@ from jaf_memory_core.errors import MemoryInvalidInputError
 
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_LONGEST = 4_096
+_LONGEST = 8_192  # an id of 255 emoji takes 4,080
+_HIGHEST = (1 << 63) - 1  # that stores count with
 
 Position = tuple[datetime, datetime, str]
 """A conversation's place in both orders: when it was made, when it was active last, its id."""
@@ -47,7 +48,7 @@ def _read(kind: str, text: str, more: int) -> tuple[Position, tuple[int, ...]]:
     if not isinstance(told, list) or len(told) != 4 + more or told[0] != kind:
         raise ValueError("of another listing")
     numbers = [*told[1:3], *told[4:]]
-    if not all(type(number) is int and number >= 0 for number in numbers):
+    if not all(type(number) is int and 0 <= number <= _HIGHEST for number in numbers):
         raise ValueError("no moment, or no position")
     made, active = (_BEGINNING + timedelta(microseconds=number) for number in told[1:3])
     conversation_id: str = told[3]

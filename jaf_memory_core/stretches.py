@@ -73,10 +73,13 @@ class Reader:
     async def _read_behind(self, place: Place | None) -> Stretch:
         cursor = None if place is None else place.cursor
         offset = 0
+        told: set[str | None] = set()
         while True:
             query = replace(self._look.query, limit=HEADERS, offset=offset, cursor=cursor)
             found = await self._backend.find(query)
-            self._parts += [one for one in found if isinstance(one, Damaged)]
+            damaged = [one for one in found if isinstance(one, Damaged) and one.error.conversation_id not in told]
+            told.update(one.error.conversation_id for one in damaged)
+            self._parts += damaged
             headers = [one for one in found if isinstance(one, Record)]
             together = self._backend.abreast
             for start in range(0, len(headers), together):
@@ -88,7 +91,8 @@ class Reader:
                         return Stretch(tuple(self._parts), Place(*cursor, below))
             # With nothing on the page that can be read, there is no place behind which to go on.
             offset = 0 if headers else offset + len(found)
-            if len(found) < HEADERS:
+            # The default of `find` begins each page with all that is damaged.
+            if len(found) < HEADERS or not (headers or damaged):
                 return Stretch(tuple(self._parts), None)
 
     def _is_full(self) -> bool:

@@ -14,6 +14,7 @@ from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.damage import Listing, OnDamaged
 from jaf_memory_core.errors import MemoryInvalidInputError
 from jaf_memory_core.hits import MessageHit, MessageHits, MessageSearch
+from jaf_memory_core.messages import Message
 from jaf_memory_core.provider.base import ProviderBase
 from jaf_memory_core.records import Damaged, Look, Page, Place, Record
 from jaf_memory_core.search import Phrase, excerpt, phrases
@@ -30,8 +31,8 @@ MOST = 50_000
 MOST_CHARACTERS = 64 << 20
 """The same, of their texts."""
 
-LONG = 1 << 20
-"""Characters of a page that are looked through beside the event loop, which must not wait for that."""
+LONG = 1 << 16
+"""Characters that are looked through on the event loop before others have their turn; a longer page beside it."""
 
 
 class Searches(ProviderBase):
@@ -74,7 +75,7 @@ class Searches(ProviderBase):
         self, search: MessageSearch, asked: Sequence[Phrase], look: Look, listing: Listing
     ) -> MessageHits:
         hits = MessageHits()
-        seen = size = 0
+        seen = size = held = 0
         # In time for an answer: what was looked at would be lost at the deadline.
         until = time.monotonic() + self.config.operation_timeout / 2
         while True:
@@ -89,11 +90,15 @@ class Searches(ProviderBase):
                 # A store that let another user's conversation through must not show it.
                 if not rules.matches(header, look.query):
                     continue
-                decide = partial(self._hits, search, asked, header, page)
+                held += length
+                if held > LONG:
+                    await asyncio.sleep(0)
+                    held = length
+                decide = partial(_hits, search, asked, header, page, self._opened(header, page))
                 hits += await asyncio.to_thread(decide) if length > LONG else decide()
                 if len(hits) >= search.limit:
                     del hits[search.limit :]
-                    hits.cursor = _cursor(Place(*header.cursor, hits[-1].position))
+                    hits.cursor = _cursor(_place_within(header, look.place, hits[-1].position))
                     return hits
             if stretch.place is None:
                 return hits
@@ -102,20 +107,37 @@ class Searches(ProviderBase):
                 hits.cursor, hits.complete = _cursor(stretch.place), False
                 return hits
 
-    def _hits(self, search: MessageSearch, asked: Sequence[Phrase], header: Record, page: Page) -> list[MessageHit]:
-        """Those of a page's messages that say it, the newest first."""
-        chain = self._chain.within(SEARCH, header.conversation_id, header.user_id)
-        messages = chain.incoming(page.messages) if self._chain else page.messages
-        hits = []
-        for index in range(len(messages) - 1, -1, -1):
-            message = messages[index]
-            if search.roles is not None and message.role not in search.roles:
-                continue
-            shown = excerpt(asked, message, in_calls=search.in_calls)
-            if shown is not None:
-                place = page.first + index
-                hits.append(MessageHit(header.conversation_id, header.user_id, place, message, shown))
-        return hits
+    def _opened(self, header: Record, page: Page) -> Sequence[Message]:
+        """A page's messages as the application gave them."""
+        if not self._chain:
+            return page.messages
+        return self._chain.within(SEARCH, header.conversation_id, header.user_id).incoming(page.messages)
+
+
+def _hits(
+    search: MessageSearch, asked: Sequence[Phrase], header: Record, page: Page, messages: Sequence[Message]
+) -> list[MessageHit]:
+    """Those of a page's messages that say it, the newest first."""
+    hits = []
+    for index in range(len(messages) - 1, -1, -1):
+        message = messages[index]
+        if search.roles is not None and message.role not in search.roles:
+            continue
+        shown = excerpt(asked, message, in_calls=search.in_calls)
+        if shown is not None:
+            hits.append(MessageHit(header.conversation_id, header.user_id, page.first + index, message, shown))
+    return hits
+
+
+def _place_within(header: Record, begun: Place | None, position: int) -> Place:
+    """The place in a conversation at a position.
+
+    One that the page before had begun is gone on with where it stood then: active meanwhile, it stands before others
+    by now, which were looked through already.
+    """
+    if begun is not None and (begun.created_at, begun.conversation_id) == (header.created_at, header.conversation_id):
+        return begun._replace(position=position)
+    return Place(*header.cursor, position)
 
 
 def _cursor(place: Place) -> str:

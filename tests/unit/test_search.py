@@ -11,6 +11,7 @@ from jaf_memory_core import (
     BackendProvider,
     MemoryConfig,
     MemoryInvalidInputError,
+    MemoryQuery,
     MemorySession,
     MemoryStorageError,
     Message,
@@ -20,7 +21,9 @@ from jaf_memory_core import (
     codec,
     create_in_memory_provider,
     provider,
+    stretches,
 )
+from jaf_memory_core.backend import Backend
 from jaf_memory_core.backends.in_memory import InMemoryBackend
 from jaf_memory_core.records import Damaged
 from jaf_memory_core.search import EXCERPT, excerpt, phrases
@@ -183,6 +186,39 @@ def test_bound(monkeypatch, kind):
     asyncio.run(use())
 
 
+def test_active_meanwhile():
+    """A conversation that gets messages between two pages brings nothing twice that was looked through before it."""
+
+    async def use():
+        store = await filled(create_in_memory_provider())
+        places, cursor = [], None
+        for turn in range(9):
+            hits = await store.search_messages(MessageSearch("word", limit=3, cursor=cursor))
+            places += [(hit.conversation_id, hit.position) for hit in hits]
+            cursor = hits.cursor
+            if cursor is None:
+                break
+            await store.append_messages(hits[-1].conversation_id, [said(f"more {turn}")])
+        assert places == [(f"c{n}", i) for n in (3, 2, 1, 0) for i in (4, 3, 2, 1, 0)]
+
+    asyncio.run(use())
+
+
+def test_long_id():
+    """Cursors of a conversation with the longest id lead on, whatever it is written in."""
+
+    async def use():
+        store = create_in_memory_provider()
+        for n in "ab":
+            await store.store_messages("😀" * 254 + n, [said("word"), said("word")])
+        page = await store.search_messages(MessageSearch("word", limit=1))
+        assert len(await store.search_messages(MessageSearch("word", cursor=page.cursor))) == 3
+        newest = (await store.find_conversations(MemoryQuery(limit=1)))[0]
+        assert len(await store.find_conversations(MemoryQuery().after(newest.cursor))) == 1
+
+    asyncio.run(use())
+
+
 class Sealed(Processor):
     """A processor that leaves nothing legible in the store."""
 
@@ -239,6 +275,36 @@ def test_damaged():
         hits = await store.search_messages(MessageSearch("word"), on_damaged=told.append)
         assert {hit.conversation_id for hit in hits} == {"c0", "c3"}
         assert [error.conversation_id for error in told] == ["c2", "c1"]
+
+    asyncio.run(use())
+
+
+class TornAtFirst(InMemoryBackend):
+    """Has more than a page of conversations that cannot be read, which the default of `find` puts before each page."""
+
+    name = "torn at first"
+    find = Backend.find
+
+    async def scan(self, query):
+        """Tell of them before the others."""
+        for n in range(stretches.HEADERS + 1):
+            yield Damaged(codec.damaged(f"torn {n}"))
+        async for one in super().scan(query):
+            yield one
+
+
+def test_many_damaged(monkeypatch):
+    """A search ends behind any number of conversations that cannot be read, and names each once."""
+    monkeypatch.setattr(stretches, "HEADERS", 2)
+
+    async def use():
+        store = await filled(BackendProvider(TornAtFirst()))
+        told = []
+        hits = await asyncio.wait_for(
+            store.search_messages(MessageSearch("word", limit=50), on_damaged=told.append), 20
+        )
+        assert len(hits) == 20
+        assert sorted(error.conversation_id for error in told) == ["torn 0", "torn 1", "torn 2"]
 
     asyncio.run(use())
 
