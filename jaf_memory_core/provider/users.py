@@ -36,11 +36,13 @@ class Users(ProviderBase):
         after = ""
         while True:
             page = await self._guard.run(OPERATION, partial(self.backend.owners, after, PAGE))
+            # A store may leave out what is no id, so that one of its pages that is not full need not be the last.
+            least = 1
             if page is None:
-                page = await self._scanned(after, listing)
+                page, least = await self._scanned(after, listing), PAGE
             for user in page:
                 yield user
-            if len(page) < PAGE:
+            if len(page) < least:
                 break
             after = page[-1]
         listing.end()

@@ -12,6 +12,7 @@ from jaf_memory_testing.expectations import done
 from jaf_memory_testing.samples import talk
 
 from jaf_memory_core import MemoryError, MemoryQuery, MemoryStorageError, Message, Success
+from jaf_memory_core import provider as provider_parts
 from jaf_memory_core import test_memory_provider_connection as check_connection
 
 NAMES = [f"c{n}" for n in range(12)]
@@ -311,5 +312,19 @@ def test_a_newer_version_is_refused_by_reads_too(stored, use, read):
         except MemoryStorageError as raised:
             error = raised
         assert f"has schema 99, this jaf-memory-sqlite knows schema {migrations.CURRENT}; upgrade" in str(error)
+
+    use(work)
+
+
+def test_no_owner(use, monkeypatch):
+    """An owner that is no text is passed over, and the owners behind it are all told, on whichever page it stands."""
+    monkeypatch.setattr(provider_parts.users, "PAGE", 2)
+
+    async def work(provider):
+        for n in range(6):
+            done(await provider.store_messages(f"c{n}", talk(1), user_id=f"u{n}"))
+        spoilt = "UPDATE conversation SET user_id = CAST(x'7531ff' AS TEXT) WHERE conversation_id = 'c2'"
+        await provider.backend._write(lambda db: db.execute(spoilt))
+        assert await listed(provider.iter_users()) == ["u0", "u1", "u3", "u4", "u5"]
 
     use(work)
