@@ -34,7 +34,7 @@ from jaf_memory_core.records import (
 )
 from jaf_memory_core.results import WriteResult
 from jaf_memory_core.steps import in_steps
-from jaf_memory_postgres import adoption, errors, health, migrations, remains
+from jaf_memory_postgres import adoption, errors, health, migrations, remains, rows
 from jaf_memory_postgres.connection.clients import ApplicationConnection, ApplicationPool, is_pool
 from jaf_memory_postgres.connection.connector import Connector
 from jaf_memory_postgres.connection.execution import BeatenError, Connection, Pool, Turns, Work, execute, transaction
@@ -234,6 +234,7 @@ class PostgresBackend(Backend):
 
     async def append(self, write: Write) -> WriteResult:
         """Add in one statement; where a rule has to decide, under the lock."""
+        write = rows.finite(write)
         return await self._turns.run(write.conversation_id, lambda: self._one_statement(write, self._fast.append))
 
     async def _one_statement(
@@ -244,7 +245,7 @@ class PostgresBackend(Backend):
 
     async def append_many(self, writes: Sequence[Write]) -> Sequence[WriteResult | MemoryError | None]:
         """Make what is not there yet in one transaction; append to the rest, one after the other."""
-        made = await self._bulk.make(self.run, writes)
+        made = await self._bulk.make(self.run, [rows.finite(write) for write in writes])
         rest = [write for index, write in enumerate(writes) if index not in made]
         others = iter(await super().append_many(rest))
         return [made.get(index) or next(others) for index in range(len(writes))]

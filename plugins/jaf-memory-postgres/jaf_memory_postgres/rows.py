@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from jaf_memory_core import codec
 from jaf_memory_core.messages import Message
-from jaf_memory_core.records import Record
+from jaf_memory_core.records import Record, Write
 from jaf_memory_core.values import EMPTY, FrozenDict, freeze
 
 _stored = msgspec.json.Decoder(dict[str, list[str]])
@@ -71,6 +72,23 @@ def _header(row: Sequence[Any], messages: tuple[Message, ...]) -> Record:
         trimmed=row[10],
         message_count=row[11],
     )
+
+
+def finite(write: Write) -> Write:
+    """A write whose times the server keeps as moments.
+
+    The driver sends the first and the last that Python has as `infinity`, which is none; programs in other languages
+    write them for "not set" and "never". Their neighbours stand for them.
+    """
+    if write.origin is None:
+        return write
+    given = msgspec.structs.asdict(write.origin)
+    infinite = {name: _NEIGHBOURS[value] for name, value in given.items() if value in _NEIGHBOURS}
+    return write if not infinite else replace(write, origin=replace(write.origin, **infinite))
+
+
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+_NEIGHBOURS: Mapping[Any, datetime] = {_FIRST: _FIRST + datetime.resolution, _LAST: _LAST - datetime.resolution}
 
 
 def amended(active: datetime, updated: datetime) -> datetime | None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import statistics
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
@@ -18,7 +19,7 @@ from services import postgres_faults as faults
 from services import postgres_servers as servers
 from services.postgres_tables import config_of
 
-from jaf_memory_core import MemoryQuery, Message, codec
+from jaf_memory_core import ConversationMemory, MemoryQuery, Message, codec
 from jaf_memory_core.errors import MemoryConfigurationError
 
 STORED = Path(__file__).parent / "stored" / "layout_1.sql"
@@ -250,3 +251,23 @@ async def main_of(server, table):
     """A start, and nothing else."""
     async with await create_postgres_provider(config_of(server, table)):
         pass
+
+
+def test_first_and_last_moment(postgres, table):
+    """Times that other languages write for "not set" and "never" are kept as moments, and read back."""
+    first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    times = {"created_at": first, "active_at": first, "updated_at": last, "expires_at": last}
+    given = [ConversationMemory(f"c{n}", messages=[Message("user", "a", message_id="a")], **times) for n in range(3)]
+
+    async def main():
+        async with await create_postgres_provider(config_of(postgres, table)) as provider:
+            (await provider.import_conversation(given[0])).unwrap()
+            results = await provider.import_conversations(given)
+            assert [result.unwrap().added for result in results] == [0, 1, 1]
+            found = await provider.find_conversations(MemoryQuery())
+            assert len(found) == 3
+            for one in found:
+                told = {name: getattr(one, name) for name in times}
+                assert all(abs(told[name] - times[name]) <= datetime.resolution for name in times), told
+
+    asyncio.run(main())
