@@ -79,9 +79,9 @@ async def list_conversations(
         require(provider, "find_conversations", "`list`")
         query = await _behind(provider, query, after)
         shown, more, damaged = 0, None, Problems()
-        pages = _pages(provider, query, None if every else limit, noting(damaged, keep_going=keep_going))
-        async for page, behind in pages:
-            lasts = await _lasts(provider, page) if preview else {}
+        on_damaged = noting(damaged, keep_going=keep_going)
+        async for page, behind in _pages(provider, query, None if every else limit, on_damaged):
+            lasts = await _lasts(provider, page, on_damaged) if preview else {}
             _show_page(output, page, lasts, first=shown == 0, expand=every)
             shown, more = shown + len(page), behind
     if not shown:
@@ -136,13 +136,20 @@ async def _pages(
         left = None if left is None else left - len(page)
 
 
-async def _lasts(provider: ManagedMemoryProvider, page: Sequence[ConversationMemory]) -> Previews:
-    """The last message of each, or `None` where there is none (any more)."""
+async def _lasts(
+    provider: ManagedMemoryProvider, page: Sequence[ConversationMemory], on_damaged: OnDamaged
+) -> Previews:
+    """The last message of each, or `None` where there is none (any more), or none that can be read."""
     found: Previews = {}
     for conversation in page:
         try:
             last = await provider.get_recent_messages(conversation.conversation_id, limit=1)
         except MemoryNotFoundError:
+            last = []
+        except MemoryStorageError as error:
+            if error.conversation_id is None or not callable(on_damaged):
+                raise
+            on_damaged(error)
             last = []
         found[conversation.conversation_id] = last[0] if last else None
     return found

@@ -69,6 +69,18 @@ def test_a_list_keeps_going(damaged):
     assert "  b: " in ran.err
 
 
+def test_previews_keep_going(damaged):
+    """`list --preview` ends at a last message that cannot be read; with `--keep-going` that one has no preview."""
+    assert "'b'" in damaged.run("list", "--preview", status=3).err
+    ran = damaged.run("list", "--preview", "--keep-going", "--json", status=1)
+    assert {one["conversation_id"]: one["last_message"] is not None for one in ran.lines} == {
+        "a": True,
+        "b": False,
+        "c": True,
+    }
+    assert "✗ damaged, left out (1):\n  b: " in ran.err
+
+
 def test_counts_keep_going(damaged):
     """With `--keep-going` `stats` counts what can be read, as it counts a whole store, and names what cannot."""
     ran = damaged.run("stats", "--keep-going", "--json", status=1)
