@@ -320,8 +320,14 @@ def labels(
     return Labels(frozen, owner)
 
 
-def removed_keys(keys: Any, patch: Mapping[Any, Any], processors: Chain) -> tuple[str, ...]:
+def removed_keys(keys: Any, patch: Mapping[Any, Any], stored: FrozenDict, processors: Chain) -> tuple[str, ...]:
     """Keys of metadata that are to go, as they are stored.
+
+    Args:
+        keys: what the caller gave.
+        patch: what is set beside, as the caller gave it.
+        stored: the same as it is stored.
+        processors: the provider's chain, within this operation.
 
     Raises:
         MemoryInvalidInputError: no list of keys, one that the patch sets, or one that is not theirs to remove.
@@ -334,16 +340,21 @@ def removed_keys(keys: Any, patch: Mapping[Any, Any], processors: Chain) -> tupl
             raise MemoryInvalidInputError("an owner is never taken away; delete the conversation, or leave it")
         if key.startswith(rules.RESERVED):
             raise MemoryInvalidInputError(f"metadata keys that begin with {rules.RESERVED!r} are the provider's own")
-        if key in patch:
-            raise MemoryInvalidInputError("a key is to be set and to be removed; do one of the two")
-    return tuple(dict.fromkeys(stored for key in keys for stored in _stored_keys(key, processors)))
+    removed = tuple(dict.fromkeys(name for key in keys for name in _stored_keys(key, processors)))
+    # As they are stored, too: a processor may bring two keys under one name.
+    if any(key in patch for key in keys) or any(name in stored for name in removed):
+        raise MemoryInvalidInputError("a key is to be set and to be removed; do one of the two")
+    return removed
 
 
 def _stored_keys(key: str, processors: Chain) -> Iterable[str]:
     """What a processor calls a key: itself, unless it is stored under other names."""
     stored = processors.outgoing_metadata(FrozenDict({key: None})) if processors else {key: None}
-    # Beside a key that is stored as it is, whatever a processor adds belongs to all of them.
-    return (key,) if key in stored else stored.keys()
+    if key in stored:
+        return (key,)
+    # What a processor adds to every write belongs to all keys.
+    always = processors.outgoing_metadata(EMPTY)
+    return [name for name in stored if name not in always]
 
 
 def processed(metadata: FrozenDict, processors: Chain) -> FrozenDict:

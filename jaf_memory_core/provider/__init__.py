@@ -197,7 +197,7 @@ class BackendProvider(Reads, Searches, Users, Imports, Forks, RegenerationPoints
             labels.user_id,
             self._scope,
             max_metadata_bytes=self.config.max_metadata_bytes,
-            removed=validation.removed_keys(remove, patch, chain),
+            removed=validation.removed_keys(remove, patch, labels.metadata, chain),
             expected_version=validation.checked_version(expected_version),
         )
         return await self._guard.run("update_metadata", lambda: self.backend.amend(amend), amend)

@@ -15,6 +15,7 @@ from jaf_memory_core import (
     ConversationMemory,
     InMemoryConfig,
     MemoryConfigurationError,
+    MemoryInvalidInputError,
     MemoryQuery,
     Message,
     Processor,
@@ -218,6 +219,28 @@ class TestContexts:
             assert [point["reason"] for point in shown["regeneration_points"]] == ["secret 0", "secret 1", "secret 2"]
             assert shown["last_regeneration"]["reason"] == "secret 2"
             assert shown["regeneration_count"] == 3
+
+        asyncio.run(main())
+
+    def test_removed_keys(self, backend):
+        """A key goes by the name it is stored under; what a processor adds to all stays; two that meet are refused."""
+
+        class Tagging(Processor):
+            def outgoing_metadata(self, metadata, context):
+                return {"tag": context.conversation_id, **{f"x-{key.lower()}": metadata[key] for key in metadata}}
+
+            def incoming_metadata(self, metadata, context):
+                return {key.removeprefix("x-"): metadata[key] for key in metadata if key != "tag"}
+
+        provider = BackendProvider(backend, processors=[Tagging()])
+
+        async def main():
+            await provider.store_messages("c", talk(1), {"a": 1, "b": 2})
+            assert await provider.update_metadata("c", {}, ["A"]) == 2
+            assert dict((await backend.read("c")).metadata) == {"tag": "c", "x-b": 2}
+            with pytest.raises(MemoryInvalidInputError, match="to be set and to be removed"):
+                await provider.update_metadata("c", {"b": 3}, ["B"])
+            assert (await provider.get_conversation("c")).metadata == {"b": 2}
 
         asyncio.run(main())
 
