@@ -111,11 +111,16 @@ class Reader:
         return [one for one in found if one is None or isinstance(one, Page | MemoryStorageError)]
 
     async def _page(self, header: Record, below: int | None, limit: int) -> Page | MemoryStorageError | None:
-        limit = max(1, min(limit, self._left))
+        limit, user = max(1, min(limit, self._left)), self._look.query.user_id
+        # Where anybody's are looked through, the page has to say whose it is by now.
+        tail = Tail(header.conversation_id, limit, below, user, with_header=user is None)
         try:
-            return await self._backend.tail(Tail(header.conversation_id, limit, below, self._look.query.user_id))
+            page = await self._backend.tail(tail)
         except MemoryStorageError as error:
             return error
+        # Deleted since it was listed, and made again, perhaps by somebody else: it stands elsewhere in the order.
+        again = page is not None and page.header is not None and page.header.incarnation != header.incarnation
+        return None if again else page
 
     def _damaged(self, error: MemoryStorageError) -> None:
         if error.conversation_id is None:

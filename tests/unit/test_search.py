@@ -279,6 +279,30 @@ def test_damaged():
     asyncio.run(use())
 
 
+class MadeAgain(Abreast):
+    """One of its conversations is deleted, and made again by somebody else, between a list and its messages."""
+
+    name = "made again"
+
+    async def find(self, query):
+        """List them, and then let that happen."""
+        found = await super().find(query)
+        if await self.remove("c1", scope="u"):
+            await BackendProvider(self).store_messages("c1", [said("word")], user_id="v")
+        return found
+
+
+def test_made_again():
+    """Nobody's messages are told as those of another who had a conversation of the same id."""
+
+    async def use():
+        store = await filled(BackendProvider(MadeAgain()), 3, 2)
+        hits = await store.search_messages(MessageSearch("word"))
+        assert [(hit.conversation_id, hit.user_id) for hit in hits] == [(f"c{n}", "u") for n in (2, 2, 0, 0)]
+
+    asyncio.run(use())
+
+
 class TornAtFirst(InMemoryBackend):
     """Has more than a page of conversations that cannot be read, which the default of `find` puts before each page."""
 
