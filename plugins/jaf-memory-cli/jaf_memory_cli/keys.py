@@ -21,9 +21,14 @@ from jaf_memory_core.settings import load
 if TYPE_CHECKING:
     from jaf_memory_encryption import DataKeys
 
-ACTIONS = ("rotate", "show", "new")
+ACTIONS = ("rotate", "show", "new", "init")
 
-Action = Annotated[str, typer.Argument(metavar="ACTION", help="rotate, show, or new: make an entry for the key ring.")]
+Action = Annotated[
+    str,
+    typer.Argument(
+        metavar="ACTION", help="rotate, show, new: make an entry for the ring, or init: make the file of data keys."
+    ),
+]
 
 
 def data_keys(store: Store) -> DataKeys:
@@ -38,6 +43,17 @@ def data_keys(store: Store) -> DataKeys:
     return data_keys_of(load(EncryptionSettings, store.environ))
 
 
+def _init(output: Output, store: Store) -> None:
+    """Make the file of data keys, once: where it was there before, it must be that one."""
+    find("encryption", PLUGINS)
+    from jaf_memory_encryption.settings import EncryptionSettings, key_file_of
+
+    file = key_file_of(load(EncryptionSettings, store.environ))
+    if not file.make():
+        raise Stop(f"{file.path} is there already", FAILED)
+    output.done({"made": str(file.path)}, f"made {file.path}; keep it apart from the backups of the store")
+
+
 async def keys(context: typer.Context, action: Action = "show", *, as_json: Json = False) -> None:
     """Show or rotate the keys of the plugin `encryption`, or make a new one.
 
@@ -49,6 +65,9 @@ async def keys(context: typer.Context, action: Action = "show", *, as_json: Json
         raise Stop(f"{action!r} is nothing that can be done with keys; say {', '.join(ACTIONS)}", USAGE)
     if action == "new":
         output.raw(f"{datetime.now(UTC):%Y%m%d}:{base64.b64encode(os.urandom(32)).decode()}")
+        return
+    if action == "init":
+        _init(output, chosen(context))
         return
     found = data_keys(chosen(context))
     try:

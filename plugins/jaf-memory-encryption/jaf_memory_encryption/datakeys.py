@@ -40,7 +40,7 @@ class DataKeys:
         self._lock = threading.RLock()
         self._of_user: dict[str, DataKey] = {}
         self._by_id: dict[str, DataKey] = {}
-        self._version = -1
+        self._version: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         return f"<DataKeys {self.ring!r} {self.file!r}>"

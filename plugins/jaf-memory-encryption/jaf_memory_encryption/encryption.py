@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
+import re
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -18,6 +18,8 @@ from jaf_memory_encryption.datakeys import NOBODY, DataKey, DataKeys
 
 MARK = "jaf1:"
 """What each sealed text begins with: the mark and the format's number, then the data key's id, then what is sealed."""
+
+KEY_ID = re.compile("[0-9a-f]{16}")
 
 QUERIES = ("find_conversations", "iter_conversations", "search_messages")
 
@@ -110,7 +112,8 @@ class Encryption(Processor):
     def _opened(self, text: str, context: Context, place: tuple[str, str]) -> bytes:
         _, key_id, sealed = text.split(":", 2)
         try:
-            key = self.keys.by_id(key_id)
+            # An id of another form can be nobody's, and might be none that a file can be asked for.
+            key = self.keys.by_id(key_id) if KEY_ID.fullmatch(key_id) else None
         except LookupError as error:
             raise _unreadable(context, f"cannot be opened: {error}") from None
         if key is None:
@@ -120,7 +123,7 @@ class Encryption(Processor):
             raise _unreadable(context, "was sealed for another owner")
         try:
             return key.siv.decrypt(base64.b64decode(sealed, validate=True), _bound(key, context, place))
-        except (InvalidTag, binascii.Error):
+        except (InvalidTag, ValueError):  # `b64decode` has more than one kind of the latter
             raise _unreadable(context, "was altered, or was sealed for another place") from None
 
 

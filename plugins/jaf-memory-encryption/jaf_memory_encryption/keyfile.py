@@ -22,6 +22,11 @@ CREATE TABLE IF NOT EXISTS data_key (
 ) WITHOUT ROWID
 """
 
+GONE = (
+    "is not there: bring it back from where it was, for nothing that was sealed opens without it; "
+    "where nothing was sealed yet, make it by `jaf-memory keys init`"
+)
+
 PAGE = 500
 """Keys that a rotation reads at a time."""
 
@@ -49,14 +54,19 @@ class KeyFile:
     before a user was forgotten, and the key ring, can read that user's text.
 
     Args:
-        path: the file; it is made, readable by its owner only. Its folder must be there.
+        path: the file.
+        make: whether it is made where it is not there, readable by its owner only. For the very first time: where it
+            was lost, or another folder is looked into, what is sealed by new keys would not fit what stands.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, make: bool = False) -> None:
         self.path = path
+        self._make = make
         self._lock = threading.RLock()
         self._db: sqlite3.Connection | None = None
         self._pid = 0
+        self._opens = 0
+        self._forgotten = 0
 
     def __repr__(self) -> str:
         return f"<KeyFile {self.path}>"
@@ -74,10 +84,15 @@ class KeyFile:
                 raise MemoryStorageError(f"the file of data keys {self.path} cannot be used: {reason}") from None
 
     def _opened(self) -> sqlite3.Connection:
-        if not self.path.exists():
-            # Made by us, so that nobody else may read it, not even for a moment.
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-        db = sqlite3.connect(self.path, timeout=10, isolation_level=None, check_same_thread=False)
+        if self._make:
+            self.make()
+        elif not self.is_there():
+            raise MemoryStorageError(f"the file of data keys {self.path} {GONE}")
+        self._make = False  # once it was there, it is never made anew
+        self._opens += 1
+        # As it was looked for above: never made by SQLite.
+        uri = f"{self.path.absolute().as_uri()}?mode=rw"
+        db = sqlite3.connect(uri, uri=True, timeout=10, isolation_level=None, check_same_thread=False)
         # No write-ahead log: what is deleted must stand nowhere.
         # A processor is never told that its provider is closed.
         weakref.finalize(self, db.close)
@@ -85,10 +100,31 @@ class KeyFile:
             db.execute(statement).fetchall()
         return db
 
-    def version(self) -> int:
-        """A number that differs once another process, or another connection, has changed something."""
+    def is_there(self) -> bool:
+        """Whether the file is there."""
+        return os.path.isfile(self.path)  # noqa: PTH113  (no error where a folder may not be looked into)
+
+    def make(self) -> bool:
+        """Make the file, unless it is there; whether it was made.
+
+        Raises:
+            MemoryStorageError: it cannot be made.
+        """
+        try:
+            # By us, so that nobody else may read it, not even for a moment.
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        except FileExistsError:
+            return False
+        except OSError as error:
+            reason = type(error).__name__
+            raise MemoryStorageError(f"the file of data keys {self.path} cannot be made: {reason}") from None
+        return True
+
+    def version(self) -> tuple[int, ...]:
+        """Numbers that differ once another process has changed something, or anybody has forgotten a user."""
         with self._connection() as db:
-            return int(db.execute("PRAGMA data_version").fetchone()[0])
+            # SQLite's number says nothing of what this connection did, nor of what was before it was opened.
+            return self._opens, self._forgotten, int(db.execute("PRAGMA data_version").fetchone()[0])
 
     def of_user(self, user: str) -> WrappedKey | None:
         """A user's key."""
@@ -120,6 +156,7 @@ class KeyFile:
     def forget(self, user: str) -> bool:
         """Delete a user's key; whether there was one."""
         with self._connection() as db:
+            self._forgotten += 1
             return db.execute("DELETE FROM data_key WHERE user = ?", (user,)).rowcount == 1
 
     def others(self, ring: str) -> Iterator[WrappedKey]:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from jaf_memory_core.errors import MemoryConfigurationError
 
 KEY_BYTES = 32
+DATA_KEY_BYTES = 64
 ID = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 
 
@@ -92,19 +93,32 @@ class KeyRing:
         return cls(keys)
 
     def wrap(self, data_key: bytes, about: bytes) -> tuple[str, bytes]:
-        """The id of the first key, and the data key wrapped by it."""
-        return self.current, self._keys[self.current].wrap(data_key, about)
+        """The id of the first key, and the data key wrapped by it.
+
+        Raises:
+            LookupError: a key service has refused, or was not there.
+        """
+        try:
+            return self.current, self._keys[self.current].wrap(data_key, about)
+        except Exception as error:  # noqa: BLE001  (a service's errors are of any kind; their texts are not ours to tell)
+            raise LookupError(f"the key {self.current!r} of the ring cannot wrap: {type(error).__name__}") from None
 
     def unwrap(self, name: str, wrapped: bytes, about: bytes) -> bytes:
         """A data key.
 
         Raises:
-            LookupError: the ring has no key of that id, or it is another key than the one that wrapped.
+            LookupError: the ring has no key of that id, it is another key than the one that wrapped, or a key service
+                has refused, or was not there.
         """
         key = self._keys.get(name)
         if key is None:
             raise LookupError(f"the key ring has no key {name!r}")
         try:
-            return key.unwrap(wrapped, about)
+            data_key: object = key.unwrap(wrapped, about)
         except InvalidTag:
             raise LookupError(f"the key {name!r} of the ring is not the one that wrapped this data key") from None
+        except Exception as error:  # noqa: BLE001  (as above)
+            raise LookupError(f"the key {name!r} of the ring cannot unwrap: {type(error).__name__}") from None
+        if not isinstance(data_key, bytes) or len(data_key) != DATA_KEY_BYTES:
+            raise LookupError(f"what the key {name!r} of the ring has unwrapped is no data key")
+        return data_key

@@ -11,7 +11,7 @@ from jaf_memory_core.errors import MemoryConfigurationError
 from jaf_memory_core.settings import Settings
 from jaf_memory_encryption.datakeys import DataKeys
 from jaf_memory_encryption.encryption import Encryption
-from jaf_memory_encryption.keyfile import KeyFile
+from jaf_memory_encryption.keyfile import GONE, KeyFile
 from jaf_memory_encryption.masterkeys import KeyRing
 
 
@@ -62,8 +62,20 @@ def ring_of(settings: EncryptionSettings) -> KeyRing:
 
 
 def data_keys_of(settings: EncryptionSettings) -> DataKeys:
-    """The users' data keys that settings name."""
-    return DataKeys(ring_of(settings), KeyFile(Path(settings.data_keys).expanduser()))
+    """The users' data keys that settings name.
+
+    Raises:
+        MemoryConfigurationError: the key ring or the file of data keys is not there, or is not as it has to be.
+    """
+    ring, file = ring_of(settings), key_file_of(settings)
+    if not file.is_there():
+        raise MemoryConfigurationError(f"JAF_ENCRYPTION_DATA_KEYS: {file.path} {GONE}")
+    return DataKeys(ring, file)
+
+
+def key_file_of(settings: EncryptionSettings) -> KeyFile:
+    """The file of data keys that settings name."""
+    return KeyFile(Path(settings.data_keys).expanduser())
 
 
 def from_settings(settings: EncryptionSettings) -> Encryption:

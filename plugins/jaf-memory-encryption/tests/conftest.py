@@ -13,6 +13,7 @@ OLD, NEW = bytes(range(32)), bytes(range(1, 33))
 def keys(tmp_path):
     """A file of data keys, and a ring of one key."""
     made = DataKeys(KeyRing({"old": OLD}), KeyFile(tmp_path / "data-keys.db"))
+    assert made.file.make()
     yield made
     made.file.close()
 

@@ -35,7 +35,7 @@ def encryption(folder):
 
     What is not sealed may be read: some checks put records into the backend themselves.
     """
-    keys = DataKeys(KeyRing({"kit": bytes(range(32))}), KeyFile(folder / "data-keys.db"))
+    keys = DataKeys(KeyRing({"kit": bytes(range(32))}), KeyFile(folder / "data-keys.db", make=True))
     return Encryption(keys, plain_metadata="*", accept_plain=True)
 
 

@@ -218,6 +218,22 @@ class TestMoved:
 
         asyncio.run(main())
 
+    @pytest.mark.parametrize("text", ["jaf1:{id}:\xe9", "jaf1:{id}:A", "jaf1:{id}:", "jaf1:\ud800:AAAA", "jaf1:\xe9:"])
+    def test_what_was_never_sealed_is_refused(self, keys, encryption, text):
+        """A text that nobody can have sealed is refused like one that was altered, and not by an error of Python's."""
+
+        async def main():
+            backend = InMemoryBackend()
+            provider = over(backend, encryption)
+            await provider.store_messages("a", [said()], {"x": 1}, user_id="u")
+            kept = await backend.read("a")
+            altered = replace(kept.messages[0], content=text.format(id=keys.of_user("u").id))
+            assert await backend.write(replace(kept, messages=(altered,)), expected=kept.stamp)
+            with pytest.raises(MemoryStorageError, match="of conversation 'a'"):
+                await provider.get_conversation("a")
+
+        asyncio.run(main())
+
     def test_plain_text_where_it_is_accepted(self, keys):
         """While older conversations are still plain, they are read where a setting says so."""
 
@@ -265,7 +281,7 @@ class TestKeys:
         async def main():
             backend = InMemoryBackend()
             await over(backend, Encryption(keys)).store_messages("c", [said()], user_id="u")
-            other = KeyFile(tmp_path / "other.db")
+            other = KeyFile(tmp_path / "other.db", make=True)
             with closing(other), pytest.raises(MemoryStorageError, match="another file of data keys"):
                 await over(backend, Encryption(DataKeys(keys.ring, other))).get_conversation("c")
 
@@ -334,6 +350,35 @@ class TestKeys:
         assert keys.by_id(before.id) is None
         assert keys.of_user("u").id != before.id
 
+    def test_a_key_that_another_forgot_over_the_same_file(self, keys):
+        """What is forgotten through the same `KeyFile`, or while it was closed, is not used any more either."""
+        before = keys.of_user("u")
+        assert DataKeys(keys.ring, keys.file).forget("u")
+        assert keys.by_id(before.id) is None
+        again = keys.of_user("u")
+        keys.file.close()
+        with closing(KeyFile(keys.file.path)) as other:
+            assert other.forget("u")
+        assert keys.of_user("u").id not in (before.id, again.id)
+
+    def test_a_file_that_is_gone_is_not_made_anew(self, keys, tmp_path):
+        """Where the file of data keys is not there nothing is sealed by a new key; made anew it is only when told."""
+
+        async def main():
+            backend = InMemoryBackend()
+            await over(backend, Encryption(keys)).store_messages("c", [said()])
+            keys.file.close()
+            keys.file.path.unlink()
+            for file in (keys.file, KeyFile(tmp_path / "no folder" / "data-keys.db")):
+                provider = over(backend, Encryption(DataKeys(keys.ring, file)))
+                refused = await provider.append_messages("c", [said()])
+                assert "jaf-memory keys init" in str(refused.error)
+                assert not file.path.exists()
+            with pytest.raises(MemoryStorageError, match="FileNotFoundError"):
+                KeyFile(tmp_path / "no folder" / "data-keys.db", make=True).of_user("u")
+
+        asyncio.run(main())
+
     def test_two_processes_agree_on_a_new_key(self, keys):
         """Of two that make a user's key at once, both use the one that stands."""
         with closing(KeyFile(keys.file.path)) as file:
@@ -366,6 +411,30 @@ class TestKeys:
         asyncio.run(main())
         assert calls == ["wrap", "unwrap"]
 
+    @pytest.mark.parametrize("fails", ["wrap", "unwrap", "short"])
+    def test_a_key_service_that_fails(self, keys, fails):
+        """What a KMS raises, or gives in place of a data key, is our error, and nothing of its text is told."""
+
+        class Service:
+            def wrap(self, data_key, about):
+                if fails == "wrap":
+                    raise RuntimeError(CANARY)
+                return data_key
+
+            def unwrap(self, wrapped, about):
+                if fails == "unwrap":
+                    raise RuntimeError(CANARY)
+                return wrapped[:5]
+
+        async def main():
+            provider = over(InMemoryBackend(), Encryption(DataKeys(KeyRing({"kms": Service()}), keys.file)))
+            refused = (await provider.store_messages("c", [said()], user_id="u")).error
+            assert isinstance(refused, MemoryStorageError)
+            assert "'kms' of the ring" in str(refused)
+            assert CANARY not in str(refused)
+
+        asyncio.run(main())
+
     @pytest.mark.parametrize(
         ("entries", "reason"),
         [
@@ -392,7 +461,8 @@ class TestKeys:
 
 
 def variables(folder, **more):
-    """Variables of a sealed SQLite store."""
+    """Variables of a sealed SQLite store, whose file of data keys is there."""
+    KeyFile(folder / "data-keys.db").make()
     return {
         "JAF_MEMORY_TYPE": "sqlite",
         "JAF_SQLITE_PATH": str(folder / "chat.db"),
@@ -403,13 +473,13 @@ def variables(folder, **more):
     }
 
 
-def command(environ, *words):
+def command(environ, *words, status=0):
     """Run `jaf-memory`, and return what it says."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith("JAF_")}
     line = [sys.executable, "-m", "jaf_memory_cli", *words]
     ran = subprocess.run(line, env={**kept, **environ}, capture_output=True, text=True, check=False, timeout=300)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout
+    assert ran.returncode == status, ran.stdout + ran.stderr
+    return " ".join((ran.stdout + ran.stderr).split()) if status else ran.stdout
 
 
 async def filled(environ, users):
@@ -460,6 +530,19 @@ class TestCommands:
 
         asyncio.run(read())
 
+    def test_without_the_file_of_data_keys_nothing_starts(self, tmp_path):
+        """Where that file is not there no process starts, and no command makes one but `keys init`, once."""
+        environ = variables(tmp_path)
+        asyncio.run(filled(environ, "u"))
+        (tmp_path / "data-keys.db").unlink()
+        with pytest.raises(MemoryConfigurationError, match="jaf-memory keys init"):
+            asyncio.run(create_memory_provider_from_env(environ))
+        without = {**environ, "JAF_MEMORY_PLUGINS": ""}
+        assert "keys init" in command(without, "forget-user", "u", "--shred", "--yes", status=2)
+        assert not (tmp_path / "data-keys.db").exists()
+        assert "made " in command(environ, "keys", "init")
+        assert "is there already" in command(environ, "keys", "init", status=1)
+
     def test_without_a_ring_nothing_starts(self, tmp_path):
         """Where the ring is not set, or is set twice, the application does not start."""
         for change in ({"JAF_ENCRYPTION_KEYS": ""}, {"JAF_ENCRYPTION_KEY_FILE": "ring"}):
@@ -470,7 +553,7 @@ class TestCommands:
 def test_rotation_beside_writers(tmp_path):
     """Eight writers go on while the ring is rotated, and lose nothing: each message is there, and can be read."""
     path, both = tmp_path / "chat.db", {"new": NEW, "old": OLD}
-    file = KeyFile(tmp_path / "data-keys.db")
+    file = KeyFile(tmp_path / "data-keys.db", make=True)
 
     async def write(number):
         keys = DataKeys(KeyRing(both), KeyFile(file.path))
