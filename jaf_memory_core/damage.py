@@ -41,6 +41,7 @@ class Listing:
         self._on_damaged = on_damaged
         self._provider = provider
         self._ids: list[str | None] = []
+        self._unread: str | None = None
 
     def readable(self, found: Record | Damaged) -> Record | None:
         """The record, or `None` for one that is left out.
@@ -50,14 +51,34 @@ class Listing:
         """
         if isinstance(found, Record):
             return found
-        found.error.provider = self._provider
-        if self._on_damaged == "raise":
-            raise found.error
-        if callable(self._on_damaged):
-            self._on_damaged(found.error)
-        else:
-            self._ids.append(found.error.conversation_id)
+        self._leave_out(found.error)
         return None
+
+    def unread(self, error: MemoryStorageError) -> None:
+        """Leave out a conversation that a processor cannot read. Of a search it may come in several pages, in a row.
+
+        Raises:
+            MemoryStorageError: it tells of no conversation, or the caller did not ask to go on.
+        """
+        if error.conversation_id is None:
+            raise error
+        if error.conversation_id != self._unread:
+            self._unread = error.conversation_id
+            self._leave_out(error)
+
+    def _leave_out(self, error: MemoryStorageError) -> None:
+        """Leave out a conversation.
+
+        Raises:
+            MemoryStorageError: the caller did not ask to go on.
+        """
+        error.provider = self._provider
+        if self._on_damaged == "raise":
+            raise error
+        if callable(self._on_damaged):
+            self._on_damaged(error)
+        else:
+            self._ids.append(error.conversation_id)
 
     def end(self) -> None:
         """Name what was left out."""

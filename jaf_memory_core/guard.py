@@ -8,7 +8,7 @@ import math
 import os
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -152,7 +152,7 @@ class Guard:
             tell_slow(self.backend.name, attempt.operation, seconds, attempt.count - 1, attempt.waited)
         return seconds
 
-    def iterate(self, operation: str, query: MemoryQuery) -> AsyncIterator[Record | Damaged]:
+    def iterate(self, operation: str, query: MemoryQuery) -> AsyncGenerator[Record | Damaged, None]:
         """Scan with a deadline for each record; after a lost connection it goes on behind the last one.
 
         Observers are told of it as of one operation.

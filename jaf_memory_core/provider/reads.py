@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from functools import partial
 
 from msgspec.structs import replace
@@ -10,7 +11,7 @@ from msgspec.structs import replace
 from jaf_memory_core import rules, validation
 from jaf_memory_core.conversations import ConversationMemory, MemoryQuery, MessagePage
 from jaf_memory_core.damage import Listing, OnDamaged
-from jaf_memory_core.errors import MemoryNotFoundError
+from jaf_memory_core.errors import MemoryNotFoundError, MemoryStorageError
 from jaf_memory_core.messages import Message
 from jaf_memory_core.provider.base import ProviderBase, ends
 from jaf_memory_core.records import Page, Record, Tail
@@ -137,12 +138,14 @@ class Reads(ProviderBase):
             self._guard.check()
             return []
         found = await self._guard.run(operation, lambda: self.backend.find(scoped), scoped)
-        readable = [record for record in map(listing.readable, found) if record is not None]
+        shown = []
+        for record in map(listing.readable, found):
+            # A store that let another user's conversation through must not show it.
+            if record is not None and rules.matches(record, scoped):
+                one = self._listed(_asked_for(record, scoped), operation, listing)
+                shown += [] if one is None else [one]
         listing.end()
-        # A store that let another user's conversation through must not show it.
-        return [
-            self._shown(_asked_for(record, scoped), operation) for record in readable if rules.matches(record, scoped)
-        ]
+        return shown
 
     async def iter_conversations(
         self, query: MemoryQuery | None = None, *, on_damaged: OnDamaged = "raise"
@@ -164,19 +167,32 @@ class Reads(ProviderBase):
         if scoped is None:
             return
         skip, left = scoped.offset, scoped.limit
-        async for found in self._guard.iterate(operation, replace(scoped, offset=0, limit=None)):
-            if left == 0:
-                break
-            record = listing.readable(found)
-            # A scan may give more than what matches, and gives what has expired as well.
-            if record is None or not rules.live(record, self.backend.now()) or not rules.matches(record, scoped):
-                continue
-            if skip:
-                skip -= 1
-                continue
-            left = None if left is None else left - 1
-            yield self._shown(_asked_for(record, scoped), operation)
+        # Whoever stops early, stops the store's scan too, and not when somebody collects it.
+        async with aclosing(self._guard.iterate(operation, replace(scoped, offset=0, limit=None))) as scan:
+            async for found in scan:
+                if left == 0:
+                    break
+                record = listing.readable(found)
+                # A scan may give more than what matches, and gives what has expired as well.
+                if record is None or not rules.live(record, self.backend.now()) or not rules.matches(record, scoped):
+                    continue
+                if skip:
+                    skip -= 1
+                    continue
+                shown = self._listed(_asked_for(record, scoped), operation, listing)
+                if shown is None:
+                    continue
+                left = None if left is None else left - 1
+                yield shown
         listing.end()
+
+    def _listed(self, record: Record, operation: str, listing: Listing) -> ConversationMemory | None:
+        """A conversation as it is shown; `None` for one that a processor cannot read, and that is left out."""
+        try:
+            return self._shown(record, operation)
+        except MemoryStorageError as error:
+            listing.unread(error)
+            return None
 
 
 def _asked_for(record: Record, query: MemoryQuery) -> Record:

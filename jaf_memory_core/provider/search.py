@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from jaf_memory_core import cursors, rules, validation
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.damage import Listing, OnDamaged
-from jaf_memory_core.errors import MemoryInvalidInputError
+from jaf_memory_core.errors import MemoryInvalidInputError, MemoryStorageError
 from jaf_memory_core.hits import MessageHit, MessageHits, MessageSearch
 from jaf_memory_core.messages import Message
 from jaf_memory_core.provider.base import ProviderBase
@@ -94,7 +94,12 @@ class Searches(ProviderBase):
                 if held > LONG:
                     await asyncio.sleep(0)
                     held = length
-                decide = partial(_hits, search, asked, header, page, self._opened(header, page))
+                try:
+                    messages = self._opened(header, page)
+                except MemoryStorageError as error:
+                    listing.unread(error)
+                    continue
+                decide = partial(_hits, search, asked, header, page, messages)
                 hits += await asyncio.to_thread(decide) if length > LONG else decide()
                 if len(hits) >= search.limit:
                     del hits[search.limit :]

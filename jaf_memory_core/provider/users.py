@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from functools import partial
 
 from jaf_memory_core import rules
@@ -51,15 +52,16 @@ class Users(ProviderBase):
         """The first of the owners behind one, from a scan; the deadline counts for each conversation."""
         found: set[str] = set()
         bound: str | None = None
-        async for one in self._guard.iterate(OPERATION, MemoryQuery(include_messages=False)):
-            record = listing.readable(one)
-            if not isinstance(record, Record) or not rules.live(record, self.backend.now()):
-                continue
-            user = record.user_id
-            if user is None or user <= after or (bound is not None and user >= bound):
-                continue
-            found.add(user)
-            if len(found) > 2 * PAGE:
-                found = set(sorted(found)[:PAGE])
-                bound = max(found)
+        async with aclosing(self._guard.iterate(OPERATION, MemoryQuery(include_messages=False))) as scan:
+            async for one in scan:
+                record = listing.readable(one)
+                if not isinstance(record, Record) or not rules.live(record, self.backend.now()):
+                    continue
+                user = record.user_id
+                if user is None or user <= after or (bound is not None and user >= bound):
+                    continue
+                found.add(user)
+                if len(found) > 2 * PAGE:
+                    found = set(sorted(found)[:PAGE])
+                    bound = max(found)
         return sorted(found)[:PAGE]

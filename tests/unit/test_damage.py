@@ -15,9 +15,12 @@ from jaf_memory_core import (
     MemoryQuery,
     MemoryStorageError,
     Message,
+    MessageSearch,
+    Processor,
     codec,
 )
 from jaf_memory_core.backend import Backend
+from jaf_memory_core.backends.in_memory import InMemoryBackend
 from jaf_memory_core.documents import decode_record, encode_record
 from jaf_memory_core.records import Damaged, Record, Stamp
 
@@ -146,6 +149,40 @@ def test_a_program_can_collect_what_is_damaged(listed, caplog):
     assert sorted(asyncio.run(listed(BackendProvider(Half()), on_damaged=errors.append))) == ["a", "c"]
     assert [error.conversation_id for error in errors] == ["b", "d"]
     assert caplog.text == ""
+
+
+async def hits(provider: BackendProvider, **options: object) -> list[str]:
+    """Conversations in which `search_messages` finds something."""
+    return [one.conversation_id for one in await provider.search_messages(MessageSearch("hello"), **options)]
+
+
+@pytest.mark.parametrize("listed", [found, passed, hits])
+def test_what_a_processor_cannot_read_is_damaged_too(listed, caplog):
+    """What a processor refuses, for its key is gone, ends a listing or is left out and named, as damage is."""
+
+    class Sealed(Processor):
+        reason = "b"
+
+        def incoming(self, message, context):
+            if context.conversation_id == "b":
+                raise MemoryStorageError("its key is gone", conversation_id=self.reason)
+            return message
+
+    async def main():
+        sealed = Sealed()
+        provider = BackendProvider(InMemoryBackend(), processors=[sealed])
+        for name in "abc":
+            await provider.store_messages(name, [Message(role="user", content="hello")] * 3)
+        with pytest.raises(MemoryStorageError, match="its key is gone") as caught:
+            await listed(provider)
+        assert (caught.value.conversation_id, caught.value.provider, caplog.text) == ("b", "memory", "")
+        assert sorted(set(await listed(provider, on_damaged="skip"))) == ["a", "c"]
+        assert [one.getMessage() for one in caplog.records] == ["1 damaged conversations were left out: 'b'"]
+        sealed.reason = None  # all keys are away, and not this conversation's only
+        with pytest.raises(MemoryStorageError, match="its key is gone"):
+            await listed(provider, on_damaged="skip")
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("listed", [found, passed])
