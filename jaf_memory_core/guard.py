@@ -128,7 +128,7 @@ class Guard:
             if error is not other:
                 # One that is only slow answers others meanwhile.
                 if self._answered < started:
-                    attempt.met_outage(error)
+                    attempt.met_outage(error, failed=True)
                 raise error from other
             raise
         finally:
@@ -310,11 +310,12 @@ class _Attempt:
                 return await call()
             except self._guard.failures as error:
                 problem = self._problem(error)
-                self.met_outage(problem)
+                # A driver may answer the deadline's cancellation with an error of its own.
+                again = not deadline.expired and self._again(problem)
+                self.met_outage(problem, failed=not again)
                 self._sending = False
                 self._lost = self._lost or problem.outcome != "not_applied"
-                # A driver may answer the deadline's cancellation with an error of its own.
-                if deadline.expired or not self._again(problem):
+                if not again:
                     if self._lost and self.operation not in READING:
                         problem.outcome = "unknown"  # of this try nothing stands, and an earlier one may
                     raise problem from problem.__cause__ if problem is error else error
@@ -330,12 +331,12 @@ class _Attempt:
         """Whether its end says that the store has answered just now."""
         return self.operation not in ("open", "iter_conversations")
 
-    def met_outage(self, error: BaseException) -> None:
+    def met_outage(self, error: BaseException, *, failed: bool) -> None:
         """Take notice of an error that means that the store is away."""
         # What fails at the opening is told to whoever opens; a locked file is only in use.
         away = isinstance(error, MemoryConnectionError) and error.retryable and not self._guard.backend.patient
         if away and self.operation != "open":
-            self._guard.outage.met(error, anew=not self._met)
+            self._guard.outage.met(error, anew=not self._met, failed=failed)
             self._met = True
 
     async def _opened(self) -> None:

@@ -92,6 +92,21 @@ class TestOutages:
         assert re.fullmatch(said, back)
         assert "SENTINEL" not in caplog.text
 
+    def test_one_broken_connection(self, caplog):
+        """A connection that breaks, and another that answers at once, wake nobody, however often."""
+
+        async def work(provider):
+            for _ in range(3):
+                provider.backend.cut = 1
+                assert [len(answer) for answer in await read(provider)] == [1]
+            assert lines(caplog) == []
+            provider.backend.cut = 2
+            await read(provider)
+
+        run(Line(), work)
+        assert told(caplog) == ["the store is lost", "the store is back"]
+        assert lines(caplog)[1].endswith("missing to 1 operation")
+
     def test_operations_that_fail(self, caplog):
         """What gives up leaves the store lost, and nothing more is said until it answers: whoever asks, counts once."""
 
