@@ -554,16 +554,16 @@ class TestDeadline:
             await asyncio.sleep(began)
             started = time.monotonic()
             try:
-                with Deadline(0.1):
+                with Deadline(0.5):  # of which a machine that is busy leaves more than nothing
                     await asyncio.sleep(seconds)
             except TimeoutError:
                 ends.append(time.monotonic() - started)
 
         async def main():
             ends = []
-            await asyncio.gather(*(work(n * 0.02, 5 if n % 2 else 0.05, ends) for n in range(10)))
+            await asyncio.gather(*(work(n * 0.02, 5 if n % 2 else 0.01, ends) for n in range(10)))
             assert len(ends) == 5
-            assert all(0.09 < end < 0.35 for end in ends)
+            assert all(0.49 < end < 2 for end in ends)
 
         asyncio.run(main())
 
