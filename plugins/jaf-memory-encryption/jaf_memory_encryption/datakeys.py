@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
+from jaf_memory_core.validation import checked_id
 from jaf_memory_encryption.keyfile import KeyFile, WrappedKey
 from jaf_memory_encryption.masterkeys import KeyRing
 
@@ -106,7 +107,12 @@ class DataKeys:
         return rotated
 
     def forget(self, user: str) -> bool:
-        """Destroy a user's key: what was sealed by it can never be read again. Whether there was one."""
+        """Destroy a user's key: what was sealed by it can never be read again. Whether there was one.
+
+        Raises:
+            MemoryInvalidInputError: this is no user; conversations of nobody share a key, which is never destroyed.
+        """
+        checked_id(user, "user_id")
         with self._lock:
             held = self._of_user.pop(user, None)
             if held is not None:

@@ -38,7 +38,7 @@ class EncryptionSettings(Settings):
     @field_validator("plain_metadata", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return tuple(name for name in value.split(",") if name) if isinstance(value, str) else value
+        return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
 
 
 def ring_of(settings: EncryptionSettings) -> KeyRing:
@@ -54,7 +54,7 @@ def ring_of(settings: EncryptionSettings) -> KeyRing:
     if settings.keys is not None:
         return KeyRing.read(settings.keys.get_secret_value().split(","))
     try:
-        lines = Path(str(settings.key_file)).expanduser().read_text(encoding="utf-8").splitlines()
+        lines = Path(str(settings.key_file)).expanduser().read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         # No part of the file: what was named by mistake may be a secret too.
         raise MemoryConfigurationError(f"JAF_ENCRYPTION_KEY_FILE cannot be read: {type(error).__name__}") from None

@@ -10,7 +10,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from jaf_memory_encryption import DataKeys, Encryption, KeyFile, KeyRing
+from jaf_memory_encryption import DataKeys, Encryption, EncryptionSettings, KeyFile, KeyRing
+from jaf_memory_encryption.settings import ring_of
 from jaf_memory_sqlite import SqliteConfig, create_sqlite_provider
 from jaf_memory_testing.samples import talk
 from msgspec.structs import replace
@@ -29,6 +30,7 @@ from jaf_memory_core import (
     create_memory_provider_from_env,
 )
 from jaf_memory_core.backends.in_memory import InMemoryBackend
+from jaf_memory_core.settings import load
 
 OLD, NEW = bytes(range(32)), bytes(range(1, 33))
 CANARY = "CANARY-19e2"
@@ -452,6 +454,23 @@ class TestKeys:
             KeyRing.read(entries)
         assert "secret" not in str(refused.value)
         assert "c2VjcmV0" not in str(refused.value)
+
+    def test_nobodys_key_is_not_destroyed(self, keys):
+        """Without a user nothing is forgotten: the key that conversations of nobody share stays."""
+        kept = keys.of_user(None)
+        for nobody in ("", None):
+            with pytest.raises(MemoryInvalidInputError, match="user_id"):
+                keys.forget(nobody)
+        assert keys.of_user(None).id == kept.id
+
+    def test_settings_as_they_are_written(self, tmp_path):
+        """A ring's file that begins with a byte order mark is read, and names after commas may have spaces before."""
+        ring = tmp_path / "ring"
+        ring.write_bytes(b"\xef\xbb\xbfold:" + base64.b64encode(OLD) + b"\r\n")
+        named = {"JAF_ENCRYPTION_KEY_FILE": str(ring), "JAF_ENCRYPTION_PLAIN_METADATA": "topic, title,"}
+        settings = load(EncryptionSettings, named)
+        assert ring_of(settings).current == "old"
+        assert settings.plain_metadata == ("topic", "title")
 
     def test_the_file_is_its_owners(self, keys):
         """The file of data keys can be read by its owner only."""
