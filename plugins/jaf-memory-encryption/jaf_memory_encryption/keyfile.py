@@ -65,6 +65,7 @@ class KeyFile:
         self._lock = threading.RLock()
         self._db: sqlite3.Connection | None = None
         self._pid = 0
+        self._place: tuple[int, int] | None = None
         self._opens = 0
         self._forgotten = 0
 
@@ -75,13 +76,22 @@ class KeyFile:
     def _connection(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
             try:
-                # A fork's child must not touch its parent's connection.
-                if self._db is None or self._pid != os.getpid():
+                # A fork's child must not touch its parent's connection; and where another file was put into the place
+                # of this one, or none is there, nobody but us would ever read what stands in this one.
+                if self._db is None or self._pid != os.getpid() or self._place != self._found():
                     self._db, self._pid = self._opened(), os.getpid()
+                    self._place = self._found()
                 yield self._db
             except sqlite3.Error as error:
                 reason = error.sqlite_errorname if hasattr(error, "sqlite_errorname") else type(error).__name__
                 raise MemoryStorageError(f"the file of data keys {self.path} cannot be used: {reason}") from None
+
+    def _found(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self.path)  # noqa: PTH116  (asked for each message)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     def _opened(self) -> sqlite3.Connection:
         if self._make:

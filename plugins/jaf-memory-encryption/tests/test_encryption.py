@@ -363,6 +363,18 @@ class TestKeys:
             assert other.forget("u")
         assert keys.of_user("u").id not in (before.id, again.id)
 
+    def test_a_file_that_takes_the_place_of_another(self, keys, tmp_path):
+        """A file that was moved away is refused while none is there, and one that is put in its place is used."""
+        before, path = keys.of_user("u"), keys.file.path
+        path.rename(tmp_path / "moved.db")
+        with pytest.raises(MemoryStorageError, match="is not there"):
+            keys.of_user("u")
+        with closing(KeyFile(path, make=True)) as other:
+            assert DataKeys(keys.ring, other).of_user("v")
+        assert keys.by_id(before.id) is None
+        (tmp_path / "moved.db").replace(path)
+        assert keys.of_user("u").id == before.id
+
     def test_a_file_that_is_gone_is_not_made_anew(self, keys, tmp_path):
         """Where the file of data keys is not there nothing is sealed by a new key; made anew it is only when told."""
 
