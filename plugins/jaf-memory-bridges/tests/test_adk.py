@@ -20,6 +20,7 @@ from services.stores import CountingBackend
 from jaf_memory_core import (
     BackendProvider,
     MemoryConfig,
+    MemoryConnectionError,
     MemoryInvalidInputError,
     MemorySession,
     Message,
@@ -27,6 +28,7 @@ from jaf_memory_core import (
     create_in_memory_provider,
     create_memory_provider_from_env,
 )
+from jaf_memory_core.backends.in_memory import InMemoryBackend
 
 ME = {"app_name": "app", "user_id": "u"}
 IMAGE = types.Part(inline_data=types.Blob(data=b"\x01\xfe", mime_type="image/png"))
@@ -268,6 +270,35 @@ def test_a_turn_that_is_left(environ):
         await provider.close()
 
     asyncio.run(use())
+
+
+def test_a_state_that_fails_behind_its_event():
+    """Where the user's state could not be written, the session holds what was stored, and a repetition completes it."""
+
+    class Failing(InMemoryBackend):
+        fails = False
+
+        async def append(self, write):
+            if self.fails and write.conversation_id == "adk/app/u":
+                self.fails = False
+                raise MemoryConnectionError("gone", retryable=False)
+            return await super().append(write)
+
+    async def main():
+        backend = Failing()
+        service = JafMemorySessionService(BackendProvider(backend))
+        session = await service.create_session(**ME, session_id="s")
+        event = Event(author="user", actions=EventActions(state_delta={"user:lang": "fr", "own": 2}))
+        backend.fails = True
+        with pytest.raises(MemoryConnectionError):
+            await service.append_event(session, event)
+        assert [one.id for one in session.events] == [event.id]
+        await service.append_event(session, event)
+        stored = await service.get_session(**ME, session_id="s")
+        assert shown(stored) == shown(session)
+        assert stored.state == {"user:lang": "fr", "own": 2}
+
+    asyncio.run(main())
 
 
 def test_windows_read_no_more_than_they_show():

@@ -142,9 +142,11 @@ class JafMemorySessionService(BaseSessionService):
         async with self._turns.setdefault(key, asyncio.Lock()):
             app, user, own = scopes_of(delta_of(event.actions))
             added = await self._append(key, session, event, {"at": event.timestamp, **keys_of(own)})
-            await self._store_scopes(session.app_name, session.user_id, app, user)
+            # Before the states: where those fail the event stands, and repeating it will not bring it here.
             session.last_update_time = event.timestamp
-            return self._commit_event_to_session(session, event) if added else event
+            shown = self._commit_event_to_session(session, event) if added else event
+            await self._store_scopes(session.app_name, session.user_id, app, user)
+            return shown
 
     async def _append(self, key: str, session: Session, event: Event, metadata: Mapping[str, Any]) -> bool:
         """Whether the event was new."""
