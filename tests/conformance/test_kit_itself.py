@@ -209,7 +209,7 @@ class TestReport:
         told = _told("--jaf-area", "basic", "--collect-only", "-q")
         assert "TestOne::test_smoke" in told
         assert "TestOther" not in told
-        assert "no area is called tabel; there are append, backend, basic" in _told("--jaf-area", "tabel")
+        assert "no area is called tabel; there are activity, append, backend, basic" in _told("--jaf-area", "tabel")
 
     def test_a_failure_says_the_promise(self) -> None:
         """A failure shows the sentence that the check holds a store to, and how to run its area alone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from jaf_memory_cli.errors import FAILED, OK
+from jaf_memory_cli.errors import FAILED, OK, USAGE, Stop
 from jaf_memory_cli.options import Json
 from jaf_memory_cli.output import BAD, GOOD, WARN, Output, count, heading, marked, pairs, table, text_or_dash
 from jaf_memory_cli.probe import Probe, probe
@@ -29,7 +30,9 @@ from jaf_memory_core.settings.environment import Setting, UnknownVariable, descr
 
 Watch = Annotated[
     float | None,
-    typer.Option("--watch", metavar="SECONDS", min=0.1, help="Look again every so many seconds, until Ctrl-C."),
+    typer.Option(
+        "--watch", metavar="SECONDS", min=0.1, max=86_400, help="Look again every so many seconds, until Ctrl-C."
+    ),
 ]
 
 LOOKED_AT = 20
@@ -126,6 +129,8 @@ async def doctor(context: typer.Context, *, watch: Watch = None, as_json: Json =
     Says what is wrong, and what to do; the exit status is 1 then.
     """
     output, store = Output(as_json=as_json, warnings=False), chosen(context)  # its own words are better
+    if watch is not None and math.isnan(watch):  # which is neither below a bound nor above it
+        raise Stop("--watch takes from 0.1 to 86400 seconds, not nan", USAGE)
     found = await diagnose(store)
     if watch is not None and not found.absent and found.health:
         from jaf_memory_cli.watch import watch as look_again  # late: only who asks for it

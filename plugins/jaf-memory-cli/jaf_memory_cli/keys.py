@@ -17,6 +17,7 @@ from jaf_memory_cli.output import Output, count, pairs
 from jaf_memory_cli.stores import Store, chosen
 from jaf_memory_core.registry import PLUGINS, find
 from jaf_memory_core.settings import load
+from jaf_memory_core.settings.errors import quoted
 
 if TYPE_CHECKING:
     from jaf_memory_encryption import DataKeys
@@ -62,7 +63,7 @@ async def keys(context: typer.Context, action: Action = "show", *, as_json: Json
     """
     output = Output(as_json=as_json)
     if action not in ACTIONS:
-        raise Stop(f"{action!r} is nothing that can be done with keys; say {', '.join(ACTIONS)}", USAGE)
+        raise Stop(f"{quoted(action)} is nothing that can be done with keys; say {', '.join(ACTIONS)}", USAGE)
     if action == "new":
         output.raw(f"{datetime.now(UTC):%Y%m%d}:{base64.b64encode(os.urandom(32)).decode()}")
         return

@@ -24,7 +24,7 @@ class Documents(Plain):
     def __init__(self) -> None:
         super().__init__()
         self.bodies: dict[str, bytes] = {}
-        self.owners: dict[str, str | None] = {}
+        self.owned_by: dict[str, str | None] = {}
 
     @classmethod
     def target(cls, _folder: Path) -> Target:
@@ -59,7 +59,7 @@ class Documents(Plain):
         if (standing and standing.stamp) != expected:
             return False
         self.bodies[record.conversation_id] = documents.encode_record(record)
-        self.owners[record.conversation_id] = record.user_id
+        self.owned_by[record.conversation_id] = record.user_id
         return True
 
     async def delete(self, conversation_id: str, *, expected: Stamp) -> bool:
@@ -72,7 +72,7 @@ class Documents(Plain):
 
     def drop(self, conversation_id: str) -> None:
         """Take a document out, whatever it holds."""
-        del self.bodies[conversation_id], self.owners[conversation_id]
+        del self.bodies[conversation_id], self.owned_by[conversation_id]
 
     async def scan(self, query: MemoryQuery) -> AsyncIterator[Record | Damaged]:
         await self.reach()
@@ -89,16 +89,20 @@ class Documents(Plain):
         except MemoryStorageError as error:
             return Damaged(error)
 
-    async def remove(self, conversation_id: str, *, scope: str | None = None) -> bool:
+    async def remove(
+        self, conversation_id: str, *, scope: str | None = None, expected_version: int | None = None
+    ) -> bool:
         await self.reach()
-        if conversation_id not in self.bodies or scope not in (None, self.owners[conversation_id]):
+        if conversation_id not in self.bodies or scope not in (None, self.owned_by[conversation_id]):
             return False
         found = self.found(conversation_id)
+        if isinstance(found, Record) and rules.live(found, self.now()) is not None:
+            rules.expect_version(conversation_id, expected_version, found.version)
         self.drop(conversation_id)
         return isinstance(found, Damaged) or rules.live(found, self.now()) is not None
 
     async def forget_user(self, user_id: str) -> int:
-        owned = [key for key, owner in self.owners.items() if owner == user_id]
+        owned = [key for key, owner in self.owned_by.items() if owner == user_id]
         return sum([await self.remove(key) for key in owned])
 
 
@@ -243,7 +247,7 @@ class ErasureEndsAtDamage(Documents):
     """An erasure ends at the first conversation that it cannot read; those behind it stay."""
 
     async def forget_user(self, user_id: str) -> int:
-        owned = [key for key, owner in self.owners.items() if owner == user_id]
+        owned = [key for key, owner in self.owned_by.items() if owner == user_id]
         for key in owned:
             self.standing(key)
             self.drop(key)
@@ -254,9 +258,11 @@ class ErasureEndsAtDamage(Documents):
 class DamageStays(Documents):
     """What cannot be read cannot be deleted."""
 
-    async def remove(self, conversation_id: str, *, scope: str | None = None) -> bool:
+    async def remove(
+        self, conversation_id: str, *, scope: str | None = None, expected_version: int | None = None
+    ) -> bool:
         await self.read(conversation_id)
-        return await super().remove(conversation_id, scope=scope)
+        return await super().remove(conversation_id, scope=scope, expected_version=expected_version)
 
 
 @caught_by("test_damage_can_be_erased")
@@ -264,7 +270,7 @@ class ErasureLeavesDamage(Documents):
     """An erasure leaves what it cannot read, without a word."""
 
     async def forget_user(self, user_id: str) -> int:
-        owned = [key for key, owner in self.owners.items() if owner == user_id]
+        owned = [key for key, owner in self.owned_by.items() if owner == user_id]
         return sum([await self.remove(key) for key in owned if isinstance(self.found(key), Record)])
 
 
