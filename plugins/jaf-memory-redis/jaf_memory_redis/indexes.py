@@ -7,7 +7,7 @@ finds it, unless a mark beside the index says that a writer is about to fill it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from secrets import token_hex
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from jaf_memory_core.errors import MemoryConflictError
 from jaf_memory_core.records import Record
 from jaf_memory_redis import scripts
-from jaf_memory_redis.errors import DRIVER_ERRORS, standing
+from jaf_memory_redis.errors import DRIVER_ERRORS, ServerError, is_wrong_type, standing
 from jaf_memory_redis.layout import (
     DIGITS,
     END,
@@ -23,6 +23,7 @@ from jaf_memory_redis.layout import (
     Known,
     creation_entry,
     expiry_entry,
+    moment,
     owner_entry,
     readable,
     score,
@@ -42,6 +43,9 @@ MANY = 500
 
 PASSES = 10
 """How often an index is walked until it is empty; beyond that, somebody goes on writing."""
+
+TRIES = 3
+"""How often a user's indexes are made again for one search, while writers come in between."""
 
 GRACE = 60_000_000
 """Microseconds after its expiry in which a conversation that nobody purged is dropped by Redis itself."""
@@ -176,57 +180,120 @@ class Indexes:
 
     async def first(self, user_id: str | None, page: Command) -> list[bytes]:
         """The first page of an index; a user's is made whole before, where somebody has removed one."""
+        found: list[bytes]
         if user_id is None:
-            found: list[bytes] = (await self.topology.run_all([page]))[0]
+            (found,) = await self.topology.run_all([page])
             return found
         by_activity, by_creation = self.keys.owned(user_id)
-        sizes = [command("ZCARD", by_activity), command("ZCARD", by_creation)]
-        found, active, created = await self.topology.run_all([page, *sizes])
-        # Both hold the same conversations.
-        if active == created and (created or not await self._owns(user_id)):
-            return found
-        if self._uneven.guess(user_id) == [active, created]:  # it was tried, and is as it was
-            return found
-        await self.restore(user_id, None if active >= created else user_id)
-        found, *after = await self.topology.run_all([page, *sizes])
-        self._uneven.learn(user_id, after if after[0] != after[1] else None)
+        for _ in range(TRIES):
+            found, *sizes = await self.topology.run_all(
+                [page, command("ZCARD", by_activity), command("ZCARD", by_creation)]
+            )
+            active, created = sizes
+            # Both hold the same conversations.
+            if active == created and (created or not await self._owns(user_id)):
+                self._uneven.learn(user_id, None)
+                return found
+            if self._uneven.guess(user_id) == sizes:  # it was tried, and is as it was
+                return found
+            await self.restore(user_id, lost=active >= created)
+            self._uneven.learn(user_id, sizes)
+        # Writers go on; what they make did not stand throughout.
+        (found,) = await self.topology.run_all([page])
         return found
 
     async def _owns(self, user_id: str) -> bool:
         entry = command("ZSCORE", self.keys.everything[1], owner_entry(user_id))
         return (await self.topology.run_all([entry]))[0] is not None
 
-    async def restore(self, user_id: str, source: str | None = None) -> None:
+    async def restore(self, user_id: str, *, lost: bool = True) -> None:
         """Make a user's indexes again, and drop what points nowhere.
 
         Whoever is stopped in the middle of it leaves more entries by activity than by creation: it will be done again.
 
         Args:
             user_id: the user.
-            source: whose index by creation is whole: the user's own, or that of all.
+            lost: whether the index by creation may be gone, or begun anew, so that all conversations have to be looked
+                through.
         """
-        active: list[tuple[int, bytes]] = []
-        born: list[tuple[int, bytes]] = []
-        async for entries in self.created(source, step=MANY, as_it_is=True):
-            headers = [self.keys.conversation(name)[0] for _, name in entries]
-            replies = await self.topology.run_all([command("HMGET", header, "o", "u") for header in headers])
-            for (created, name), (owner, moved) in zip(entries, replies, strict=True):
-                if owner == user_id.encode():
-                    active.append((_score_of(moved, created), name.encode()))
-                    born.append((0, creation_entry(created, name)))
-                elif source is not None:
-                    await self.sweep(name, user_id, created)
-        index = self.keys.owned(user_id)
-        (listed,) = await self.topology.run_all([command("ZRANGE", index[0], 0, -1)])
-        for name in filter(None, map(readable, set(listed) - {name for _, name in active})):
-            await self.sweep(name, user_id, "0" * DIGITS)
-        if not active:
+        found: dict[str, tuple[int, str]] = {}
+        if lost:
+            async for entries in self.created(None, step=MANY):
+                found |= (await self._owned_among(user_id, entries))[0]
+        async for entries in self.created(user_id, step=MANY, as_it_is=True):
+            await self._gather(user_id, entries, found)
+        async for names in self._by_activity(user_id):
+            await self._gather(user_id, [("0" * DIGITS, name) for name in names if name not in found], found)
+        if not found:
             await self._disown(user_id)
             return
-        for key, found, newer in ((index[0], active, ("GT",)), (index[1], born, ())):
-            for start in range(0, len(found), MANY):
-                some = [part for pair in found[start : start + MANY] for part in pair]
+        index = self.keys.owned(user_id)
+        await self.topology.run_all([command("ZADD", self.keys.everything[1], 0, owner_entry(user_id))])
+        active = [(at, name.encode()) for name, (at, _) in found.items()]
+        born = [(0, creation_entry(created, name)) for name, (_, created) in found.items()]
+        for key, named, newer in ((index[0], active, ("GT",)), (index[1], born, ())):
+            for start in range(0, len(named), MANY):
+                some = [part for pair in named[start : start + MANY] for part in pair]
                 await self.topology.run_all([command("ZADD", key, *newer, *some)])
+        # What was erased meanwhile must not be named for ever.
+        made = [(created, name) for name, (_, created) in found.items()]
+        for start in range(0, len(made), MANY):
+            await self._gather(user_id, made[start : start + MANY], {})
+
+    async def _gather(
+        self, user_id: str, entries: Sequence[tuple[str, str]], found: dict[str, tuple[int, str]]
+    ) -> None:
+        """Add those of the user's entries that point to a conversation of the user, and drop the others."""
+        owned, stale = await self._owned_among(user_id, entries)
+        found |= owned
+        for created, name in stale:
+            await self.sweep(name, user_id, created)
+
+    async def _owned_among(
+        self, user_id: str, entries: Sequence[tuple[str, str]]
+    ) -> tuple[dict[str, tuple[int, str]], list[tuple[str, str]]]:
+        """Score and moment of creation of those that the user owns, by id; and the entries that point to none of them.
+
+        What cannot be read is neither.
+        """
+        if not entries:
+            return {}, []
+        headers = [self.keys.conversation(name)[0] for _, name in entries]
+        try:
+            replies = await self.topology.run_all([command("HMGET", header, "o", "u", "c") for header in headers])
+        except ServerError as error:
+            if not is_wrong_type(error):
+                raise
+            if len(entries) == 1:
+                return {}, []
+            half = len(entries) // 2
+            parts = [await self._owned_among(user_id, some) for some in (entries[:half], entries[half:])]
+            return parts[0][0] | parts[1][0], parts[0][1] + parts[1][1]
+        owned: dict[str, tuple[int, str]] = {}
+        stale = []
+        for (created, name), (owner, active, born) in zip(entries, replies, strict=True):
+            # Where the header does not say, or the entry does not, the other one does.
+            stands = _moment_of(born) or created
+            if owner == user_id.encode() and created in {stands, "0" * DIGITS}:
+                owned[name] = (score(time_of((_moment_of(active) or stands).encode())), stands)
+            else:
+                stale.append((created, name))
+        return owned, stale
+
+    async def _by_activity(self, user_id: str) -> AsyncIterator[list[str]]:
+        """Pages of a user's ids, oldest activity first: what moves meanwhile moves ahead, and is met again."""
+        index = self.keys.owned(user_id)[0]
+        lowest, offset = b"-inf", 0
+        while True:
+            page = command("ZRANGEBYSCORE", index, lowest, "+inf", "WITHSCORES", "LIMIT", offset, MANY)
+            (flat,) = await self.topology.run_all([page])
+            yield [name for name in map(readable, flat[::2]) if name is not None]
+            if len(flat) < 2 * MANY:
+                return
+            # On from the last score, behind as many as were seen with it.
+            last = flat[-1]
+            same = flat[1::2].count(last)
+            lowest, offset = last, offset + same if last == lowest else same
 
     async def _disown(self, user_id: str) -> None:
         """Take away what says that a user has conversations, unless there is one again."""
@@ -389,8 +456,8 @@ class ClusterIndexes(Indexes):
         return int(stands != created and replies[1] > 0)
 
 
-def _score_of(active: bytes | None, created: str) -> int:
-    """The score by activity; where the header does not say, that of the creation."""
+def _moment_of(stored: bytes | None) -> str | None:
+    """A moment of a header, if it is one."""
     with suppress(ValueError, OverflowError):
-        return score(time_of(active or b""))
-    return score(time_of(created.encode()))
+        return moment(time_of(stored or b""))
+    return None

@@ -5,7 +5,8 @@ import contextlib
 
 import pytest
 from jaf_memory_redis import RedisConfig, create_redis_provider
-from jaf_memory_redis.layout import Keys
+from jaf_memory_redis.layout import Keys, owner_entry
+from jaf_memory_redis.scripts import command as redis_command
 from jaf_memory_testing import slow
 from services import redis_servers
 
@@ -243,6 +244,105 @@ def evicting(kind, policy):
             group = redis_servers.Group(settings, patience=600)
             stack.callback(group.stop)
             yield {"sentinel_hosts": tuple(group.start().hosts.split(","))}, [group.master()], 1_000
+
+
+def before_once(topology, is_it, work):
+    """Do `work` before the first commands of a provider that `is_it` takes."""
+    run_all = topology.run_all
+
+    async def run(commands, **more):
+        if topology.run_all is run and is_it(commands[0].parts):
+            topology.run_all = run_all
+            await work()
+        return await run_all(commands, **more)
+
+    topology.run_all = run
+
+
+@pytest.mark.parametrize("moment", ["before the index is filled", "before the first is looked at"])
+def test_indexes_made_again_beside_others(nodes, place, prefix, moment):
+    """What others make and erase while a user's indexes are made again is found, and named no more."""
+    opened, _, keys = place
+    by_activity, by_creation = Keys(prefix).owned("alice")
+    command = {"before the index is filled": ("ZADD", by_activity), "before the first is looked at": ("HMGET",)}[moment]
+
+    async def main():
+        async with await opened() as provider, await opened() as other:
+            for number in range(4):
+                await provider.store_messages(f"c{number}", SECRET, user_id="alice")
+                await provider.store_messages(f"n{number}", SECRET)
+
+            async def meanwhile():
+                assert await other.delete_conversation("c1")
+                assert (await other.append_messages("n0", [Message("user", "x")], user_id="alice")).unwrap()
+                assert (await other.append_messages("new", SECRET, user_id="alice", create=True)).unwrap()
+
+            take_away(nodes[0], by_creation)
+            before_once(provider.backend.topology, lambda parts: tuple(parts[: len(command)]) == command, meanwhile)
+            found = {one.conversation_id async for one in provider.iter_conversations(MemoryQuery(user_id="alice"))}
+            assert found == {"c0", "c2", "c3", "n0", "new"}
+            assert (await provider.get_stats("alice"))["user_conversations"] == 5
+            for key in (by_activity, by_creation):
+                (named,) = await provider.backend.topology.run_all([redis_command("ZRANGE", key, 0, -1)])
+                assert sorted(name[-2:] for name in named) == [b"c0", b"c2", b"c3", b"ew", b"n0"]
+            assert await provider.clear_user_conversations("alice") == 5
+            for number in range(1, 4):
+                await provider.delete_conversation(f"n{number}")
+            assert keys() == []
+
+    asyncio.run(main())
+
+
+def test_indexes_made_again_beside_damage(nodes, place, prefix):
+    """Another's damaged header keeps nobody's indexes from being made again, and no index is read in one piece."""
+    opened, _, _ = place
+    by_activity, by_creation = Keys(prefix).owned("alice")
+
+    async def main():
+        async with await opened() as provider:
+            for name in ("c0", "c1", "bobs"):
+                await provider.store_messages(name, SECRET, user_id="bob" if name == "bobs" else "alice")
+            header = Keys(prefix).conversation("bobs")[0]
+            take_away(nodes[0], header)
+            topology = provider.backend.topology
+            stale = [part for number in range(1_200) for part in (number, f"stale{number}")]
+            await topology.run_all([redis_command("SET", header, "x"), redis_command("ZADD", by_activity, *stale)])
+            take_away(nodes[0], by_creation)
+            run_all, longest = topology.run_all, 0
+
+            async def run(commands, **more):
+                nonlocal longest
+                replies = await run_all(commands, **more)
+                longest = max([longest, *(len(reply) for reply in replies if isinstance(reply, list))])
+                return replies
+
+            topology.run_all = run
+            found = {one.conversation_id async for one in provider.iter_conversations(MemoryQuery(user_id="alice"))}
+            assert found == {"c0", "c1"}
+            assert longest <= 1_000
+            assert await provider.clear_user_conversations("alice") == 2
+
+    asyncio.run(main())
+
+
+def test_indexes_of_older_data(nodes, place, prefix):
+    """Whose conversations an older version wrote is known among all from the next one that is made."""
+    opened, _, _ = place
+    keys = Keys(prefix)
+
+    async def main():
+        async with await opened() as provider:
+            for name in ("c0", "c1"):
+                await provider.store_messages(name, SECRET, user_id="alice")
+                await provider.backend.topology.run_all(
+                    [redis_command("ZREM", keys.everything[1], owner_entry("alice"))]
+                )
+            await provider.store_messages("c2", SECRET, user_id="alice")
+            for key in keys.owned("alice"):
+                take_away(nodes[0], key)
+            assert await provider.clear_user_conversations("alice") == 3
+
+    asyncio.run(main())
 
 
 POLICIES = [

@@ -36,7 +36,7 @@ while at <= #ARGV do
     if owner ~= '' then
       redis.call('ZADD', KEYS[key + 4], place, id)
       -- As `index` in `prelude.lua` does it.
-      if redis.call('EXISTS', KEYS[key + 5]) == 1 or redis.call('ZADD', KEYS[2], 0, 'o:' .. owner) == 1 then
+      if redis.call('ZADD', KEYS[2], 0, 'o:' .. owner) == 1 or redis.call('EXISTS', KEYS[key + 5]) == 1 then
         redis.call('ZADD', KEYS[key + 5], 0, entry)
       end
     end

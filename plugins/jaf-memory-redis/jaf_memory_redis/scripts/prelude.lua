@@ -216,7 +216,7 @@ local function index(header, before)
   -- Who owns any is told among all, too. Where that stands, and the owner's own index does not, a hand on the server has
   -- removed it; it is not begun anew, so that the next search sees what is missing, and makes it again.
   if header.owner and not (before and before.owner)
-    and (call('EXISTS', KEYS[9]) == 1 or call('ZADD', KEYS[6], 0, 'o:' .. header.owner) == 1) then
+    and (call('ZADD', KEYS[6], 0, 'o:' .. header.owner) == 1 or call('EXISTS', KEYS[9]) == 1) then
     call('ZADD', KEYS[9], 0, header.created .. request.id)
   end
   if before and before.expires and (not header.expires or before.owner ~= header.owner) then
