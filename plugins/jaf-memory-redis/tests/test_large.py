@@ -7,6 +7,7 @@ from jaf_memory_redis import RedisConfig, create_redis_provider
 from jaf_memory_redis.layout import Keys
 from jaf_memory_redis.scripts import command
 from services import redis_servers
+from services.lines import WAITING, Line
 
 from jaf_memory_core import (
     Failure,
@@ -228,6 +229,56 @@ def test_what_a_server_keeps_for_a_client(prefix):
 
     with redis_servers.single({"client-output-buffer-limit": "normal 1mb 1mb 0"}) as server:
         asyncio.run(main(server))
+
+
+class Cut(Line):
+    """A line that is cut, `cuts` times, where messages are asked for.
+
+    Attributes:
+        cuts: how often still.
+        asked: how often messages were asked for.
+    """
+
+    cuts = asked = 0
+
+    async def _pass(self, reader, writer, *, up):
+        """What is asked for, until it is cut; and what is answered."""
+        if not up:
+            return await super()._pass(reader, writer, up=up)
+        while data := await reader.read(WAITING):
+            self.asked += data.count(b"LRANGE")
+            if self.cuts and b"LRANGE" in data:
+                self.cuts -= 1
+                break
+            writer.write(data)
+        writer.close()
+        return None
+
+
+def test_lines_that_are_cut(server7, prefix):
+    """Of a cut line no limit is blamed where all is small, and nobody reads slowly for ever after it."""
+
+    async def main():
+        async with Cut(server7.port) as line:
+            config = RedisConfig(port=line.port, key_prefix=prefix, operation_timeout=1.0)
+            async with await create_redis_provider(config) as provider:
+                await provider.append_messages("c", batch(3, 10), create=True)
+                line.cuts = MANY
+                for read in (provider.get_conversation, provider.get_recent_messages):
+                    with pytest.raises(MemoryConnectionError) as caught:
+                        await read("c")
+                    assert "client-output-buffer-limit" not in str(caught.value)
+                line.cuts = 0
+        async with Cut(server7.port) as line:
+            config = RedisConfig(port=line.port, key_prefix=prefix)
+            async with await create_redis_provider(config) as provider:
+                await provider.append_messages("d", batch(1_500, 200), create=True)
+                for cuts in (0, 1, 0):
+                    line.cuts, line.asked = cuts, 0
+                    assert len((await provider.get_conversation("d")).messages) == 1_500
+                    assert line.asked < 60
+
+    asyncio.run(main())
 
 
 def received(server):

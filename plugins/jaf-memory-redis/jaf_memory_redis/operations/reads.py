@@ -41,6 +41,9 @@ FEW = 4
 BULKY = 16 << 10
 """Bytes of a message, on average, from which a conversation is remembered as one whose pages are read in steps."""
 
+SINGLY = 2
+"""Connections lost over a conversation after which its messages are read one by one; before, small ones by a few."""
+
 ATTEMPTS = 3
 """How often a large conversation is read anew because it changed; then it is read by a script, of one moment."""
 
@@ -81,7 +84,7 @@ class Reader:
         self._ahead = timedelta()
         self._read_only = ReadOnly(topology)
         self._bulky: Known[int] = Known()
-        self._choking: Known[bool] = Known()
+        self._choking: Known[tuple[int, int]] = Known()
 
     def forget(self) -> None:
         """Take nothing of an earlier connection for granted."""
@@ -113,15 +116,27 @@ class Reader:
         """What a lost connection means to a read, and to the next attempt.
 
         A server closes the connection if it would have to keep more than `client-output-buffer-limit` for it. The next
-        attempt reads a message at a time; where that was so already, what to set is told.
+        attempt is careful, and the one behind that reads a message at a time; where that was so already, what to set is
+        told.
         """
         if not error.closed:
             return error
-        if self._choking.guess(conversation_id):
-            advice = "perhaps a message is larger than its client-output-buffer-limit (normal) allows; raise that"
-            return TransportError(f"{error}; {advice}", sent=error.sent)
-        self._choking.learn(conversation_id, what=True)
-        return error
+        cuts, size = self._choking.guess(conversation_id) or (0, 0)
+        self._choking.learn(conversation_id, (min(cuts + 1, SINGLY), size))
+        if cuts < SINGLY or size <= HEAVY:
+            return error
+        advice = "perhaps a message is larger than its client-output-buffer-limit (normal) allows; raise that"
+        return TransportError(f"{error}; {advice}", sent=error.sent)
+
+    async def _gauge(self, conversation_id: str) -> None:
+        """Where connections were lost over it, look whether its messages can have been the reason."""
+        known = self._choking.guess(conversation_id)
+        if known is None:
+            return
+        header = self._keys.conversation(conversation_id)[0]
+        (size,) = await self._topology.run_all([command("HGET", header, "s")])
+        size = int(size) if size is not None and size.isdigit() else 0
+        self._choking.learn(conversation_id, (known[0], size) if size > HEAVY else None)
 
     def heard(self, clock: list[bytes]) -> datetime:
         """Take the server's time from what `TIME` answered."""
@@ -133,6 +148,7 @@ class Reader:
         """One record, expired or not; a large one in pages, which keep neither the server nor a connection for long."""
         try:
             if with_messages:
+                await self._gauge(conversation_id)
                 return await self._whole(conversation_id)
             return (await self.read_all([conversation_id], with_messages=False))[0]
         except ServerError as error:
@@ -185,8 +201,8 @@ class Reader:
         header, bodies, _ = self._keys.conversation(conversation_id)
         # By the average size, since only the sum is known, and by what the last step brought.
         average = each = max(1, layout.counted(fields[b"s"]) // max(1, count))
-        choking = self._choking.guess(conversation_id)
-        if choking:
+        cuts, _ = self._choking.guess(conversation_id) or (0, 0)
+        if cuts:
             average = each = ABREAST * HEAVY
         found: list[bytes] = []
         start = first
@@ -202,9 +218,12 @@ class Reader:
                 raise damaged(conversation_id, count, stands)
             for page in pages:
                 found += page
-            each = max(average, sum(map(len, found[start - first :])) // (stop - start))
+            brought = [len(body) for body in found[start - first :]]
+            each = max(average, sum(brought) // (stop - start))
+            if cuts and cuts < SINGLY and max(brought, default=0) <= BULKY:
+                each = HEAVY // min(PAGE, 2 * (stop - start))
             start = stop
-        if choking and sum(map(len, found)) < HEAVY:  # it was something else that closed the connection
+        if cuts and found and max(map(len, found)) <= BULKY:  # it was something else that closed the connection
             self._choking.learn(conversation_id, None)
         return found
 
@@ -289,6 +308,7 @@ class Reader:
             MemoryConflictError: as `forks.replacements` decides.
         """
         try:
+            await self._gauge(revise.conversation_id)
             return await self._replacements(record, revise)
         except ServerError as error:
             raise misplaced(error, revise.conversation_id) from None
@@ -327,6 +347,7 @@ class Reader:
     async def tail(self, tail: Tail) -> Page | None:
         """The last messages, or those beside a position, with the header of that moment, and the first messages."""
         try:
+            await self._gauge(tail.conversation_id)
             return await self._tail(tail)
         except ServerError as error:
             raise misplaced(error, tail.conversation_id) from None
