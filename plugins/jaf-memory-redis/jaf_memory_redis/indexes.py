@@ -7,8 +7,10 @@ finds it, unless a mark beside the index says that a writer is about to fill it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import Any
 
@@ -47,6 +49,9 @@ PASSES = 10
 TRIES = 3
 """How often a user's indexes are made again for one search, while writers come in between."""
 
+REMEMBERED = 300.0
+"""Seconds for which a walk that was stopped may be gone on with."""
+
 GRACE = 60_000_000
 """Microseconds after its expiry in which a conversation that nobody purged is dropped by Redis itself."""
 
@@ -72,6 +77,15 @@ def older_data(conversation_id: str, *, theirs: bool = True) -> MemoryConflictEr
     )
 
 
+@dataclass
+class _Walk:
+    """How far a walk over all conversations has come: what was found, by id (score, moment of creation); and when."""
+
+    position: bytes = b"-"
+    found: dict[str, tuple[int, str]] = field(default_factory=dict)
+    at: float = field(default_factory=time.monotonic)
+
+
 class Indexes:
     """The indexes of a single server."""
 
@@ -79,6 +93,7 @@ class Indexes:
         self.keys = keys
         self.topology = topology
         self._uneven: Known[list[int]] = Known()
+        self._walks: Known[_Walk] = Known(most=16)
 
     async def announce(
         self,
@@ -216,10 +231,7 @@ class Indexes:
             lost: whether the index by creation may be gone, or begun anew, so that all conversations have to be looked
                 through.
         """
-        found: dict[str, tuple[int, str]] = {}
-        if lost:
-            async for entries in self.created(None, step=MANY):
-                found |= (await self._owned_among(user_id, entries))[0]
+        found = await self._owned_among_all(user_id) if lost else {}
         async for entries in self.created(user_id, step=MANY, as_it_is=True):
             await self._gather(user_id, entries, found)
         async for names in self._by_activity(user_id):
@@ -239,6 +251,18 @@ class Indexes:
         made = [(created, name) for name, (_, created) in found.items()]
         for start in range(0, len(made), MANY):
             await self._gather(user_id, made[start : start + MANY], {})
+
+    async def _owned_among_all(self, user_id: str) -> dict[str, tuple[int, str]]:
+        """All that the user owns. Whoever is stopped in the middle, by a deadline for one, goes on there next time."""
+        walk = self._walks.guess(user_id)
+        if walk is None or time.monotonic() - walk.at > REMEMBERED:
+            walk = _Walk()
+            self._walks.learn(user_id, walk)
+        async for entries in self.created(None, walk.position, step=MANY):
+            walk.found |= (await self._owned_among(user_id, entries))[0]
+            walk.position, walk.at = b"(" + creation_entry(*entries[-1]), time.monotonic()
+        self._walks.learn(user_id, None)
+        return dict(walk.found)
 
     async def _gather(
         self, user_id: str, entries: Sequence[tuple[str, str]], found: dict[str, tuple[int, str]]

@@ -325,6 +325,42 @@ def test_indexes_made_again_beside_damage(nodes, place, prefix):
     asyncio.run(main())
 
 
+def test_indexes_made_again_in_parts(nodes, place, prefix, monkeypatch):
+    """Where the walk is stopped half-way, by a deadline for one, the next search goes on there."""
+    opened, _, _ = place
+    monkeypatch.setattr("jaf_memory_redis.indexes.MANY", 5)
+
+    async def main():
+        async with await opened() as provider:
+            for number in range(20):
+                await provider.store_messages(f"c{number:02}", SECRET, user_id="alice" if number % 2 else "bob")
+            take_away(nodes[0], Keys(prefix).owned("alice")[1])
+            stopped, pages = asyncio.Event(), 0
+            topology, walked = provider.backend.topology, ("ZRANGEBYLEX", Keys(prefix).everything[1])
+
+            async def hang():
+                stopped.set()
+                await asyncio.Event().wait()
+
+            def counts(parts):
+                nonlocal pages
+                pages += parts[:2] == walked
+                return pages == 3
+
+            run_all = topology.run_all
+            before_once(topology, counts, hang)
+            search = asyncio.create_task(provider.get_stats("alice"))
+            await stopped.wait()
+            search.cancel()
+            topology.run_all = run_all
+            before_once(topology, lambda parts: counts(parts) and False, hang)
+            await provider.delete_conversation("c01")
+            assert (await provider.get_stats("alice"))["user_conversations"] == 9
+            assert pages == 3 + 3  # with the last, which is empty
+
+    asyncio.run(main())
+
+
 def test_indexes_of_older_data(nodes, place, prefix):
     """Whose conversations an older version wrote is known among all from the next one that is made."""
     opened, _, _ = place
