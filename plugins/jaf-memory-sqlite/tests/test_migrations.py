@@ -118,6 +118,24 @@ def test_upgraded_while_open(path, use):
     use(work)
 
 
+def test_a_refused_read_keeps_nothing(path, use):
+    """Whoever keeps the error of a read that a newer schema refused keeps no snapshot open with it."""
+
+    async def work(provider):
+        await provider.store_messages("c", talk(1))
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            db.execute("PRAGMA user_version = 3")
+            with pytest.raises(MemoryStorageError, match="has schema 3"):
+                await provider.get_recent_messages("c")
+            with pytest.raises(MemoryStorageError, match="has schema 3") as kept:
+                await provider.get_recent_messages("c", 1)
+            db.execute("PRAGMA user_version = 2")
+            (busy, *_) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        assert (busy, kept.type) == (0, MemoryStorageError)
+
+    use(work)
+
+
 @pytest.fixture
 def third(monkeypatch):
     """A third version, which adds a column."""

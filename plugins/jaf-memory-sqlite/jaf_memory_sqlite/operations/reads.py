@@ -108,7 +108,12 @@ def small_tail(db: sqlite3.Connection, asked: Tail, now: datetime) -> Page | Non
         values += (INLINE_BYTES, lead, INLINE_BYTES, lead, before, limit)
     found = db.execute(SQL["ends" if asked.leading else "tail"], (*values, asked.conversation_id))
     # Before its row is fetched, while it is still being read: in the same snapshot, and at half the price.
-    migrations.check(db)
+    try:
+        migrations.check(db)
+    except Exception:
+        # Else whoever keeps the error keeps the cursor, and with it the snapshot: in the way of writes and checkpoints.
+        found.close()
+        raise
     row = found.fetchone()
     return None if row is None else _small_page(row, asked, now, limit, before)
 
