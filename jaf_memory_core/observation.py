@@ -124,7 +124,7 @@ class Tally(Struct):
 class Observers:
     """The observers of a provider."""
 
-    __slots__ = ("_ends", "_spans")
+    __slots__ = ("_ends", "_failed", "_spans")
 
     def __init__(self, observers: Sequence[Observer], backend: Backend) -> None:
         checked = checked_observers(observers)
@@ -133,19 +133,22 @@ class Observers:
                 observer.watch(backend.name, backend.usage)
         self._spans = [observer.begin for observer in checked if isinstance(observer, Beginning)]
         self._ends = [observer for observer in checked if not isinstance(observer, Beginning)]
+        self._failed: set[str] = set()
 
     def __bool__(self) -> bool:
         return bool(self._spans or self._ends)
 
     def begun(self, provider: str, operation: str, request: Any, *, encloses: bool = True) -> Observation:
         """Tell of an operation that begins."""
-        return Observation(provider, operation, request, self._spans, self._ends, encloses=encloses)
+        return Observation(
+            provider, operation, request, self._spans, self._ends, failed=self._failed, encloses=encloses
+        )
 
 
 class Observation:
     """One operation under its observers, from its beginning to its end."""
 
-    __slots__ = ("_ends", "_operation", "_provider", "_request")
+    __slots__ = ("_ends", "_failed", "_operation", "_provider", "_request")
 
     def __init__(
         self,
@@ -155,10 +158,11 @@ class Observation:
         spans: Sequence[Callable[[Operation], End | None]],
         ends: Sequence[End],
         *,
+        failed: set[str],
         encloses: bool,
     ) -> None:
         self._provider, self._operation, self._request = provider, operation, request
-        self._ends = ends
+        self._ends, self._failed = ends, failed
         if not spans:
             return
         self._ends = [*ends]
@@ -171,8 +175,8 @@ class Observation:
         for begin in spans:
             try:
                 end = begin(told)
-            except Exception:
-                logger.warning("an observer failed", exc_info=True)
+            except Exception as error:  # noqa: BLE001  (it is not ours, and harms nothing)
+                _tell_failed(error, failed)
                 continue
             if end is not None:
                 self._ends.insert(0, end)  # what was opened last is closed first
@@ -199,8 +203,23 @@ class Observation:
         for end in self._ends:
             try:
                 end(event)
-            except Exception:
-                logger.warning("an observer failed", exc_info=True)
+            except Exception as failure:  # noqa: BLE001  (as above)
+                _tell_failed(failure, self._failed)
+
+
+def _tell_failed(error: Exception, told: set[str]) -> None:
+    """Tell the log of an observer that failed, once for each place in its code.
+
+    Its text stays away: it may hold the conversation's id, which observers get.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = "" if trace is None else f" in {trace.tb_frame.f_code.co_qualname}, line {trace.tb_lineno}"
+    what = f"{type(error).__name__}{place}"
+    if what not in told:
+        told.add(what)
+        logger.warning("an observer failed, and no operation with it: %s; this is said once", what)
 
 
 def _outcome(error: BaseException) -> Literal["not_applied", "unknown"]:

@@ -254,6 +254,29 @@ def test_an_observer_that_fails_harms_nothing(step, caplog):
     assert "an observer failed" in caplog.text
 
 
+@pytest.mark.parametrize("step", ["begin", "end"])
+def test_an_observer_that_fails_is_told_of_once(step, caplog):
+    """An observer that always fails is one line of the log, which says where, and nothing of the error's text."""
+
+    class Failing:
+        def begin(self, operation):
+            if step == "begin":
+                raise KeyError(operation.conversation_id)
+            return lambda _event: {}[operation.conversation_id]
+
+    async def main():
+        provider = watched(Failing())
+        for _ in range(5):
+            await provider.append_messages("SENTINEL", [Message(role="user", content="x")], create=True)
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(main())
+    (record,) = caplog.records
+    assert "KeyError in " in record.getMessage()
+    assert "Failing.begin" in record.getMessage()
+    assert "SENTINEL" not in caplog.text
+
+
 def test_what_a_processor_refuses_was_no_operation():
     """An error before anything is sent belongs to the caller: no operation has begun."""
 
