@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,11 +27,12 @@ from jaf_memory_core.registry import KINDS, OURS, Installed, find, installed
 from jaf_memory_core.settings import CoreSettings
 from jaf_memory_core.settings.environment import Setting, UnknownVariable, describe, doctor_notes, unknown_variables
 
+DAY = 86_400
+"""Seconds that nobody waits longer for."""
+
 Watch = Annotated[
     float | None,
-    typer.Option(
-        "--watch", metavar="SECONDS", min=0.1, max=86_400, help="Look again every so many seconds, until Ctrl-C."
-    ),
+    typer.Option("--watch", metavar="SECONDS", min=0.1, help="Look again every so many seconds, until Ctrl-C."),
 ]
 
 LOOKED_AT = 20
@@ -129,8 +129,8 @@ async def doctor(context: typer.Context, *, watch: Watch = None, as_json: Json =
     Says what is wrong, and what to do; the exit status is 1 then.
     """
     output, store = Output(as_json=as_json, warnings=False), chosen(context)  # its own words are better
-    if watch is not None and math.isnan(watch):  # which is neither below a bound nor above it
-        raise Stop("--watch takes from 0.1 to 86400 seconds, not nan", USAGE)
+    if watch is not None and not watch <= DAY:  # nan, too, which is neither below a bound nor above it
+        raise Stop(f"--watch takes 0.1 to {DAY} seconds, not {watch:g}", USAGE)
     found = await diagnose(store)
     if watch is not None and not found.absent and found.health:
         from jaf_memory_cli.watch import watch as look_again  # late: only who asks for it

@@ -140,8 +140,9 @@ class Indexes:
     async def settle(self, conversation_id: str, reply: list[Any], token: str | None = None) -> None:
         """Make the entries what the conversation is, after a write that replied so."""
 
-    async def gone(self, conversation_id: str, reply: list[Any]) -> None:
-        """Drop the entries of a conversation that was removed."""
+    async def gone(self, conversation_id: str, reply: list[Any]) -> bool:
+        """Drop the entries of a conversation that was removed; whether its entry by expiry, if any, went by this."""
+        return True
 
     async def repair(self, record: Record, found: float) -> None:
         """Mend an entry that was found at another score than its conversation has."""
@@ -414,13 +415,14 @@ class ClusterIndexes(Indexes):
         except DRIVER_ERRORS as error:
             raise standing(error, "index") from None
 
-    async def gone(self, conversation_id: str, reply: list[Any]) -> None:
+    async def gone(self, conversation_id: str, reply: list[Any]) -> bool:
         """Drop the entries, unless the conversation was made again meanwhile."""
         # Of a damaged conversation the owner may be no text.
         owner, created, active, _ = (part.decode(errors="replace") for part in reply[1:5])
         highest = score(time_of(active.encode()))
         try:
-            await self._drop(conversation_id, owner or None, created, [(None, highest), (owner or None, highest)])
+            scores: list[tuple[str | None, int | None]] = [(None, highest), (owner or None, highest)]
+            replies = await self._drop(conversation_id, owner or None, created, scores)
             older = self.keys.older(conversation_id)
             if reply[6]:
                 (text,) = await self.topology.run_all([command("GETRANGE", older, 0, 4095)])
@@ -428,6 +430,7 @@ class ClusterIndexes(Indexes):
                     await self.topology.run_all([command("UNLINK", older)])
         except DRIVER_ERRORS as error:
             raise standing(error, "index") from None
+        return bool(replies[0])
 
     async def _drop(
         self, conversation_id: str, owner: str | None, created: str, highest: list[tuple[str | None, int | None]]
@@ -477,7 +480,8 @@ class ClusterIndexes(Indexes):
         if owner is not None:
             drops.append((owner, LATEST if user != owner else None))
         replies = await self._drop(conversation_id, owner, created, drops)
-        return int(stands != created and replies[1] > 0)
+        # Of several who purge at once, one drops the entry by expiry, and counts what it named; see `Eraser.purge`.
+        return int(stands != created and replies[0] > 0)
 
 
 def _moment_of(stored: bytes | None) -> str | None:

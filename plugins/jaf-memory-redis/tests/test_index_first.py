@@ -142,3 +142,28 @@ def test_deleted_and_made_again(cluster):
             await other.close()
 
     asyncio.run(main())
+
+
+def test_who_purges_beside_others_counts_once(cluster, prefix, monkeypatch):
+    """What one process has removed, and another sweeps before the first drops its entries, is counted once."""
+
+    async def main():
+        config = RedisConfig(host=cluster.hosts, cluster=True, key_prefix=prefix)
+        one, two = await create_redis_provider(config), await create_redis_provider(config)
+        await one.store_messages("gone", [Message("user", "x")])
+        await one.set_expiry("gone", 0.001)
+        await asyncio.sleep(0.05)
+        indexes = one.backend._indexes
+        gone, swept = indexes.gone, []
+
+        async def beaten(*arguments):
+            swept.append(await two.purge_expired())
+            return await gone(*arguments)
+
+        monkeypatch.setattr(indexes, "gone", beaten)
+        assert await one.purge_expired() + sum(swept) == 1
+        assert swept == [1]
+        await one.close()
+        await two.close()
+
+    asyncio.run(main())

@@ -88,7 +88,9 @@ class Eraser:
             return None
         if reply[0] == b"version":
             rules.expect_version(conversation_id, version, reply[1])
-        await self._indexes.gone(conversation_id, reply)
+        dropped = await self._indexes.gone(conversation_id, reply)
+        if expired and not dropped:
+            return None  # another has swept its entries meanwhile, and counts it
         alive: int = reply[5]
         return alive
 
