@@ -75,7 +75,8 @@ def wheels(session: nox.Session) -> None:
     session.install(*group("test"))
     install_wheels(session)
     kinds = ("cli", "encryption", "otel", "sqlite")
-    ours = ("tests", *(f"plugins/jaf-memory-{kind}" for kind in kinds))
+    whole = ("tests/packaging", "tests/integration", "tests/docs")
+    ours = (*whole, *(f"plugins/jaf-memory-{kind}" for kind in kinds))
     run_tests(session, "wheels", *() if session.posargs else ours)
 
 
