@@ -119,32 +119,55 @@ class Sqlite(Store):
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-class Redis(Store):
-    """Redis, over a simulated line.
+class Served(Store):
+    """A store on a server, over a simulated line.
+
+    Attributes:
+        port: the one that its server listens at in the simulated network.
 
     Args:
-        server: one of `services.redis_servers`.
+        server: one of `services.redis_servers` or `services.postgres_servers`.
     """
 
-    name = "redis"
     has_line = True
+    port = 0
 
     def __init__(self, server):
         super().__init__()
         self._server = server
         self._line = None
 
+    def line(self):
+        """The way to the server."""
+        raise NotImplementedError
+
     @contextlib.asynccontextmanager
     async def opened(self):
         """See above."""
-        lines.command(self._server.port, "FLUSHALL")
         async with super().opened():
-            self._line = lines.RedisLine(self.faults, self._server.port)
-            listening = await self._line.serve(SERVER, 6379)
+            self._line = self.line()
+            listening = await self._line.serve(SERVER, self.port)
             try:
                 yield
             finally:
                 listening.close()
+
+    @property
+    def connections(self):
+        """See above."""
+        return len(self._line.open)
+
+
+class Redis(Served):
+    """Redis, emptied for each schedule."""
+
+    name = "redis"
+    port = 6379
+
+    def line(self):
+        """See above."""
+        lines.command(self._server.port, "FLUSHALL")
+        return lines.RedisLine(self.faults, self._server.port)
 
     async def provider(self, **settings):
         """See above."""
@@ -154,38 +177,20 @@ class Redis(Store):
         """Its scripts."""
         lines.command(self._server.port, "SCRIPT", "FLUSH")
 
-    @property
-    def connections(self):
-        """See above."""
-        return len(self._line.open)
 
-
-class Postgres(Store):
-    """PostgreSQL, over a simulated line; one table for all schedules.
-
-    Args:
-        server: one of `services.postgres_servers`.
-    """
+class Postgres(Served):
+    """PostgreSQL; one table for all schedules, each of which has ids of its own."""
 
     name = "postgres"
-    has_line = True
+    port = 5432
 
     def __init__(self, server):
-        super().__init__()
-        self._server = server
-        self._line = None
+        super().__init__(server)
         self._beside = _Beside(server.url())
 
-    @contextlib.asynccontextmanager
-    async def opened(self):
+    def line(self):
         """See above."""
-        async with super().opened():
-            self._line = lines.PostgresLine(self.faults, self._server.port, self._waits)
-            listening = await self._line.serve(SERVER, 5432)
-            try:
-                yield
-            finally:
-                listening.close()
+        return lines.PostgresLine(self.faults, self._server.port, self._waits)
 
     async def provider(self, **settings):
         """See above."""
@@ -199,11 +204,6 @@ class Postgres(Store):
     def close(self):
         """See above."""
         self._beside.close()
-
-    @property
-    def connections(self):
-        """See above."""
-        return len(self._line.open)
 
 
 class _Beside:
