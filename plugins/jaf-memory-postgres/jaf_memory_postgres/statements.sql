@@ -617,10 +617,11 @@ SELECT count(*) > 0 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnam
 WHERE nspname = $1::text AND relname = $2::text
 
 -- name: older_documented
--- The driver cannot read a date before Christ or after the year 9999, and the whole page would fail with it.
+-- The driver cannot read a date before Christ or after the year 9999, and the whole page would fail with it. A column
+-- without a time zone holds the server's local time.
 SELECT DISTINCT ON (conversation_id) conversation_id, user_id, messages::text, metadata::text,
-    CASE WHEN created_at >= '0001-01-02' AND created_at < '9999-12-31' THEN created_at END AS created_at,
-    CASE WHEN updated_at >= '0001-01-02' AND updated_at < '9999-12-31' THEN updated_at END AS updated_at,
+    CASE WHEN created_at >= '0001-01-02' AND created_at < '9999-12-31' THEN created_at::timestamptz END AS created_at,
+    CASE WHEN updated_at >= '0001-01-02' AND updated_at < '9999-12-31' THEN updated_at::timestamptz END AS updated_at,
     coalesce(created_at < '0001-01-02' OR created_at >= '9999-12-31', false)
         OR coalesce(updated_at < '0001-01-02' OR updated_at >= '9999-12-31', false) AS has_odd_time
 FROM {before}

@@ -260,6 +260,17 @@ def opened(server, table):
     asyncio.run(main())
 
 
+def test_times_without_a_zone_are_the_servers(postgres, table):
+    zone = postgres.sql("SHOW TimeZone")
+    postgres.sql(DOCUMENTED.replace("TIMESTAMP WITH TIME ZONE", "TIMESTAMP").format(table))
+    postgres.sql(f"INSERT INTO {table} (conversation_id, messages) VALUES ('c', '[]')")
+    written = f"extract(epoch FROM created_at AT TIME ZONE '{zone}')"
+    wanted = postgres.sql(f"SELECT {written} FROM {table}")
+    steps = asyncio.run(adopted(PostgresConfig(connection_string=postgres.url(), table_name=table)))
+    assert [step.conversation_id for step in steps if step.outcome == "moved"] == ["c"]
+    assert postgres.sql(f"SELECT extract(epoch FROM created_at) FROM {table}__header") == wanted
+
+
 def test_a_table_that_no_key_holds_together(postgres, table):
     """Of several rows with one id one is looked at; the others, and those without an id, are told."""
     postgres.sql(
