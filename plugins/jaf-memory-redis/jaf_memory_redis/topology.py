@@ -30,6 +30,9 @@ REDIRECTIONS = 6
 
 _LOST_ITS_SLOTS = {"MOVED", "CLUSTERDOWN", "READONLY", "MASTERDOWN"}
 
+_COMPARED = {"HGETALL", "HMGET", "LLEN", "LRANGE", b"HGETALL", b"HMGET", b"LLEN", b"LRANGE"}
+"""Commands whose order shows readers that nobody wrote in between."""
+
 
 class SentinelConnector:
     """Connections to the master that the sentinels name at the moment.
@@ -305,11 +308,12 @@ class Cluster:
         return replies[1::2] if asking else replies
 
     async def run_all(self, commands: Sequence[Command], *, large: bool = False) -> list[Any]:
-        """Send commands together, each node's in one go."""
-        places = [await self._place(command) for command in commands]
+        """Send commands together, each node's in one go, and those on one slot in their order."""
+        slots = [key_slot(command.slot_key) if command.slot_key else -1 for command in commands]
+        places = {slot: await self._place(command) for slot, command in zip(slots, commands, strict=True)}
         groups: dict[Address, list[int]] = {}
-        for at, place in enumerate(places):
-            groups.setdefault(place, []).append(at)
+        for at, slot in enumerate(slots):
+            groups.setdefault(places[slot], []).append(at)
         answers = await asyncio.gather(
             *(self._exchange(place, [commands[at] for at in members], large=large) for place, members in groups.items())
         )
@@ -317,8 +321,12 @@ class Cluster:
         for members, answer in zip(groups.values(), answers, strict=True):
             for at, reply in zip(members, answer, strict=True):
                 replies[at] = reply
+        moving = set()
         for at, reply in enumerate(replies):
-            if isinstance(reply, ServerError) and reply.code in {"MOVED", "ASK"}:
+            moved = isinstance(reply, ServerError) and reply.code in {"MOVED", "ASK"}
+            # What was read behind a command that is sent again would be older than its answer.
+            if moved or (slots[at] in moving and commands[at].parts[0] in _COMPARED):
+                moving.add(slots[at])
                 replies[at] = (await self.run(commands[at]))[0]
         return checked(replies)
 

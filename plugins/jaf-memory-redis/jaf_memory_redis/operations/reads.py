@@ -210,8 +210,9 @@ class Reader:
             step = max(1, min(PAGE * 32, HEAVY // each))
             stop = min(last, start + step * max(1, min(ABREAST, ABREAST * HEAVY // (step * each))))
             ranges = [command("LRANGE", bodies, at, min(at + step, stop) - 1) for at in range(start, stop, step)]
-            behind = [command("HMGET", header, "inc", "v"), command("LLEN", bodies)]
-            *pages, stamp, stands = await self._topology.run_all([*ranges, *behind], large=True)
+            # The stamp comes last: what is compared with it was read before.
+            behind = [command("LLEN", bodies), command("HMGET", header, "inc", "v")]
+            *pages, stands, stamp = await self._topology.run_all([*ranges, *behind], large=True)
             if stamp != layout.stamp_of(flat):
                 return None
             if stands != count:
