@@ -261,6 +261,7 @@ def opened(server, table):
 
 
 def test_times_without_a_zone_are_the_servers(postgres, table):
+    """A column that holds local time is read in the server's zone, which its NOW() used."""
     zone = postgres.sql("SHOW TimeZone")
     postgres.sql(DOCUMENTED.replace("TIMESTAMP WITH TIME ZONE", "TIMESTAMP").format(table))
     postgres.sql(f"INSERT INTO {table} (conversation_id, messages) VALUES ('c', '[]')")

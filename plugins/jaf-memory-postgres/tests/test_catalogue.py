@@ -106,7 +106,7 @@ def test_a_key_that_cannot_be_made_again_is_named(postgres, table):
     assert postgres.sql(f"SELECT count(*) FROM {table}__message") == "2"
 
 
-@pytest.mark.parametrize("suffix", ["header", "label", "user_id"])
+@pytest.mark.parametrize("suffix", ["header", "label", "user_id", "layout", "adoption"])
 def test_a_stranger_under_one_of_our_names_is_named(postgres, table, suffix):
     """A table of others under the name of one of ours is refused by that name, and left alone."""
     postgres.sql(f"CREATE TABLE {table}__{suffix} (x int)")

@@ -18,6 +18,7 @@ from jaf_memory_postgres.migrations.catalogue import (
     Found,
     Migration,
     column_names,
+    in_the_way,
     key_name,
     look,
     migrations,
@@ -80,12 +81,9 @@ def _check_tables(found: Found, names: Names) -> None:
         raise _refused(
             f"a view that jaf-memory did not make stands where its view {names.table!r} has to be; rename that one"
         )
-    in_the_way = sorted(found.ours - {names.plain("before"), names.plain("adoption"), names.plain("layout")})
-    if not found.version and in_the_way:
-        raise _refused(
-            f"{in_the_way[0]!r} stands in schema {names.schema!r} already, and jaf-memory did not make it; rename it, "
-            "or set JAF_POSTGRES_TABLE_NAME to another name"
-        )
+    others = sorted(found.ours - {names.plain("before"), names.plain("adoption"), names.plain("layout")})
+    if not found.version and others:
+        raise _refused(in_the_way(others[0], names))
 
 
 def _kind(found: Found) -> str:

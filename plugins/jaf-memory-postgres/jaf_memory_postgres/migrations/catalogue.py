@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any, NamedTuple
 
+from jaf_memory_core.errors import MemoryConfigurationError
 from jaf_memory_postgres.connection.execution import Connection
 from jaf_memory_postgres.names import FUNCTIONS, TRIGGERS, Names
 
@@ -105,6 +106,21 @@ KEYS: Mapping[tuple[str, str], str] = {
 """(table, columns) → what makes a key again that was lost, as by a restore that was not finished."""
 
 
+_LEDGERS: Mapping[str, frozenset[str]] = {
+    "layout": frozenset(("version", "name")),
+    "adoption": frozenset(("source", "total", "last", "moved", "refused", "done")),
+}
+"""The tables that say how far something has come, with their columns."""
+
+
+def in_the_way(relation: str, names: Names) -> str:
+    """What is said of something of others under one of our names."""
+    return (
+        f"{relation!r} stands in schema {names.schema!r} already, and jaf-memory did not make it; rename it, or set "
+        "JAF_POSTGRES_TABLE_NAME to another name"
+    )
+
+
 def key_name(names: Names, table: str, columns: str) -> str:
     """How a key is called to people, whatever its name in the catalogue."""
     return f"{names.plain(table)} ({columns.replace(',', ', ')})"
@@ -117,15 +133,22 @@ def column_names(names: Names) -> dict[str, tuple[str, str]]:
 
 
 async def look(connection: Connection, names: Names) -> Found:
-    """What stands there; at most three statements, none of which changes or locks anything."""
+    """What stands there; at most three statements, none of which changes or locks anything.
+
+    Raises:
+        MemoryConfigurationError: a table of others stands where one of ours says how far something has come.
+    """
     relations = {suffix: names.plain(suffix) for suffix in ("layout", "adoption", "before", *TABLES, LABEL, *INDEXES)}
     functions, triggers = ([names.plain(suffix) for suffix in suffixes] for suffixes in (FUNCTIONS, TRIGGERS))
-    tables = [names.plain(suffix) for suffix in COLUMNS]
+    tables = [names.plain(suffix) for suffix in (*COLUMNS, *_LEDGERS)]
     row = await connection.fetchrow(
         names.sql["look"], names.schema, [*relations.values()], names.table, functions, triggers, tables
     )
     ours = frozenset(row["ours"] or ())
     held = json.loads(row["held"] or "{}")
+    for suffix, columns in _LEDGERS.items():
+        if relations[suffix] in ours and not columns <= {*held.get(relations[suffix], ())}:
+            raise MemoryConfigurationError(in_the_way(relations[suffix], names), provider="postgres")
     adopting = relations["adoption"] in ours and await connection.fetchval(names.sql["adoption_unfinished"])
     listed = await connection.fetchval(names.sql["ledger_version"]) if relations["layout"] in ours else 0
     version = max(listed, _version(names, held))
