@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from jaf_memory_core import ConversationMemory, Message, codec
@@ -34,6 +35,9 @@ TASKS = (1, 2, 4, 8, 16, 32, 64)
 MANY_TASKS = 32
 OWNERS = 10
 """The crowd of conversations belongs to so many users in equal parts."""
+
+FIRST = datetime(2024, 1, 1, tzinfo=UTC)
+"""When the first conversation of the crowd was written."""
 
 HEADER = '{"topic":"' + "z" * 120 + '"}'
 """What a bare driver knows of a conversation beside its messages."""
@@ -108,8 +112,18 @@ def peers_shelf(backend: str) -> Shelf:
 
 
 def crowd(numbers: Iterable[int]) -> Iterator[ConversationMemory]:
-    """Conversations of one turn each, of ten owners."""
-    return (ConversationMemory(f"x{number}", user_id=owner(number), messages=turn()) for number in numbers)
+    """Conversations of one turn each, of ten owners, as old as a bare driver's."""
+    return (
+        ConversationMemory(
+            f"x{number}", user_id=owner(number), messages=turn(), created_at=moment(number), updated_at=moment(number)
+        )
+        for number in numbers
+    )
+
+
+def moment(number: int) -> datetime:
+    """When a conversation of the crowd was last written: one follows each second."""
+    return FIRST + timedelta(seconds=number)
 
 
 def owner(number: int) -> str:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 import asyncpg
 
 from benchmarks import competitors
-from benchmarks.payload import BODY, HEADER, RECENT, TURN, owner
+from benchmarks.payload import BODY, HEADER, RECENT, TURN, moment, owner
 
 POOL = 10
 """Connections."""
-
-FIRST = datetime(2024, 1, 1, tzinfo=UTC)
-"""When the first conversation of the crowd was written; one follows each second."""
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS bare_turn (id bigserial PRIMARY KEY, conversation text NOT NULL, body text NOT NULL);
@@ -68,7 +63,7 @@ class Bare(competitors.Competitor):
 
     async def fill_crowd(self, count: int) -> None:
         """So many conversations of one turn each."""
-        moments = (FIRST + timedelta(seconds=number) for number in range(count))
+        moments = map(moment, range(count))
         rows = ((f"x{number}", owner(number), HEADER, at, at) for number, at in enumerate(moments))
         await self.line.copy_records_to_table("bare_conversation", records=rows)
         await self.bulk_import([(f"x{number}", [BODY, BODY]) for number in range(count)])
