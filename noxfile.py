@@ -157,8 +157,14 @@ def run_tests(session: nox.Session, installed: str, *arguments: str) -> None:
     # folder, the checkout, before the wheels.
     session.run(
         *("pytest", "-n", str((os.cpu_count() or 1) * 3 // 2), "--dist", "worksteal", *arguments, *session.posargs),
-        # Sixteen processes that start at once have taken forty seconds where others worked as well.
-        env={"JAF_TEST_INSTALLED": installed, "JAF_TEST_PATIENCE": "600", "PYTHONSAFEPATH": "1"},
+        env={
+            "JAF_TEST_INSTALLED": installed,
+            # Sixteen processes that start at once have taken forty seconds where others worked as well.
+            "JAF_TEST_PATIENCE": "600",
+            # A thousand processes of Python start; each would compile what it imports again.
+            "PYTHONDONTWRITEBYTECODE": None,
+            "PYTHONSAFEPATH": "1",
+        },
     )
 
 
