@@ -7,10 +7,12 @@ import functools
 import os
 import pickle
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -343,6 +345,28 @@ class TestProcesses:
         target = Target(open=partial(_open_here, "hello"))
         assert at_once(target, [("store_one", {"conversation_id": "c", "user_id": "u"})]) == [1]
 
+    def test_what_is_around_a_process(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Another process has the folder, the variables and the time zone that its check has at that moment."""
+        job = ("store_one", {"conversation_id": "c", "user_id": "u"})
+        for name, zone in (("one", "KIT-05:30"), ("two", "UTC0")):
+            place = tmp_path / name
+            place.mkdir()
+            monkeypatch.chdir(place)
+            monkeypatch.setenv("TZ", zone)
+            assert at_once(Target(open=partial(_open_where, str(place), zone)), [job]) == [1]
+
+    def test_a_killed_process(self) -> None:
+        """A process that is killed has ended when `kill` returns, and its status says how."""
+        with Process(
+            Target(open=partial(_open_here, "hello")), "append_until_killed", conversation_id="c", name="p"
+        ) as one:
+            one.wait_until_ready()
+            one.kill()
+            assert one._child.returncode == -signal.SIGKILL
+            with pytest.raises(ProcessLookupError):
+                os.kill(one._child.pid, 0)
+            one.kill()
+
     def test_trouble_of_a_process(self) -> None:
         """What goes wrong in another process is shown with its traceback."""
         with pytest.raises(AssertionError, match=r"(?s)ended with status 1:.*ZeroDivisionError"):
@@ -357,6 +381,14 @@ class TestProcesses:
 async def _open_here(word: str) -> BackendProvider:
     assert word == "hello"
     return BackendProvider(Plain())
+
+
+async def _open_where(folder: str, zone: str) -> BackendProvider:
+    assert (str(Path.cwd()), os.environ["TZ"], time.strftime("%z")) == (folder, zone, _OFFSETS[zone])
+    return BackendProvider(Plain())
+
+
+_OFFSETS = {"KIT-05:30": "+0530", "UTC0": "+0000"}
 
 
 async def _open_badly() -> BackendProvider:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import pickle  # of our own callable, to a process of our own; nothing that is stored is read so
-import subprocess
 import sys
 import tempfile
 import threading
@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from jaf_memory_core.codec import digest
 from jaf_memory_core.conversations import MemoryQuery
-from jaf_memory_testing import worker
+from jaf_memory_testing import fork_server, worker
 from jaf_memory_testing.checks import Checks, in_full, needs
 from jaf_memory_testing.expectations import absent, done, let_expire, whole
 from jaf_memory_testing.samples import ids, rich, talk
@@ -56,16 +56,11 @@ class Process:
         opens = _pickled(target.elsewhere or target.open)
         # A file: nobody reads it meanwhile, and a full pipe would hold the process up.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed in `end`)
-        self._child = subprocess.Popen(  # noqa: S603  (our own file)
-            [sys.executable, str(Path(worker.__file__))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-        )
+        self._child = fork_server.python(worker.__file__, self._errors)
         self._timer = threading.Timer(PROCESS_PATIENCE, self._child.kill)
         self._timer.start()
-        self._send(json.dumps({"path": sys.path, "open": opens, "job": job, "arguments": arguments}))
+        around = {"path": sys.path, "folder": str(Path.cwd()), "environ": dict(os.environ)}
+        self._send(json.dumps({**around, "open": opens, "job": job, "arguments": arguments}))
 
     def _send(self, line: str) -> None:
         assert self._child.stdin is not None

@@ -1,4 +1,4 @@
-"""What another process does for a check; `processes.py` runs this file as a program.
+"""What another process does for a check: forked by `fork_server.py`, or, where that cannot be, run as a program.
 
 It imports neither pytest nor the rest of the kit, so that it starts quickly.
 """
@@ -299,6 +299,11 @@ def main() -> None:
     order = json.loads(sys.stdin.readline())
     # The check's own path: what is tested there must be what is imported here.
     sys.path[:] = order["path"]
+    os.chdir(order["folder"])
+    os.environ.clear()
+    os.environ.update(order["environ"])
+    if hasattr(time, "tzset"):
+        time.tzset()
     open_ = _Unpickler(io.BytesIO(base64.b64decode(order["open"]))).load()
     import jaf_memory_core  # noqa: F401  (so that all start at the same time)
 
