@@ -191,7 +191,15 @@ class OwnersOnceSeen(Listing):
 
     async def owners(self, after: str, limit: int) -> Sequence[str]:
         self.listed |= set(await super().owners(after, limit))
-        return sorted(self.listed)
+        return sorted(owner for owner in self.listed if owner > after)
+
+
+@caught_by("test_users")
+class OwnersFromTheBeginning(Listing):
+    """Begins with the first owner each time."""
+
+    async def owners(self, _after: str, limit: int) -> Sequence[str]:
+        return await super().owners("", limit)
 
 
 @caught_by("test_pages_by_text")
