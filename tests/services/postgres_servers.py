@@ -39,6 +39,9 @@ FAST = {
     "max_wal_senders": "5",
 }
 
+UNSYNCED = {"fsync": "off", "full_page_writes": "off"}
+"""For servers that are killed, but whose computer is not: a commit of theirs waits for no disk."""
+
 
 def machine() -> Path:
     """The folder of programs of the machine's own PostgreSQL, the newest of those that are there."""

@@ -50,7 +50,7 @@ def postgres_server():
     """A PostgreSQL server for all tests."""
     from services import postgres_servers
 
-    with postgres_servers.serving(postgres_servers.machine()) as server:
+    with postgres_servers.serving(postgres_servers.machine(), postgres_servers.UNSYNCED) as server:
         yield server
 
 

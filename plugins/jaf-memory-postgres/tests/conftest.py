@@ -14,7 +14,7 @@ _numbers = itertools.count()
 @pytest.fixture(scope="session")
 def postgres():
     """The machine's own PostgreSQL."""
-    with servers.serving(servers.machine()) as server:
+    with servers.serving(servers.machine(), servers.UNSYNCED) as server:
         yield server
 
 
@@ -28,7 +28,7 @@ def standby(postgres):
 @pytest.fixture(scope="session")
 def newest():
     """The newest PostgreSQL that PyPI has."""
-    with servers.serving(servers.newest()) as server:
+    with servers.serving(servers.newest(), servers.UNSYNCED) as server:
         yield server
 
 

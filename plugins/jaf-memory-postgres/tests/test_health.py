@@ -19,11 +19,12 @@ async def health_of(config):
         return await provider.health_check()
 
 
-def test_a_healthy_server(postgres, table):
+def test_a_healthy_server(table):
     """Version, role, durability, connections and the size of our tables are told, and nothing to warn of."""
-    health = asyncio.run(health_of(PostgresConfig(connection_string=postgres.url(), table_name=table)))
+    with servers.serving(servers.machine()) as server:
+        health = asyncio.run(health_of(PostgresConfig(connection_string=server.url(), table_name=table)))
+        major = server.sql("SHOW server_version").partition(".")[0]
     assert health["healthy"] is True
-    major = postgres.sql("SHOW server_version").partition(".")[0]
     assert f"PostgreSQL {major}" in health["message"]
     assert health["warnings"] == []
     details, metrics = health["details"], health["metrics"]
