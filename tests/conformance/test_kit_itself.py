@@ -201,6 +201,15 @@ class TestReport:
         assert "2 passed" in told
         assert "not run" not in told
 
+    def test_a_part_of_what_is_slow(self) -> None:
+        """`--jaf-part` runs the short form and every second of what only the long form runs; a wrong one is told."""
+        told = _told("-v", "-k", "test_slow or (TestOne and test_smoke)", "--jaf-part", "1/2")
+        assert "2 passed" in told
+        told = _told("-v", "-k", "test_slow or (TestOne and test_smoke)", "--jaf-part", "2/2")
+        assert "1 passed" in told
+        assert "TestOther (1 check): takes its time" in told
+        assert "'5/4' is no part: 1/4, 2/4, 3/4 and 4/4" in _told("--jaf-part", "5/4")
+
     def test_from_basic_to_hostile(self) -> None:
         """The checks of a class run from basic to hostile, the smoke check first."""
         told = [line for line in _told(*WITHOUT_HANGS).splitlines() if "TestOne::" in line]

@@ -1,10 +1,11 @@
-"""The kit's pytest plugin: `--jaf-slow`, `--jaf-area`, order from basic to hostile, and what was not run, and why.
+"""The kit's pytest plugin: its options, the order of checks from basic to hostile, and what was not run, and why.
 
 pytest loads it by itself where the kit is installed; without plugin autoload, `-p jaf_memory_testing.report` does.
 """
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import os
 import re
@@ -21,7 +22,7 @@ _LEFT_OUT = pytest.StashKey[Counter[tuple[str, str]]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option."""
+    """Add the options."""
     group = parser.getgroup("jaf-memory")
     group.addoption(
         "--jaf-area",
@@ -29,6 +30,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=[],
         metavar="AREA[,AREA]",
         help="run only these areas of the conformance kit, such as table or erasure; a wrong name lists all",
+    )
+    group.addoption(
+        "--jaf-part",
+        type=_part,
+        metavar="K/N",
+        help="run beside the short form one of N parts of what only the long form runs, the K-th",
     )
     group.addoption(
         "--jaf-slow",
@@ -57,13 +64,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=[item for item in items if _area(item) not in wanted])
         items[:] = [item for item in items if _area(item) in wanted]
     left_out = [] if in_full() else [item for item in items if _is_slow(item)]
+    if config.getoption("--jaf-part"):
+        number, parts = config.getoption("--jaf-part")
+        left_out = [item for place, item in enumerate(left_out) if place % parts != number - 1]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         config.stash[_LEFT_OUT] = Counter(_topic(item) for item in left_out)
-        items[:] = [item for item in items if not _is_slow(item)]
+        gone = set(map(id, left_out))
+        items[:] = [item for item in items if id(item) not in gone]
     # Checks change places among themselves: other tests stay where they are.
     ordered = iter(sorted((item for item in items if _is_check(item)), key=_place))
     items[:] = [next(ordered) if _is_check(item) else item for item in items]
+
+
+def _part(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", text)
+    number, parts = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= number <= parts:
+        raise argparse.ArgumentTypeError(f"{text!r} is no part: 1/4, 2/4, 3/4 and 4/4 are the parts of four")
+    return number, parts
 
 
 def area_of(kind: type[Checks]) -> str:
