@@ -73,7 +73,7 @@ class Program:
 
     def run(self, *arguments, status=0, text=""):
         """Run it to its end, which must have that status, and return what it wrote."""
-        if self.command == Program(self.folder).command and "PYTHONIOENCODING" not in self.environ:
+        if self.command == Program(self.folder).command:
             ran, ended = self._forked([*map(str, arguments)], text)
             assert ended == status, f"ended with {ended}\n{ran.out}\n{ran.err}"
             assert "Traceback" not in ran.err, ran.err
@@ -90,7 +90,8 @@ class Program:
             (streams / "stdin").write_text(text, encoding="utf-8")
             job = {"arguments": arguments, "folder": str(self.folder), "environ": self.environ, "streams": place}
             ended = SERVER.run(job)
-            out, err = ((streams / name).read_bytes().decode("utf-8") for name in ("stdout", "stderr"))
+            encoding = self.environ.get("PYTHONIOENCODING", "utf-8")
+            out, err = ((streams / name).read_bytes().decode(encoding) for name in ("stdout", "stderr"))
         return Ran(out, err), ended
 
 

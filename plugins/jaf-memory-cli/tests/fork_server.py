@@ -19,14 +19,16 @@ for module in (*LIBRARIES, *(f"jaf_memory_cli.{one}" for one in COMMANDS)):
     importlib.import_module(module)
 
 
-def take_over(streams):
-    """Make files the three streams, as a shell would."""
+def take_over(streams, encoding):
+    """Make files the three streams, as a shell would, in the encoding that Python would give them."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         flags = os.O_WRONLY | os.O_CREAT if number else os.O_RDONLY
         descriptor = os.open(Path(streams) / name, flags, 0o600)
         os.dup2(descriptor, number)
         os.close(descriptor)
-        setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False))
+        errors = "backslashreplace" if name == "stderr" else "strict"
+        opened = os.fdopen(number, "w" if number else "r", encoding=encoding, errors=errors, closefd=False)
+        setattr(sys, name, opened)
 
 
 def run(job):
@@ -36,7 +38,7 @@ def run(job):
     os.environ.update(job["environ"])
     time.tzset()
     sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    take_over(job["streams"])
+    take_over(job["streams"], os.environ.get("PYTHONIOENCODING", "utf-8"))
     sys.argv = ["jaf-memory", *job["arguments"]]
     try:
         return main()

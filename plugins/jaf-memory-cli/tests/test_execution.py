@@ -201,12 +201,8 @@ def test_an_id_can_be_told_in_any_encoding(program, tmp_path, encoding):
     program.run("import", write(tmp_path / "one.jsonl", talk("日本"), talk("emoji 🙂"), talk("ü")))
     odd = program.given(PYTHONIOENCODING=encoding)
     for command in (["list"], ["list", "--all"], ["show", "日本"], ["doctor"], ["providers"], ["--help"]):
-        with odd.start(*command, text=False, encoding=None) as process:
-            out, err = process.communicate(timeout=300)
-        assert process.returncode == 0, err
-        assert b"Traceback" not in err
-        assert b"?" not in out
-    with odd.start("list", text=False, encoding=None) as process:
+        assert "?" not in odd.run(*command).out
+    with odd.start("list", text=False, encoding=None) as process:  # a process of its own: what Python makes of it
         out = process.communicate(timeout=300)[0].decode(encoding)
     assert "日本" in out if encoding == "utf-8" else "\\u65e5\\u672c" in out
 
