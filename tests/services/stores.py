@@ -1,11 +1,14 @@
 """The four stores for tests that run on each: fixtures that a `conftest.py` imports, and one that counts."""
 
+import contextlib
 import uuid
 from importlib.util import find_spec
 
 import pytest
 
 from jaf_memory_core.backends.in_memory import InMemoryBackend
+
+SERVERS = pytest.StashKey[dict]()
 
 BACKENDS = {
     # provider: its package, and its settings (or the name of a fixture that gives them); paths are in a new folder
@@ -27,13 +30,34 @@ def settings_of(name, request, folder):
     }
 
 
-@pytest.fixture(scope="session")
-def redis_server():
-    """A Redis server for all tests."""
+def running(config, start):
+    """The one server that all fixtures of a process share, though each `conftest.py` that imports them has its own."""
+    servers = config.stash.setdefault(SERVERS, {})
+    if start not in servers:
+        stack = contextlib.ExitStack()
+        config.add_cleanup(stack.close)
+        servers[start] = stack.enter_context(start())
+    return servers[start]
+
+
+def redis():
+    """A Redis server."""
     from services import redis_servers
 
-    with redis_servers.single() as server:
-        yield server
+    return redis_servers.single()
+
+
+def postgres():
+    """A PostgreSQL server."""
+    from services import postgres_servers
+
+    return postgres_servers.serving(postgres_servers.machine(), postgres_servers.UNSYNCED)
+
+
+@pytest.fixture(scope="session")
+def redis_server(request):
+    """A Redis server for all tests."""
+    return running(request.config, redis)
 
 
 @pytest.fixture
@@ -46,12 +70,9 @@ def redis_settings(redis_server):
 
 
 @pytest.fixture(scope="session")
-def postgres_server():
+def postgres_server(request):
     """A PostgreSQL server for all tests."""
-    from services import postgres_servers
-
-    with postgres_servers.serving(postgres_servers.machine(), postgres_servers.UNSYNCED) as server:
-        yield server
+    return running(request.config, postgres)
 
 
 @pytest.fixture
