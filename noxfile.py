@@ -152,11 +152,11 @@ def test_checkout(session: nox.Session, *arguments: str) -> None:
 
 
 def run_tests(session: nox.Session, installed: str, *arguments: str) -> None:
-    """Run pytest, on half as many processes again as there are processors: some always wait for a server."""
+    """Run pytest, on twice as many processes as there are processors: some always wait for a server or the disk."""
     # Neither `python -m pytest` nor unsafe paths in what the tests start: Python would put the current
     # folder, the checkout, before the wheels.
     session.run(
-        *("pytest", "-n", str((os.cpu_count() or 1) * 3 // 2), "--dist", "worksteal", *arguments, *session.posargs),
+        *("pytest", "-n", str((os.cpu_count() or 1) * 2), "--dist", "worksteal", *arguments, *session.posargs),
         env={
             "JAF_TEST_INSTALLED": installed,
             # Sixteen processes that start at once have taken forty seconds where others worked as well.
