@@ -9,7 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from operator import itemgetter
 from typing import Any, ClassVar, TypeVar
+
+from msgspec.structs import replace
 
 from jaf_memory_core.backend import Backend
 from jaf_memory_core.conversations import MemoryQuery
@@ -38,6 +41,7 @@ from jaf_memory_postgres import adoption, errors, health, migrations, remains, r
 from jaf_memory_postgres.connection.clients import ApplicationConnection, ApplicationPool, is_pool
 from jaf_memory_postgres.connection.connector import Connector
 from jaf_memory_postgres.connection.execution import BeatenError, Connection, Pool, Turns, Work, execute, transaction
+from jaf_memory_postgres.connection.groups import Groups
 from jaf_memory_postgres.connection.pool import OwnPool
 from jaf_memory_postgres.connection.suitability import check
 from jaf_memory_postgres.migrations import rights
@@ -88,6 +92,8 @@ class PostgresBackend(Backend):
         self._client_loop = asyncio.get_running_loop() if client is not None else None
         self._pool: Pool | None = None
         self._opening: Pool | None = None
+        self._appends: Groups | None = None
+        self._tails: Groups | None = None
         # Who was cancelled after so long may have met a dead line, as have the connections that were idle since.
         self._long = self._config.operation_timeout / 2
         self._older = Older(self._names)
@@ -119,6 +125,16 @@ class PostgresBackend(Backend):
             pool.abandon()
             raise
         self._pool, self._opening = pool, None
+        # The application's connections have settings of theirs, and are held as briefly as can be.
+        if isinstance(pool, OwnPool):
+            group = partial(
+                Groups,
+                run=partial(self._on, pool),
+                translate=self.translate,
+                connections=self._config.most_connections,
+            )
+            self._appends = group(self._sql["append_together"], order=itemgetter(0))
+            self._tails = group(self._sql["tail_together"])
 
     async def _prepared(self, connection: Connection) -> migrations.Found:
         if self._client is not None:
@@ -235,7 +251,16 @@ class PostgresBackend(Backend):
     async def append(self, write: Write) -> WriteResult:
         """Add in one statement; where a rule has to decide, under the lock."""
         write = rows.finite(write)
-        return await self._turns.run(write.conversation_id, lambda: self._one_statement(write, self._fast.append))
+        return await self._turns.run(write.conversation_id, lambda: self._appended(write))
+
+    async def _appended(self, write: Write) -> WriteResult:
+        if self._appends is None:
+            return await self._one_statement(write, self._fast.append)
+        return await self._appends.call(
+            partial(self._fast.together, write),
+            lambda row: row and WriteResult(row[0], row[1], len(write.messages)),
+            lambda: self._one_statement(write, self._fast.append),
+        )
 
     async def _one_statement(
         self, write: Write, fast: Callable[[Connection, Write], Awaitable[WriteResult | None]]
@@ -311,7 +336,14 @@ class PostgresBackend(Backend):
 
     async def tail(self, tail: Tail) -> Page | None:
         """A page of messages, in one statement."""
-        return await self.run(lambda connection: self._reader.tail(connection, tail))
+        if self._tails is None:
+            return await self._tail(tail)
+        return await self._tails.call(
+            partial(self._reader.together, tail), partial(self._reader.of_group, tail), partial(self._tail, tail)
+        )
+
+    def _tail(self, tail: Tail) -> Awaitable[Page | None]:
+        return self.run(lambda connection: self._reader.tail(connection, tail))
 
     async def header(self, conversation_id: str, *, scope: str | None = None) -> Record | None:
         """A live header, in one statement."""
@@ -331,7 +363,13 @@ class PostgresBackend(Backend):
 
     def usage(self) -> Usage:
         """The pool's connections, and who waits for one."""
-        return self._pool.usage() if self._pool is not None else Usage(connections=0)
+        if self._pool is None:
+            return Usage(connections=0)
+        usage = self._pool.usage()
+        if self._appends is None or self._tails is None or usage.waiting is None:
+            return usage
+        waiting = usage.waiting + self._appends.waiting + self._tails.waiting
+        return replace(usage, waiting=waiting, commits=self._appends.sent, committed=self._appends.carried)
 
     async def ping(self) -> Ping:
         """What the server says of itself."""

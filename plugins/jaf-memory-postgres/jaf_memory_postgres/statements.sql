@@ -74,6 +74,12 @@ WHERE {seen}
 -- The same for a short page: its messages as one text, in their order, or null for a large conversation.
 SELECT header.first_position, header.message_count, {short_page} FROM {header} AS header WHERE {seen}
 
+-- name: tail_together
+-- The same of a group; the last column says whose it is. What is long on average would keep all others waiting.
+SELECT header.first_position, header.message_count,
+    CASE WHEN header.size <= 16384 * header.message_count THEN {short_page} END, $5::integer
+FROM {header} AS header WHERE {seen}
+
 -- name: leading
 -- The first messages, below a position, of those that stand before the page, as one text, in their order.
 (SELECT coalesce(string_agg(first.body, ','), '') FROM (
@@ -273,6 +279,22 @@ WITH changed AS (
     VALUES (1, $7::text, $8::text), (2, $9::text, $10::text), (3, $11::text, $12::text), (4, $13::text, $14::text)
 ) AS batch(place, message_id, body))
 SELECT version, message_count FROM changed
+
+-- name: append_together
+-- The same of a group, of $5 messages; the others are null, and the last column says whose row it is. A header that
+-- somebody holds is skipped, so that a group waits for nobody.
+WITH free AS MATERIALIZED (
+    SELECT header.id FROM {header} AS header WHERE header.conversation_id = $1 FOR NO KEY UPDATE SKIP LOCKED
+), changed AS (
+    UPDATE {header} AS header SET {touched}, message_count = header.message_count + $5::integer,
+        size = header.size + $6
+    FROM free WHERE header.id = free.id AND {admitted}
+    RETURNING header.id, header.version, header.message_count,
+        header.first_position + header.message_count - $5::integer AS fresh_from
+), added AS ({added} (
+    VALUES (1, $7::text, $8::text), (2, $9::text, $10::text), (3, $11::text, $12::text), (4, $13::text, $14::text)
+) AS batch(place, message_id, body) WHERE batch.message_id IS NOT NULL)
+SELECT version, message_count, $15::integer FROM changed
 
 -- name: append_capped
 -- The same with the oldest removed. It goes ahead only if nobody wrote between its snapshot and its lock (`seen`),

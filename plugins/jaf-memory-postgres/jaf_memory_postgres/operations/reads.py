@@ -84,6 +84,19 @@ class Reader:
         except asyncpg.DataError:  # what the header counts cannot be reckoned with
             raise codec.damaged(tail.conversation_id) from None
 
+    def together(self, tail: Tail) -> tuple[Sequence[Any], int] | None:
+        """What `tail_together` is given; `None` for what has to go alone."""
+        if tail.limit > SHORT_PAGE or tail.after is not None or tail.leading or tail.with_header:
+            return None
+        before = None if tail.before is None else min(tail.before, rows.MOST)
+        return (tail.conversation_id, before, tail.limit, tail.scope), 0
+
+    def of_group(self, tail: Tail, row: Any) -> Page | None:
+        """The page in a row of `tail_together`; `None` if it has to be asked for alone."""
+        if row is None or row[2] is None:
+            return None
+        return _page(tail, row[0], row[1], codec.decode_joined(row[2], tail.conversation_id))
+
     async def _tail(self, connection: Connection, tail: Tail) -> Page | None:
         before = None if tail.before is None else min(tail.before, rows.MOST)
         limit = min(tail.limit, rows.MOST)

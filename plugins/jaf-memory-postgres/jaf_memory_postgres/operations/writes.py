@@ -22,6 +22,9 @@ from jaf_memory_postgres.operations.erasure import Eraser, Locked
 FEW = 4
 """Messages up to which an append without metadata has a statement of its own for their number, as a turn has."""
 
+SHORT = 16_384
+"""Bytes of messages up to which an append travels with others."""
+
 
 class Fast:
     """Creating and appending in one statement, one round trip.
@@ -52,6 +55,20 @@ class Fast:
         if write.create and write.origin is None:
             return await self.create(connection, write)
         return None
+
+    def together(self, write: Write) -> tuple[Sequence[Any], int] | None:
+        """What `append_together` is given, and the size of the messages; `None` for what has to go alone."""
+        count = len(write.messages)
+        if not 0 < count <= FEW or write.metadata or write.max_messages is not None or write.origin is not None:
+            return None
+        size = codec.size(write.bodies)
+        if size > SHORT:
+            return None
+        version = None if write.expected_version is None else min(write.expected_version, rows.MOST)
+        arguments: list[Any] = [write.conversation_id, write.scope, write.user_id, version, count, size]
+        for message, body in zip(write.messages, write.bodies, strict=True):
+            arguments += (message.message_id, body.decode())
+        return arguments + [None] * (2 * (FEW - count)), size
 
     def _adding(self, write: Write) -> tuple[str, list[Any]]:
         patch = rows.stored(write.metadata) if write.metadata else None
