@@ -246,6 +246,7 @@ class Cutting:
 
     Attributes:
         up, down: bytes of it that still pass; `None` while nothing is to be cut.
+        silent: whether no answer comes through.
         cuts: how often it was.
     """
 
@@ -255,6 +256,7 @@ class Cutting:
     def __init__(self, port):
         self._port = port
         self.up = self.down = None
+        self.silent = False
         self.cuts = 0
         self._tasks = set()
 
@@ -301,6 +303,8 @@ class Cutting:
 
     async def _down(self, reader, writer, grouped):
         while data := await reader.read(1 << 17):
+            if self.silent:
+                continue
             if grouped.is_set() and self.down is not None:
                 most, self.down = self.down, None
                 writer.write(data[:most])
@@ -329,6 +333,27 @@ def test_a_group_that_is_cut(postgres, table):
                 assert line.cuts == len(places)
                 for key in MANY:
                     assert await texts(provider, key) == [key, *(f"{number:400}" for number in range(len(places)))]
+
+    asyncio.run(main())
+
+
+def test_a_group_without_an_answer(postgres, table):
+    """Of a line that falls silent behind the commit, nobody is told that nothing was applied, unless nothing was."""
+
+    async def main():
+        async with Cutting(postgres.port) as line:
+            url = postgres.url().replace(f":{postgres.port}/", f":{line.port}/")
+            async with await opened(url, table, operation_timeout=2.0, max_connections=6) as provider:
+                await filled(provider)
+                await asyncio.gather(*(provider.append_messages(key, said("x")) for key in MANY))
+                line.silent = True
+                calls = [provider.append_messages(key, said("y")) for key in MANY]
+                errors = await asyncio.gather(*calls, return_exceptions=True)
+                line.silent = False
+                assert all(isinstance(error, MemoryConnectionError) for error in errors)
+                stored = {key for key in MANY if await texts(provider, key) == [key, "x", "y"]}
+                assert len(stored) > 8
+                assert {error.outcome for key, error in zip(MANY, errors, strict=True) if key in stored} == {"unknown"}
 
     asyncio.run(main())
 
