@@ -309,6 +309,24 @@ FAULTS = [
             "        await pool.release(pooled)\n        raise\n",
         ),
     ),
+    *_in("postgres", "postgres", "connection/groups.py")(
+        (
+            "an answer goes to another member of its group",
+            "groups",
+            "            answers[row[-1]] = (True, row)\n",
+            "            answers[row[-1] - 1] = (True, row)\n",
+        ),
+        (
+            "who is told by a group is told before its commit",
+            "groups",
+            "        found = await connection.fetchmany(self._statement, arguments)\n",
+            (
+                "        if self._order is not None:\n"
+                "            _tell(group, [(True, (1, 1, number)) for number in range(len(members))])\n"
+                "        found = await connection.fetchmany(self._statement, arguments)\n"
+            ),
+        ),
+    ),
     *_in("postgres", "postgres", "statements.sql")(
         (
             "a header is read without its lock",

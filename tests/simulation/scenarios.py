@@ -338,6 +338,40 @@ async def lease(world):
     await _clients(impatient("a", one), impatient("b", two), impatient("c", two))
 
 
+@scenario(explained=False)
+async def groups(world):
+    """Six in one process, each in a conversation of its own, all at once: what travels together stands for each."""
+    one, other = await world.process(), await world.process()
+    names = "abcdef"
+    chats = {name: world.conversation(name) for name in names}
+    for chat in chats.values():
+        await world.call("setup", one, "store", chat, ())
+    _rough(world, groups)
+    told = {name: [] for name in names}
+
+    async def writer(name):
+        for _ in range(3):
+            batch = world.messages(2, name)
+            if await _until_done(world, name, one, "append", chats[name], batch):
+                told[name] += batch
+            before = set(told[name])
+            found = await world.call(name, one, "tail", chats[name], patient=False)
+            assert found is None or before <= set(found), f"{name} was told {before}, and has {found}"
+
+    async def stranger(name):
+        batch = world.messages(1, "x")
+        if await _until_done(world, "x", other, "append", chats[name], batch):
+            told[name] += batch
+
+    await _clients(*map(writer, names), stranger("a"), stranger("b"))
+    for name, chat in chats.items():
+        found, _ = await world.look(chat)
+        ids = [one for one, _ in found]
+        assert len(set(ids)) == len(ids), f"doubled: {ids}"
+        assert set(told[name]) <= set(found), f"acknowledged, and lost: {set(told[name]) - set(found)}"
+        assert all(one[0] in {name, "x"} for one in ids), f"another's: {ids}"
+
+
 async def _killed(task):
     """End a task after a while, wherever it is."""
     for _ in range(engine.randint(0, 40)):

@@ -217,6 +217,10 @@ async def _delete(provider, conversation_id):
     return await provider.delete_conversation(conversation_id)
 
 
+async def _tail(provider, conversation_id):
+    return tuple((one.message_id, one.content) for one in await provider.get_recent_messages(conversation_id, 20))
+
+
 async def _read(provider, conversation_id):
     found = await provider.get_conversation(conversation_id)
     if found is None:
@@ -233,4 +237,5 @@ _OPERATIONS = {
     "truncate": _truncate,
     "delete": _delete,
     "read": _read,
+    "tail": _tail,
 }
