@@ -177,6 +177,21 @@ class PageChecks(Checks):
         with pytest.raises(MemoryInvalidInputError):
             await provider.get_recent_messages("c", limit=number)
 
+    async def test_many_at_once(self, store: Store) -> None:
+        """Of many who read and append at the same moment, each in another conversation, each gets its own answer."""
+        provider = await store.open()
+        names = [f"c{number}" for number in range(24)]
+        for name in names:
+            done(await provider.store_messages(name, [said(name)]))
+        for turn in range(3):
+            appended = await asyncio.gather(
+                *(provider.append_messages(name, [said(f"{name} {turn}")]) for name in names)
+            )
+            assert [done(answer).message_count for answer in appended] == [turn + 2] * 24
+            read = await asyncio.gather(*(provider.get_recent_messages(name, turn + 2) for name in names))
+            for name, messages in zip(names, read, strict=True):
+                assert [one.content for one in messages] == [name, *(f"{name} {past}" for past in range(turn + 1))]
+
 
 class CutChecks(Checks):
     """`get_conversation_until_message` and `truncate_conversation_after`."""

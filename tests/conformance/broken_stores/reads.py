@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 
@@ -36,6 +37,16 @@ class TailTurnedRound(Plain):
     async def tail(self, tail: Tail) -> Page | None:
         page = await super().tail(tail)
         return page and Page(page.messages[::-1], page.first, more=page.more)
+
+
+@caught_by("test_many_at_once")
+class LastAsked(Plain):
+    """Answers whoever waits with what was asked for last."""
+
+    async def tail(self, tail: Tail) -> Page | None:
+        self.asked = tail
+        await asyncio.sleep(0)
+        return await super().tail(self.asked)
 
 
 @caught_by("test_pages_stand_still")
