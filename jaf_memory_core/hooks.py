@@ -20,9 +20,9 @@ All hooks are for start-up; no operation on a conversation ever calls one.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pluggy
 
@@ -30,6 +30,7 @@ from jaf_memory_core.settings import ProviderConfig
 
 if TYPE_CHECKING:
     from jaf_memory_core.backend import Backend
+    from jaf_memory_core.conversations import ConversationMemory
     from jaf_memory_core.observation import Observer
     from jaf_memory_core.processors import Processor
     from jaf_memory_core.protocol import MemoryProvider
@@ -90,11 +91,69 @@ class ProviderSpec:
         return self.persistence if isinstance(self.persistence, str) else self.persistence(config)
 
 
+OnBad = Callable[[str, str], None]
+"""What a reader tells of a row that it cannot read: where it stands, and what is wrong. It may raise, and end the
+reading; where it returns, the reader goes on behind the row. Neither text may hold content or a secret."""
+
+Source = Literal["file", "address"]
+"""What a reader reads: a file, by its path, or a database, by an address that may hold a secret."""
+
+
+@dataclass(frozen=True)
+class ReaderSpec:
+    """Where conversations of another program are read from, for `jaf-memory import --from NAME`.
+
+    Attributes:
+        name: the reader's name; the same as its entry point's.
+        read: takes the path or address, the owner of all that it reads (`None` where nobody named one), and an
+            `OnBad`; gives conversations, one at a time, from an iterable or an async one. What it gives is to be the
+            same each time: ids of messages follow from the source, so that importing again adds nothing. It raises a
+            `MemoryError` of ours where the source itself cannot be read, and no error of a driver, whose text could
+            hold the address.
+        source: what it reads.
+        owned: whether the source says whose each conversation is; then nobody else may.
+        summary: what it reads, in a few words.
+        api: as for a `ProviderSpec`.
+
+    Raises:
+        TypeError: an attribute is of another kind.
+        ValueError: an attribute is empty, or `source` is another word.
+    """
+
+    name: str
+    read: Callable[[str, str | None, OnBad], Iterable[ConversationMemory] | AsyncIterable[ConversationMemory]]
+    source: Source = "file"
+    owned: bool = False
+    summary: str = ""
+    api: int = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.api, int):
+            raise TypeError("ReaderSpec: api must be a number")
+        if not callable(self.read):
+            raise TypeError("ReaderSpec: read must be callable")
+        if not self.name:
+            raise ValueError("ReaderSpec: name must not be empty")
+        if self.source not in get_args(Source):
+            raise ValueError(f"ReaderSpec: source must be one of {', '.join(get_args(Source))}")
+
+
 @hookspec(firstresult=True)
 def jaf_memory_provider() -> ProviderSpec:  # type: ignore[empty-body]
     """Describe the provider of an entry point in group `jaf.memory.providers`.
 
     Called at each start that names this provider. It must not connect, and must not read the environment.
+
+    Returns:
+        the description; its `name` is the entry point's.
+    """
+
+
+@hookspec(firstresult=True)
+def jaf_memory_reader() -> ReaderSpec:  # type: ignore[empty-body]
+    """Describe the reader of an entry point in group `jaf.memory.readers`.
+
+    Called at each start of an import that names this reader. It must not open anything.
 
     Returns:
         the description; its `name` is the entry point's.

@@ -8,7 +8,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from jaf_memory_core.errors import MemoryConfigurationError
 from jaf_memory_core.settings.errors import has_credentials, quoted
@@ -16,20 +16,31 @@ from jaf_memory_core.settings.errors import has_credentials, quoted
 if TYPE_CHECKING:
     from importlib_metadata import EntryPoint
 
-    from jaf_memory_core.hooks import ProviderSpec
+    from jaf_memory_core.hooks import ProviderSpec, ReaderSpec
     from jaf_memory_core.observation import Observer
     from jaf_memory_core.processors import Plugins, Processor
 
 logger = logging.getLogger("jaf_memory_core")
 
+Spec = TypeVar("Spec", "ProviderSpec", "ReaderSpec")
+
 PROVIDERS = "jaf.memory.providers"
 PLUGINS = "jaf.memory.plugins"
-KINDS = {PROVIDERS: "memory provider", PLUGINS: "plugin"}
+READERS = "jaf.memory.readers"
+KINDS = {PROVIDERS: "memory provider", PLUGINS: "plugin", READERS: "reader"}
 CORE = "jaf-memory-core"
 OURS = {"sqlite": "jaf-memory-sqlite", "redis": "jaf-memory-redis", "postgres": "jaf-memory-postgres"}
 """Our own providers → the distributions that bring them; each is an extra of the core."""
 OUR_PLUGINS = {"encryption": "jaf-memory-encryption", "otel": "jaf-memory-otel"}
 """The same for our own plugins."""
+OUR_READERS = {  # of what needs nothing, the extra is empty
+    "openai-agents-sqlite": "openai-agents",
+    "langchain-postgres": "langchain",
+    "pydantic-ai": "pydantic-ai",
+    "adk": "adk",
+    "chatgpt-export": "",
+}
+"""Our own readers → the extras of jaf-memory-bridges that bring what they need."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +139,10 @@ def find(name: str, group: str = PROVIDERS) -> Installed:
 
 
 def _refuse_unknown(name: str, group: str, available: Sequence[Installed]) -> NoReturn:
-    ours = OURS if group == PROVIDERS else OUR_PLUGINS
-    install = _install(ours[name]) if name in ours else None
+    ours = {**OURS} if group == PROVIDERS else {**OUR_PLUGINS} if group == PLUGINS else {**OUR_READERS}
+    install = None
+    if name in ours:
+        install = _install_reader(name) if group == READERS else _install(ours[name])
     text = f"there is no {KINDS[group]} {quoted(name)}"
     if install:
         text = f"the {KINDS[group]} {name!r} is not installed; to install it: {install}"
@@ -158,18 +171,40 @@ def load(name: str) -> ProviderSpec:
         MemoryConfigurationError: there is no such provider, two distributions claim it, or its plugin does
             not load, describes no provider or another one, or was built for another plugin API.
     """
-    from jaf_memory_core.hooks import PLUGIN_API, ProviderSpec
+    from jaf_memory_core.hooks import ProviderSpec
 
-    entry = find(name)
-    spec = _offered(entry, "jaf_memory_provider")["jaf_memory_provider"]
-    if not isinstance(spec, ProviderSpec):
-        raise _problem(entry, f"its jaf_memory_provider returns {type(spec).__name__}, not a ProviderSpec")
+    return _described(find(name), "jaf_memory_provider", ProviderSpec)
+
+
+def load_reader(name: str) -> ReaderSpec:
+    """Import the plugin of one reader, and only that one.
+
+    Args:
+        name: what `jaf-memory import --from` says.
+
+    Returns:
+        its description, validated.
+
+    Raises:
+        MemoryConfigurationError: as for `load`.
+    """
+    from jaf_memory_core.hooks import ReaderSpec
+
+    return _described(find(name, READERS), "jaf_memory_reader", ReaderSpec)
+
+
+def _described(entry: Installed, hook: str, kind: type[Spec]) -> Spec:
+    from jaf_memory_core.hooks import PLUGIN_API
+
+    spec = _offered(entry, hook)[hook]
+    if not isinstance(spec, kind):
+        raise _problem(entry, f"its {hook} returns {type(spec).__name__}, not a {kind.__name__}")
     if spec.api != PLUGIN_API:
         behind = CORE if spec.api > PLUGIN_API else entry.distribution
         text = f"it was built for plugin API {spec.api}, and {CORE} {_core_version()} has {PLUGIN_API}"
         raise _problem(entry, f"{text}; upgrade {behind}", _upgrade(behind))
-    if spec.name != name:
-        raise _problem(entry, f"its entry point is called {name!r}, but its ProviderSpec {spec.name!r}")
+    if spec.name != entry.name:
+        raise _problem(entry, f"its entry point is called {entry.name!r}, but its {kind.__name__} {spec.name!r}")
     return spec
 
 
@@ -287,6 +322,11 @@ def _install(distribution: str) -> str | None:
     """The command that installs one of our own distributions whole; of others we know none."""
     extras = [name for name, ours in (OURS | OUR_PLUGINS).items() if ours == canonical(distribution)]
     return f'pip install "{CORE}[{extras[0]}]"' if extras else None
+
+
+def _install_reader(name: str) -> str:
+    extra = OUR_READERS[name]
+    return f'pip install "jaf-memory-bridges[{extra}]"' if extra else "pip install jaf-memory-bridges"
 
 
 def _upgrade(distribution: str) -> str | None:

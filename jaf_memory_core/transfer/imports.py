@@ -5,7 +5,7 @@ A batch is large enough to be quick, and small enough for bounded memory.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from functools import partial
@@ -35,7 +35,7 @@ FRAME = 100
 
 async def import_conversations(
     provider: MemoryProvider,
-    conversations: Iterable[ConversationMemory],
+    conversations: Iterable[ConversationMemory] | AsyncIterable[ConversationMemory],
     *,
     report: Imported | None = None,
     on_step: Step | None = None,
@@ -46,7 +46,7 @@ async def import_conversations(
         provider: any provider. Without `import_conversation` its six documented methods have to do, and times and
             expiry are not kept. With `import_conversations`, up to 1,024 conversations or 8 MB of messages
             travel together.
-        conversations: from `read_lines`, for one.
+        conversations: from `read_lines` or a reader, for two; a source that waits is an async iterable.
         report: filled as the work goes on, batch by batch, so that it tells how far it came even if an error ends it.
         on_step: called with each conversation, once its batch is done.
 
@@ -120,10 +120,23 @@ async def in_batches(
         raise problem
 
 
-async def one_by_one(conversations: Iterable[ConversationMemory]) -> AsyncGenerator[ConversationMemory, None]:
-    """A source that never waits, as one that may."""
-    for conversation in conversations:
-        yield conversation
+async def one_by_one(
+    conversations: Iterable[ConversationMemory] | AsyncIterable[ConversationMemory],
+) -> AsyncGenerator[ConversationMemory, None]:
+    """Any source as one that may wait; it is closed where nobody reads on."""
+    source: Any = conversations
+    try:
+        if isinstance(conversations, AsyncIterable):
+            async for conversation in conversations:
+                yield conversation
+        else:
+            for conversation in conversations:
+                yield conversation
+    finally:
+        if callable(getattr(source, "aclose", None)):
+            await source.aclose()
+        elif callable(getattr(source, "close", None)):
+            source.close()
 
 
 def tell(on_step: Step | None, batch: Sequence[ConversationMemory]) -> None:

@@ -222,8 +222,13 @@ def _message(number: int, conversation_id: str, position: int, body: Any) -> Mes
         raise LineError(number, f"messages[{position}]: {_without_class(error)}") from None
 
 
-def derived_id(conversation_id: str, position: int) -> str:
-    """The id of a message that came without one: the same for the same place in the same conversation."""
+def derived_id(conversation_id: str, position: int | str) -> str:
+    """The id of a message that came without one: the same for the same place in the same conversation.
+
+    Args:
+        conversation_id: of the conversation.
+        position: in a line, from 0; or what else says the place of one message for good, such as the key of a row.
+    """
     return uuid.uuid5(DERIVED_IDS, f"{conversation_id}\0{position}").hex
 
 

@@ -6,7 +6,7 @@ import pluggy
 import pytest
 
 from jaf_memory_core import hooks
-from jaf_memory_core.hooks import PLUGIN_API, ProviderSpec, hookimpl
+from jaf_memory_core.hooks import PLUGIN_API, ProviderSpec, ReaderSpec, hookimpl
 from jaf_memory_core.settings import ProviderConfig
 
 GOOD = {"name": "files", "config": ProviderConfig, "backend": object, "persistence": "Kept in files."}
@@ -53,12 +53,33 @@ def test_a_wrong_one(change, error):
         ProviderSpec(**{**GOOD, **change})
 
 
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"name": ""}, ValueError),
+        ({"read": "file"}, TypeError),
+        ({"source": "url"}, ValueError),
+        ({"api": "1"}, TypeError),
+    ],
+)
+def test_a_wrong_reader(change, error):
+    """A description of a reader that could not work is refused where it is made, too."""
+    assert ReaderSpec("notes", read=iter).source == "file"
+    with pytest.raises(error, match="ReaderSpec: "):
+        ReaderSpec(**{"name": "notes", "read": iter, **change})
+
+
 def test_every_hook_is_described():
     """Each hook has a docstring that says when it is called and what it returns: that is its contract."""
     manager = pluggy.PluginManager("jaf_memory")
     manager.add_hookspecs(hooks)
     specified = [name for name in vars(hooks) if name.startswith("jaf_memory_")]
-    assert sorted(specified) == ["jaf_memory_observers", "jaf_memory_processors", "jaf_memory_provider"]
+    assert [name.removeprefix("jaf_memory_") for name in sorted(specified)] == [
+        "observers",
+        "processors",
+        "provider",
+        "reader",
+    ]
     for name in specified:
         assert "Returns:" in getattr(hooks, name).__doc__
         assert "alled at each start" in getattr(hooks, name).__doc__

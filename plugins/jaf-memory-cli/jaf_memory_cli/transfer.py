@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from jaf_memory_cli.damage import DAMAGED, noting
 from jaf_memory_cli.errors import FAILED, OK, USAGE, Stop
 from jaf_memory_cli.files import STANDARD, Counted, reading, same_file, writing
 from jaf_memory_cli.options import Json, KeepGoing, User, moment
 from jaf_memory_cli.output import Advance, Output, count, progress, wanted
+from jaf_memory_cli.readers import import_from
+from jaf_memory_cli.reports import Bad, left_out, tell_of_copy, tell_of_import, telling
 from jaf_memory_cli.stores import Store, choose, chosen, own_files, warn_if_gone_at_end
 from jaf_memory_core.conversations import ConversationMemory, MemoryQuery
-from jaf_memory_core.errors import MemoryError
 from jaf_memory_core.protocol import ManagedMemoryProvider
+from jaf_memory_core.registry import load_reader
 from jaf_memory_core.transfer import compare, copy, export, import_conversations, read_lines, require
 from jaf_memory_core.transfer.reports import Copied, Imported, Problems
 
@@ -28,32 +27,51 @@ async def import_file(
     context: typer.Context,
     file: Annotated[str, typer.Argument(metavar="FILE", help="JSON Lines, or - for standard input.")],
     *,
+    reader: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="READER",
+            help="What FILE is instead, or an address, with - for one on standard input: openai-agents-sqlite, "
+            "langchain-postgres, pydantic-ai, adk, chatgpt-export, or a reader of another plugin.",
+        ),
+    ] = None,
+    user: Annotated[
+        str | None, typer.Option("--user", metavar="USER", help="With --from: whose conversations they are.")
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", metavar="", help="With --from: read again, and compare digests, in the end.")
+    ] = False,
     keep_going: Annotated[
-        bool, typer.Option("--keep-going", metavar="", help="Pass over bad lines, instead of stopping at the first.")
+        bool, typer.Option("--keep-going", metavar="", help="Pass over what is bad, instead of stopping at the first.")
     ] = False,
     as_json: Json = False,
 ) -> int:
-    """Import conversations from JSON Lines.
+    """Import conversations from JSON Lines, or another program's data.
 
     One conversation a line: conversation_id, user_id, metadata, and
     messages in the chat form. Times, expiry and digest, as `export`
     writes them, are kept and verified. Importing again adds nothing.
     """
     output, store = Output(as_json=as_json), chosen(context)
-    report, bad = Imported(), Problems()
+    if reader is not None:
+        return await import_from(output, store, load_reader(reader), file, user, verify=verify, keep_going=keep_going)
+    if user is not None or verify:
+        raise Stop("--user and --verify go with --from; a line says itself whose it is, and brings its digest", USAGE)
+    report, bad = Imported(), Bad()
     with reading(file) as (stream, size):
         # An import may make the store; who reads or erases never does.
         async with store.opened(create=True) as provider:
             with (
                 progress(output, "importing", size, things="conversations") as advance,
-                _telling(output, "imported", report, bad),
+                telling(output, "imported", report, bad),
             ):
                 lines = read_lines(
                     Counted(stream, advance),
                     on_error=(lambda error: bad.add(str(error.line), _reason(error))) if keep_going else None,
                 )
                 await import_conversations(provider, lines, report=report, on_step=lambda _one: advance(0, things=1))
-    _tell_of_import(output, report, bad, store.name)
+    tell_of_import(output, report, bad, store.name)
     await warn_if_gone_at_end(output, store)
     return FAILED if report.refused or bad else OK
 
@@ -103,7 +121,7 @@ async def export_file(
             lines = export(provider, query, on_step=step, on_damaged=noting(damaged, keep_going=keep_going))
             async for line in lines:
                 target.write(line)
-    document = {"conversations": conversations, "messages": messages, "file": file, **_damaged(damaged)}
+    document = {"conversations": conversations, "messages": messages, "file": file, **left_out(damaged)}
     said = f"exported {count(conversations, 'conversation')}, {count(messages, 'message')}"
     if file == STANDARD:
         output.note(said, mark="✓", style="green")
@@ -150,15 +168,15 @@ async def copy_store(
     async with source.opened() as old, target.opened(create=True) as new:
         require(old, "iter_conversations", "`copy`")
         total = await _total(output, old, user)
-        with progress(output, "copying", total) as advance, _telling(output, "copied", report):
+        with progress(output, "copying", total) as advance, telling(output, "copied", report):
             step = _stepping(advance)
             await copy(old, new, query=query, resume=not no_resume, report=report, on_step=step, on_damaged=on_damaged)
         if verify:
-            with progress(output, "verifying", total) as advance, _telling(output, "copied", report):
+            with progress(output, "verifying", total) as advance, telling(output, "copied", report):
                 step = _stepping(advance)
                 await compare(old, new, query=query, report=report, on_step=step, on_damaged=on_damaged)
     way = f"{source.name} to {target.name}, in {time.monotonic() - started:.1f} s"
-    _tell_of_copy(output, report, damaged, way, target.name, verified=verify)
+    tell_of_copy(output, report, damaged, way, target.name, verified=verify)
     return FAILED if report.refused or report.differing or damaged else OK
 
 
@@ -174,118 +192,7 @@ def _stepping(advance: Advance) -> Callable[[ConversationMemory], None]:
     return lambda _conversation: advance(1)
 
 
-def _damaged(damaged: Problems) -> dict[str, Any]:
-    return {"damaged": damaged.count, "damaged_first": _pairs(damaged)}
-
-
 async def _total(output: Output, provider: ManagedMemoryProvider, user: str | None) -> int | None:
     if not wanted(output) or not callable(getattr(provider, "get_stats", None)):
         return None
     return (await provider.get_stats(user))["total_conversations"]
-
-
-@contextmanager
-def _telling(output: Output, done: str, report: Imported, bad: Problems | None = None) -> Iterator[None]:
-    """Say how far the work came, and what was refused, if an error or an interruption ends it."""
-    try:
-        yield
-    # `SystemExit` is a signal that came where nothing could be cancelled (`Ended`).
-    except (MemoryError, OSError, asyncio.CancelledError, SystemExit):
-        if bad is not None:
-            Output.unfinished = {**_described(report), **_bad_lines(bad)}
-        output.note(f"{_counted(report)} {done} before that; run the same command again to go on")
-        output.problems(bad or Problems(), "bad lines, passed over")
-        output.problems(report.refused, "refused")
-        raise
-
-
-def _tell_of_import(output: Output, report: Imported, bad: Problems, store: str) -> None:
-    """Tell of an import.
-
-    Args:
-        output: the command's.
-        report: what was done.
-        bad: lines that were passed over, by number.
-        store: the provider's name.
-    """
-    output.done({**_described(report), **_bad_lines(bad)}, f"imported {_counted(report)}")
-    _remark(output, report, store)
-    output.problems(bad, "bad lines, passed over")
-    output.problems(report.refused, "refused")
-
-
-def _tell_of_copy(output: Output, report: Copied, damaged: Problems, way: str, store: str, *, verified: bool) -> None:
-    """Tell of a copy.
-
-    Args:
-        output: the command's.
-        report: what was done.
-        damaged: conversations of the source that could not be read.
-        way: from where to where, and how long it took.
-        store: the name of the provider that it went to.
-        verified: whether the digests were compared.
-    """
-    document = {
-        **_described(report),
-        "already_copied": report.unchanged,
-        "verified": report.verified if verified else None,
-        "differing": report.differing.count,
-        "differing_first": _pairs(report.differing),
-        **_damaged(damaged),
-    }
-    output.done(document, f"copied {_counted(report)}, {way}")
-    if output.as_json:
-        return
-    if report.unchanged:
-        output.show(Text(f"  {count(report.unchanged, 'conversation')} had been copied before", style="dim"))
-    if verified:
-        output.show(Text.assemble(("✓ ", "green"), f"verified: {count(report.verified, 'digest')} equal"))
-    _remark(output, report, store)
-    output.problems(report.refused, "conflicts, left as they are")
-    differing = Problems()
-    for key, reason in report.differing:
-        # What was refused is different, of course, and has been told.
-        if key not in report.refused:
-            differing.add(key, reason)
-    output.problems(differing, "different in the destination")
-    output.problems(damaged, DAMAGED)
-
-
-def _bad_lines(bad: Problems) -> dict[str, Any]:
-    lines = [{"line": int(number), "reason": reason} for number, reason in bad]
-    return {"bad_lines": bad.count, "bad_lines_first": lines}
-
-
-def _counted(report: Imported) -> str:
-    """`100 conversations (2,658 messages added, 12 there already)`."""
-    there = f", {report.messages_held:,} there already" if report.messages_held else ""
-    return f"{count(report.conversations, 'conversation')} ({count(report.messages_added, 'message')} added{there})"
-
-
-def _remark(output: Output, report: Imported, store: str) -> None:
-    if report.expired:
-        output.note(f"{count(report.expired, 'conversation')} had expired, and stayed behind")
-    if report.messages_trimmed:
-        output.note(
-            f"{count(report.messages_trimmed, 'message')} left out: the store {store!r} is set to keep fewer of each "
-            "conversation (max_messages)"
-        )
-    if not report.times_kept:
-        output.note(f"the provider {store!r} cannot keep when conversations were made, nor when they expire")
-
-
-def _described(report: Imported) -> dict[str, Any]:
-    return {
-        "conversations": report.conversations,
-        "messages_added": report.messages_added,
-        "messages_already_there": report.messages_held,
-        "messages_left_out": report.messages_trimmed,
-        "expired": report.expired,
-        "times_kept": report.times_kept,
-        "refused": report.refused.count,
-        "refused_first": _pairs(report.refused),
-    }
-
-
-def _pairs(problems: Problems) -> list[dict[str, str]]:
-    return [{"conversation_id": key, "reason": reason} for key, reason in problems]

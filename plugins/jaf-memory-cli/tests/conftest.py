@@ -140,7 +140,9 @@ def samples(tmp_path_factory):
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sample-providers\nVersion: 1.5\n")
     entries = [f"{name} = sample_providers:{name}" for name in SAMPLES]
-    (info / "entry_points.txt").write_text("\n".join(["[jaf.memory.providers]", *entries, "broken = sample_missing"]))
+    readers = [f"{name} = sample_providers:{name}" for name in ("notes", "afar", "misnamed", "six")]
+    groups = ["[jaf.memory.providers]", *entries, "broken = sample_missing", "[jaf.memory.readers]", *readers]
+    (info / "entry_points.txt").write_text("\n".join(groups))
     return folder
 
 

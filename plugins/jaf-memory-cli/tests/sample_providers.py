@@ -1,8 +1,10 @@
-"""Providers that the tests of the command line install: a small one, ones in trouble, and one with upkeep to do."""
+"""What the tests of the command line install: a small provider, ones in trouble, one with upkeep to do; readers."""
 
 import asyncio
 import itertools
 import json
+import os
+import signal
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -10,7 +12,7 @@ from pydantic import SecretStr
 from jaf_memory_core import ConversationMemory, Message, Success, WriteResult
 from jaf_memory_core.backends.in_memory import InMemoryBackend
 from jaf_memory_core.errors import MemoryConfigurationError
-from jaf_memory_core.hooks import ProviderSpec, hookimpl
+from jaf_memory_core.hooks import ProviderSpec, ReaderSpec, hookimpl
 from jaf_memory_core.maintenance import Adopted
 from jaf_memory_core.settings import ProviderConfig
 
@@ -240,3 +242,36 @@ sleepy = _Plugin(name="sleepy", config=SleepyConfig, backend=SleepyBackend)
 torn = _Plugin(name="torn", config=TornConfig, backend=TornBackend)
 endless = _Plugin(name="endless", config=EndlessConfig, backend=EndlessBackend)
 tidy = _Plugin(name="tidy", config=TidyConfig, backend=TidyBackend)
+
+
+def read_notes(path, user_id, on_bad):
+    """Read a file of notes, `ID TEXT` in each line; `!` ends the program from outside, `?` is bad."""
+    with Path(path).open(encoding="utf-8") as file:
+        for number, line in enumerate(file):
+            key, _, text = line.strip().partition(" ")
+            if key == "!":
+                os.kill(os.getpid(), signal.SIGTERM)
+            elif key == "?":
+                on_bad(f"line {number + 1}", "asks something")
+            else:
+                yield ConversationMemory(key, messages=[Message("user", text, message_id="m")], user_id=user_id)
+
+
+async def read_address(address, _user_id, _on_bad):
+    """Read one conversation of an address, which says whose it is, and wait for it."""
+    await asyncio.sleep(0)
+    yield ConversationMemory("from-afar", messages=[Message("user", str(len(address)), message_id="m")], user_id="ada")
+
+
+class _Reader:
+    def __init__(self, *described, **more):
+        self._spec = ReaderSpec(*described, **more)
+
+    @hookimpl
+    def jaf_memory_reader(self):
+        return self._spec
+
+
+notes = _Reader("notes", read_notes)
+afar = _Reader("afar", read_address, source="address", owned=True)
+misnamed = _Reader("another", read_notes)

@@ -38,7 +38,7 @@ PAGE = 100
 MOST = 10_000
 """Entries of which the store remembers in which conversation they are."""
 
-_records: TypeAdapter[ConversationRecord] = TypeAdapter(ConversationRecord)
+records: TypeAdapter[ConversationRecord] = TypeAdapter(ConversationRecord)
 
 
 class JafMemoryConversationStore(ConversationStore):
@@ -96,7 +96,7 @@ class JafMemoryConversationStore(ConversationStore):
         if root is not None and (held is None or root != held.head_id):
             before = await self._inherited(key, root)
         messages = [_message(entry) for entry in (*before, *new_entries)]
-        metadata = {"engine": ENGINE, RECORD: _records.dump_python(record, mode="json")}
+        metadata = labels_of(record)
         version = header.version if header is not None else 0
         # Of a fork all is new, and may be more than an append takes.
         write = self._provider.append_messages if header is not None else self._provider.store_messages
@@ -178,7 +178,7 @@ class JafMemoryConversationStore(ConversationStore):
         dumped = header.metadata.get(RECORD) if header is not None else None
         if header is None or dumped is None:
             return None
-        record = _records.validate_python(thaw(dumped))
+        record = records.validate_python(thaw(dumped))
         self._note(header.conversation_id, record.head_id, *record.branches)
         return record
 
@@ -186,6 +186,11 @@ class JafMemoryConversationStore(ConversationStore):
         if len(self._places) > MOST:
             self._places.clear()
         self._places.update((entry, conversation_id) for entry in entries if entry is not None and conversation_id)
+
+
+def labels_of(record: ConversationRecord) -> dict[str, Any]:
+    """A record as the metadata of its conversation."""
+    return {"engine": ENGINE, RECORD: records.dump_python(record, mode="json")}
 
 
 def _unwrap(result: Result, conversation_id: str) -> None:

@@ -1,0 +1,92 @@
+"""What Pydantic AI has written as JSON moves into any backend of ours."""
+
+import asyncio
+import json
+
+from jaf_memory_bridges.pydantic_ai import JafMemoryConversationStore
+from pydantic_ai import Agent, ModelMessagesTypeAdapter
+from pydantic_ai.conversation import ConversationTypeAdapter
+from pydantic_ai.models.test import TestModel
+
+from jaf_memory_core import create_memory_provider_from_env
+
+READER = "pydantic-ai"
+
+
+def bot():
+    """An agent that calls its tool, and answers."""
+    agent = Agent(TestModel(custom_output_text="Warm."))
+    agent.tool_plain(weather)
+    return agent
+
+
+def weather(city: str) -> str:
+    """Say how the weather is."""
+    return f"18 °C in {city}"
+
+
+async def turns():
+    """A conversation of two turns."""
+    result = await bot().run("Weather?")
+    return (await bot().run("And now?", conversation=result.conversation)).conversation
+
+
+def test_a_conversation_goes_on_where_it_was(move, tmp_path):
+    """A conversation is loaded by our store with its messages and usage, and goes on; another import adds nothing."""
+
+    async def use():
+        theirs = await turns()
+        (tmp_path / "c.json").write_bytes(ConversationTypeAdapter.dump_json(theirs))
+        provider = await create_memory_provider_from_env(move.environ)
+        report, read = await move(provider, READER, tmp_path / "c.json", "ada")
+        assert (report.messages_added, len(report.refused)) == (len(theirs.messages), 0)
+        store = JafMemoryConversationStore(provider)
+        ours = await store.load(theirs.conversation_id, scope="ada")
+        assert (ours.messages, ours.usage) == (theirs.messages, theirs.usage)
+        assert read[0].active_at == theirs.messages[-1].timestamp
+        result = await bot().run("Still?", conversation=ours)
+        await store.save(result, scope="ada")
+        again, _ = await move(provider, READER, tmp_path / "c.json", "ada")
+        assert again.messages_added == 0
+        assert len((await store.load(theirs.conversation_id)).messages) == len(result.all_messages())
+        await provider.close()
+
+    asyncio.run(use())
+
+
+def test_histories(move, tmp_path):
+    """A file of messages is one conversation, under the id that they bear; of several, each line is one."""
+
+    async def use():
+        theirs = [await turns(), await turns()]
+        lines = [ModelMessagesTypeAdapter.dump_json(one.messages) for one in theirs]
+        (tmp_path / "one.json").write_bytes(lines[0])
+        (tmp_path / "two.jsonl").write_bytes(b"\n".join(lines))
+        provider = await create_memory_provider_from_env(move.environ)
+        await move(provider, READER, tmp_path / "one.json")
+        report, _ = await move(provider, READER, tmp_path / "two.jsonl")
+        assert (report.conversations, report.messages_held) == (2, len(theirs[0].messages))
+        store = JafMemoryConversationStore(provider)
+        for one in theirs:
+            assert (await store.load(one.conversation_id)).messages == one.messages
+        await provider.close()
+
+    asyncio.run(use())
+
+
+def test_bad_rows_are_told_one_by_one(command, tmp_path):
+    """Messages that are none are told by their place; what is no JSON at all is refused."""
+    good = json.loads(ModelMessagesTypeAdapter.dump_json(asyncio.run(turns()).messages))
+    bad = [{"kind": "SECRET"}, "SECRET", None, 1]
+    (tmp_path / "h.json").write_text(json.dumps([*bad, *good]))
+    assert "--keep-going" in command("import", "--from", READER, tmp_path / "h.json", status=2).stderr
+    ran = command("import", "--from", READER, tmp_path / "h.json", "--keep-going", "--json", "--verify", status=1)
+    document = json.loads(ran.stdout)
+    assert (document["bad_rows"], document["messages_added"], document["verified"]) == (4, len(good), 1)
+    assert "SECRET" not in ran.stdout
+    for text in ("", "{SECRET", "[" * 100_000):
+        (tmp_path / "b.json").write_text(text)
+        assert "is no JSON" in command("import", "--from", READER, tmp_path / "b.json", status=2).stderr
+    (tmp_path / "b.json").write_text("[]\n{}\n7\n")
+    document = json.loads(command(*ran.args[3:5], READER, tmp_path / "b.json", *ran.args[7:], status=1).stdout)
+    assert (document["read"], document["bad_rows"]) == (1, 2)
