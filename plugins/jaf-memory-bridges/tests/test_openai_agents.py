@@ -324,17 +324,87 @@ class Compacted:
 
 
 def test_compaction(environ):
-    """The SDK's compaction works on a session of ours: one item stands in the place of the conversation."""
+    """The SDK's compaction puts one item in the place of the conversation, in one write: nobody sees it empty."""
+
+    async def use():
+        done = []
+        provider = await create_memory_provider_from_env(
+            environ, observers=[lambda event: done.append(event.operation)]
+        )
+        session = JafMemorySession("s", provider, user_id="u")
+        around = OpenAIResponsesCompactionSession("s", session, client=Compacted(), compaction_mode="input")
+        await around.add_items([{"role": "user", "content": str(number)} for number in range(3)])
+        created = (await provider.get_conversation("s")).created_at
+        done.clear()
+        await around.run_compaction({"force": True})
+        assert set(done) <= {"store_messages", "get_conversation", "get_recent_messages"}
+        assert done.count("store_messages") == 1
+        (item,) = await session.get_items()
+        assert item["type"] == "compaction"
+        assert (await provider.get_conversation("s")).created_at == created
+        assert (await provider.get_conversation("s")).user_id == "u"
+        await provider.close()
+
+    asyncio.run(use())
+
+
+def items_of(*texts):
+    """Items that a user said."""
+    return [{"role": "user", "content": text} for text in texts]
+
+
+def test_compaction_of_the_newest_items(environ):
+    """What the SDK replaces automatically are the newest items, in one write; not where somebody wrote meanwhile."""
 
     async def use():
         provider = await create_memory_provider_from_env(environ)
         session = JafMemorySession("s", provider, user_id="u")
-        around = OpenAIResponsesCompactionSession("s", session, client=Compacted(), compaction_mode="input")
-        await around.add_items([{"role": "user", "content": str(number)} for number in range(3)])
-        await around.run_compaction({"force": True})
-        (item,) = await session.get_items()
-        assert item["type"] == "compaction"
-        assert (await provider.get_conversation("s")).user_id == "u"
+        await session.add_items(items_of("0", "1", "2", "3", "4"))
+        snapshot = await session._get_compaction_snapshot(3)
+        assert (snapshot.items, snapshot.complete) == (items_of("2", "3", "4"), False)
+        assert await snapshot.replace_suffix(1, items_of("sum"))
+        assert await session.get_items() == items_of("0", "1", "2", "sum")
+        assert not await snapshot.replace_suffix(1, items_of("again"))
+        snapshot = await session._get_compaction_snapshot(99)
+        assert snapshot.complete
+        await JafMemorySession("s", provider).add_items(items_of("another"))
+        assert not await snapshot.replace_suffix(0, items_of("sum"))
+        assert await session.get_items() == items_of("0", "1", "2", "sum", "another")
+        first = await session._get_compaction_snapshot(2, prune_prefix=lambda item: item["content"] in "01")
+        assert await first.replace_suffix(1, [])
+        assert await session.get_items() == items_of("2", "sum")
+        held = await provider.get_conversation("s")
+        await session.clear_session()
+        assert not await first.replace_suffix(0, items_of("back"))
+        assert await provider.get_conversation("s") is None
+        assert held.user_id == "u"
+        assert not await (await session._get_compaction_snapshot(5)).replace_suffix(0, [])
         await provider.close()
+
+    asyncio.run(use())
+
+
+def test_a_subclass_is_compacted_as_it_adds():
+    """A session that does more in `add_items` is cleared and added to, so that none of it is passed by."""
+
+    class Louder(JafMemorySession):
+        """Capitals only."""
+
+        async def add_items(self, items):
+            await super().add_items([{**item, "content": item["content"].upper()} for item in items])
+
+    class Said(Compacted):
+        """Answers a message."""
+
+        async def compact(self, **_request):
+            return SimpleNamespace(output=[{"role": "user", "content": "sum"}], usage=None)
+
+    async def use():
+        session = Louder("s", create_in_memory_provider())
+        around = OpenAIResponsesCompactionSession("s", session, client=Said(), compaction_mode="input")
+        await around.add_items(items_of("a"))
+        await around.run_compaction({"force": True})
+        assert await session.get_items() == items_of("SUM")
+        assert await session._get_compaction_snapshot(5) is None
 
     asyncio.run(use())

@@ -6,9 +6,10 @@
 What the SDK stores comes back as it was given, and is a conversation like any other: `MemorySession` makes views of it,
 `jaf-memory show` prints it, an export or an erasure of its user takes it along.
 
-Two things are the SDK's own doing, whatever stores its items. It hands over items without ids that would tell a
-repetition from a second saying of the same, so that only `add_items` itself is safe against a lost answer. And a
-compaction by its `OpenAIResponsesCompactionSession` around this session clears and adds, in two steps.
+A compaction by the SDK's `OpenAIResponsesCompactionSession` around this session replaces items in one write.
+
+One thing is the SDK's own doing, whatever stores its items. It hands over items without ids that would tell a
+repetition from a second saying of the same, so that only `add_items` itself is safe against a lost answer.
 """
 
 from __future__ import annotations

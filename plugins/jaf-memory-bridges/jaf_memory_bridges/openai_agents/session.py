@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from agents.memory.session_settings import SessionSettings, coerce_session_settings, resolve_session_limit
 
 from jaf_memory_bridges.openai_agents.items import to_items, to_message
 from jaf_memory_bridges.providers import appended, checked
-from jaf_memory_core import MemoryConflictError, MemoryNotFoundError, MemoryProvider
+from jaf_memory_core import (
+    ConversationMemory,
+    Failure,
+    MemoryConflictError,
+    MemoryNotFoundError,
+    MemoryProvider,
+    Message,
+)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The newest items, and what puts others in the place of the last of them, as the SDK's compaction asks for it.
+
+    Attributes:
+        items: oldest first.
+        complete: whether there are no older ones.
+        replace_suffix: takes how many of the items stay, and what follows them; `False` where somebody else has written
+            meanwhile, and then nothing has changed.
+    """
+
+    items: list[Any]
+    complete: bool
+    replace_suffix: Callable[[int, list[Any]], Awaitable[bool]]
 
 
 class JafMemorySession:
@@ -96,3 +120,61 @@ class JafMemorySession:
     async def clear_session(self) -> None:
         """Delete the conversation; nothing of it remains."""
         await self._provider.delete_conversation(self.session_id)
+
+    async def _atomic_replace_items(self, items: Sequence[Any]) -> bool:
+        """Put items in the place of all, in one write: what the SDK's compaction does where a session has this.
+
+        Returns:
+            `False` in a subclass, which may do more in `add_items`: then the SDK clears and adds.
+        """
+        if type(self) is not JafMemorySession:
+            return False
+        result = await self._provider.store_messages(self.session_id, [to_message(item) for item in items])
+        result.unwrap()
+        return True
+
+    async def _get_compaction_snapshot(
+        self, limit: int, *, prune_prefix: Callable[[Any], bool] | None = None
+    ) -> Snapshot | None:
+        """The newest items, for a compaction that replaces the last of them only, in one write.
+
+        Args:
+            limit: at most so many.
+            prune_prefix: which of the oldest items go as well, up to the first that does not.
+
+        Returns:
+            `None` where items are not one message each, as those of another engine, and in a subclass: then the SDK
+            reads them itself.
+        """
+        if type(self) is not JafMemorySession:
+            return None
+        found = await self._provider.get_conversation(self.session_id)
+        if found is None:
+            return Snapshot([], complete=True, replace_suffix=_changed)
+        shown = found.messages[-limit:]
+        items = to_items(shown)
+        if len(items) != len(shown) or [to_items([one]) for one in shown] != [[item] for item in items]:
+            return None
+
+        async def replace_suffix(start: int, output: list[Any]) -> bool:
+            return await self._replaced(found, len(found.messages) - len(shown) + start, output, prune_prefix)
+
+        return Snapshot(items, len(shown) == len(found.messages), replace_suffix)
+
+    async def _replaced(
+        self, found: ConversationMemory, start: int, output: list[Any], prune: Callable[[Any], bool] | None
+    ) -> bool:
+        kept = found.messages[:start]
+        begin = 0
+        while prune is not None and begin < start and all(map(prune, to_items(kept[begin : begin + 1]))):
+            begin += 1
+        messages: list[Message] = [*kept[begin:], *(to_message(item) for item in output)]
+        result = await self._provider.store_messages(self.session_id, messages, expected_version=found.version)
+        if isinstance(result, Failure) and isinstance(result.error, MemoryConflictError | MemoryNotFoundError):
+            return False
+        result.unwrap()
+        return True
+
+
+async def _changed(_start: int, _output: list[Any]) -> bool:
+    return False
