@@ -110,11 +110,12 @@ class JafMemorySessionService(BaseSessionService):
         query = MemoryQuery(user_id=user_id, metadata=metadata, include_messages=False)
         found = [one async for one in self._provider.iter_conversations(query)]
         owners = {one.user_id for one in found if one.user_id is not None}
-        shared = {owner: await self._shared(app_name, owner) for owner in owners}
+        app = await self._scope(State.APP_PREFIX, app_name)
+        shared = {owner: app | await self._scope(State.USER_PREFIX, app_name, owner) for owner in owners}
         sessions = []
         for one in found:
             owner, labels = one.user_id or "", one.metadata
-            state = state_of(one) | shared.get(owner, {})
+            state = state_of(one) | shared.get(owner, app)
             sessions.append(_session((app_name, owner, labels["session"]), state, labels["at"], one.version))
         return ListSessionsResponse(sessions=sorted(sessions, key=lambda s: (s.last_update_time, s.user_id, s.id)))
 
@@ -214,10 +215,13 @@ class JafMemorySessionService(BaseSessionService):
 
     async def _shared(self, app_name: str, user_id: str) -> dict[str, Any]:
         """State of the app and of the user, as it stands in a session's."""
-        app, user = await asyncio.gather(self._header(key_of(app_name)), self._header(key_of(app_name, user_id)))
-        return {State.APP_PREFIX + name: value for name, value in state_of(app).items()} | {
-            State.USER_PREFIX + name: value for name, value in state_of(user).items()
-        }
+        app, user = await asyncio.gather(
+            self._scope(State.APP_PREFIX, app_name), self._scope(State.USER_PREFIX, app_name, user_id)
+        )
+        return app | user
+
+    async def _scope(self, prefix: str, *names: str) -> dict[str, Any]:
+        return {prefix + name: value for name, value in state_of(await self._header(key_of(*names))).items()}
 
     async def _store_scopes(self, app_name: str, user_id: str, app: dict[str, Any], user: dict[str, Any]) -> None:
         if app:
