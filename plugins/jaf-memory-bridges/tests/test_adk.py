@@ -301,6 +301,28 @@ def test_a_state_that_fails_behind_its_event():
     asyncio.run(main())
 
 
+def test_a_listing_reads_each_state_once():
+    """However many sessions there are, a listing reads the app's state once, and that of each user once."""
+
+    async def use():
+        done = []
+        provider = create_in_memory_provider(observers=[lambda event: done.append(event.operation)])
+        service = JafMemorySessionService(provider)
+        for user in ("a", "b", "c"):
+            for _ in range(2):
+                await service.create_session(app_name="app", user_id=user, state={"app:k": 1, "user:k": user})
+        done.clear()
+        listed = (await service.list_sessions(app_name="app")).sessions
+        assert {(one.user_id, one.state["user:k"], one.state["app:k"]) for one in listed} == {
+            ("a", "a", 1),
+            ("b", "b", 1),
+            ("c", "c", 1),
+        }
+        assert (done.count("find_conversations"), len(listed)) == (4, 6)
+
+    asyncio.run(use())
+
+
 def test_windows_read_no_more_than_they_show():
     """A window of a long session reads as many events as it shows; one by time reads by pages."""
 

@@ -6,6 +6,7 @@ import json
 import zipfile
 
 import pytest
+from jaf_memory_bridges.readers import chatgpt
 from jaf_memory_bridges.readers import elements as reading
 
 from jaf_memory_core import MemoryConfig, MemoryInvalidInputError, MemorySession, create_memory_provider_from_env
@@ -116,22 +117,29 @@ def test_hostile_exports(kind, command, tmp_path):
     assert "SECRET" not in ran.stdout + ran.stderr
 
 
-def test_a_bush_is_bounded(move, tmp_path):
-    """A tree of very many ends is no flood: so many branches are kept, and how many are not is told."""
+@pytest.mark.parametrize(("most", "room", "kept"), [(5, 50_000, 5), (100, 60, 4)])
+def test_a_bush_is_bounded(most, room, kept, tmp_path, monkeypatch):
+    """A tree of very many ends is no flood: so many branches are kept, the newest, and how many are not is told."""
+    monkeypatch.setattr(chatgpt, "MOST", most)
+    monkeypatch.setattr(chatgpt, "ROOM", room)
     nodes = [node("n0", None, "user", "x")]
-    nodes += [node(f"n{number}", f"n{number - 1}", "assistant", "y") for number in range(1, 3_000)]
-    nodes += [node(f"e{number}", f"n{number}", "user", "z") for number in range(2_900)]
-    (tmp_path / "c.json").write_text(json.dumps([conversation(*nodes, current="n2999")]))
+    nodes += [node(f"n{number}", f"n{number - 1}", "assistant", "y") for number in range(1, 20)]
+    nodes += [node(f"e{number}", f"n{number}", "user", "z") for number in range(18)]
+    (tmp_path / "c.json").write_text(json.dumps([conversation(*nodes, current="n19")]))
+    bad = []
+    found = [*chatgpt.read(str(tmp_path / "c.json"), None, lambda *one: bad.append(one))]
+    assert [one.conversation_id for one in found] == ["c1", *(f"c1:e{17 - number}" for number in range(kept))]
+    assert bad == [("'c1', branches", f"are too many; the {18 - kept} oldest are left out")]
+    assert found[0].message_count == 20
 
-    async def use():
-        provider, bad = await create_memory_provider_from_env(move.environ), []
-        report, _ = await move(provider, READER, tmp_path / "c.json", None, lambda *one: bad.append(one))
-        assert report.conversations == 101
-        assert bad == [("'c1', branches", "are more than 100; 2800 are left out")]
-        assert (await provider.get_conversation("c1")).message_count == 3_000
-        await provider.close()
 
-    asyncio.run(use())
+def test_a_long_tree_takes_no_stack(tmp_path):
+    """A conversation of very many messages is read, one behind the other."""
+    nodes = [node("n0", None, "user", "x")]
+    nodes += [node(f"n{number}", f"n{number - 1}", "assistant", "y") for number in range(1, 5_000)]
+    (tmp_path / "c.json").write_text(json.dumps([conversation(*nodes)]))
+    (found,) = chatgpt.read(str(tmp_path / "c.json"), None, lambda *one: pytest.fail(str(one)))
+    assert (found.message_count, found.messages[-1].message_id) == (5_000, "n4999")
 
 
 def test_what_is_no_export(command, tmp_path):

@@ -224,10 +224,15 @@ class JafMemorySessionService(BaseSessionService):
         return {prefix + name: value for name, value in state_of(await self._header(key_of(*names))).items()}
 
     async def _store_scopes(self, app_name: str, user_id: str, app: dict[str, Any], user: dict[str, Any]) -> None:
+        writes = []
         if app:
-            await appended(self._provider, key_of(app_name), [], keys_of(app))
+            writes.append(appended(self._provider, key_of(app_name), [], keys_of(app)))
         if user:
-            await appended(self._provider, key_of(app_name, user_id), [], keys_of(user), user_id=user_id)
+            writes.append(appended(self._provider, key_of(app_name, user_id), [], keys_of(user), user_id=user_id))
+        # Both have ended before a failure is told: nothing is written behind it.
+        for result in await asyncio.gather(*writes, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
 
 
 def _cut(conversation: ConversationMemory, messages: Sequence[Message]) -> ConversationMemory:

@@ -32,7 +32,7 @@ def to_message(message: BaseMessage) -> Message:
     least = {**known, "role": fields["role"], "content": str(message.text)}
     without = {**given, "data": {name: value for name, value in data.items() if name != "content"}}
     whole = said(ENGINE, without, {**known, **fields, "content": data["content"]}, least)
-    if _data(whole) == data:
+    if (_given(whole) or {}).get("data") == data:
         return whole
     return said(ENGINE, given, {**known, **fields, "content": str(message.text)}, least)
 
@@ -57,19 +57,25 @@ def _fields(message: BaseMessage, kind: str) -> dict[str, Any]:
     return fields
 
 
-def _data(message: Message) -> dict[str, Any] | None:
-    data = (given_of(ENGINE, message) or {}).get("data")
-    if not isinstance(data, dict):
+def _given(message: Message) -> dict[str, Any] | None:
+    """What LangChain's own stores keep of a message, whole; `None` of another engine's."""
+    given = given_of(ENGINE, message)
+    data = given.get("data") if given is not None else None
+    if given is None or not isinstance(data, dict):
         return None
-    return data if "content" in data else {**data, "content": message.dict()["content"]}
+    if "content" not in data:
+        content = message.content
+        data["content"] = content if content is None or isinstance(content, str) else message.dict()["content"]
+    return given
 
 
 def to_langchain(messages: Iterable[Message]) -> list[BaseMessage]:
     """The messages of LangChain that ours were made of; those of another engine as LangChain would have them."""
     made: list[BaseMessage] = []
-    for own, run in groupby(messages, lambda message: _data(message) is not None):
+    pairs = [(_given(message), message) for message in messages]
+    for own, run in groupby(pairs, lambda pair: pair[0] is not None):
         if own:
-            made.extend(messages_from_dict([{**(given_of(ENGINE, one) or {}), "data": _data(one)} for one in run]))
+            made.extend(messages_from_dict([given for given, _ in run if given is not None]))
         else:
-            made.extend(convert_to_messages(translated(run, "chat")))
+            made.extend(convert_to_messages(translated((message for _, message in run), "chat")))
     return made

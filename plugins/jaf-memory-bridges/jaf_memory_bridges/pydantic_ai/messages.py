@@ -80,12 +80,13 @@ def _prompt(part: Any) -> dict[str, Any]:
 def to_history(messages: Iterable[Message]) -> list[ModelMessage]:
     """The `message_history` that messages were made of; those of another engine as Pydantic AI would have them."""
     history: list[ModelMessage] = []
-    for own, run in groupby(messages, lambda message: given_of(ENGINE, message) is not None):
+    pairs = [(given_of(ENGINE, message), message) for message in messages]
+    for own, run in groupby(pairs, lambda pair: pair[0] is not None):
         if own:
-            dumped = [(given_of(ENGINE, message) or {})["message"] for message in run]
+            dumped = [given["message"] for given, _ in run if given is not None]
             history.extend(ModelMessagesTypeAdapter.validate_python(dumped))
         else:
-            history.extend(_others(translated(run, "chat")))
+            history.extend(_others(translated((message for _, message in run), "chat")))
     return history
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from jaf_memory_bridges.readers.databases import is_postgres, postgres, sqlite
-from jaf_memory_bridges.readers.gathering import WRONG, Gathering, framework, mapping, text
+from jaf_memory_bridges.readers.rows import WRONG, Gathering, framework, mapping, text
 from jaf_memory_core import ConversationMemory, MemoryInvalidInputError, Message
 from jaf_memory_core.hooks import OnBad, ReaderSpec, hookimpl
 from jaf_memory_core.statements import load

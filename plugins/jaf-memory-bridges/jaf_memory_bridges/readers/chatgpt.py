@@ -15,7 +15,7 @@ from typing import IO, Any, cast
 
 from jaf_memory_bridges.given import ROLES, said
 from jaf_memory_bridges.readers.elements import elements
-from jaf_memory_bridges.readers.gathering import WRONG, Gathering, mapping
+from jaf_memory_bridges.readers.rows import WRONG, Gathering, mapping
 from jaf_memory_core import ConversationMemory, MemoryInvalidInputError, Message
 from jaf_memory_core.hooks import OnBad, ReaderSpec, hookimpl
 
@@ -25,6 +25,9 @@ FILE = "conversations.json"
 
 MOST = 100
 """Branches of a conversation beside the one that is shown; each repeats what stands before it."""
+
+ROOM = 50_000
+"""Messages that all these branches may have together."""
 
 TEXTS = ("text", "result", "content")
 """Where a content without parts has its text."""
@@ -92,10 +95,11 @@ def _conversations(
         shown = ends[-1] if ends else None
         on_bad(f"{key!r}, current_node", "is not in the tree; the newest end is shown")
     others = [end for end in ends if end != shown]
-    if len(others) > MOST:
-        on_bad(f"{key!r}, branches", f"are more than {MOST}; {len(others) - MOST} are left out")
-    title = conversation.get("title")
-    for end in [shown, *others[-MOST:]]:
+    title, room = conversation.get("title"), ROOM
+    for number, end in enumerate([shown, *reversed(others)]):
+        if number > MOST or room < 0:
+            on_bad(f"{key!r}, branches", f"are too many; the {len(others) - number + 1} oldest are left out")
+            break
         aside = end != shown
         found = Gathering(f"{key}:{end}" if aside else key, on_bad, "message of ChatGPT", user_id)
         found.metadata = {"engine": ENGINE}
@@ -104,7 +108,9 @@ def _conversations(
         if aside:
             found.metadata["branch_of"] = key
         _take(found, _line(found, nodes, end))
-        if not aside:
+        if aside:
+            room -= len(found.messages)
+        else:
             found.created_at = found.moment(_number(conversation.get("create_time"))) or found.created_at
             found.active_at = found.moment(_number(conversation.get("update_time"))) or found.active_at
         yield from found.conversations()

@@ -81,20 +81,27 @@ async def postgres(address: str) -> AsyncIterator[Any]:
     plain = "postgresql://" + re.sub(r"([?&])ssl=", r"\1sslmode=", address.partition("://")[2])
     try:
         connection = await asyncpg.connect(plain, timeout=SECONDS)
-        try:
-            async with connection.transaction(isolation="repeatable_read", readonly=True):
-                yield connection
-        finally:
-            await connection.close(timeout=SECONDS)
-    except asyncpg.PostgresError as error:
-        code = error.sqlstate or ""
-        raise MemoryStorageError(f"the server refused: {_REFUSALS.get(code, f'its code is {code}')}") from None
-    except (asyncpg.InterfaceError, ValueError) as error:
+    except (asyncpg.InterfaceError, ValueError) as error:  # what is read of an address
         raise MemoryInvalidInputError(
             f"the address cannot be used ({type(error).__name__}); write postgresql://USER@HOST:PORT/DATABASE, with "
             "what is special in a password as %40 and the like"
         ) from None
-    except (OSError, TimeoutError) as error:
+    except asyncpg.PostgresError as error:
+        raise _refused(error.sqlstate) from None
+    except OSError as error:
         raise MemoryConnectionError(
             f"the server cannot be reached ({type(error).__name__})", outcome="not_applied"
         ) from None
+    try:
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            yield connection
+    except asyncpg.PostgresError as error:
+        raise _refused(error.sqlstate) from None
+    except (asyncpg.InterfaceError, OSError) as error:
+        raise MemoryConnectionError(f"the server was lost ({type(error).__name__})", outcome="not_applied") from None
+    finally:
+        await connection.close(timeout=SECONDS)
+
+
+def _refused(code: str | None) -> MemoryStorageError:
+    return MemoryStorageError(f"the server refused: {_REFUSALS.get(code or '', f'its code is {code}')}")

@@ -13,7 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from jaf_memory_bridges.readers.databases import postgres
-from jaf_memory_bridges.readers.gathering import Gathering, framework, mapping
+from jaf_memory_bridges.readers.rows import Gathering, framework, mapping
 from jaf_memory_core import ConversationMemory, MemoryInvalidInputError, Message
 from jaf_memory_core.hooks import OnBad, ReaderSpec, hookimpl
 from jaf_memory_core.statements import load
@@ -58,7 +58,7 @@ async def read(address: str, user_id: str | None, on_bad: OnBad) -> AsyncIterato
 
 
 async def _table(connection: Any, named: str | None) -> tuple[tuple[str, str], bool]:
-    rows = await connection.fetch(load(__package__, "langchain.sql", table="")["tables"], named)
+    rows = await connection.fetch(load(__package__, "langchain.sql", table="any")["tables"], named)
     if not rows:
         which = "that table, with" if named else "a table with"
         raise MemoryInvalidInputError(f"the database has not {which} the columns id, session_id and message")

@@ -13,7 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from jaf_memory_bridges.readers.databases import sqlite
-from jaf_memory_bridges.readers.gathering import Gathering, framework, mapping, text
+from jaf_memory_bridges.readers.rows import Gathering, framework, mapping, text
 from jaf_memory_core import ConversationMemory, MemoryInvalidInputError, Message
 from jaf_memory_core.hooks import OnBad, ReaderSpec, hookimpl
 from jaf_memory_core.statements import load

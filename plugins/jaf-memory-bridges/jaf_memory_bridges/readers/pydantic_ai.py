@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jaf_memory_bridges.readers.gathering import WRONG, Gathering, framework
+from jaf_memory_bridges.readers.rows import WRONG, Gathering, framework
 from jaf_memory_core import ConversationMemory, MemoryInvalidInputError, Message
 from jaf_memory_core.hooks import OnBad, ReaderSpec, hookimpl
 from jaf_memory_core.transfer.jsonlines import LONGEST, derived_id
