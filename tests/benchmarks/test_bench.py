@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
     os.environ.get("JAF_TEST_INSTALLED") == "wheels", reason="the program that measures is in no wheel"
 )
 
-from benchmarks import comparisons, page, peers, resident, sessions, tables, targets, worker
+from benchmarks import comparisons, engines, page, peers, resident, sessions, tables, targets, worker
 from benchmarks.backends import sqlite
 from benchmarks.bulk import EXPORT, IMPORT
 from benchmarks.costs import core
@@ -156,6 +156,15 @@ def test_a_peer_that_fails_is_told_and_not_counted(monkeypatch):
     assert "9.00" not in tables.peers(report)
     told = "0 of 0 targets are reached. Failed, and not counted: Nobody on in memory, Sometimes on Redis."
     assert tables.summary(report) == told
+
+
+def test_bridges_are_measured_beside_their_engines(monkeypatch):
+    """An engine's own store and the bridge do the same by turns, and both have a figure for each."""
+    pytest.importorskip("pydantic_ai.conversation_store")
+    monkeypatch.setattr(engines, "ROUNDS", 1)
+    monkeypatch.setattr(engines, "STEPS", 2)
+    lines = [line.split(" | ") for line in asyncio.run(engines.measure("Pydantic AI", "memory", {}))]
+    assert [line[2] for line in lines] == ["append a turn", "the last 20", "all 100"]
 
 
 def test_sessions_are_measured_beside_the_provider(monkeypatch):
