@@ -12,7 +12,8 @@ from google.genai import types
 from jaf_memory_bridges.adk import JafMemorySessionService
 from services import in_ci
 
-from jaf_memory_core import create_memory_provider_from_env
+from jaf_memory_core import MemoryConnectionError, MemoryInvalidInputError, create_memory_provider_from_env
+from jaf_memory_core.registry import load_reader
 
 ME = {"app_name": "app/1", "user_id": "ada"}
 
@@ -106,19 +107,32 @@ def test_bad_rows_are_told_one_by_one(command, tmp_path):
     assert "leave out --user" in command("import", "--from", "adk", theirs, "--user", "x", status=2).stderr
 
 
+ADDRESSES = {
+    "postgresql://u:SECRET@127.0.0.1:1/db": MemoryConnectionError,
+    "postgresql://u:SEC/RET@127.0.0.1:1/db": MemoryInvalidInputError,
+    "postgresql+psycopg://u:SECRET@[::1/db": MemoryInvalidInputError,
+    "mysql://u:SECRET@host/db": MemoryInvalidInputError,
+    "u:SECRET@host": MemoryInvalidInputError,
+    "sqlite:SECRET": OSError,
+    "": OSError,
+}
+
+
 def test_addresses(command, tmp_path):
     """What is no address, or leads nowhere, is refused without a word of it; it may come on standard input."""
-    for address, status in (
-        ("postgresql://u:SECRET@127.0.0.1:1/db", 3),
-        ("postgresql://u:SEC/RET@127.0.0.1:1/db", 2),
-        ("postgresql+psycopg://u:SECRET@[::1/db", 2),
-        ("mysql://u:SECRET@host/db", 2),
-        ("u:SECRET@host", 2),
-        ("", 2),
-    ):
-        for given, text in ((address, None), ("-", f"{address}\n")):
-            ran = command("import", "--from", "adk", given, text=text, status=status)
-            assert "SEC" not in ran.stderr + ran.stdout, address
+
+    async def read(address):
+        async for _ in load_reader("adk").read(str(address), None, None):
+            pass
+
+    for address, error in ADDRESSES.items():
+        with pytest.raises(error) as caught:
+            asyncio.run(read(address))
+        assert error is OSError or "SEC" not in str(caught.value), address
     with closing(sqlite3.connect(tmp_path / "old.db")) as file, file:
         file.execute("CREATE TABLE events (id TEXT, actions BLOB)")
-    assert "adk migrate session" in command("import", "--from", "adk", tmp_path / "old.db", status=2).stderr
+    with pytest.raises(MemoryInvalidInputError, match="adk migrate session"):
+        asyncio.run(read(tmp_path / "old.db"))
+    ran = command("import", "--from", "adk", "-", text="postgresql://u:SECRET@127.0.0.1:1/db\n", status=3)
+    assert "cannot be reached" in ran.stderr
+    assert "SECRET" not in ran.stderr

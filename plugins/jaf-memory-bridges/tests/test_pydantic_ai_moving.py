@@ -3,12 +3,14 @@
 import asyncio
 import json
 
+import pytest
 from jaf_memory_bridges.pydantic_ai import JafMemoryConversationStore
 from pydantic_ai import Agent, ModelMessagesTypeAdapter
 from pydantic_ai.conversation import ConversationTypeAdapter
 from pydantic_ai.models.test import TestModel
 
-from jaf_memory_core import create_memory_provider_from_env
+from jaf_memory_core import MemoryInvalidInputError, create_memory_provider_from_env
+from jaf_memory_core.registry import load_reader
 
 READER = "pydantic-ai"
 
@@ -79,14 +81,22 @@ def test_bad_rows_are_told_one_by_one(command, tmp_path):
     good = json.loads(ModelMessagesTypeAdapter.dump_json(asyncio.run(turns()).messages))
     bad = [{"kind": "SECRET"}, "SECRET", None, 1]
     (tmp_path / "h.json").write_text(json.dumps([*bad, *good]))
-    assert "--keep-going" in command("import", "--from", READER, tmp_path / "h.json", status=2).stderr
     ran = command("import", "--from", READER, tmp_path / "h.json", "--keep-going", "--json", "--verify", status=1)
     document = json.loads(ran.stdout)
     assert (document["bad_rows"], document["messages_added"], document["verified"]) == (4, len(good), 1)
     assert "SECRET" not in ran.stdout
+
+
+def test_what_is_no_history(tmp_path):
+    """What is no JSON at all is refused, and a line that holds something else is told."""
+    file = tmp_path / "b.json"
+    read = load_reader(READER).read
     for text in ("", "{SECRET", "[" * 100_000):
-        (tmp_path / "b.json").write_text(text)
-        assert "is no JSON" in command("import", "--from", READER, tmp_path / "b.json", status=2).stderr
-    (tmp_path / "b.json").write_text("[]\n{}\n7\n")
-    document = json.loads(command(*ran.args[3:5], READER, tmp_path / "b.json", *ran.args[7:], status=1).stdout)
-    assert (document["read"], document["bad_rows"]) == (1, 2)
+        file.write_text(text)
+        with pytest.raises(MemoryInvalidInputError, match="is no JSON in UTF-8") as caught:
+            [*read(str(file), None, None)]
+        assert "SECRET" not in str(caught.value)
+    file.write_text("[]\n{}\n7\n")
+    bad = []
+    assert len([*read(str(file), None, lambda *one: bad.append(one))]) == 1
+    assert [place for place, _ in bad] == ["line 2", "line 3"]
