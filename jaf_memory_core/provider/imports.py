@@ -14,6 +14,7 @@ from jaf_memory_core import codec, validation
 from jaf_memory_core.conversations import ConversationMemory
 from jaf_memory_core.errors import (
     MemoryConfigurationError,
+    MemoryConflictError,
     MemoryConnectionError,
     MemoryError,
     MemoryStorageError,
@@ -47,10 +48,14 @@ class Imports(ProviderBase):
     async def import_conversation(self, conversation: ConversationMemory) -> Result:
         """Append a conversation's messages; where it is missing, make it, with its own times and expiry.
 
-        One that is there otherwise, and gets messages, is changed now. Importing the same one twice adds nothing.
+        One that is there otherwise, and gets messages, is changed now. Importing the same one twice adds nothing; one
+        without messages leaves what stands there as it is, and its result counts no messages.
         """
         given = validation.owner_of(conversation)
-        return await self._result("import_conversation", partial(self._parts, conversation), self.backend.append, given)
+        result = await self._result(
+            "import_conversation", partial(self._parts, conversation), self.backend.append, given
+        )
+        return result if conversation.messages else _left_alone(result)
 
     async def import_conversations(
         self, conversations: Sequence[ConversationMemory], *, only_missing: bool = False
@@ -74,6 +79,7 @@ class Imports(ProviderBase):
                 before stay done.
         """
         validation.checked_conversations(conversations)
+        empty = [not only_missing and not one.messages for one in conversations]
         results: list[Result] = []
         under_way: asyncio.Future[list[Result]] | None = None
         try:
@@ -90,7 +96,7 @@ class Imports(ProviderBase):
                 under_way.cancel()
                 await asyncio.gather(under_way, return_exceptions=True)
             raise
-        return results
+        return [_left_alone(result) if bare else result for result, bare in zip(results, empty, strict=True)]
 
     async def _steps(
         self, conversations: Sequence[ConversationMemory], expected_version: int | None
@@ -134,6 +140,9 @@ class Imports(ProviderBase):
             self._write(source.conversation_id, part, labels, create=True, origin=origin)
             for part in validation.parts(batch, self.config)
         ]
+        if not source.messages and expected_version is None:
+            # No message shows that it is there: again, it would bring back metadata that were changed since.
+            expected_version = 0
         if expected_version is not None:
             # What the first part has made is there for the others.
             writes[0] = replace(writes[0], expected_version=expected_version)
@@ -180,6 +189,14 @@ class Imports(ProviderBase):
         elif part > SLOW:
             # Down in one great step: the next one has to end within its deadline.
             self._step = max(1, self._step // 4)
+
+
+def _left_alone(result: Result) -> Result:
+    """What an import of a conversation without messages comes to: one that stands there already stays as it is."""
+    error = result.error if isinstance(result, Failure) else None
+    if not isinstance(error, MemoryConflictError) or error.expected_version != 0:
+        return result
+    return Success(WriteResult(version=error.actual_version or 0, message_count=0, added=0))
 
 
 def _made(parts: list[Write], _owner: Any) -> list[Write]:

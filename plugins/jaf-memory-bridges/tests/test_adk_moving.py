@@ -52,8 +52,12 @@ async def moves(move, address, theirs):
     assert (again.messages_added, read_again) == (0, read)
     assert {one.user_id for one in read} == {"ada", "ben", None}
     session = await ours.get_session(**ME, session_id="s%")
-    await ours.append_event(session, Event(author="bot", content=types.Content(parts=[types.Part(text="On.")])))
-    assert len((await ours.get_session(**ME, session_id="s%")).events) == 4
+    actions = EventActions(state_delta={"count": 9, "user:seen": 9, "app:kind": "y"})
+    await ours.append_event(session, Event(author="bot", actions=actions))
+    after = await whole(ours, "ada")
+    await move(provider, "adk", address)
+    assert await whole(ours, "ada") == after
+    assert (after[0]["count"], after[0]["user:seen"], after[0]["app:kind"], len(after[1])) == (9, 9, "y", 4)
     assert await provider.clear_user_conversations("ada") == 2
     await provider.close()
 

@@ -188,6 +188,21 @@ class ImportChecks(Checks):
         again = await provider.import_conversations([ConversationMemory("c5", messages=talk(n)) for n in (3, 5)])
         assert [done(result) for result in again] == [WriteResult(1, 3, 0)] * 2
 
+    async def test_import_without_messages(self, store: Store) -> None:
+        """A conversation without messages is made once: again, it brings back no metadata that were changed since."""
+        provider = await store.open()
+        source = ConversationMemory("c", "u", metadata={"k": 1, "other": 1}, created_at=at(1))
+        assert done(await provider.import_conversation(source)).added == 0
+        await provider.update_metadata("c", {"k": 2}, remove=["other"])
+        before = await whole(provider, "c")
+        assert (before.user_id, before.metadata["k"], before.created_at) == ("u", 2, at(1))
+        done(await provider.import_conversation(source))
+        (again,) = await provider.import_conversations([source])
+        assert done(again).added == 0
+        assert await whole(provider, "c") == before
+        (refusal,) = await provider.import_conversations([ConversationMemory("c", "another", metadata={"k": 3})])
+        refused(refusal, MemoryConflictError)
+
     async def test_import_only_missing(self, store: Store) -> None:
         """With `only_missing` nothing that stands there is changed."""
         provider = await store.open()

@@ -63,6 +63,16 @@ class MakesAllAnew(Plain):
         return [await self.store(replace(write, replace=True)) for write in writes]
 
 
+@caught_by("test_import_without_messages")
+class TakesMetadataAnyway(Plain):
+    """Merges what an import without messages brings, whatever stands there."""
+
+    async def append(self, write: Write) -> WriteResult:
+        if write.origin is not None and not write.messages:
+            write = replace(write, expected_version=None)
+        return await super().append(write)
+
+
 @caught_by("test_import_many_adds_the_rest")
 class PassesOverWhatStands(Plain):
     """Takes a conversation that stands for one that is whole."""
