@@ -1,5 +1,5 @@
 -- name: layout
--- The layout before 1.22 keeps what an event did as a pickle, which nobody should load from a database.
+-- An older layout keeps what an event did as a pickle, which nobody should load from a database.
 SELECT count(*) FROM pragma_table_info('events') WHERE name = 'event_data'
 
 -- name: layout_on_server
