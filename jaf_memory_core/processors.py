@@ -49,6 +49,20 @@ class Processor:
 
     needs_owner: ClassVar[bool] = False
 
+    async def prepare(self, context: Context, *, writing: bool) -> None:
+        """Fetch what has to be waited for: awaited before something of a conversation passes, with its owner.
+
+        Only where `needs_owner` is true. What it raises ends the operation.
+
+        Args:
+            context: of the conversation, its owner included.
+            writing: whether it passes on its way in.
+        """
+
+    def within(self, context: Context) -> Processor:
+        """What the messages of one call pass, all without a pause: the place for what they have in common."""
+        return self
+
     def outgoing(self, message: Message, context: Context) -> Message:  # for those who override it
         """The message as it is to be stored."""
         return message
@@ -83,6 +97,12 @@ class _Step(Struct, frozen=True):
 
     processor: Processor
     without_context: frozenset[str]
+    prepares: bool = False
+    narrows: bool = False
+
+    def within(self, context: Context) -> _Step:
+        """The same for the messages of one call."""
+        return replace(self, processor=self.processor.within(context)) if self.narrows else self
 
     def apply(self, method: str, value: Any, context: Context) -> Any:
         """What the method makes of a message or of metadata."""
@@ -98,12 +118,19 @@ class Chain:
     """
 
     def __init__(self, processors: Iterable[Processor]) -> None:
-        self.steps = tuple(_Step(one, _without_context(one)) for one in checked_processors(processors))
+        self.steps = tuple(_step(one) for one in checked_processors(processors))
         self.needs_owner = any(getattr(step.processor, "needs_owner", False) for step in self.steps)
         self._context = Context(None, None, None, "")
 
     def __bool__(self) -> bool:
         return bool(self.steps)
+
+    async def prepare(self, operation: str, conversation_id: str, user_id: str | None, *, writing: bool) -> None:
+        """Let those that need the owner fetch what has to be waited for."""
+        context = Context(conversation_id, user_id, None, operation)
+        for step in self.steps:
+            if step.prepares:
+                await step.processor.prepare(context, writing=writing)
 
     def within(self, operation: str, conversation_id: str | None, user_id: str | None = None) -> Chain:
         """The same processors, for an operation on a conversation."""
@@ -123,7 +150,10 @@ class Chain:
         return self._passed(messages, "incoming", self.steps[::-1])
 
     def _passed(self, messages: tuple[Message, ...], method: str, steps: Sequence[_Step]) -> tuple[Message, ...]:
-        return tuple(self._passed_one(message, method, steps) for message in messages) if steps else messages
+        if not (steps and messages):
+            return messages
+        within = [step.within(self._context) for step in steps]
+        return tuple(self._passed_one(message, method, within) for message in messages)
 
     def _passed_one(self, message: Message, method: str, steps: Sequence[_Step]) -> Message:
         context = replace(self._context, message_id=message.message_id)
@@ -225,6 +255,16 @@ def _takes(method: Callable[..., Any], arguments: Sequence[str]) -> bool:
     except ValueError:  # a built-in without a signature
         return True
     return True
+
+
+def _step(processor: Processor) -> _Step:
+    prepares = getattr(processor, "needs_owner", False) and _overrides(processor, "prepare")
+    return _Step(processor, _without_context(processor), prepares, _overrides(processor, "within"))
+
+
+def _overrides(processor: Processor, name: str) -> bool:
+    # One that is no child of ours, and has the four methods, does as well.
+    return getattr(type(processor), name, None) not in (None, getattr(Processor, name))
 
 
 def _without_context(processor: Processor) -> frozenset[str]:

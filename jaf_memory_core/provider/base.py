@@ -84,12 +84,13 @@ class ProviderBase:
         """
         if not self._chain.needs_owner:
             return user_id
-        stated = validation.stated_owner(metadata, user_id, self._scope)
-        if stated is not None:
-            return stated
+        owner = validation.stated_owner(metadata, user_id, self._scope)
         key = validation.checked_id(conversation_id, "conversation_id")
-        header = await self._guard.run(operation, lambda: self.backend.header(key), key, repeatable=True)
-        return None if header is None else header.user_id
+        if owner is None:
+            header = await self._guard.run(operation, lambda: self.backend.header(key), key, repeatable=True)
+            owner = None if header is None else header.user_id
+        await self._chain.prepare(operation, key, owner, writing=True)
+        return owner
 
     def _labels(self, metadata: Any, user_id: Any, chain: Chain) -> validation.Labels:
         if metadata is None and user_id is None:
@@ -173,8 +174,14 @@ class ProviderBase:
         # What a processor takes out is never stored: a filter without it would let everything through.
         return replace(query, trace_id=None, metadata=stored or None) if len(stored) >= len(wanted) else None
 
-    def _shown(self, record: Record, operation: str) -> ConversationMemory:
+    async def _prepared(self, operation: str, record: Record, *, writing: bool = False) -> None:
+        """Let processors fetch what they need for a conversation that was read."""
+        if self._chain.needs_owner:
+            await self._chain.prepare(operation, record.conversation_id, record.user_id, writing=writing)
+
+    async def _shown(self, record: Record, operation: str) -> ConversationMemory:
         if self._chain:
+            await self._prepared(operation, record)
             chain = self._chain.within(operation, record.conversation_id, record.user_id)
             metadata = chain.incoming_metadata(rules.applications(record.metadata))
             record = replace(record, messages=chain.incoming(record.messages), metadata=metadata)

@@ -43,6 +43,10 @@ class Forks(ProviderBase):
     async def _fork(self, fork: Fork) -> int:
         if not self._chain:
             return await self.backend.fork(fork)
+        if self._chain.needs_owner:
+            header = await self.backend.header(fork.conversation_id, scope=self._scope)
+            if header is not None:
+                await self._prepared("fork_conversation", header, writing=True)
         # A store copies what it holds, and knows no processors. Behind its copy would be too late: what was made for
         # the parent's id must not stand under another one, not even where this process is killed in between.
         return await self.backend.fork_through(fork, lambda copy: self._made_anew(fork, copy))

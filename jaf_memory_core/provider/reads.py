@@ -26,7 +26,7 @@ class Reads(ProviderBase):
     async def get_conversation(self, conversation_id: str) -> ConversationMemory | None:
         """The whole conversation, or `None`."""
         record = await self._read("get_conversation", conversation_id)
-        return self._shown(record, "get_conversation") if record else None
+        return await self._shown(record, "get_conversation") if record else None
 
     async def get_conversation_until_message(self, conversation_id: str, message_id: str) -> ConversationMemory | None:
         """The conversation up to, without, that message; `None` if there is no such conversation or message."""
@@ -35,7 +35,8 @@ class Reads(ProviderBase):
         record = await self._read(operation, conversation_id)
         for index, message in enumerate(record.messages if record else ()):
             if message.message_id == message_id and record is not None:
-                return self._shown(replace(record, messages=record.messages[:index], message_count=index), operation)
+                before = replace(record, messages=record.messages[:index], message_count=index)
+                return await self._shown(before, operation)
         return None
 
     async def _read(self, operation: str, conversation_id: str) -> Record | None:
@@ -50,7 +51,7 @@ class Reads(ProviderBase):
             MemoryNotFoundError: there is no such conversation.
         """
         page = await self._page("get_recent_messages", conversation_id, None, limit)
-        return list(self._passed(page.messages, "get_recent_messages", conversation_id, page))
+        return list(await self._passed(page.messages, "get_recent_messages", conversation_id, page))
 
     async def get_messages(
         self,
@@ -85,16 +86,19 @@ class Reads(ProviderBase):
         if after is not None and after != BEFORE_ALL:
             validation.checked_count(after, "after")
         page = await self._page("get_messages", conversation_id, before, limit, leading=leading, after=after)
-        messages = self._passed(page.messages, "get_messages", conversation_id, page)
-        first = self._passed(page.leading, "get_messages", conversation_id, page) if page.leading else ()
+        messages = await self._passed(page.messages, "get_messages", conversation_id, page)
+        first = await self._passed(page.leading, "get_messages", conversation_id, page) if page.leading else ()
         return MessagePage(messages, page.first if page.more else None, first, page.first + len(messages) - 1)
 
-    def _passed(
+    async def _passed(
         self, messages: tuple[Message, ...], operation: str, conversation_id: str, page: Page
     ) -> tuple[Message, ...]:
         if not self._chain:
             return messages
-        owner = self._scope if page.header is None else page.header.user_id
+        owner = self._scope
+        if page.header is not None:
+            owner = page.header.user_id
+            await self._prepared(operation, page.header)
         return self._chain.within(operation, conversation_id, owner).incoming(messages)
 
     async def _page(
@@ -142,7 +146,7 @@ class Reads(ProviderBase):
         for record in map(listing.readable, found):
             # A store that let another user's conversation through must not show it.
             if record is not None and rules.matches(record, scoped):
-                one = self._listed(_asked_for(record, scoped), operation, listing)
+                one = await self._listed(_asked_for(record, scoped), operation, listing)
                 shown += [] if one is None else [one]
         listing.end()
         return shown
@@ -179,17 +183,17 @@ class Reads(ProviderBase):
                 if skip:
                     skip -= 1
                     continue
-                shown = self._listed(_asked_for(record, scoped), operation, listing)
+                shown = await self._listed(_asked_for(record, scoped), operation, listing)
                 if shown is None:
                     continue
                 left = None if left is None else left - 1
                 yield shown
         listing.end()
 
-    def _listed(self, record: Record, operation: str, listing: Listing) -> ConversationMemory | None:
+    async def _listed(self, record: Record, operation: str, listing: Listing) -> ConversationMemory | None:
         """A conversation as it is shown; `None` for one that a processor cannot read, and that is left out."""
         try:
-            return self._shown(record, operation)
+            return await self._shown(record, operation)
         except MemoryStorageError as error:
             listing.unread(error)
             return None

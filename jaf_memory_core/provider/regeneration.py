@@ -33,6 +33,7 @@ class RegenerationPoints(ProviderBase):
         )
         validation.check_shape(note.values(), "regeneration_metadata", self.config)
         key = validation.checked_id(message_id, "message_id")
+        await self._owner("mark_regeneration_point", conversation_id, None, None)  # so that what it needs is there
 
         def change(header: Record, now: datetime) -> FrozenDict:
             chain = self._chain.within("mark_regeneration_point", header.conversation_id, header.user_id)

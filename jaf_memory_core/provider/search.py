@@ -95,7 +95,7 @@ class Searches(ProviderBase):
                     await asyncio.sleep(0)
                     held = length
                 try:
-                    messages = self._opened(header, page)
+                    messages = await self._opened(header, page)
                 except MemoryStorageError as error:
                     listing.unread(error)
                     continue
@@ -112,10 +112,11 @@ class Searches(ProviderBase):
                 hits.cursor, hits.complete = _cursor(stretch.place), False
                 return hits
 
-    def _opened(self, header: Record, page: Page) -> Sequence[Message]:
+    async def _opened(self, header: Record, page: Page) -> Sequence[Message]:
         """A page's messages as the application gave them."""
         if not self._chain:
             return page.messages
+        await self._prepared(SEARCH, header)
         return self._chain.within(SEARCH, header.conversation_id, header.user_id).incoming(page.messages)
 
 

@@ -51,7 +51,7 @@ class Summaries(ProviderBase):
         reach = await self._reach(header, page)
         start = max(-1 if reach is None else reach + 1, header.first_position)
         messages = page.messages[max(0, start - page.first) :]
-        return self._condensed_form(header, reach, messages, end - len(messages) - start, page.leading or ())
+        return await self._condensed_form(header, reach, messages, end - len(messages) - start, page.leading or ())
 
     async def _condensed(self, key: str) -> CondensedConversation | None:
         header = await self.backend.header(key, scope=self._scope)
@@ -62,15 +62,15 @@ class Summaries(ProviderBase):
             # Up to the end that the header has shown: what is appended meanwhile belongs to the next read.
             page = await self.backend.tail(Tail(key, left, end, self._scope))
             if page is not None:
-                return self._condensed_form(header, reach, page.messages, left - len(page.messages), ())
+                return await self._condensed_form(header, reach, page.messages, left - len(page.messages), ())
         record = None if header is None else await self.backend.read(key)
         record = rules.seen(record, self.backend.now(), self._scope)
-        return CondensedConversation(self._shown(record, CONDENSED)) if record else None
+        return CondensedConversation(await self._shown(record, CONDENSED)) if record else None
 
-    def _condensed_form(
+    async def _condensed_form(
         self, header: Record, reach: int | None, page: tuple[Message, ...], unread: int, leading: tuple[Message, ...]
     ) -> CondensedConversation:
-        conversation = self._shown(replace(header, messages=page), CONDENSED)
+        conversation = await self._shown(replace(header, messages=page), CONDENSED)
         chain = self._chain.within(CONDENSED, header.conversation_id, header.user_id)
         summary = None if reach is None else loaded(header.metadata, chain)
         before = header.first_position + header.message_count - len(page) if unread > 0 else None
@@ -95,6 +95,8 @@ class Summaries(ProviderBase):
         key = validation.checked_id(conversation_id, "conversation_id")
         summary = validation.checked_summary(summary, self.config)
         validation.checked_text(incarnation, "incarnation")
+        if self._chain.needs_owner:
+            await self._chain.prepare("store_summary", key, self._scope, writing=True)
         self._check_size(stored_form(summary, 0, self._passing("store_summary", key, None, None)), "the summary")
         return await self._guard.run("store_summary", lambda: self._summarise(key, summary, incarnation), key)
 
@@ -108,6 +110,7 @@ class Summaries(ProviderBase):
             reach = await self._reach(header)
             if position is None or (reach is not None and position <= reach):
                 return False
+            await self._prepared("store_summary", header, writing=True)
             chain = self._chain.within("store_summary", key, header.user_id)
             value = stored_form(summary, position, chain)
             patch = FrozenDict({rules.SUMMARY: value})

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -57,10 +58,12 @@ class KeyFile:
         path: the file.
         make: whether it is made where it is not there, readable by its owner only. For the very first time: where it
             was lost, or another folder is looked into, what is sealed by new keys would not fit what stands.
+        read_only: whether it is a copy of another machine's file: keys that were made in both would open here or there.
     """
 
-    def __init__(self, path: Path, *, make: bool = False) -> None:
+    def __init__(self, path: Path, *, make: bool = False, read_only: bool = False) -> None:
         self.path = path
+        self.read_only = read_only
         self._make = make
         self._lock = threading.RLock()
         self._db: sqlite3.Connection | None = None
@@ -101,14 +104,23 @@ class KeyFile:
         self._make = False  # once it was there, it is never made anew
         self._opens += 1
         # As it was looked for above: never made by SQLite.
-        uri = f"{self.path.absolute().as_uri()}?mode=rw"
+        uri = f"{self.path.absolute().as_uri()}?mode={'ro' if self.read_only else 'rw'}"
         db = sqlite3.connect(uri, uri=True, timeout=10, isolation_level=None, check_same_thread=False)
         # No write-ahead log: what is deleted must stand nowhere.
         # A processor is never told that its provider is closed.
         weakref.finalize(self, db.close)
+        if self.read_only:
+            return db
         for statement in ("PRAGMA secure_delete=ON", "PRAGMA journal_mode=DELETE", "PRAGMA synchronous=FULL", SCHEMA):
             db.execute(statement).fetchall()
         return db
+
+    def _check_writable(self) -> None:
+        if self.read_only:
+            raise MemoryStorageError(
+                f"the file of data keys {self.path} is a copy for reading (JAF_ENCRYPTION_READ_ONLY): new users' first "
+                "messages are written, and keys rotated or destroyed, on the machine that has the file itself"
+            )
 
     def is_there(self) -> bool:
         """Whether the file is there."""
@@ -152,19 +164,28 @@ class KeyFile:
 
     def add(self, key: WrappedKey) -> WrappedKey:
         """Keep a user's key, unless the user has one by now; the one that stands."""
+        self._check_writable()
         with self._connection() as db:
             db.execute("INSERT INTO data_key VALUES (?, ?, ?, ?) ON CONFLICT (user) DO NOTHING", key)
             standing = self.of_user(key.user)
             return self.add(key) if standing is None else standing  # forgotten in between
 
+    def those(self, ids: Iterable[str]) -> list[WrappedKey]:
+        """The keys of these ids that are there."""
+        with self._connection() as db:
+            sql = "SELECT id, user, ring, wrapped FROM data_key WHERE id IN (SELECT value FROM json_each(?))"
+            return [WrappedKey(*row) for row in db.execute(sql, (json.dumps(list(ids)),))]
+
     def replace(self, before: WrappedKey, after: WrappedKey) -> bool:
         """Put another wrapping of a key into its place; `False` if it does not stand as it was."""
+        self._check_writable()
         with self._connection() as db:
             sql = "UPDATE data_key SET ring = ?, wrapped = ? WHERE id = ? AND ring = ?"
             return db.execute(sql, (after.ring, after.wrapped, before.id, before.ring)).rowcount == 1
 
     def forget(self, user: str) -> bool:
         """Delete a user's key; whether there was one."""
+        self._check_writable()
         with self._connection() as db:
             self._forgotten += 1
             return db.execute("DELETE FROM data_key WHERE user = ?", (user,)).rowcount == 1

@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
@@ -21,7 +24,7 @@ ID = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 
 
 class KeyService(Protocol):
-    """A key that somebody else keeps (a KMS). Called once for each user and process, in the event loop's thread."""
+    """A key that somebody else keeps (a KMS). Called once for each user and process, in a thread of its own."""
 
     def wrap(self, data_key: bytes, about: bytes) -> bytes:
         """The data key, readable only with this key, and only for the same `about`."""
@@ -44,32 +47,83 @@ class _LocalKey:
         return self._siv.decrypt(wrapped, [about])
 
 
+class _InTime:
+    """A key service that is given so many seconds, and is not asked again while it has answered nobody in that time."""
+
+    def __init__(self, service: KeyService, timeout: float) -> None:
+        self._service, self._timeout = service, timeout
+        self._lock = threading.Lock()
+        self._late = 0
+        self._again = 0.0
+
+    def wrap(self, data_key: bytes, about: bytes) -> bytes:
+        return self._answer(self._service.wrap, data_key, about)
+
+    def unwrap(self, wrapped: bytes, about: bytes) -> bytes:
+        return self._answer(self._service.unwrap, wrapped, about)
+
+    def _answer(self, ask: Callable[[bytes, bytes], bytes], key: bytes, about: bytes) -> bytes:
+        with self._lock:
+            if self._late and time.monotonic() < self._again:
+                raise TimeoutError
+            # Two that come at once ask both; after that one at a time finds out whether it answers again.
+            self._again = time.monotonic() + self._timeout
+        answer: Future[bytes] = Future()
+
+        def run() -> None:
+            try:
+                answer.set_result(ask(key, about))
+            except BaseException as error:  # noqa: BLE001  (a service's errors are of any kind)
+                answer.set_exception(error)
+
+        # Of its own, and no part of a pool that Python waits for when it ends.
+        threading.Thread(target=run, name="jaf-memory key service", daemon=True).start()
+        try:
+            return answer.result(self._timeout)
+        except TimeoutError:
+            if not answer.done():
+                self._count_late(answer)
+            raise
+
+    def _count_late(self, answer: Future[bytes]) -> None:
+        with self._lock:
+            self._late += 1
+            self._again = time.monotonic() + self._timeout
+        answer.add_done_callback(self._back)
+
+    def _back(self, _answer: Future[bytes]) -> None:
+        with self._lock:
+            self._late -= 1
+
+
 class KeyRing:
     """Keys by their ids.
 
     Args:
         keys: id → 32 bytes, or a `KeyService`. The first one wraps; the others only open.
+        timeout: seconds in which a key service has to answer.
 
     Raises:
         MemoryConfigurationError: there is no key, or one is not as it has to be; no text shows any of it.
     """
 
-    def __init__(self, keys: Mapping[str, bytes | KeyService]) -> None:
+    def __init__(self, keys: Mapping[str, bytes | KeyService], *, timeout: float = 5.0) -> None:
         if not keys:
             raise MemoryConfigurationError("the key ring is empty: give at least one id:key")
         for name in keys:
             if not ID.fullmatch(name):
                 raise MemoryConfigurationError("a key's id has 1 to 40 letters, digits, dots, dashes or underscores")
-        self._keys = {name: self._checked(name, key) for name, key in keys.items()}
+        self._keys = {name: self._checked(name, key, timeout) for name, key in keys.items()}
+        self.waits = any(not isinstance(key, bytes) for key in keys.values())
         self.current = next(iter(self._keys))
 
     def __repr__(self) -> str:
         return f"<KeyRing {', '.join(self._keys)}>"
 
     @staticmethod
-    def _checked(name: str, key: bytes | KeyService) -> KeyService:
+    def _checked(name: str, key: bytes | KeyService, timeout: float) -> KeyService:
         if not isinstance(key, bytes):
-            return key
+            return _InTime(key, timeout)
         if len(key) != KEY_BYTES:
             raise MemoryConfigurationError(f"the key {name!r} has {len(key)} bytes, and needs {KEY_BYTES}")
         return _LocalKey(key)

@@ -29,6 +29,9 @@ class EncryptionSettings(Settings):
     data_keys: str = Field(default="jaf-memory-data-keys.db", min_length=1)
     """The file of the users' data keys, wrapped; apart from the conversations, and from their backups."""
 
+    read_only: bool = False
+    """Whether that file is a copy of another machine's: no user gets a first key here, and none is destroyed."""
+
     plain_metadata: tuple[str, ...] = ()
     """Metadata keys whose values are not sealed, with commas: those that are filtered by; `*` for all."""
 
@@ -75,7 +78,7 @@ def data_keys_of(settings: EncryptionSettings) -> DataKeys:
 
 def key_file_of(settings: EncryptionSettings) -> KeyFile:
     """The file of data keys that settings name."""
-    return KeyFile(Path(settings.data_keys).expanduser())
+    return KeyFile(Path(settings.data_keys).expanduser(), read_only=settings.read_only)
 
 
 def from_settings(settings: EncryptionSettings) -> Encryption:

@@ -6,11 +6,13 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from jaf_memory_encryption import DataKeys, Encryption, EncryptionSettings, KeyFile, KeyRing
+from jaf_memory_encryption import DataKeys, Encryption, EncryptionSettings, KeyFile, KeyRing, WrappedKey
 from jaf_memory_encryption.settings import ring_of
 from jaf_memory_sqlite import SqliteConfig, create_sqlite_provider
 from jaf_memory_testing.samples import talk
@@ -18,6 +20,7 @@ from msgspec.structs import replace
 
 from jaf_memory_core import (
     BackendProvider,
+    ConversationMemory,
     Failure,
     InMemoryConfig,
     MemoryConfigurationError,
@@ -72,6 +75,28 @@ class TestSealing:
             assert [message.role for message in kept.messages] == ["user", "assistant"]
             assert set(kept.metadata) == set(metadata)
             assert all(value.startswith("jaf1:") for value in kept.metadata.values())
+
+        asyncio.run(main())
+
+    def test_what_was_sealed_before(self, keys):
+        """What 0.1.0 has sealed opens, and the same is sealed to the same text."""
+        key_id, name, user = "3489a8819e8fc54e", "c \u00e9\u2028/\U0001f600", "u \u00e9"
+        wrapped = (
+            "5fe869858f8dce1d379dabdceb03da7ee4209cc03bc4bd434056af4526583591f7ba33f45959b3ea818d7a6a1f41f3da95f4427a941"
+            "83b312ea7bccc3585bbfdf90563b0b6b6ada90a9e0e92f5fdad40"
+        )
+        sealed = "YrtFp7fFrOxbGwECAa6+DoV3aInWbpgEMy9UX+9RFihDb/Tbv0P4ii2a3x/2xyrcuG5KLWPGY+tjVY5GnT4c7r1Gkm8="
+        keys.file.add(WrappedKey(key_id, user, "old", bytes.fromhex(wrapped)))
+
+        async def main():
+            backend = InMemoryBackend()
+            provider = over(backend, Encryption(keys))
+            message = Message(role="user", content="said", message_id="m \u00e9")
+            await provider.store_messages(name, [message], {"t\u00e9": 1}, user_id=user)
+            kept = await backend.read(name)
+            assert kept.messages[0].content == f"jaf1:{key_id}:{sealed}"
+            assert dict(kept.metadata) == {"t\u00e9": f"jaf1:{key_id}:4T0aImGc6fFCL+J6bYYsx0/N9WXTH3SIX4aK"}
+            assert (await provider.get_conversation(name)).messages[0] == message
 
         asyncio.run(main())
 
@@ -250,6 +275,48 @@ class TestMoved:
         asyncio.run(main())
 
 
+class Hanging:
+    """A key service that takes its time, or does not answer until it is told to."""
+
+    def __init__(self, hangs=""):
+        self.hangs, self.seconds, self.asked = hangs, 0, 0
+        self.answers = threading.Event()
+
+    def wrap(self, data_key, about):
+        """Wrap."""
+        return self._answer("wrap", data_key)
+
+    def unwrap(self, wrapped, about):
+        """Unwrap."""
+        return self._answer("unwrap", wrapped)
+
+    def _answer(self, name, key):
+        self.asked += 1
+        if name == self.hangs:
+            self.answers.wait(60)
+        time.sleep(self.seconds)
+        return key[::-1]
+
+
+async def longest_pause(work):
+    """The longest time in which the event loop served nobody while something ran, and what came of that."""
+    running = asyncio.ensure_future(work)
+    longest, last = 0, time.perf_counter()
+    while not running.done():
+        await asyncio.sleep(0.005)
+        now = time.perf_counter()
+        longest, last = max(longest, now - last), now
+    return longest, await running
+
+
+def bring_a_copy(file, path):
+    """Put a copy of a file of data keys into its place at once, as the documentation says."""
+    new = path.with_suffix(".new")
+    with closing(sqlite3.connect(file)) as db:
+        db.execute("VACUUM INTO ?", (str(new),))
+    new.replace(path)
+
+
 class TestKeys:
     """The ring, the data keys, and their file."""
 
@@ -375,6 +442,37 @@ class TestKeys:
         (tmp_path / "moved.db").replace(path)
         assert keys.of_user("u").id == before.id
 
+    def test_a_copy_for_reading(self, keys, tmp_path):
+        """With a copy of another machine's file users who are in it are served, and no key is made or destroyed."""
+
+        async def main():
+            backend = InMemoryBackend()
+            whole = over(backend, Encryption(keys))
+            await whole.store_messages("c", [said()], user_id="u")
+            path = tmp_path / "copy.db"
+            file = KeyFile(path, read_only=True)
+            here = over(backend, Encryption(DataKeys(keys.ring, file)))
+            with closing(file):
+                bring_a_copy(keys.file.path, path)
+                (await here.append_messages("c", [said("here")], user_id="u")).unwrap()
+                assert [m.content for m in await whole.get_recent_messages("c")] == [CANARY, "here"]
+                refused = (await here.store_messages("d", [said()], user_id="v")).error
+                assert "JAF_ENCRYPTION_READ_ONLY" in str(refused)
+                assert file.of_user("v") is None
+                for change in (file.forget, lambda user: file.replace(file.of_user(user), file.of_user(user))):
+                    with pytest.raises(MemoryStorageError, match="is a copy for reading"):
+                        change("u")
+                await whole.store_messages("e", [said()], user_id="w")
+                with pytest.raises(MemoryStorageError, match="data key is gone"):
+                    await here.get_conversation("e")
+                keys.forget("u")
+                bring_a_copy(keys.file.path, path)
+                assert (await here.get_conversation("e")).messages[0].content == CANARY
+                with pytest.raises(MemoryStorageError, match="data key is gone"):
+                    await here.get_conversation("c")
+
+        asyncio.run(main())
+
     def test_a_file_that_is_gone_is_not_made_anew(self, keys, tmp_path):
         """Where the file of data keys is not there nothing is sealed by a new key; made anew it is only when told."""
 
@@ -424,6 +522,85 @@ class TestKeys:
 
         asyncio.run(main())
         assert calls == ["wrap", "unwrap"]
+
+    @pytest.mark.parametrize("hangs", ["wrap", "unwrap"])
+    def test_a_key_service_that_hangs(self, keys, hangs):
+        """A KMS that does not answer stops nobody but who needs it: the event loop goes on, a write ends in time."""
+        service = Hanging(hangs)
+
+        async def main():
+            ring = KeyRing({"kms": service}, timeout=0.5)
+            provider = over(InMemoryBackend(), Encryption(DataKeys(ring, keys.file)))
+            late, refused = await longest_pause(provider.store_messages("c", [said()], user_id="u"))
+            assert isinstance(refused.error, MemoryStorageError)
+            assert "'kms' of the ring" in str(refused.error)
+            assert "TimeoutError" in str(refused.error)
+            assert late < 0.4
+            # While it hangs nobody waits for it again.
+            started = time.perf_counter()
+            assert isinstance(await provider.store_messages("d", [said()], user_id="v"), Failure)
+            assert time.perf_counter() - started < 0.4
+            assert service.asked == (1 if hangs == "wrap" else 2)
+            service.answers.set()
+            await asyncio.sleep(1.1)
+            assert (await provider.store_messages("c", [said()], user_id="u")).unwrap().added == 1
+
+        asyncio.run(main())
+
+    @pytest.mark.parametrize(
+        "read",
+        [
+            lambda provider: provider.get_conversation("c"),
+            lambda provider: provider.get_conversation_until_message("c", "last"),
+            lambda provider: provider.get_recent_messages("c"),
+            lambda provider: provider.get_messages("c", leading=1),
+            lambda provider: provider.get_condensed_conversation("c"),
+            lambda provider: provider.get_condensed_conversation("c", 1, leading=1),
+            lambda provider: provider.find_conversations(MemoryQuery()),
+            lambda provider: anext(provider.iter_conversations()),
+            lambda provider: provider.search_messages(MessageSearch(CANARY)),
+            lambda provider: provider.fork_conversation("c", "d"),
+            lambda provider: provider.append_messages("c", [said()]),
+            lambda provider: provider.update_metadata("c", {"x": 2}),
+            lambda provider: provider.revise_messages("c", {"last": said()}),
+            lambda provider: provider.mark_regeneration_point("c", "last"),
+            lambda provider: provider.import_conversations(
+                [ConversationMemory(conversation_id="c", messages=(said(),))]
+            ),
+        ],
+        ids=lambda read: read.__code__.co_names[0],
+    )
+    def test_nothing_waits_in_the_event_loop(self, keys, read):
+        """Whatever needs a key that a KMS is slow to unwrap, others go on meanwhile."""
+
+        async def main():
+            backend = InMemoryBackend()
+            service = Hanging()
+            first = over(backend, Encryption(DataKeys(KeyRing({"kms": service}), keys.file)))
+            last = replace(said(), message_id="last")
+            (await first.store_messages("c", [said(), said(), last], {"x": 1}, user_id="u")).unwrap()
+            service.seconds = 0.5
+            provider = over(backend, Encryption(DataKeys(KeyRing({"kms": service}), keys.file)))
+            late, _ = await longest_pause(read(provider))
+            assert late < 0.4
+            assert service.asked == 3
+
+        asyncio.run(main())
+
+    def test_a_key_service_is_not_asked_again(self, keys):
+        """When another process makes a key, or forgets one, a KMS is asked for nothing that stays as it was."""
+        service = Hanging()
+        held = DataKeys(KeyRing({"kms": service}), keys.file)
+        stays, goes = held.of_user("u"), held.of_user("v")
+        with closing(KeyFile(keys.file.path)) as other:
+            DataKeys(held.ring, other).of_user("w")
+            asked = service.asked
+            assert held.of_user("u") is stays
+            assert held.by_id(goes.id) is goes
+            assert other.forget("v")
+            assert held.by_id(goes.id) is None
+            assert held.by_id(stays.id) is stays
+        assert service.asked == asked
 
     @pytest.mark.parametrize("fails", ["wrap", "unwrap", "short"])
     def test_a_key_service_that_fails(self, keys, fails):
