@@ -74,7 +74,7 @@ def wheels(session: nox.Session) -> None:
     """Run on built wheels, as a user installs them, what would miss a file of theirs; paths after -- run others."""
     session.install(*group("test"))
     install_wheels(session)
-    kinds = ("cli", "encryption", "otel", "sqlite")
+    kinds = ("cli", "encryption", "otel", "redaction", "sqlite")
     whole = ("tests/packaging", "tests/integration", "tests/docs")
     ours = (*whole, *(f"plugins/jaf-memory-{kind}" for kind in kinds))
     run_tests(session, "wheels", *() if session.posargs else ours)

@@ -31,7 +31,11 @@ KINDS = {PROVIDERS: "memory provider", PLUGINS: "plugin", READERS: "reader"}
 CORE = "jaf-memory-core"
 OURS = {"sqlite": "jaf-memory-sqlite", "redis": "jaf-memory-redis", "postgres": "jaf-memory-postgres"}
 """Our own providers → the distributions that bring them; each is an extra of the core."""
-OUR_PLUGINS = {"encryption": "jaf-memory-encryption", "otel": "jaf-memory-otel"}
+OUR_PLUGINS = {
+    "encryption": "jaf-memory-encryption",
+    "otel": "jaf-memory-otel",
+    "redaction": "jaf-memory-redaction",
+}
 """The same for our own plugins."""
 OUR_READERS = {  # of what needs nothing, the extra is empty
     "openai-agents-sqlite": "openai-agents",

@@ -1,0 +1,169 @@
+"""Everywhere in a message: texts, JSON within texts, objects and lists, numbers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jaf_memory_redaction.folding import folded, places
+from jaf_memory_redaction.kinds import Kind, Span
+from jaf_memory_redaction.tokens import Tokens
+
+FIXED = frozenset(
+    {
+        "call_id",
+        "encrypted_content",
+        "id",
+        "message_id",
+        "role",
+        "signature",
+        "tool_call_id",
+        "tool_use_id",
+        "type",
+    }
+)
+"""What holds a message together, or is signed by who made it; not so within the arguments of a call."""
+
+FREE = frozenset({"arguments", "input"})
+"""What a model wrote for a tool: nothing in it holds the message together."""
+
+BINARY = re.compile(r"data:[^,\s]{0,200};base64,|[A-Za-z0-9+/_-]{512,}+={0,2}\Z")
+"""Files and images."""
+
+JSON = re.compile(r"\s*+[\[{]")
+LITERAL = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?\d[\d.eE+-]*+', re.DOTALL)
+NESTED = 8
+"""JSON within texts of JSON is read so many times; beyond that it is a text."""
+
+
+class Walk:
+    """Puts tokens into the places of what the kinds find; what has none is given back as it is."""
+
+    def __init__(self, kinds: Sequence[Kind]) -> None:
+        self.kinds = kinds
+        self._labelled = [kind for kind in kinds if kind.label is not None]
+
+    def structure(self, value: Any, tokens: Tokens) -> Any:
+        """A message, or a part of it: what holds it together stays."""
+        return self._any(value, tokens, free=False)
+
+    def member(self, name: str, value: Any, tokens: Tokens) -> Any:
+        """A member of an object, which is free."""
+        return self._member(name, value, tokens, free=True)
+
+    def _any(self, value: Any, tokens: Tokens, *, free: bool) -> Any:
+        if isinstance(value, str):
+            return self.text(value, tokens)
+        if isinstance(value, dict):
+            return self._object(value, tokens, free=free)
+        if isinstance(value, list):
+            after = [self._any(one, tokens, free=free) for one in value]
+            return after if any(new is not old for new, old in zip(after, value, strict=True)) else value
+        if isinstance(value, int) and not isinstance(value, bool):
+            return self._number(value, str(value), tokens)
+        return value
+
+    def _object(self, value: dict[str, Any], tokens: Tokens, *, free: bool) -> dict[str, Any]:
+        # In the order of their names: equal objects get equal numbers, however their members stand.
+        changed = {}
+        for name in sorted(value):
+            if not free and name in FIXED and isinstance(value[name], str):
+                continue
+            after = self._member(name, value[name], tokens, free=free or name in FREE)
+            new = self._plain(name, tokens) if free else name
+            if after is not value[name] or new != name:
+                changed[name] = (new, after)
+        if not changed:
+            return value
+        whole: dict[str, Any] = {}
+        for name, old in value.items():
+            new, after = changed.get(name, (name, old))
+            while new in whole or (new != name and new in value):
+                new += "_"  # two names that are the same value
+            whole[new] = after
+        return whole
+
+    def _member(self, name: str, value: Any, tokens: Tokens, *, free: bool) -> Any:
+        if isinstance(value, str):
+            for kind in self._labelled:
+                said = f"{name}={value}"
+                if kind.occurs(said.lower()) and next(kind.spans(said), None) == (len(name) + 1, len(said)):
+                    return tokens.of(kind, value)
+        return self._any(value, tokens, free=free)
+
+    def text(self, text: str, tokens: Tokens, depth: int = 0) -> str:
+        """A text; one that is JSON stays JSON."""
+        if BINARY.match(text):
+            return text
+        if depth < NESTED and JSON.match(text) and _is_json(text):
+            return self._json(text, tokens, depth)
+        return self._plain(text, tokens)
+
+    def _json(self, text: str, tokens: Tokens, depth: int) -> str:
+        def literal(match: re.Match[str]) -> str:
+            raw = match.group()
+            if raw[0] != '"':
+                after = self._number(raw, raw, tokens)
+                return raw if after is raw else json.dumps(after)
+            value = json.loads(raw, strict=False) if "\\" in raw else raw[1:-1]
+            after = self.text(value, tokens, depth + 1)
+            return raw if after is value else json.dumps(after, ensure_ascii=raw.isascii())
+
+        after = LITERAL.sub(literal, self._replaced(text, tokens, self._labelled))
+        return text if after == text else after
+
+    def _number(self, value: Any, digits: str, tokens: Tokens) -> Any:
+        if len(digits) > 11 and digits.isdecimal():
+            after = self._replaced(digits, tokens, [kind for kind in self.kinds if kind.name == "card"])
+            return value if after is digits else after
+        return value
+
+    def _plain(self, text: str, tokens: Tokens) -> str:
+        return self._replaced(text, tokens, self.kinds)
+
+    @staticmethod
+    def _replaced(text: str, tokens: Tokens, kinds: Sequence[Kind]) -> str:
+        if not kinds or not text:
+            return text
+        looked = folded(text)
+        lowered = looked.lower()
+        found: list[tuple[Span, Kind]] = []
+        for kind in kinds:
+            if kind.occurs(lowered):
+                found += [(span, kind) for span in kind.spans(looked)]
+        if not found:
+            return text
+        at = places(text)
+        pieces, last = [], 0
+        for (start, end), kind in _apart(found):
+            begins = max(last, at[start])
+            # What nobody sees behind the last character goes, too.
+            ends = max(begins, at[end])
+            pieces += [text[last:begins], tokens.of(kind, looked[start:end])]
+            last = ends
+        return "".join((*pieces, text[last:]))
+
+
+def _apart(found: list[tuple[Span, Kind]]) -> list[tuple[Span, Kind]]:
+    """Of those that overlap the one that begins first, as far as any of them reaches; in their order in the text."""
+    kept: list[tuple[Span, Kind]] = []
+    for (start, end), kind in sorted(found, key=lambda one: one[0][0]):  # stable: kinds stand in their order
+        if kept and start < kept[-1][0][1]:
+            (before, until), first = kept[-1]
+            kept[-1] = ((before, max(until, end)), first)  # nothing of either stays
+        else:
+            kept.append(((start, end), kind))
+    return kept
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text, parse_int=_unread, parse_float=_unread)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+_unread: Callable[[str], None] = lambda _text: None  # noqa: E731  (Python refuses to read integers of many digits)
