@@ -2,9 +2,23 @@
 
 import pytest
 from jaf_memory_encryption import DataKeys, Encryption, KeyFile, KeyRing
-from services.stores import environ, postgres_server, postgres_settings, redis_server, redis_settings
+from services.stores import (
+    environ,
+    postgres_server,
+    postgres_settings,
+    redis_server,
+    redis_settings,
+    shared_environ,
+)
 
-__all__ = ["environ", "postgres_server", "postgres_settings", "redis_server", "redis_settings"]
+__all__ = [
+    "environ",
+    "postgres_server",
+    "postgres_settings",
+    "redis_server",
+    "redis_settings",
+    "shared_environ",
+]
 
 OLD, NEW = bytes(range(32)), bytes(range(1, 33))
 

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from jaf_memory_encryption import DataKeys, Encryption, EncryptionSettings, KeyFile, KeyRing, WrappedKey
 from jaf_memory_encryption.settings import ring_of
-from jaf_memory_sqlite import SqliteConfig, create_sqlite_provider
 from jaf_memory_testing.samples import talk
 from msgspec.structs import replace
 
@@ -756,40 +755,6 @@ class TestCommands:
         for change in ({"JAF_ENCRYPTION_KEYS": ""}, {"JAF_ENCRYPTION_KEY_FILE": "ring"}):
             with pytest.raises(MemoryConfigurationError, match="either JAF_ENCRYPTION_KEYS or"):
                 asyncio.run(create_memory_provider_from_env(variables(tmp_path, **change)))
-
-
-def test_rotation_beside_writers(tmp_path):
-    """Eight writers go on while the ring is rotated, and lose nothing: each message is there, and can be read."""
-    path, both = tmp_path / "chat.db", {"new": NEW, "old": OLD}
-    file = KeyFile(tmp_path / "data-keys.db", make=True)
-
-    async def write(number):
-        keys = DataKeys(KeyRing(both), KeyFile(file.path))
-        async with await create_sqlite_provider(SqliteConfig(path=path), processors=[Encryption(keys)]) as provider:
-            for turn in range(20):
-                user = f"u{(number + turn) % 5}"
-                await provider.append_messages(f"c-{user}", [said(f"{number}.{turn}")], user_id=user, create=True)
-        keys.file.close()
-
-    async def main():
-        DataKeys(KeyRing({"old": OLD}), file).of_user("u0")
-        writers = [asyncio.ensure_future(write(number)) for number in range(8)]
-        rotated = 0
-        while not all(writer.done() for writer in writers):
-            rotated += await asyncio.to_thread(DataKeys(KeyRing(both), file).rotate)
-            await asyncio.wait(writers, timeout=0.01)
-        await asyncio.gather(*writers)
-        assert rotated >= 1
-        DataKeys(KeyRing(both), file).rotate()
-        only = Encryption(DataKeys(KeyRing({"new": NEW}), file))
-        async with await create_sqlite_provider(SqliteConfig(path=path), processors=[only]) as provider:
-            found = [m.content for user in range(5) for m in await provider.get_recent_messages(f"c-u{user}", 1_000)]
-        assert sorted(found) == sorted(f"{number}.{turn}" for number in range(8) for turn in range(20))
-
-    try:
-        asyncio.run(main())
-    finally:
-        file.close()
 
 
 def test_on_every_store(environ, tmp_path):

@@ -283,6 +283,50 @@ def test_no_canary_in_ten_thousand_operations(collected):
     assert max(len(points) for points in metrics.values()) < 40
 
 
+def test_no_canary_of_real_stores(environ, collected, caplog):
+    """The same on each store, and on servers that refuse a password: no error of a driver's brings anything along."""
+    caplog.set_level(0)
+
+    async def main():
+        provider = await create_memory_provider_from_env(environ, observers=[collected.telemetry()])
+        async with provider:
+            for turn in range(30):
+                await _misuse(provider, Line(), turn)
+        with contextlib.suppress(MemoryError):  # closed
+            await provider.get_recent_messages(CANARY)
+        for variables in _unreachable(environ):
+            with pytest.raises(MemoryError):
+                async with await create_memory_provider_from_env(variables, observers=[collected.telemetry()]) as away:
+                    await away.get_recent_messages(CANARY)
+
+    asyncio.run(main())
+    assert len(collected.spans) >= 30 * 12
+    assert CANARY not in "".join(span.to_json() for span in collected.spans)
+    assert CANARY not in repr(collected.metrics())
+    assert CANARY not in caplog.text
+
+
+def _unreachable(environ):
+    """Variables with a canary for a password, of a server that knows no such user, and of a port where nobody is."""
+    name = environ["JAF_MEMORY_TYPE"]
+    if name == "redis":
+        port = environ["JAF_REDIS_URL"].rpartition(":")[2].partition("/")[0]
+        for place in (f"127.0.0.1:{port}", "127.0.0.1:1"):
+            yield {
+                "JAF_MEMORY_TYPE": name,
+                "JAF_REDIS_URL": f"redis://u:{CANARY}@{place}/0",
+                "JAF_REDIS_RECONNECT_TIMEOUT": "0",
+            }
+    if name == "postgres":
+        server = environ["JAF_POSTGRES_CONNECTION_STRING"].rpartition("@")[2]
+        for place in (server, "127.0.0.1:1/jaf"):
+            yield {
+                "JAF_MEMORY_TYPE": name,
+                "JAF_POSTGRES_CONNECTION_STRING": f"postgresql://nobody:{CANARY}@{place}",
+                "JAF_POSTGRES_RECONNECT_TIMEOUT": "0",
+            }
+
+
 def test_the_canary_is_found_where_it_is_told(collected):
     """The search above finds the canary where ids are asked for: it does look."""
 
