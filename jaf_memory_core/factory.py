@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from jaf_memory_core.deadline import Deadline
 from jaf_memory_core.errors import MemoryConfigurationError, MemoryConnectionError, MemoryError
+from jaf_memory_core.outages import one_line
 from jaf_memory_core.processors import Plugins, Processor, checked_observers, checked_processors
 from jaf_memory_core.protocol import ManagedMemoryProvider, MemoryProvider
 from jaf_memory_core.provider import BackendProvider, configured, opened
@@ -102,7 +103,7 @@ def _warn_of_unknown(environ: Mapping[str, str] | None, spec: ProviderSpec) -> N
     names = {one.name for group in registry.KINDS for one in registry.installed(group)}
     for unknown in unknown_variables(environ, spec.name, spec.config, names):
         hint = f"; did you mean {unknown.suggestion}?" if unknown.suggestion else ""
-        logger.warning("nothing reads the variable %s%s", unknown.name, hint)
+        logger.warning("nothing reads the variable %s%s", one_line(unknown.name), hint)
 
 
 async def create_memory_provider(

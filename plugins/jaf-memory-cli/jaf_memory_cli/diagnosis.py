@@ -98,7 +98,7 @@ def _row(one: Installed, tried: Probe, selected: str) -> Sequence[Text]:
     return (
         GOOD if tried.ok else BAD,
         Text(safe(one.name), style="bold" if chosen_one else ""),
-        Text(f"{one.distribution} {one.version}", style="dim"),
+        Text(safe(f"{one.distribution} {one.version}"), style="dim"),
         told,
     )
 
@@ -117,7 +117,9 @@ async def info(context: typer.Context, *, as_json: Json = False) -> None:
         output.document(found)
         return
     rows = [("persistence", text_or_dash(found["persistence"]))]
-    rows += [("plugin", Text(f"{one['name']}  {one['distribution']} {one['version']}")) for one in found["plugins"]]
+    rows += [
+        ("plugin", Text(safe(f"{one['name']}  {one['distribution']} {one['version']}"))) for one in found["plugins"]
+    ]
     output.show(heading(found["type"], found["summary"], f"{found['distribution']} {found['version']}"), Text(""))
     output.show(pairs(*rows), Text(""))
     output.show(pairs(*[(name, text_or_dash(value)) for name, value in found["settings"].items()]))

@@ -15,6 +15,7 @@ from jaf_memory_cli.errors import FAILED, USAGE, Stop
 from jaf_memory_cli.options import Json
 from jaf_memory_cli.output import Output, count, pairs
 from jaf_memory_cli.stores import Store, chosen
+from jaf_memory_cli.terminal import safe
 from jaf_memory_core.registry import PLUGINS, find
 from jaf_memory_core.settings import load
 from jaf_memory_core.settings.errors import quoted
@@ -85,5 +86,6 @@ async def keys(context: typer.Context, action: Action = "show", *, as_json: Json
     if as_json:
         output.document({"file": str(found.file.path), "current": found.ring.current, "wrapped_by": counts})
         return
-    rows = [(name, Text(count(number, "data key"))) for name, number in counts.items()]
-    output.show(pairs(("file", Text(str(found.file.path))), ("first key", Text(found.ring.current)), *rows))
+    # Their names stand in the file, and are whatever somebody wrote into it.
+    rows = [(safe(name), Text(count(number, "data key"))) for name, number in counts.items()]
+    output.show(pairs(("file", Text(safe(str(found.file.path)))), ("first key", Text(found.ring.current)), *rows))
