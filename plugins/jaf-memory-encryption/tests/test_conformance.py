@@ -53,7 +53,8 @@ async def open_elsewhere(folder, **settings):
 async def open_store(environ, folder, **settings):
     """Open a provider on one of the other stores."""
     name = environ["JAF_MEMORY_TYPE"]
-    config = load(load_spec(name).config, environ).model_copy(update=settings)
+    named = load(load_spec(name).config, environ)
+    config = type(named)(**{**{field: getattr(named, field) for field in named.model_fields_set}, **settings})
     return await create_memory_provider(name, config, processors=[encryption(folder)])
 
 
@@ -95,4 +96,6 @@ class TestStores(ProviderConformance):
     def target(self, request, tmp_path):
         """A store of its own."""
         open_ = partial(open_store, settings_of(request.param, request, tmp_path), tmp_path)
-        return Target(open=open_, elsewhere=open_, declares={**HELP, **NOT_OFFERED})
+        return Target(
+            open=open_, elsewhere=open_, declares={**HELP, **NOT_OFFERED, "test_a_scan_goes_step_by_step": SIZES}
+        )

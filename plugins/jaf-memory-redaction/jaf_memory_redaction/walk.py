@@ -34,6 +34,9 @@ BINARY = re.compile(r"data:[^,\s]{0,200};base64,|[A-Za-z0-9+/_-]{512,}+={0,2}\Z"
 
 JSON = re.compile(r"\s*+[\[{]")
 LITERAL = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?\d[\d.eE+-]*+', re.DOTALL)
+LEAST, MOST = 10**11, 10**19
+"""Card numbers as integers: Python refuses to write those of many digits."""
+
 NESTED = 8
 """JSON within texts of JSON is read so many times; beyond that it is a text."""
 
@@ -61,7 +64,7 @@ class Walk:
         if isinstance(value, list):
             after = [self._any(one, tokens, free=free) for one in value]
             return after if any(new is not old for new, old in zip(after, value, strict=True)) else value
-        if isinstance(value, int) and not isinstance(value, bool):
+        if type(value) is int and LEAST <= value < MOST:
             return self._number(value, str(value), tokens)
         return value
 
@@ -115,7 +118,7 @@ class Walk:
         return text if after == text else after
 
     def _number(self, value: Any, digits: str, tokens: Tokens) -> Any:
-        if len(digits) > 11 and digits.isdecimal():
+        if 11 < len(digits) < 20 and digits.isdecimal():
             after = self._replaced(digits, tokens, [kind for kind in self.kinds if kind.name == "card"])
             return value if after is digits else after
         return value

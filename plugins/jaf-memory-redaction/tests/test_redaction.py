@@ -97,6 +97,7 @@ OTHERS = [
     "https://example.com/a?b=c#d",
     "x = 1 + 12345678",
     "[card:1] and [email:7]",
+    '{"n": ' + "4" * 5_000 + "}",
 ]
 
 
@@ -227,6 +228,7 @@ class TestEverywhere:
     def test_metadata(self):
         """Values of metadata are looked through, and their names within; keys that are to be kept are kept."""
         redaction = Redaction(keep_metadata=["owner_mail"])
+        assert redaction.outgoing_metadata({"n": 4**9_000, "m": -4111111111111111, "t": True}, CONTEXT)["t"] is True
         given = {"mail": MAIL, "owner_mail": MAIL, "deep": {"list": [CARD, 4111111111111111], MAIL: 1}, "n": 1}
         after = redaction.outgoing_metadata(given, CONTEXT)
         assert after == {
