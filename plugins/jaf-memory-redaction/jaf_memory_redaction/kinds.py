@@ -18,7 +18,7 @@ class Kind:
 
     Attributes:
         name: what tokens and counts call it.
-        pattern: a regular expression over the folded text (`folding`); its group `value`, or all of it, is the value.
+        pattern: a regular expression over the folded text (`appearance`); its group `value`, or all of it, is one.
         hints: texts of which one has to occur before the pattern is tried, whatever their case; none: always.
         check: whether what was found is one.
         find: looks by itself, instead of a pattern.

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jaf_memory_redaction.folding import folded, places
+from jaf_memory_redaction.appearance import folded, places
 from jaf_memory_redaction.kinds import Kind, Span
 from jaf_memory_redaction.tokens import Tokens
 
