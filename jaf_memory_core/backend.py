@@ -23,6 +23,7 @@ from jaf_memory_core.errors import MemoryConnectionError, MemoryError, MemorySto
 from jaf_memory_core.records import (
     Amend,
     Damaged,
+    DeleteMessages,
     Fork,
     Look,
     Page,
@@ -225,7 +226,7 @@ class Backend(ABC):
     async def header(self, conversation_id: str, *, scope: str | None = None) -> Record | None:
         """A live conversation without its messages, which a store that can leaves alone, or `None` (for this user)."""
         record = rules.seen(await self.read(conversation_id), self.now(), scope)
-        return None if record is None else msgspec.structs.replace(record, messages=())
+        return None if record is None else msgspec.structs.replace(record, messages=(), positions=())
 
     async def find(self, query: MemoryQuery) -> Sequence[Record | Damaged]:
         """Live records that match, newest `active_at` first, ties by id descending; cursor, offset and limit hold.
@@ -272,6 +273,25 @@ class Backend(ABC):
             return after
 
         await self._change(truncate.conversation_id, change)
+        return removed
+
+    async def delete_messages(self, delete: DeleteMessages) -> int:
+        """Remove these messages, all or nothing, and leave the others at their positions; how many there were.
+
+        Must leave the positions of what went without a message, the last ones too: the next message comes behind them.
+        Must remove a summary (`rules.SUMMARY`) that covers one of them, and must write nothing where none is held.
+
+        Raises:
+            MemoryNotFoundError, MemoryConflictError: as `rules.deletable` decides.
+        """
+        removed = 0
+
+        def change(record: Record | None, now: datetime) -> Record | None:
+            nonlocal removed
+            after, removed = rules.messages_deleted(record, delete, now)
+            return after
+
+        await self._change(delete.conversation_id, change)
         return removed
 
     async def amend(self, amend: Amend) -> int:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Version of the stored form. A store refuses data of a newer format than its code knows."""
 
+WITH_GAPS = 2
+"""The same of a conversation that has gaps between its messages, which code that knows no gaps would misread."""
+
 
 def freeze_hook(_kind: type, value: Any) -> FrozenDict:
     """Free JSON, where a decoder meets it."""
@@ -217,11 +220,11 @@ def check_format(found: object, conversation_id: str | None = None) -> None:
         MemoryStorageError: with both versions, or without where what is there is no version.
     """
     if isinstance(found, int) and not isinstance(found, bool):
-        if found == FORMAT:
+        if found in {FORMAT, WITH_GAPS}:
             return
         whose = "the stored data" if conversation_id is None else f"conversation {conversation_id!r}"
         raise MemoryStorageError(
-            f"{whose} has format {found}, this jaf-memory-core reads format {FORMAT}; upgrade jaf-memory",
+            f"{whose} has format {found}, this jaf-memory-core reads formats up to {WITH_GAPS}; upgrade jaf-memory",
             conversation_id=conversation_id,
         )
     raise damaged(conversation_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from operator import lt
 
 import msgspec
 
@@ -27,7 +28,7 @@ def encode_record(record: Record) -> bytes:
     active = b',"active_at":%b}' % codec.encode(record.updated_at)
     if text.endswith(active):
         text = text[: -len(active)] + b"}"
-    return b'{"format":%d,"record":%b}' % (codec.FORMAT, text)
+    return b'{"format":%d,"record":%b}' % (codec.WITH_GAPS if record.gaps else codec.FORMAT, text)
 
 
 def decode_record(text: bytes | str, conversation_id: str | None = None) -> Record:
@@ -42,7 +43,7 @@ def decode_record(text: bytes | str, conversation_id: str | None = None) -> Reco
     """
     try:
         record = _decode_record(text, conversation_id)
-        if conversation_id in (None, record.conversation_id):
+        if conversation_id in (None, record.conversation_id) and _is_placed(record):
             return record
     except codec.UNREADABLE:
         pass
@@ -55,6 +56,16 @@ def listed_record(text: bytes | str, conversation_id: str | None) -> Record | Da
         return decode_record(text, conversation_id)
     except MemoryStorageError as error:
         return Damaged(error)
+
+
+def _is_placed(record: Record) -> bool:
+    """Whether the positions are as many as the messages, in order, and lie where the rest says."""
+    if not (record.gaps or record.positions):
+        return True
+    places = record.positions
+    if len(places) != len(record.messages) or len(places) != record.message_count or record.gaps < 1 or not places:
+        return False
+    return places[0] == record.first_position and places[-1] < record.end and all(map(lt, places, places[1:]))
 
 
 def _decode_record(text: bytes | str, conversation_id: str | None) -> Record:

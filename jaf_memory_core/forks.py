@@ -81,19 +81,21 @@ def forked(parent: Record | None, standing: Record | None, fork: Fork, now: date
         raise MemoryNotFoundError(fork.conversation_id)
     if standing is not None:
         raise taken(fork.new_id)
-    end = len(parent.messages)
+    end, position, positions = len(parent.messages), parent.end, rules.positions_of(parent)
     if fork.until_message_id is not None:
         ids = [message.message_id for message in parent.messages]
         if fork.until_message_id not in ids:
             raise no_such_message(fork)
         end = ids.index(fork.until_message_id)
-    header = fork_header(parent, fork, now)
-    return replace(header, messages=parent.messages[:end], message_count=end)
+        position = positions[end]
+    header = rules.ends_at(fork_header(parent, fork, now), end, position)
+    return rules.placed(header, parent.messages[:end], positions[:end])
 
 
 def reserved(child: Record, now: datetime) -> Record:
     """A new conversation while it has nothing yet: absent for everybody, and found by an erasure of its owner."""
-    return replace(child, version=0, messages=(), message_count=0, metadata=EMPTY, expires_at=now, ttl=None)
+    empty = replace(child, messages=(), message_count=0, gaps=0, positions=())
+    return replace(empty, version=0, metadata=EMPTY, expires_at=now, ttl=None)
 
 
 def filled(reserved: Record, parent: Record | None, fork: Fork, now: datetime) -> Record:
@@ -106,7 +108,7 @@ def filled(reserved: Record, parent: Record | None, fork: Fork, now: datetime) -
 
 
 def fork_header(parent: Record, fork: Fork, now: datetime) -> Record:
-    """The new conversation's header; its `message_count` and `messages` are still to be set."""
+    """The new conversation's header; its messages, their number and what lies between are still to be set."""
     return Record(
         conversation_id=fork.new_id,
         incarnation=fork.incarnation,

@@ -121,6 +121,11 @@ class ManagedMemoryProvider(MemoryProvider, Protocol):
     ) -> int:
         """Remove that message and all after it; how many."""
 
+    async def delete_messages(
+        self, conversation_id: str, message_ids: Collection[str], *, expected_version: int | None = None
+    ) -> int:
+        """Remove these messages and nothing else; how many of them there were."""
+
     async def get_conversation_until_message(self, conversation_id: str, message_id: str) -> ConversationMemory | None:
         """The conversation up to, without, that message."""
 

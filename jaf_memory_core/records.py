@@ -47,9 +47,13 @@ class Record(Struct, frozen=True, omit_defaults=True):
             the two runs backwards.
         expires_at: from this moment on the conversation is absent; `None` for never.
         ttl: seconds by which each write renews `expires_at`; `None`: writes leave it alone.
-        first_position: position of the oldest message kept; a cap has removed so many before it.
-        trimmed: whether a cap ever left out a message.
+        first_position: position of the oldest message kept; a cap has removed what was before it.
+        trimmed: whether a cap ever left out a message, or one was deleted by itself.
         message_count: how many messages are kept, also in a record that was read without them.
+        gaps: how many positions between the first and the `end` have no message, because it was deleted by itself.
+            Without messages there are none.
+        positions: where there are gaps, the position of each of `messages`; else they follow each other. Listings may
+            leave it empty, `Backend.read` must not.
     """
 
     conversation_id: str
@@ -66,6 +70,8 @@ class Record(Struct, frozen=True, omit_defaults=True):
     trimmed: bool = False
     message_count: int = 0
     active_at: datetime = _NEVER_LATER
+    gaps: int = 0
+    positions: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.active_at > self.updated_at:
@@ -75,6 +81,11 @@ class Record(Struct, frozen=True, omit_defaults=True):
     def stamp(self) -> Stamp:
         """The state that this record shows."""
         return Stamp(self.incarnation, self.version)
+
+    @property
+    def end(self) -> int:
+        """The position of the next message that comes."""
+        return self.first_position + self.message_count + self.gaps
 
     @property
     def cursor(self) -> Position:
@@ -179,6 +190,20 @@ class Truncate(Struct, frozen=True):
     expected_version: int | None = None
 
 
+class DeleteMessages(Struct, frozen=True):
+    """Remove some messages, and leave the others where they stand.
+
+    Attributes:
+        ids: which; distinct. Those that the conversation does not hold are passed over.
+        expected_version: a conflict unless the conversation stands at this version.
+    """
+
+    conversation_id: str
+    ids: tuple[str, ...]
+    scope: str | None = None
+    expected_version: int | None = None
+
+
 class Revise(Struct, frozen=True):
     """Put messages into the places of others, all or nothing.
 
@@ -238,6 +263,7 @@ class Page(Struct, frozen=True):
         header: the conversation without its messages, where it was asked for; `None` as above.
         end: the position behind the conversation's newest message, where the request says `after`. `None` from a
             backend that does not know of that, and has looked backwards: the provider then asks again.
+        positions: of each of the messages; empty where they follow each other from `first` on.
     """
 
     messages: tuple[Message, ...]
@@ -246,6 +272,16 @@ class Page(Struct, frozen=True):
     leading: tuple[Message, ...] | None = None
     header: Record | None = None
     end: int | None = None
+    positions: tuple[int, ...] = ()
+
+    def position(self, index: int) -> int:
+        """Where a message of the page stands."""
+        return self.positions[index] if self.positions else self.first + index
+
+    @property
+    def last(self) -> int:
+        """Position of the last message; the one before `first` where there is none."""
+        return self.positions[-1] if self.positions else self.first + len(self.messages) - 1
 
 
 class Place(NamedTuple):

@@ -5,7 +5,8 @@ Every backend decides by these, whether it keeps a conversation in one piece or 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -15,7 +16,8 @@ from msgspec import UNSET
 from jaf_memory_core import codec
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import MemoryConflictError, MemoryInvalidInputError, MemoryNotFoundError
-from jaf_memory_core.records import Amend, Damaged, Origin, Page, Record, Tail, Truncate, Write
+from jaf_memory_core.messages import Message
+from jaf_memory_core.records import Amend, Damaged, DeleteMessages, Origin, Page, Record, Tail, Truncate, Write
 from jaf_memory_core.results import WriteResult
 from jaf_memory_core.values import EMPTY, FrozenDict
 
@@ -46,7 +48,8 @@ class Plan(NamedTuple):
     """What a write comes to.
 
     Attributes:
-        header: the conversation's header afterwards (its `messages` mean nothing).
+        header: the conversation's header afterwards (its `messages` mean nothing). Where a cap cuts a conversation that
+            has gaps, its `first_position` and `gaps` are still to be set, by `begins`.
         fresh: indexes of the request's messages that are to be added, in order, behind those that stay.
         cut: how many of the oldest messages go.
         changed: `False` when there is nothing to write.
@@ -107,6 +110,7 @@ def plan_write(header: Record | None, write: Write, held: Mapping[str, bytes], n
         metadata=metadata,
         message_count=kept + len(fresh) - cut,
         first_position=0 if write.replace else base.first_position + cut,
+        gaps=0 if write.replace else base.gaps,
         trimmed=(trimmed and not write.replace) or cut > 0 or write.dropped > 0,
     )
     return Plan(after, fresh, cut, changed=True)
@@ -296,7 +300,38 @@ def written(record: Record | None, write: Write, now: datetime) -> tuple[Record,
     if not plan.changed:
         return plan.header, plan.result
     messages = (messages + tuple(write.messages[index] for index in plan.fresh))[plan.cut :]
-    return msgspec.structs.replace(plan.header, messages=messages), plan.result
+    header = plan.header
+    if not header.gaps:
+        return msgspec.structs.replace(header, messages=messages, positions=()), plan.result
+    assert record is not None  # nothing else has gaps
+    positions = (*record.positions, *range(record.end, header.end))[plan.cut :]
+    return placed(header, messages, positions), plan.result
+
+
+def begins(header: Record, position: int) -> Record:
+    """The header of a conversation that ends where it did, and whose oldest message stands at this position."""
+    gaps = header.end - position - header.message_count
+    return msgspec.structs.replace(header, first_position=position, gaps=gaps)
+
+
+def placed(header: Record, messages: Sequence[Message], positions: Sequence[int]) -> Record:
+    """The whole record of these messages, at these positions below the header's end."""
+    end = header.end
+    first = positions[0] if positions else end
+    gaps = end - first - len(positions)
+    return msgspec.structs.replace(
+        header,
+        messages=tuple(messages),
+        message_count=len(messages),
+        first_position=first,
+        gaps=gaps,
+        positions=tuple(positions) if gaps else (),
+    )
+
+
+def positions_of(record: Record) -> Sequence[int]:
+    """The position of each message of a whole record."""
+    return record.positions if record.gaps else range(record.first_position, record.end)
 
 
 def truncated(record: Record | None, truncate: Truncate, now: datetime) -> tuple[Record | None, int]:
@@ -311,16 +346,75 @@ def truncated(record: Record | None, truncate: Truncate, now: datetime) -> tuple
     expect_version(truncate.conversation_id, truncate.expected_version, record.version)
     for index, message in enumerate(record.messages):
         if message.message_id == truncate.message_id:
-            after = touched(record, now)
-            kept = record.messages[:index]
-            removed = len(record.messages) - index
-            metadata = unsummarised(record.metadata, record.first_position + index)
-            return msgspec.structs.replace(after, messages=kept, message_count=index, metadata=metadata), removed
+            positions = positions_of(record)
+            metadata = unsummarised(record.metadata, positions[index])
+            after = msgspec.structs.replace(ends_at(touched(record, now), index, positions[index]), metadata=metadata)
+            return placed(after, record.messages[:index], positions[:index]), len(record.messages) - index
     return record, 0
+
+
+def ends_at(header: Record, count: int, position: int) -> Record:
+    """The header of a conversation whose first so many messages are left, and whose next one comes to a position."""
+    gaps = position - header.first_position - count
+    return msgspec.structs.replace(header, message_count=count, gaps=gaps)
+
+
+def deletable(record: Record | None, delete: DeleteMessages) -> Record:
+    """The conversation from which messages may be deleted.
+
+    Raises:
+        MemoryNotFoundError: no such conversation (for this user).
+        MemoryConflictError: it is at another version.
+    """
+    if record is None or (delete.scope is not None and record.user_id != delete.scope):
+        raise MemoryNotFoundError(delete.conversation_id)
+    expect_version(delete.conversation_id, delete.expected_version, record.version)
+    return record
+
+
+def thinned(header: Record, removed: int, lowest: int, first: int | None, now: datetime) -> Record:
+    """The header after the deletion of single messages.
+
+    Args:
+        header: as it stood.
+        removed: how many go.
+        lowest: position of the first of them: a summary that reaches so far goes.
+        first: position of the oldest message that stays; `None` where none does.
+        now: the store's time.
+    """
+    after = touched(header, now)
+    # Trimmed, so that whoever sends all of a history again brings nothing back, at its end (docs/decisions/0003).
+    return msgspec.structs.replace(
+        after,
+        message_count=header.message_count - removed,
+        first_position=header.end if first is None else first,
+        gaps=0 if first is None else header.end - first - (header.message_count - removed),
+        trimmed=True,
+        metadata=unsummarised(header.metadata, lowest),
+    )
+
+
+def messages_deleted(record: Record | None, delete: DeleteMessages, now: datetime) -> tuple[Record, int]:
+    """The whole record without these messages, and how many went; the very same object when it holds none of them.
+
+    Raises:
+        MemoryNotFoundError, MemoryConflictError: as `deletable` decides.
+    """
+    standing, ids = deletable(record, delete), frozenset(delete.ids)
+    positions = positions_of(standing)
+    gone = [index for index, message in enumerate(standing.messages) if message.message_id in ids]
+    if not gone:
+        return standing, 0
+    left = [index for index, message in enumerate(standing.messages) if message.message_id not in ids]
+    first = positions[left[0]] if left else None
+    after = thinned(standing, len(gone), positions[gone[0]], first, now)
+    return placed(after, [standing.messages[at] for at in left], [positions[at] for at in left]), len(gone)
 
 
 def page(record: Record, tail: Tail) -> Page:
     """The asked-for page of a whole record."""
+    if record.gaps:
+        return _page_with_gaps(record, tail)
     first, end = bounds(record, tail)
     oldest = record.first_position
     leading = record.messages[: lead(record, tail, first)] if tail.leading else None
@@ -330,9 +424,39 @@ def page(record: Record, tail: Tail) -> Page:
     )
 
 
+def _page_with_gaps(record: Record, tail: Tail) -> Page:
+    positions, oldest = record.positions, record.first_position
+    lowest, highest = reach(record, tail)
+    stop = bisect_left(positions, highest)
+    start = bisect_left(positions, lowest)
+    if tail.after is None:
+        start = max(start, stop - tail.limit)
+    else:
+        stop = min(stop, start + tail.limit)
+    within = positions[start:stop]
+    first = within[0] if within else nowhere(record, tail)
+    leading = record.messages[: bisect_left(positions, min(tail.leading, first))] if tail.leading else None
+    header = msgspec.structs.replace(record, messages=(), positions=()) if tail.with_header else None
+    return Page(record.messages[start:stop], first, first > oldest, leading, header, known_end(record, tail), within)
+
+
+def reach(header: Record, tail: Tail) -> tuple[int, int]:
+    """Between which positions (inclusive, exclusive) the messages of a page lie: its limit aside."""
+    oldest, end = header.first_position, header.end
+    if tail.before is not None:
+        end = max(oldest, min(end, tail.before))
+    return (oldest if tail.after is None else min(max(oldest, tail.after + 1), end)), end
+
+
+def nowhere(header: Record, tail: Tail) -> int:
+    """Where the first message of a page would stand that has none."""
+    lowest, end = reach(header, tail)
+    return end if tail.after is None else lowest
+
+
 def known_end(header: Record, tail: Tail) -> int | None:
     """What a page tells of the conversation's end: it does where the request looks forwards."""
-    return None if tail.after is None else header.first_position + header.message_count
+    return None if tail.after is None else header.end
 
 
 def lead(header: Record, tail: Tail, first: int) -> int:
@@ -341,7 +465,7 @@ def lead(header: Record, tail: Tail, first: int) -> int:
 
 
 def bounds(header: Record, tail: Tail) -> tuple[int, int]:
-    """From which position (inclusive) to which (exclusive) a page reaches."""
+    """From which position (inclusive) to which (exclusive) a page reaches, of a conversation without gaps."""
     return bounds_within(header.first_position, header.first_position + header.message_count, tail)
 
 

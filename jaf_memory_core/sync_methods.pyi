@@ -36,6 +36,8 @@ class SyncMethods:
         """Counts over all conversations, or one user's."""
     def truncate_conversation_after(self, conversation_id: str, message_id: str, *, expected_version: int | None=None) -> int:
         """Remove that message and all after it; how many."""
+    def delete_messages(self, conversation_id: str, message_ids: Collection[str], *, expected_version: int | None=None) -> int:
+        """Remove these messages and nothing else; how many of them there were."""
     def get_conversation_until_message(self, conversation_id: str, message_id: str) -> ConversationMemory | None:
         """The conversation up to, without, that message."""
     def fork_conversation(self, conversation_id: str, new_id: str, until_message_id: str | None=None) -> int:

@@ -44,6 +44,15 @@ def checked_id(value: Any, what: str) -> str:
         raise MemoryInvalidInputError(f"{what} {error}") from None
 
 
+def checked_ids(values: Any, most: int) -> tuple[str, ...]:
+    """Ids of messages, each once; `most` are allowed."""
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Collection):
+        raise MemoryInvalidInputError(f"message_ids must be a list of ids, not a {type(values).__name__}")
+    if len(values) > most:
+        raise MemoryInvalidInputError(f"{len(values)} messages in one call, allowed are {most}; make several calls")
+    return tuple(dict.fromkeys(checked_id(value, "message_id") for value in values))
+
+
 def checked_count(value: Any, what: str) -> int:
     """A whole number from 0, or a `MemoryInvalidInputError`."""
     if type(value) is int and value >= 0:

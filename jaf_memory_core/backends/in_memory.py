@@ -24,6 +24,7 @@ from jaf_memory_core.processors import Processor
 from jaf_memory_core.provider import BackendProvider, configured
 from jaf_memory_core.records import (
     Amend,
+    DeleteMessages,
     Fork,
     Page,
     Ping,
@@ -60,15 +61,19 @@ class InMemoryConfig(ProviderConfig):
 class _Kept:
     """One conversation: its header, and its messages by id, in order."""
 
-    __slots__ = ("header", "messages", "size")
+    __slots__ = ("header", "messages", "positions", "size")
 
     def __init__(self, header: Record) -> None:
         self.header = header
         self.messages: OrderedDict[str, Message] = OrderedDict()
+        # Only where there are gaps.
+        self.positions: list[int] = []
         self.size = 0
 
     def record(self, *, with_messages: bool = True) -> Record:
-        return replace(self.header, messages=tuple(self.messages.values()) if with_messages else ())
+        if not with_messages:
+            return self.header
+        return replace(self.header, messages=tuple(self.messages.values()), positions=tuple(self.positions))
 
     def add(self, message: Message, size: int) -> None:
         self.messages[message.message_id] = message
@@ -78,6 +83,12 @@ class _Kept:
         for _ in range(count):
             _, message = self.messages.popitem(last=newest)
             self.size -= len(codec.encode(message))
+
+    def settle(self, header: Record) -> None:
+        """Take the header, which may have no gaps any more."""
+        self.header = header
+        if not header.gaps:
+            self.positions = []
 
     def between(self, start: int, end: int) -> tuple[Message, ...]:
         """The messages at these places, gone to from the nearer end."""
@@ -189,10 +200,15 @@ class InMemoryBackend(Backend):
                 return plan.result
             kept = _Kept(plan.header) if live is None or write.replace else live
             # All is decided by now: nothing below can fail, so that it may be changed in place.
+            if kept.positions:
+                kept.positions += range(kept.header.end, plan.header.end)
+                del kept.positions[: plan.cut]
             kept.header = plan.header
             for index in plan.fresh:
                 kept.add(write.messages[index], len(write.bodies[index]))
             kept.drop(plan.cut, newest=False)
+            if plan.cut and kept.positions:
+                kept.settle(rules.begins(kept.header, kept.positions[0]))
             self._put(kept, standing)
             return plan.result
 
@@ -203,6 +219,8 @@ class InMemoryBackend(Backend):
             if kept is None:
                 return None
             header = kept.header
+            if header.gaps:
+                return rules.page(kept.record(), tail)
             first, end = rules.bounds(header, tail)
             oldest = header.first_position
             leading = kept.between(0, rules.lead(header, tail, first)) if tail.leading else None
@@ -237,10 +255,34 @@ class InMemoryBackend(Backend):
                 return 0
             removed = 1 + next(count for count, key in enumerate(reversed(kept.messages)) if key == truncate.message_id)
             kept.drop(removed, newest=True)
-            metadata = rules.unsummarised(kept.header.metadata, kept.header.first_position + len(kept.messages))
-            kept.header = replace(rules.touched(kept.header, now), message_count=len(kept.messages), metadata=metadata)
+            left = len(kept.messages)
+            end = kept.positions[left] if kept.positions else kept.header.first_position + left
+            metadata = rules.unsummarised(kept.header.metadata, end)
+            del kept.positions[left:]
+            kept.settle(replace(rules.ends_at(rules.touched(kept.header, now), left, end), metadata=metadata))
             self._put(kept, kept)
             return removed
+
+    async def delete_messages(self, delete: DeleteMessages) -> int:
+        """Take them out of the dictionary; where the others stand is noted from then on."""
+        with self._lock:
+            now = self.now()
+            kept = self._seen(delete.conversation_id, delete.scope)
+            rules.deletable(kept.header if kept else None, delete)
+            assert kept is not None  # `rules.deletable` raises for a missing one
+            gone = [key for key in delete.ids if key in kept.messages]
+            if not gone:
+                return 0
+            places = kept.positions or list(range(kept.header.first_position, kept.header.end))
+            by_id = dict(zip(kept.messages, places, strict=True))
+            for key in gone:
+                kept.size -= len(codec.encode(kept.messages.pop(key)))
+            lowest = min(by_id.pop(key) for key in gone)
+            kept.positions = list(by_id.values())
+            first = kept.positions[0] if kept.positions else None
+            kept.settle(rules.thinned(kept.header, len(gone), lowest, first, now))
+            self._put(kept, kept)
+            return len(gone)
 
     async def amend(self, amend: Amend) -> int:
         """Change the header."""
@@ -355,7 +397,8 @@ class InMemoryBackend(Backend):
         return kept if kept is not None and scope in (None, kept.header.user_id) else None
 
     def _replace(self, record: Record, standing: _Kept | None) -> None:
-        kept = _Kept(replace(record, messages=()))
+        kept = _Kept(replace(record, messages=(), positions=()))
+        kept.positions = list(record.positions)
         for message in record.messages:
             kept.add(message, len(codec.encode(message)))
         self._put(kept, standing)

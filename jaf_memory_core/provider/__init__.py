@@ -23,7 +23,7 @@ from jaf_memory_core.provider.regeneration import RegenerationPoints
 from jaf_memory_core.provider.search import Searches
 from jaf_memory_core.provider.summaries import Summaries
 from jaf_memory_core.provider.users import Users
-from jaf_memory_core.records import Amend, Stats, Truncate, Write
+from jaf_memory_core.records import Amend, DeleteMessages, Stats, Truncate, Write
 from jaf_memory_core.results import Result
 
 logger = logging.getLogger("jaf_memory_core")
@@ -234,6 +234,31 @@ class BackendProvider(Reads, Searches, Users, Imports, Forks, RegenerationPoints
             validation.checked_version(expected_version),
         )
         return await self._guard.run("truncate_conversation_after", lambda: self._truncate(truncate), truncate)
+
+    async def delete_messages(
+        self, conversation_id: str, message_ids: Collection[str], *, expected_version: int | None = None
+    ) -> int:
+        """Remove these messages and nothing else, all or nothing; how many of them there were.
+
+        All others keep their positions, and no position is given again, so that whoever pages goes on where it was. A
+        summary that covers one of them goes, too. Where the conversation holds none of them, nothing is written.
+
+        Args:
+            conversation_id: 1 to 255 characters.
+            message_ids: at most `max_append_messages`; those that are not held are passed over.
+            expected_version: refuse unless the conversation is at this version.
+
+        Raises:
+            MemoryNotFoundError: there is no such conversation.
+            MemoryConflictError: it is not at `expected_version`, where one is given.
+        """
+        delete = DeleteMessages(
+            validation.checked_id(conversation_id, "conversation_id"),
+            validation.checked_ids(message_ids, self.config.max_append_messages),
+            self._scope,
+            validation.checked_version(expected_version),
+        )
+        return await self._guard.run("delete_messages", lambda: self.backend.delete_messages(delete), delete)
 
     # Erasing.
 

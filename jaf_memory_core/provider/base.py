@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -258,15 +259,25 @@ async def _forwards(backend: Backend, tail: Tail) -> Page | None:
     header = await backend.header(tail.conversation_id, scope=tail.scope)
     if header is None:
         return None
-    first, end = rules.bounds(header, tail)
+    first, end = rules.reach(header, tail)
+    if not header.gaps:
+        end = min(end, first + tail.limit)
     page = await backend.tail(replace(tail, limit=end - first, before=end, after=None))
     if page is None:
         return None
     # Cut off, or capped, since its header was read: what stands before the page's place does not belong into it.
-    messages = page.messages[max(0, first - page.first) :]
-    first = max(first, page.first)
-    told = header.first_position + header.message_count
-    return replace(page, messages=messages, first=first, more=first > header.first_position, end=told)
+    places = page.positions or range(page.first, page.first + len(page.messages))
+    start = bisect_left(places, first)
+    within = slice(start, start + tail.limit)
+    first = places[start] if places[within] else max(first, page.first)
+    return replace(
+        page,
+        messages=page.messages[within],
+        first=first,
+        more=first > header.first_position,
+        end=header.end,
+        positions=page.positions[within],
+    )
 
 
 def configured(kind: type[C], config: Any, name: str) -> C:

@@ -88,7 +88,7 @@ class Reads(ProviderBase):
         page = await self._page("get_messages", conversation_id, before, limit, leading=leading, after=after)
         messages = await self._passed(page.messages, "get_messages", conversation_id, page)
         first = await self._passed(page.leading, "get_messages", conversation_id, page) if page.leading else ()
-        return MessagePage(messages, page.first if page.more else None, first, page.first + len(messages) - 1)
+        return MessagePage(messages, page.first if page.more else None, first, page.last)
 
     async def _passed(
         self, messages: tuple[Message, ...], operation: str, conversation_id: str, page: Page

@@ -131,7 +131,7 @@ def _hits(
             continue
         shown = excerpt(asked, message, in_calls=search.in_calls)
         if shown is not None:
-            hits.append(MessageHit(header.conversation_id, header.user_id, page.first + index, message, shown))
+            hits.append(MessageHit(header.conversation_id, header.user_id, page.position(index), message, shown))
     return hits
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from bisect import bisect_left
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -47,34 +48,55 @@ class Summaries(ProviderBase):
         page = await ends(self.backend, Tail(key, limit, None, self._scope, leading, with_header=True))
         if page is None or page.header is None:
             return None
-        header, end = page.header, page.first + len(page.messages)
+        header, end = page.header, page.last + 1
         reach = await self._reach(header, page)
         start = max(-1 if reach is None else reach + 1, header.first_position)
-        messages = page.messages[max(0, start - page.first) :]
-        return await self._condensed_form(header, reach, messages, end - len(messages) - start, page.leading or ())
+        messages = _from(start, page)
+        before = max(start, page.first) if messages else end
+        unread = await self._unread(header, start, before) if header.gaps else before - start
+        return await self._condensed_form(header, reach, messages, (unread, before), page.leading or ())
+
+    async def _unread(self, header: Record, start: int, end: int) -> int:
+        """How many messages stand from one position to below another, between which some may have been deleted."""
+        count = 0
+        while end > start:
+            page = await self.backend.tail(Tail(header.conversation_id, 1_000, end, self._scope))
+            if page is None or not page.messages:
+                break
+            count += len(_from(start, page))
+            end = page.first
+        return count
 
     async def _condensed(self, key: str) -> CondensedConversation | None:
         header = await self.backend.header(key, scope=self._scope)
         reach = None if header is None else await self._reach(header)
         if header is not None and reach is not None:
-            end = header.first_position + header.message_count
-            left = end - max(reach + 1, header.first_position)
+            end, start = header.end, max(reach + 1, header.first_position)
+            left = end - start
             # Up to the end that the header has shown: what is appended meanwhile belongs to the next read.
             page = await self.backend.tail(Tail(key, left, end, self._scope))
             if page is not None:
-                return await self._condensed_form(header, reach, page.messages, left - len(page.messages), ())
+                messages = _from(start, page)
+                unread = 0 if header.gaps else left - len(messages)
+                return await self._condensed_form(header, reach, messages, (unread, end - len(messages)), ())
         record = None if header is None else await self.backend.read(key)
         record = rules.seen(record, self.backend.now(), self._scope)
         return CondensedConversation(await self._shown(record, CONDENSED)) if record else None
 
     async def _condensed_form(
-        self, header: Record, reach: int | None, page: tuple[Message, ...], unread: int, leading: tuple[Message, ...]
+        self,
+        header: Record,
+        reach: int | None,
+        page: tuple[Message, ...],
+        older: tuple[int, int],
+        leading: tuple[Message, ...],
     ) -> CondensedConversation:
+        unread, before = older
         conversation = await self._shown(replace(header, messages=page), CONDENSED)
         chain = self._chain.within(CONDENSED, header.conversation_id, header.user_id)
         summary = None if reach is None else loaded(header.metadata, chain)
-        before = header.first_position + header.message_count - len(page) if unread > 0 else None
-        return CondensedConversation(conversation, summary, max(0, unread), before, chain.incoming(leading))
+        shown = before if unread > 0 else None
+        return CondensedConversation(conversation, summary, max(0, unread), shown, chain.incoming(leading))
 
     async def store_summary(self, conversation_id: str, summary: Summary, incarnation: str) -> bool:
         """Keep a summary beside the conversation's messages, of which none is touched.
@@ -129,13 +151,13 @@ class Summaries(ProviderBase):
             page: of the same moment, which may hold that message.
         """
         position = stored_position(header.metadata)
-        if not 0 <= position < header.first_position + header.message_count:
+        if not 0 <= position < header.end:
             return None
         if position < header.first_position:
             return position  # a cap has removed all that it covers
         stored = header.metadata[rules.SUMMARY]["message_id"]
-        if page is not None and page.first <= position < page.first + len(page.messages):
-            there = page.messages[position - page.first : position - page.first + 1]
+        if page is not None and page.first <= position <= page.last:
+            there = _from(position, page)[:1]
         else:
             found = await self.backend.tail(Tail(header.conversation_id, 1, position + 1, self._scope))
             there = found.messages if found is not None else ()
@@ -157,16 +179,22 @@ class Summaries(ProviderBase):
 
     async def _position(self, header: Record, message_id: str) -> int | None:
         """Where a message stands, looked for from the end, in pages."""
-        end = header.first_position + header.message_count
+        end = header.end
         while end > header.first_position:
             page = await self.backend.tail(Tail(header.conversation_id, 1_000, end, self._scope))
             if page is None or not page.messages:
                 return None
             for index, message in enumerate(page.messages):
                 if message.message_id == message_id:
-                    return page.first + index
+                    return page.position(index)
             end = page.first
         return None
+
+
+def _from(position: int, page: Page) -> tuple[Message, ...]:
+    """Those of a page's messages that stand at a position, or behind it."""
+    start = bisect_left(page.positions, position) if page.positions else max(0, position - page.first)
+    return page.messages[start:]
 
 
 def _ids(messages: Sequence[Message]) -> list[str]:

@@ -28,7 +28,7 @@ from jaf_memory_testing.processes import Process, at_once
 
 from jaf_memory_core import BackendProvider, MemoryError, WriteResult
 from jaf_memory_core.backends.in_memory import InMemoryBackend
-from jaf_memory_core.records import Amend, Fork, Record, Revise, Truncate, Write
+from jaf_memory_core.records import Amend, DeleteMessages, Fork, Record, Revise, Truncate, Write
 
 FILE = """
 from functools import partial
@@ -304,7 +304,17 @@ class TestTable:
 
         class Recorder(Plain):
             def __getattribute__(self, name: str) -> Any:
-                if name in ("store", "append", "amend", "truncate", "revise", "fork", "remove", "append_many"):
+                if name in (
+                    "store",
+                    "append",
+                    "amend",
+                    "truncate",
+                    "delete_messages",
+                    "revise",
+                    "fork",
+                    "remove",
+                    "append_many",
+                ):
                     return partial(self._take)
                 return super().__getattribute__(name)
 
@@ -317,7 +327,7 @@ class TestTable:
                 await make("key")(Recorder())
 
         asyncio.run(collect())
-        for kind in (Write, Amend, Truncate, Revise, Fork):
+        for kind in (Write, Amend, Truncate, DeleteMessages, Revise, Fork):
             fixed = {"conversation_id", "bodies", "incarnation", "ids"}
             for field in set(kind.__struct_fields__) - fixed:
                 values = [getattr(one, field) for one in asked if type(one) is kind]

@@ -18,7 +18,7 @@ from jaf_memory_core import BackendProvider, InMemoryConfig
 from jaf_memory_core.backend import Backend
 from jaf_memory_core.backends.in_memory import InMemoryBackend
 from jaf_memory_core.conversations import MemoryQuery
-from jaf_memory_core.records import Amend, Page, Ping, Record, Stamp, Stats, Tail, Truncate, Write
+from jaf_memory_core.records import Amend, DeleteMessages, Page, Ping, Record, Stamp, Stats, Tail, Truncate, Write
 from jaf_memory_core.results import WriteResult
 
 
@@ -111,6 +111,9 @@ class Networked(Backend):
 
     async def truncate(self, truncate: Truncate) -> int:
         return await self._sent(self.server.store.truncate(truncate))
+
+    async def delete_messages(self, delete: DeleteMessages) -> int:
+        return await self._sent(self.server.store.delete_messages(delete))
 
     async def amend(self, amend: Amend) -> int:
         return await self._sent(self.server.store.amend(amend))

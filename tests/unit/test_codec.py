@@ -131,10 +131,10 @@ class TestRecords:
     @pytest.mark.parametrize("ending", ["", "\\ud800"])
     def test_newer_format(self, ending):
         """A newer format is refused with both numbers, never misread."""
-        newer = SNAPSHOT.replace(b'"format":1', b'"format":2').replace(
+        newer = SNAPSHOT.replace(b'"format":1', b'"format":3').replace(
             b'"content":"x', b'"content":"x' + ending.encode()
         )
-        with pytest.raises(MemoryStorageError, match=r"format 2.*reads format 1; upgrade jaf-memory"):
+        with pytest.raises(MemoryStorageError, match=r"format 3.*reads formats up to 2; upgrade jaf-memory"):
             documents.decode_record(newer)
 
     @pytest.mark.parametrize(

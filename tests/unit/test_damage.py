@@ -77,11 +77,11 @@ def test_another_conversations_document_is_damage():
 
 
 @pytest.mark.parametrize(
-    "document", [b'{"format":2,"record":{}}', b'{"format":2}', b'{"format":2,"record":"\xed\xa0"}']
+    "document", [b'{"format":3,"record":{}}', b'{"format":3}', b'{"format":3,"record":"\xed\xa0"}']
 )
 def test_a_newer_format_is_told_as_such(document):
     """Whatever a newer format holds, it is called newer, and not damaged."""
-    with pytest.raises(MemoryStorageError, match=r"conversation 'c' has format 2.*upgrade"):
+    with pytest.raises(MemoryStorageError, match=r"conversation 'c' has format 3.*upgrade"):
         decode_record(document, "c")
 
 

@@ -16,7 +16,7 @@ from jaf_memory_core import BackendProvider
 WAYS = {
     "a message": (b'"role":"user"', b'"role":5'),
     "cut off": (b"}}", b""),
-    "a newer format": (b'"format":1', b'"format":2'),
+    "a newer format": (b'"format":1', b'"format":3'),
 }
 """What is replaced in a file, by what that damages."""
 

@@ -23,6 +23,7 @@ from jaf_memory_core.provider import configured
 from jaf_memory_core.records import (
     Amend,
     Damaged,
+    DeleteMessages,
     Fork,
     Page,
     Ping,
@@ -278,6 +279,10 @@ class PostgresBackend(Backend):
     async def truncate(self, truncate: Truncate) -> int:
         """Remove from the end."""
         return await self._locked(truncate.conversation_id, lambda writer: writer.truncate(truncate))
+
+    async def delete_messages(self, delete: DeleteMessages) -> int:
+        """Remove their rows, under the lock."""
+        return await self._locked(delete.conversation_id, lambda writer: writer.delete_messages(delete))
 
     async def amend(self, amend: Amend) -> int:
         """Change the header."""

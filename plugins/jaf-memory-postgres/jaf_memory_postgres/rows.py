@@ -49,12 +49,33 @@ def whole(row: Sequence[Any], bodies: Sequence[str]) -> Record:
     return record
 
 
+def places(listed: str | None) -> tuple[int, ...]:
+    """Positions, of a text with commas between them."""
+    return tuple(map(int, listed.split(","))) if listed else ()
+
+
+def placed(record: Record, listed: str | None) -> Record:
+    """A record with the positions of its messages, where they do not follow each other.
+
+    Raises:
+        MemoryStorageError: they do not lie where the header says.
+    """
+    if not record.gaps:
+        return record
+    positions = places(listed)
+    sound = len(positions) == record.message_count and positions[0] == record.first_position
+    if not sound or positions[-1] >= record.end:
+        raise codec.damaged(record.conversation_id)
+    return replace(record, positions=positions)
+
+
 def _header(row: Sequence[Any], messages: tuple[Message, ...]) -> Record:
     times, ttl = (row[3], row[4], row[7], row[12]), row[8]
     # `infinity` comes as a naive datetime; what a hand wrote must not be reckoned with.
     if any(time is not None and time.tzinfo is None for time in times) or not (ttl is None or 0 < ttl < math.inf):
         raise ValueError("no moment, or no ttl")
-    if not all(0 <= number <= MOST for number in (row[2], row[9], row[11])) or row[5] == "":
+    counts = (row[2], row[9], row[11], row[13])
+    if not all(0 <= number <= MOST for number in counts) or row[5] == "" or (row[13] and not row[11]):
         raise ValueError("no count, or no owner")
     return Record(
         conversation_id=row[0],
@@ -71,6 +92,7 @@ def _header(row: Sequence[Any], messages: tuple[Message, ...]) -> Record:
         first_position=row[9],
         trimmed=row[10],
         message_count=row[11],
+        gaps=row[13],
     )
 
 

@@ -8,7 +8,7 @@
 -- A header, in the order of `rows.header`.
 header.conversation_id, header.incarnation, header.version, header.created_at, header.updated_at, header.user_id,
 header.metadata::text, header.expires_at, header.ttl, header.first_position, header.trimmed, header.message_count,
-header.amended_at
+header.amended_at, header.gaps
 
 -- name: large
 -- Bytes of a conversation above which no value holds several of its messages: it would meet limits of the server.
@@ -29,13 +29,21 @@ CASE WHEN header.size <= {large} THEN ARRAY(SELECT listed.body FROM ({all_messag
 -- name: read
 -- A row for each message, or one for none; the first has the header, with the time behind it. One value that holds
 -- 1,000 of them costs the server more than twice as much, and each value of each row as much as the message does.
-SELECT CASE WHEN listed.position > header.first_position THEN NULL ELSE ROW({columns}, clock_timestamp()) END,
+SELECT CASE WHEN listed.position > header.first_position THEN NULL ELSE ROW({columns}, {places}, clock_timestamp()) END,
     listed.body
 FROM {header} AS header LEFT JOIN LATERAL ({all_messages}) AS listed ON true
 WHERE header.conversation_id = $1
 
+-- name: places
+-- Positions of all messages, where they do not follow each other; as text, since within a row the driver reads no array.
+CASE WHEN header.gaps > 0 THEN array_to_string(ARRAY(
+    SELECT message.position FROM {message} AS message
+    WHERE message.conversation = header.id AND message.position >= header.first_position
+    ORDER BY message.position
+), ',') END
+
 -- name: page_end
-least($2::bigint, header.first_position + header.message_count)
+least($2::bigint, header.first_position + header.message_count + header.gaps)
 
 -- name: page
 -- A hidden limit makes the server expect a part of the messages, and so go through the index, whatever the number is. Where a
@@ -51,20 +59,21 @@ header.conversation_id = $1 AND {live} AND ($4::text IS NULL OR header.user_id =
 -- name: tail
 -- A row for each message, the newest first, or one for none; the first has where the conversation begins, and how many
 -- messages it has.
-SELECT CASE WHEN listed.position < {page_end} - 1 THEN NULL ELSE ROW(header.first_position, header.message_count) END,
-    listed.body
+SELECT CASE WHEN listed.position < {page_end} - 1 AND header.gaps = 0 THEN NULL
+    ELSE ROW(header.first_position, header.message_count, header.gaps) END, listed.body
 FROM {header} AS header LEFT JOIN LATERAL ({page}) AS listed ON true
 WHERE {seen}
 
 -- name: forwards
 -- The first messages behind a position ($2), below another ($5), each with where the conversation begins and how many it has;
--- one row for none. Where a row is missing, none that comes later stands in for it.
-SELECT header.first_position, header.message_count, listed.body
+-- one row for none. Where a row is missing, none that comes later stands in for it. Of a conversation with gaps the number is
+-- -1, and `oldest_placed` has the page.
+SELECT header.first_position, CASE WHEN header.gaps = 0 THEN header.message_count ELSE -1 END, listed.body
 FROM {header} AS header LEFT JOIN LATERAL (
     SELECT message.position, message.body FROM {message} AS message
     WHERE message.conversation = header.id
         AND message.position >= greatest(header.first_position, $2::bigint + 1)
-        AND message.position < least($5::bigint, header.first_position + header.message_count,
+        AND header.gaps = 0 AND message.position < least($5::bigint, header.first_position + header.message_count,
             greatest(header.first_position, $2::bigint + 1) + $3::bigint)
     ORDER BY message.position LIMIT (SELECT $3::bigint)
 ) AS listed ON true
@@ -72,7 +81,7 @@ WHERE {seen}
 
 -- name: short_tail
 -- The same for a short page: its messages as one text, in their order, or null for a large conversation.
-SELECT header.first_position, header.message_count, {short_page} FROM {header} AS header WHERE {seen}
+SELECT header.first_position, header.message_count, header.gaps, {short_page} FROM {header} AS header WHERE {seen}
 
 -- name: tail_together
 -- The same of a group; the last column says whose it is. What is long on average would keep all others waiting.
@@ -90,20 +99,60 @@ FROM {header} AS header WHERE {seen}
 ) AS first)
 
 -- name: short_page
-CASE WHEN header.size <= {large} THEN (
+CASE WHEN header.size <= {large} AND header.gaps = 0 THEN (
     SELECT coalesce(string_agg(listed.body, ','), '') FROM ({page}) AS listed
 ) END
 
 -- name: short_ends
-SELECT header.first_position, header.message_count, {short_page}, {leading} FROM {header} AS header WHERE {seen}
+SELECT header.first_position, header.message_count, header.gaps, {short_page}, {leading}
+FROM {header} AS header WHERE {seen}
 
 -- name: short_ends_with_header
 SELECT {columns}, {short_page}, {leading} FROM {header} AS header WHERE {seen}
 
 -- name: ends
-SELECT CASE WHEN listed.position < {page_end} - 1 THEN NULL ELSE ROW({columns}, {leading}) END, listed.body
+SELECT CASE WHEN listed.position < {page_end} - 1 AND header.gaps = 0 THEN NULL ELSE ROW({columns}, {leading}) END,
+    listed.body
 FROM {header} AS header LEFT JOIN LATERAL ({page}) AS listed ON true
 WHERE {seen}
+
+-- name: placed
+-- Of a conversation with gaps: a row for each message of a page, or one for none; the first has the header, how many messages
+-- there are, and the first messages, below a position ($6), with their places.
+SELECT CASE WHEN listed.place > 1 THEN NULL ELSE ROW(
+        {columns},
+        (SELECT count(*) FROM {message} AS held WHERE held.conversation = header.id),
+        array_to_string(ARRAY(SELECT ahead.position FROM ({ahead}) AS ahead), ','),
+        array_to_string(ARRAY(SELECT ahead.body FROM ({ahead}) AS ahead), ',')
+    ) END, listed.body, listed.position
+
+-- name: ahead
+SELECT message.position, message.body FROM {message} AS message
+WHERE message.conversation = header.id AND message.position < $6::bigint
+ORDER BY message.position LIMIT (SELECT $6::bigint)
+
+-- name: placed_seen
+header.conversation_id = $1 AND {live} AND ($5::text IS NULL OR header.user_id = $5)
+
+-- name: newest_placed
+{placed}
+FROM {header} AS header LEFT JOIN LATERAL (
+    SELECT message.position, message.body, row_number() OVER (ORDER BY message.position DESC) AS place
+    FROM {message} AS message
+    WHERE message.conversation = header.id AND message.position >= $2::bigint AND message.position < $3::bigint
+    ORDER BY message.position DESC LIMIT (SELECT $4::bigint)
+) AS listed ON true
+WHERE {placed_seen}
+
+-- name: oldest_placed
+{placed}
+FROM {header} AS header LEFT JOIN LATERAL (
+    SELECT message.position, message.body, row_number() OVER (ORDER BY message.position) AS place
+    FROM {message} AS message
+    WHERE message.conversation = header.id AND message.position >= $2::bigint AND message.position < $3::bigint
+    ORDER BY message.position LIMIT (SELECT $4::bigint)
+) AS listed ON true
+WHERE {placed_seen}
 
 -- name: header_seen
 SELECT {columns} FROM {header} AS header
@@ -232,7 +281,7 @@ WITH changed AS (
     WHERE {admitted}
         AND ($5::text IS NULL OR octet_length((header.metadata || $5::text::jsonb)::text) <= $9::bigint)
     RETURNING header.id, header.version, header.message_count,
-        header.first_position + header.message_count - cardinality($7::text[]) AS fresh_from
+        header.first_position + header.message_count + header.gaps - cardinality($7::text[]) AS fresh_from
 ), added AS ({added} {arrays})
 SELECT version, message_count FROM changed
 
@@ -243,7 +292,7 @@ WITH changed AS (
     UPDATE {header} AS header SET {touched}, message_count = header.message_count + 1, size = header.size + $6
     WHERE {admitted} AND $5::text IS NULL
     RETURNING header.id, header.version, header.message_count,
-        header.first_position + header.message_count - 1 AS fresh_from
+        header.first_position + header.message_count + header.gaps - 1 AS fresh_from
 ), added AS ({added} (VALUES (1, $7::text, $8::text)) AS batch(place, message_id, body))
 SELECT version, message_count FROM changed
 
@@ -252,7 +301,7 @@ WITH changed AS (
     UPDATE {header} AS header SET {touched}, message_count = header.message_count + 2, size = header.size + $6
     WHERE {admitted} AND $5::text IS NULL
     RETURNING header.id, header.version, header.message_count,
-        header.first_position + header.message_count - 2 AS fresh_from
+        header.first_position + header.message_count + header.gaps - 2 AS fresh_from
 ), added AS ({added} (
     VALUES (1, $7::text, $8::text), (2, $9::text, $10::text)
 ) AS batch(place, message_id, body))
@@ -263,7 +312,7 @@ WITH changed AS (
     UPDATE {header} AS header SET {touched}, message_count = header.message_count + 3, size = header.size + $6
     WHERE {admitted} AND $5::text IS NULL
     RETURNING header.id, header.version, header.message_count,
-        header.first_position + header.message_count - 3 AS fresh_from
+        header.first_position + header.message_count + header.gaps - 3 AS fresh_from
 ), added AS ({added} (
     VALUES (1, $7::text, $8::text), (2, $9::text, $10::text), (3, $11::text, $12::text)
 ) AS batch(place, message_id, body))
@@ -274,7 +323,7 @@ WITH changed AS (
     UPDATE {header} AS header SET {touched}, message_count = header.message_count + 4, size = header.size + $6
     WHERE {admitted} AND $5::text IS NULL
     RETURNING header.id, header.version, header.message_count,
-        header.first_position + header.message_count - 4 AS fresh_from
+        header.first_position + header.message_count + header.gaps - 4 AS fresh_from
 ), added AS ({added} (
     VALUES (1, $7::text, $8::text), (2, $9::text, $10::text), (3, $11::text, $12::text), (4, $13::text, $14::text)
 ) AS batch(place, message_id, body))
@@ -314,6 +363,7 @@ WITH seen AS (
         trimmed = header.trimmed OR $10 OR (SELECT cut FROM seen) > 0,
         size = header.size + $6 - (SELECT size FROM cut)
     WHERE {admitted} AND header.version = (SELECT version FROM seen) AND header.id = (SELECT id FROM seen)
+        AND header.gaps = 0
         AND ($5::text IS NULL OR octet_length((header.metadata || $5::text::jsonb)::text) <= $11::bigint)
     RETURNING header.id, header.version, header.message_count, header.first_position,
         header.first_position + header.message_count - cardinality($7::text[]) AS fresh_from
@@ -375,6 +425,13 @@ SELECT message_id, body FROM {message} WHERE conversation = $1 AND message_id = 
 -- name: position
 SELECT position FROM {message} WHERE conversation = $1 AND message_id = $2 AND position >= $3
 
+-- name: position_at
+-- The position of the message at a place.
+SELECT position FROM {message} WHERE conversation = $1 AND position >= $2 ORDER BY position LIMIT 1 OFFSET $3
+
+-- name: messages_between
+SELECT count(*) FROM {message} WHERE conversation = $1 AND position >= $2 AND position < $3
+
 -- name: insert_messages
 INSERT INTO {message} (conversation, position, message_id, body)
 SELECT $1, $2 + batch.ordinality - 1, batch.message_id, batch.body
@@ -382,8 +439,8 @@ FROM unnest($3::text[], $4::text[]) WITH ORDINALITY AS batch(message_id, body, o
 
 -- name: insert_header
 INSERT INTO {header} (conversation_id, incarnation, version, created_at, updated_at, user_id, metadata, expires_at, ttl,
-    first_position, trimmed, message_count, size, amended_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8, $9, $10, $11, $12, $13, $14)
+    first_position, trimmed, message_count, size, amended_at, gaps)
+VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8, $9, $10, $11, $12, $13, $14, $15)
 ON CONFLICT (conversation_id) DO NOTHING
 RETURNING id
 
@@ -391,14 +448,14 @@ RETURNING id
 UPDATE {header} SET version = $2, updated_at = $3, user_id = $4,
     metadata = CASE WHEN $5::text IS NULL THEN metadata ELSE metadata || $5::text::jsonb END,
     expires_at = $6, ttl = $7, first_position = $8, message_count = $9, trimmed = $10, size = size + $11,
-    amended_at = greatest(amended_at, $12)
+    amended_at = greatest(amended_at, $12), gaps = $13
 WHERE id = $1
 
 -- name: replace_header
 UPDATE {header} SET incarnation = $2, version = $3, created_at = $4, updated_at = $5, user_id = $6,
     metadata = $7::text::jsonb,
     expires_at = $8, ttl = $9, first_position = $10, trimmed = $11, message_count = $12, size = $13,
-    amended_at = $14
+    amended_at = $14, gaps = $15
 WHERE id = $1
 
 -- name: set_metadata
@@ -430,6 +487,11 @@ WITH gone AS (
     DELETE FROM {message} WHERE conversation = $1 AND (position < $2 OR position >= $3) RETURNING body
 )
 SELECT coalesce(sum(octet_length(body)), 0) FROM gone
+
+-- name: pick
+-- Single messages go; where each stood, and how many bytes it had.
+DELETE FROM {message} WHERE conversation = $1 AND message_id = ANY($2::text[])
+RETURNING position, octet_length(body)
 
 -- name: delete_messages
 DELETE FROM {message} WHERE conversation = ANY($1::bigint[])

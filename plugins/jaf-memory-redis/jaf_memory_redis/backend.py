@@ -24,6 +24,7 @@ from jaf_memory_core.maintenance import Adopted
 from jaf_memory_core.records import (
     Amend,
     Damaged,
+    DeleteMessages,
     Fork,
     Page,
     Ping,
@@ -202,10 +203,10 @@ class RedisBackend(Backend):
         old = self._owners.guess(key) or new
         more: tuple[bytes, ...] = ()
         if len(record.messages) > MANY:
-            staged = await self._copier.record(key, request["expected"], record.first_position, record.messages)
+            staged = await self._copier.record(record, request["expected"])
             if staged is not None:
                 request["staged"], more = staged
-                request["more"] = len(more)
+                request["more"], request["positions"] = len(more), None
         for _ in range(TRIES):
             keys: tuple[bytes, ...] = self.keys.conversation(key)
             if self.topology.single:
@@ -217,6 +218,7 @@ class RedisBackend(Backend):
             if reply[0] == b"changed":
                 await self._copier.discard(more)
                 request["staged"] = request["more"] = None
+                request["positions"] = record.positions or None
                 more = ()
                 continue
             if reply[0] == b"owner":
@@ -282,6 +284,28 @@ class RedisBackend(Backend):
             reply = await self._writer.perform(scripts.TRUNCATE, request, owner=truncate.scope, more=more)
         if reply[0] == b"version":
             rules.expect_version(key, truncate.expected_version, reply[1])
+        await self._indexes.settle(key, reply)
+        removed: int = reply[5]
+        return removed
+
+    async def delete_messages(self, delete: DeleteMessages) -> int:
+        """Take them out of the list, by one script; of a long one, what stays is laid aside before."""
+        key = delete.conversation_id
+        request: dict[str, Any] = {"id": key, "scope": delete.scope, "ids": delete.ids}
+        request["version"] = writes.version_of(delete.expected_version)
+        reply = await self._writer.perform(scripts.THIN, request, owner=delete.scope)
+        for attempt in range(ATTEMPTS + 1):
+            if reply[0] != b"large":
+                break
+            staged = await self._copier.thinned(key, reply)
+            request["staged"], more = staged or (None, ())
+            # As a truncation does it.
+            request["at_once"] = True if staged is None or attempt == ATTEMPTS else None
+            reply = await self._writer.perform(scripts.THIN, request, owner=delete.scope, more=more)
+            if reply[0] != b"ok":
+                await self._copier.discard(more)
+        if reply[0] == b"version":
+            rules.expect_version(key, delete.expected_version, reply[1])
         await self._indexes.settle(key, reply)
         removed: int = reply[5]
         return removed

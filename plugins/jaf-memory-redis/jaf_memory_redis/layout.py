@@ -190,6 +190,9 @@ Owners = Known[str]
 """Who owns them, so that a script gets the right keys at once; the script checks it, and names the owner."""
 
 
+WITH_GAPS = b"%d" % codec.WITH_GAPS
+"""The format of a header whose conversation has positions without a message; its field `g` says how many."""
+
 METADATA = b"m:"
 """What the fields of metadata begin with."""
 
@@ -239,6 +242,20 @@ def record_of(conversation_id: str, flat: Sequence[bytes], bodies: Sequence[byte
     return reading(conversation_id, lambda: _record_of(conversation_id, fields, count, messages))
 
 
+def gaps_of(format_found: bytes | None, gaps: bytes | None) -> int:
+    """How many positions of a conversation have no message.
+
+    Raises:
+        ValueError: a header of the form with gaps does not say.
+    """
+    if format_found != WITH_GAPS:
+        return 0
+    found = counted(gaps)
+    if not found:
+        raise ValueError("no gaps")
+    return found
+
+
 def _record_of(
     conversation_id: str, fields: Mapping[bytes, bytes], count: int, messages: tuple[Message, ...]
 ) -> Record:
@@ -262,6 +279,7 @@ def _record_of(
         first_position=counted(fields[b"p"]),
         trimmed=fields[b"k"] == b"1",
         message_count=count,
+        gaps=gaps_of(fields.get(b"f"), fields.get(b"g")),
     )
 
 
@@ -352,5 +370,7 @@ def request_of(record: Record) -> dict[str, Any]:
         "owner": record.user_id,
         "first": record.first_position,
         "trimmed": record.trimmed,
+        "gaps": record.gaps or None,
+        "positions": record.positions or None,
         "metadata": pairs(record.metadata),
     }

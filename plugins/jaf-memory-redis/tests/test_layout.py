@@ -57,7 +57,7 @@ def test_stored_form(server7, prefix):
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("form", ["2", "99"])
+@pytest.mark.parametrize("form", ["3", "99"])
 def test_newer_format(server, prefix, form):
     """A conversation in a newer format than ours is refused by every operation, and stays as it is."""
 

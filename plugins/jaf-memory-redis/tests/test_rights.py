@@ -72,6 +72,8 @@ async def everything(provider):
     last = found.messages[-1]
     await provider.revise_messages("c", {last.message_id: Message("user", "new", message_id=last.message_id)})
     await provider.fork_conversation("c", "e", until_message_id=found.messages[2].message_id)
+    assert await provider.delete_messages("e", [found.messages[1].message_id]) == 1
+    assert await provider.delete_messages("d", [one.message_id for one in found.messages[::100]]) > 0
     assert await provider.truncate_conversation_after("c", last.message_id) == 1
     assert await provider.truncate_conversation_after("c", found.messages[2].message_id) > 0
     await provider.import_conversation(found)

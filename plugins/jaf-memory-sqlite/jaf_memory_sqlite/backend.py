@@ -22,6 +22,7 @@ from jaf_memory_core.provider import BackendProvider, configured, opened
 from jaf_memory_core.records import (
     Amend,
     Damaged,
+    DeleteMessages,
     Fork,
     Page,
     Ping,
@@ -267,6 +268,10 @@ class SqliteBackend(Backend):
     async def truncate(self, truncate: Truncate) -> int:
         """Drop from the end."""
         return await self._write(lambda db: erasure.truncate(db, truncate, self.now), erases="some")
+
+    async def delete_messages(self, delete: DeleteMessages) -> int:
+        """Delete their rows; the others stay where they are."""
+        return await self._write(lambda db: erasure.delete_messages(db, delete, self.now), erases="some")
 
     async def amend(self, amend: Amend) -> int:
         """Change the header."""

@@ -61,7 +61,7 @@ class Kept(NamedTuple):
     @property
     def end(self) -> int:
         """The position behind the newest message."""
-        return self.record.first_position + self.record.message_count
+        return self.record.end
 
 
 def row_of(key: int, position: int) -> int:
@@ -108,14 +108,15 @@ def name_in(value: object) -> str:
 def _kept(row: tuple[Any, ...]) -> Kept | None:
     """What a row says; `None` unless numbers stand where they must, each within its bounds, and text is text."""
     key, conversation_id, user_id, incarnation, version, created, updated, expires = row[:8]
-    ttl, first_position, message_count, trimmed, size, largest, second, amended = row[8:16]
-    metadata = row[16] if len(row) > 16 else "{}"  # behind the columns above
+    ttl, first_position, message_count, trimmed, size, largest, second, amended, gaps = row[8:17]
+    metadata = row[17] if len(row) > 17 else "{}"  # behind the columns above
     # Joined by their bits, for every write looks at one such row: that is negative, or too large, if one of them is,
     # and a TypeError if one is no whole number. Moments may be older than 1970; too far away, they are no `datetime`.
     if not (
-        0 <= key | version | first_position | message_count | trimmed | size | largest < MOST
+        0 <= key | version | first_position | message_count | trimmed | size | largest | gaps < MOST
         and -MOST < created | updated | second < MOST
-        and first_position + message_count < BEYOND
+        and first_position + message_count + gaps < BEYOND
+        and (message_count or not gaps)
         and key < BEYOND >> 1
         and type(conversation_id) is str
         and type(incarnation) is str
@@ -142,6 +143,7 @@ def _kept(row: tuple[Any, ...]) -> Kept | None:
         trimmed == 1,
         message_count,
         active,
+        gaps,
     )
     return Kept(key, record, size, largest, second)
 
@@ -165,6 +167,7 @@ def columns(record: Record, size: int, largest: int) -> tuple[Any, ...]:
         largest,
         *labels(record.metadata),
         amended_at(record),
+        record.gaps,
     )
 
 

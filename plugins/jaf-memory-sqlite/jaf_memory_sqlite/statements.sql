@@ -5,7 +5,7 @@
 
 -- name: columns
 id, conversation_id, user_id, incarnation, version, created_at, updated_at, expires_at, ttl,
-first_position, message_count, trimmed, size, largest, updated_second, amended_at
+first_position, message_count, trimmed, size, largest, updated_second, amended_at, gaps
 
 -- name: live
 (expires_at IS NULL OR expires_at > ?)
@@ -51,8 +51,8 @@ LIMIT ?3
 -- name: new_header
 INTO conversation (
     conversation_id, user_id, incarnation, version, created_at, updated_at, updated_second, expires_at, ttl,
-    first_position, message_count, trimmed, size, largest, trace_id, metadata, amended_at
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    first_position, message_count, trimmed, size, largest, trace_id, metadata, amended_at, gaps
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: create
 INSERT {new_header}
@@ -64,6 +64,9 @@ INSERT OR IGNORE {new_header}
 UPDATE conversation
 SET version = ?, updated_at = ?, first_position = ?, message_count = ?, trimmed = ?, size = ?, largest = ?
 WHERE id = ?
+
+-- name: space
+UPDATE conversation SET gaps = ? WHERE id = ?
 
 -- name: move
 UPDATE conversation SET updated_second = ? WHERE id = ?
@@ -89,10 +92,27 @@ DELETE FROM conversation WHERE 0
 -- name: bodies
 SELECT CAST(body AS BLOB) FROM message WHERE id >= ? AND id < ? ORDER BY id
 
+-- name: newest_placed
+-- Of a conversation with gaps: the newest so many between two rows, the newest first.
+SELECT id, CAST(body AS BLOB) FROM message WHERE id >= ? AND id < ? ORDER BY id DESC LIMIT ?
+
+-- name: oldest_placed
+SELECT id, CAST(body AS BLOB) FROM message WHERE id >= ? AND id < ? ORDER BY id LIMIT ?
+
+-- name: row_at
+-- The row of the message at a place, counted from a row.
+SELECT id FROM message WHERE id >= ? AND id < ? ORDER BY id LIMIT 1 OFFSET ?
+
+-- name: count_held
+SELECT count(*) FROM message INDEXED BY message_once WHERE conversation = ?
+
+-- name: messages_before
+SELECT count(*) FROM message WHERE id >= ? AND id < ?
+
 -- name: tail
 -- A small page in one row, its bodies with commas between them: cheaper than 20 rows, and a snapshot by itself.
 SELECT
-    user_id, expires_at, first_position, message_count,
+    user_id, expires_at, first_position, message_count, gaps,
     CASE WHEN size <= ? OR largest * ? <= ? THEN ({joined_page}) END
 FROM conversation WHERE conversation_id = ?
 
@@ -107,7 +127,7 @@ SELECT CAST(group_concat(body) AS BLOB) FROM (
 -- name: ends
 -- The same, and behind it the first messages, below a position, of those that stand before the page.
 SELECT
-    user_id, expires_at, first_position, message_count,
+    user_id, expires_at, first_position, message_count, gaps,
     CASE WHEN size <= ? OR largest * ? <= ? THEN ({joined_page}) END,
     CASE WHEN size <= ? OR largest * ? <= ? THEN (
         SELECT CAST(group_concat(body) AS BLOB) FROM (

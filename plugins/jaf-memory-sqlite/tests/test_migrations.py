@@ -72,7 +72,7 @@ def test_new_files_have_the_stored_form(stored, tmp_path, use):
     use(lambda provider: provider.get_stats(), path=new)
     use(lambda provider: provider.get_stats())
     assert tables(new) == tables(stored)
-    assert migrations.CURRENT == 2
+    assert migrations.CURRENT == 3
 
 
 def test_definitions(path, tmp_path):
@@ -86,7 +86,7 @@ def test_definitions(path, tmp_path):
         return text, applied
 
     text, applied = asyncio.run(work(path))
-    assert applied == ["schema 1", "schema 2"]
+    assert applied == ["schema 1", "schema 2", "schema 3"]
     with contextlib.closing(sqlite3.connect(tmp_path / "other.db")) as db:
         db.executescript(text)
     assert asyncio.run(work(tmp_path / "other.db")) == (text, [])
@@ -99,7 +99,7 @@ def test_newer(path, use):
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 7")
     before = path.read_bytes()
-    with pytest.raises(MemoryStorageError, match="has schema 7, this jaf-memory-sqlite knows schema 2; upgrade"):
+    with pytest.raises(MemoryStorageError, match="has schema 7, this jaf-memory-sqlite knows schema 3; upgrade"):
         use(lambda provider: provider.get_stats())
     assert path.read_bytes() == before
 
@@ -110,9 +110,9 @@ def test_upgraded_while_open(path, use):
     async def work(provider):
         await provider.store_messages("c", talk(1))
         with contextlib.closing(sqlite3.connect(path)) as db:
-            db.execute("PRAGMA user_version = 3")
+            db.execute("PRAGMA user_version = 4")
         error = refused(await provider.append_messages("c", talk(1, start=1)), MemoryStorageError)
-        assert "has schema 3" in str(error)
+        assert "has schema 4" in str(error)
         assert not (await provider.health_check())["healthy"]
 
     use(work)
@@ -124,12 +124,12 @@ def test_a_refused_read_keeps_nothing(path, use):
     async def work(provider):
         await provider.store_messages("c", talk(1))
         with contextlib.closing(sqlite3.connect(path)) as db:
-            db.execute("PRAGMA user_version = 3")
-            with pytest.raises(MemoryStorageError, match="has schema 3"):
+            db.execute("PRAGMA user_version = 4")
+            with pytest.raises(MemoryStorageError, match="has schema 4"):
                 await provider.get_recent_messages("c")
-            with pytest.raises(MemoryStorageError, match="has schema 3") as kept:
+            with pytest.raises(MemoryStorageError, match="has schema 4") as kept:
                 await provider.get_recent_messages("c", 1)
-            db.execute("PRAGMA user_version = 2")
+            db.execute("PRAGMA user_version = 3")
             (busy, *_) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         assert (busy, kept.type) == (0, MemoryStorageError)
 
@@ -137,31 +137,31 @@ def test_a_refused_read_keeps_nothing(path, use):
 
 
 @pytest.fixture
-def third(monkeypatch):
-    """A third version, which adds a column."""
+def fourth(monkeypatch):
+    """A fourth version, which adds a column."""
     first = migrations.script
     text = (
         "ALTER TABLE conversation ADD COLUMN\n  mood TEXT; -- ; not here\nCREATE INDEX moods\nON conversation (mood);\n"
     )
-    scripts = {3: text}
+    scripts = {4: text}
     monkeypatch.setattr(migrations, "script", lambda version: scripts.get(version) or first(version))
-    monkeypatch.setattr(migrations, "CURRENT", 3)
+    monkeypatch.setattr(migrations, "CURRENT", 4)
     return scripts
 
 
-@pytest.mark.usefixtures("third")
+@pytest.mark.usefixtures("fourth")
 def test_upgrade(stored, use):
     """An older file is upgraded in place when it is opened; what it holds stays."""
     assert use(lambda provider: provider.get_recent_messages("capped", 1))[0].content == "m 5"
     with contextlib.closing(sqlite3.connect(stored)) as db:
         assert db.execute("SELECT mood FROM conversation").fetchall() == [(None,), (None,)]
-        assert db.execute("PRAGMA user_version").fetchone() == (3,)
+        assert db.execute("PRAGMA user_version").fetchone() == (4,)
 
 
-def test_failed_upgrade(stored, use, third):
+def test_failed_upgrade(stored, use, fourth):
     """An upgrade that fails half-way leaves the older version whole."""
     before = tables(stored)
-    third[3] += "CREATE TABLE conversation (x);"
+    fourth[4] += "CREATE TABLE conversation (x);"
     with pytest.raises(MemoryStorageError):
         use(lambda provider: provider.get_stats())
     assert tables(stored) == before

@@ -28,6 +28,7 @@ from jaf_memory_testing.checks import Checks, needs, slow
 from jaf_memory_testing.costs import CostChecks
 from jaf_memory_testing.damage import DamageChecks
 from jaf_memory_testing.deadlines import DeadlineChecks
+from jaf_memory_testing.deletion import DeletionChecks
 from jaf_memory_testing.differential import DifferentialChecks
 from jaf_memory_testing.drivers import DriverChecks
 from jaf_memory_testing.erasure import ErasureChecks, FinalChecks
@@ -74,6 +75,7 @@ class ProviderConformance(  # from basic to hostile: the report runs them in thi
     LimitChecks,
     PageChecks,
     CutChecks,
+    DeletionChecks,
     CapChecks,
     QueryChecks,
     QueryPageChecks,
@@ -128,6 +130,7 @@ __all__ = [
     "CutChecks",
     "DamageChecks",
     "DeadlineChecks",
+    "DeletionChecks",
     "DifferentialChecks",
     "DriverChecks",
     "ErasureChecks",

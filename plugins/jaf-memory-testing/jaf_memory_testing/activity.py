@@ -37,6 +37,7 @@ MOVES: Mapping[str, Change] = {
     "store": lambda provider: provider.store_messages("a", talk(1)),
     "store what stands": lambda provider: provider.store_messages("a", talk(3)),
     "truncate": lambda provider: provider.truncate_conversation_after("a", "m2"),
+    "delete messages": lambda provider: provider.delete_messages("a", ["m1"]),
     "revise": lambda provider: provider.revise_messages("a", {"m1": said("revised", message_id="m1")}),
 }
 """Changes of the messages of `a`, which has three and takes four."""

@@ -17,7 +17,7 @@ from jaf_memory_core.errors import MemoryError
 from jaf_memory_core.messages import Message
 from jaf_memory_core.provider import BackendProvider
 from jaf_memory_core.provider.base import ends
-from jaf_memory_core.records import Amend, Fork, Origin, Record, Revise, Tail, Truncate, Write
+from jaf_memory_core.records import Amend, DeleteMessages, Fork, Origin, Record, Revise, Tail, Truncate, Write
 from jaf_memory_core.results import WriteResult
 from jaf_memory_core.values import freeze
 from jaf_memory_testing.backend_methods import records_of
@@ -58,7 +58,7 @@ def series(draw: st.DrawFn) -> list[_Call]:
 @st.composite
 def calls(draw: st.DrawFn) -> _Call:
     """One request to a backend, for a conversation that is named later."""
-    kinds = (writes, writes, writes, amends, amends, truncates, revises, forks, reads, removes)
+    kinds = (writes, writes, writes, amends, amends, truncates, deletes, revises, forks, reads, removes)
     scope = draw(maybe_user)
     return draw(draw(st.sampled_from(kinds))(scope))
 
@@ -80,6 +80,14 @@ def truncates(scope: str | None) -> st.SearchStrategy[_Call]:
     """Cutting off."""
     return st.tuples(message_ids, versions).map(
         lambda asked: lambda backend, key: backend.truncate(Truncate(key, asked[0], scope, asked[1]))
+    )
+
+
+def deletes(scope: str | None) -> st.SearchStrategy[_Call]:
+    """Deleting single messages."""
+    some = st.lists(message_ids, max_size=3, unique=True).map(tuple)
+    return st.tuples(some, versions).map(
+        lambda asked: lambda backend, key: backend.delete_messages(DeleteMessages(key, asked[0], scope, asked[1]))
     )
 
 

@@ -38,6 +38,7 @@ WRITES: dict[str, Callable[[BackendProvider, int], Awaitable[Any]]] = {
     "update_metadata": lambda provider, n: provider.update_metadata(f"c{n}", {"new": 1, "old": 2}),
     "set_expiry": lambda provider, n: provider.set_expiry(f"c{n}", 600),
     "truncate_conversation_after": lambda provider, n: provider.truncate_conversation_after(f"c{n}", "m1"),
+    "delete_messages": lambda provider, n: provider.delete_messages(f"c{n}", ["m0", "m2"]),
     "delete_conversation": lambda provider, n: provider.delete_conversation(f"c{n}"),
     "clear_user_conversations": lambda provider, n: provider.clear_user_conversations(f"u{n}"),
 }

@@ -12,7 +12,18 @@ from typing import Any
 from jaf_memory_core import codec, rules
 from jaf_memory_core.backend import Backend
 from jaf_memory_core.messages import Message
-from jaf_memory_core.records import Amend, Fork, Origin, Record, Revise, Stamp, Truncate, Write, new_incarnation
+from jaf_memory_core.records import (
+    Amend,
+    DeleteMessages,
+    Fork,
+    Origin,
+    Record,
+    Revise,
+    Stamp,
+    Truncate,
+    Write,
+    new_incarnation,
+)
 from jaf_memory_core.values import freeze
 from jaf_memory_testing.checks import in_full
 from jaf_memory_testing.model import Call
@@ -44,9 +55,17 @@ def _ago(**span: float) -> datetime:
     return datetime.now(UTC) - timedelta(**span)
 
 
-_SUMMARY = {rules.SUMMARY: {"text": "what was said", "message_id": "m1", "position": 1, "kept": []}, "a": 1}
+# As `stored_form` has it: a store may go by its first member.
+_SUMMARY = {rules.SUMMARY: {"position": 1, "message_id": "m1", "text": "what was said", "kept": []}, "a": 1}
 
 State = Callable[[str], Record | None]
+
+
+def _with_gaps(name: str, positions: tuple[int, ...], end: int, **fields: Any) -> Record:
+    """Messages at these positions; what stood at others was deleted."""
+    gaps = end - positions[0] - len(positions)
+    placed = {"first_position": positions[0], "positions": positions, "gaps": gaps, "trimmed": True}
+    return seed(name, len(positions), **placed, **fields)
 
 
 def _of_length(count: int) -> State:
@@ -68,6 +87,10 @@ STATES: dict[str, State] = {
     "trimmed": lambda name: seed(name, first_position=7, trimmed=True),
     # The next messages pass 2**16; `much-written` stands beyond 2**31.
     "far-trimmed": lambda name: seed(name, first_position=65_533, trimmed=True),
+    "gaps": lambda name: _with_gaps(name, (0, 1, 2, 6, 9), 11),
+    "gaps-far": lambda name: _with_gaps(name, (65_530, 65_534, 65_536), 65_537),
+    "gap-of-one": lambda name: _with_gaps(name, (1, 3), 4, metadata=freeze(_SUMMARY)),
+    "gap-at-the-end": lambda name: _with_gaps(name, (2, 3, 4), 6),
     "summarised": lambda name: seed(name, metadata=freeze(_SUMMARY)),
     "before-1970": lambda name: seed(name, created_at=_ago(days=45_000), updated_at=_ago(days=21_000)),
     "from-the-future": lambda name: seed(name, updated_at=_ago(days=-1)),
@@ -111,6 +134,10 @@ def _append(texts: Mapping[str, str] = NEW, **fields: Any) -> _Make:
 
 def _amend(**fields: Any) -> _Make:
     return lambda key: lambda backend: backend.amend(Amend(key, **fields))
+
+
+def _delete(*ids: str, **fields: Any) -> _Make:
+    return lambda key: lambda backend: backend.delete_messages(DeleteMessages(key, ids, **fields))
 
 
 def _revise(texts: Mapping[str, Message], scope: str | None = None) -> _Make:
@@ -193,6 +220,18 @@ REQUESTS: dict[str, _Make] = {
     "truncate at what is not there": lambda key: lambda backend: backend.truncate(Truncate(key, "none")),
     "truncate at version 3": lambda key: lambda backend: backend.truncate(Truncate(key, "m1", expected_version=3)),
     "truncate for u": lambda key: lambda backend: backend.truncate(Truncate(key, "m0", "u")),
+    "delete messages": _delete("m3", "m1"),
+    "delete messages at the beginning": _delete("m0"),
+    "delete messages at the beginning and more": _delete("m0", "m1", "m3"),
+    "delete messages at the end": _delete("m4", "m50", "m1000"),
+    "delete messages that are not there": _delete("none", "M1"),
+    "delete messages, of which some are there": _delete("none", "m2", "also none"),
+    "delete messages, all of them": _delete(*(f"m{n}" for n in range(1_001))),
+    "delete messages at version 3": _delete("m1", expected_version=3),
+    "delete messages that are not there at version 3": _delete("none", expected_version=3),
+    "delete messages for u": _delete("m1", scope="u"),
+    "delete messages for w": _delete("m1", scope="w"),
+    "delete no messages": _delete(),
     "revise": _revise({"m0": said("revised text", message_id="m0")}),
     "revise to another id": _revise({"m0": said("revised text", message_id="r0")}),
     "revise two into each other's places": _revise(
@@ -227,6 +266,7 @@ PROMISES: Mapping[str, str] = {
     "append": "append_messages is atomic and idempotent; each write renews a ttl; caps keep the newest.",
     "amend": "update_metadata and set_expiry give the new version, and MemoryNotFoundError if there is none.",
     "truncate": "truncate_conversation_after removes that message and all after it, and a summary that covers them.",
+    "delete": "delete_messages removes these messages and nothing else; positions of the others stay.",
     "revise": "revise_messages is all or nothing, is a write like others, and a summary goes.",
     "fork": "a fork is another conversation, of the same owner, with the same messages, metadata and ttl.",
     "remove": "delete_conversation: True if it was there. Nothing of it remains.",

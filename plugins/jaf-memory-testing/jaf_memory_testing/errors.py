@@ -82,6 +82,7 @@ class ErrorChecks(Checks):
         calls: list[Callable[[], Awaitable[Any]]] = [
             lambda: provider.get_conversation_until_message("c", bad),
             lambda: provider.truncate_conversation_after("c", bad),
+            lambda: provider.delete_messages("c", [bad]),
             lambda: provider.update_metadata("c", {"x": float("nan")}),
             lambda: provider.get_stats(bad),
             lambda: provider.set_expiry(bad, 60),

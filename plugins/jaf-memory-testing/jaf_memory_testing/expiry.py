@@ -140,6 +140,7 @@ class ExpiryChecks(Checks):
             (provider.update_metadata, {"x": 2}),
             (provider.set_expiry, None),
             (provider.truncate_conversation_after, "m1"),
+            (provider.delete_messages, ["m1"]),
         ]
         for write, argument in writes:
             with pytest.raises(MemoryNotFoundError):

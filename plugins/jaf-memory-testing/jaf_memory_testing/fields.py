@@ -86,8 +86,8 @@ RECORD_VALUES: Mapping[str, tuple[Any, ...]] = {
 }
 """Values of each field of a record that a store must keep."""
 
-DERIVED = {"conversation_id", "incarnation", "message_count"}
-"""Fields of a record that follow from the others here."""
+DERIVED = {"conversation_id", "incarnation", "message_count", "gaps", "positions"}
+"""Fields of a record that follow from the others here; the table has conversations with gaps."""
 
 
 def _record(name: str, **fields: Any) -> Record:

@@ -137,7 +137,8 @@ def _tail(tail: Tail) -> Call:
 def comparable(found: Any, seeds: Mapping[str, Record]) -> Any:
     """What a look gave, as it can be compared."""
     if isinstance(found, Page):
-        return [codec.encode(message) for message in found.messages], found.first, found.more, found.end
+        places = [found.position(index) for index in range(len(found.messages))]
+        return [codec.encode(message) for message in found.messages], places, found.first, found.more, found.end
     return shown(found, seeds) if isinstance(found, Record) else found
 
 
@@ -169,7 +170,7 @@ async def surveyed(backend: Backend, seeds: Mapping[str, Record]) -> dict[str, A
     passed = [one async for one in backend.scan(MemoryQuery())]
     assert not any(isinstance(one, Damaged) for one in passed), "a sound record is called damaged"
     records = [shown(one, seeds) for one in passed if isinstance(one, Record)]
-    seen["scan"] = sorted((one for one in records if one is not None), key=_key)
+    seen["scan"] = sorted((_unplaced(one) for one in records if one is not None), key=_key)
     for user in (None, "u", "v"):
         stats = await backend.stats(user)
         created: list[datetime | None] = [one.created_at for one in seeds.values()]
@@ -178,7 +179,12 @@ async def surveyed(backend: Backend, seeds: Mapping[str, Record]) -> dict[str, A
     return seen
 
 
+def _unplaced(one: Any) -> Any:
+    return one if one is None or isinstance(one, str) else {**one, "positions": "left out"}
+
+
 def _ordered(found: list[Any], query: MemoryQuery) -> Any:
+    found = [_unplaced(one) for one in found]
     if not query.include_messages:
         found = [{**one, "messages": "left out"} for one in found]
     if query.limit is not None:

@@ -24,6 +24,7 @@ RENEWALS: dict[str, Callable[[BackendProvider, str], Awaitable[Any]]] = {
     "update_metadata": lambda provider, key: provider.update_metadata(key, {"a": 2}),
     "revise": lambda provider, key: provider.revise_messages(key, {"m0": said("x", message_id="m0")}),
     "truncate": lambda provider, key: provider.truncate_conversation_after(key, "m1"),
+    "delete_messages": lambda provider, key: provider.delete_messages(key, ["m1"]),
     "import": lambda provider, key: provider.import_conversation(ConversationMemory(key, messages=talk(3))),
 }
 """Every write that moves an expiry away, of a conversation that renews."""

@@ -26,6 +26,7 @@ LEAVING: dict[str, Callable[[BackendProvider], Awaitable[Any]]] = {
     "expiry": lambda provider: let_expire(provider, "c"),
     "store": lambda provider: provider.store_messages("c", []),
     "truncate": lambda provider: provider.truncate_conversation_after("c", "m1"),
+    "delete messages": lambda provider: provider.delete_messages("c", ["m1"]),
     "revise": lambda provider: provider.revise_messages("c", {"m1": said("instead", message_id="r1")}),
 }
 """Every way in which a message leaves a conversation, but for a cap, which remembers."""
@@ -38,6 +39,7 @@ CHANGES: dict[str, Callable[[BackendProvider, str], Awaitable[Any]]] = {
     "expiry": lambda provider, key: provider.set_expiry(key, 60),
     "revise": lambda provider, key: provider.revise_messages(key, {"m1": said("revised", message_id="m1")}),
     "truncate": lambda provider, key: provider.truncate_conversation_after(key, "m1"),
+    "delete messages": lambda provider, key: provider.delete_messages(key, ["m1"]),
     "delete": lambda provider, key: provider.delete_conversation(key),
 }
 """Every write of one conversation."""

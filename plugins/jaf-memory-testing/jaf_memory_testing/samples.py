@@ -153,6 +153,7 @@ OPERATIONS: dict[str, Callable[[BackendProvider], Awaitable[Any]]] = {
     "release_lease": lambda provider: provider.release_lease(Lease("c", "token", 1, at(0))),
     "store_summary": lambda provider: provider.store_summary("c", Summary("x", "m0"), "incarnation"),
     "truncate_conversation_after": lambda provider: provider.truncate_conversation_after("c", "m0"),
+    "delete_messages": lambda provider: provider.delete_messages("c", ["m0"]),
     "delete_conversation": lambda provider: provider.delete_conversation("c"),
     "clear_user_conversations": lambda provider: provider.clear_user_conversations("u"),
     "purge_expired": lambda provider: provider.purge_expired(),
@@ -168,5 +169,6 @@ RAISING: dict[str, Callable[[BackendProvider, str], Awaitable[Any]]] = {
     "revise_messages": lambda view, key: view.revise_messages(key, {"m0": said("x", message_id="m0")}),
     "mark_regeneration_point": lambda view, key: view.mark_regeneration_point(key, "m0"),
     "truncate_conversation_after": lambda view, key: view.truncate_conversation_after(key, "m0"),
+    "delete_messages": lambda view, key: view.delete_messages(key, ["m0"]),
 }
 """Methods that raise `MemoryNotFoundError` for a missing conversation."""

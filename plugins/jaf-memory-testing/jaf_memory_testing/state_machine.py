@@ -184,6 +184,11 @@ class Machine(RuleBasedStateMachine):
         """Truncate."""
         self._write(key, lambda one: one.truncate_conversation_after(key, message_id), owner=owner)
 
+    @rule(key=keys, some=st.lists(message_ids, max_size=3), owner=owners)
+    def delete_messages(self, key: str, some: list[str], owner: Any) -> None:
+        """Delete single messages."""
+        self._write(key, lambda one: one.delete_messages(key, some), owner=owner)
+
     @rule(key=keys, owner=owners)
     def delete(self, key: str, owner: Any) -> None:
         """Delete."""

@@ -14,7 +14,16 @@ from jaf_memory_testing.model import Model, differences, observed, surveyed, tol
 from jaf_memory_testing.processes import Process
 from jaf_memory_testing.target import Store
 
-OF_LONG = ("append what is held, and more", "append under a cap", "truncate", "revise", "fork", "store", "remove")
+OF_LONG = (
+    "append what is held, and more",
+    "append under a cap",
+    "truncate",
+    "delete messages",
+    "revise",
+    "fork",
+    "store",
+    "remove",
+)
 """Requests that are tried on long conversations."""
 
 NOT_BESIDE = ("append many", "append many under a cap", "fork to what has expired")

@@ -32,7 +32,7 @@ class Documents(Plain):
         damage = {
             "a message": partial(store.spoil, b'"role":"user"', b'"role":5'),
             "cut off": partial(store.spoil, b"}}", b""),
-            "a newer format": partial(store.spoil, b'"format":1', b'"format":2'),
+            "a newer format": partial(store.spoil, b'"format":1', b'"format":3'),
         }
         return Target(open=partial(cls._open, store), dump=store.dump, damage=damage, newer=damage["a newer format"])
 
@@ -279,7 +279,7 @@ class ReadsTheNewer(Documents):
     """A newer format is read as if it were ours."""
 
     def decode(self, body: bytes, conversation_id: str) -> Record | None:
-        return documents.decode_record(body.replace(b'{"format":2', b'{"format":%d' % codec.FORMAT, 1), conversation_id)
+        return documents.decode_record(body.replace(b'{"format":3', b'{"format":%d' % codec.FORMAT, 1), conversation_id)
 
 
 @caught_by("test_a_newer_format")

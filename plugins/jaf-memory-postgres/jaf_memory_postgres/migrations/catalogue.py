@@ -87,7 +87,7 @@ TABLES: Mapping[str, frozenset[str]] = {
 
 COLUMNS: Mapping[str, frozenset[str]] = {
     **TABLES,
-    "header": TABLES["header"] | {"active_span", "expiry_span", "amended_at"},
+    "header": TABLES["header"] | {"active_span", "expiry_span", "amended_at", "gaps"},
     LABEL: frozenset(("conversation", "metadata")),
 }
 """All columns of the newest layout."""
@@ -173,7 +173,8 @@ def _version(names: Names, held: Mapping[str, list[str]]) -> int:
     if any(not columns <= {*held.get(names.plain(suffix), ())} for suffix, columns in TABLES.items()):
         return 0
     if names.plain(LABEL) in held:
-        return migrations()[-1].version if "amended_at" in held[names.plain("header")] else 4
+        columns = held[names.plain("header")]
+        return migrations()[-1].version if "gaps" in columns else 5 if "amended_at" in columns else 4
     # The second one can be applied again at any time.
     return 3 if "active_span" in held[names.plain("header")] else 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
@@ -32,7 +33,7 @@ PART = 8 << 20
 STALE = 0.01
 """Seconds after which a scan looks again at what it has read and not yet passed on."""
 
-_ENDS = ("first_position", "message_count")
+_ENDS = ("first_position", "message_count", "gaps")
 """What a row without a header has of one."""
 
 Run = Callable[[Callable[[Connection], Awaitable[Any]]], Awaitable[Any]]
@@ -59,7 +60,8 @@ class Reader:
         head = listed[0][0]
         if head is None:
             raise codec.damaged(conversation_id)
-        return Found(rows.whole(head, _bodies(listed)), head[-1])
+        *_, places, now = head
+        return Found(rows.placed(rows.whole(head, _bodies(listed)), places), now)
 
     async def _records(self, connection: Connection, listed: Sequence[Any]) -> list[Record | Damaged]:
         """Records of rows that bring their bodies."""
@@ -105,19 +107,26 @@ class Reader:
         asked = (tail.conversation_id, before, limit, tail.scope)
         if tail.leading or tail.with_header:
             return await self._ends(connection, tail, (*asked, min(tail.leading, rows.MOST)))
-        if limit <= SHORT_PAGE:
+        return await self._newest(connection, tail, asked)
+
+    async def _newest(self, connection: Connection, tail: Tail, asked: tuple[Any, ...]) -> Page | None:
+        if tail.limit <= SHORT_PAGE:
             row = await connection.fetchrow(self._sql["short_tail"], *asked)
             if row is None:
                 return None
-            if row[2] is not None:
-                joined = codec.decode_joined(row[2], tail.conversation_id)
+            if row[2]:
+                return await self._placed(connection, tail)
+            if row[3] is not None:
+                joined = codec.decode_joined(row[3], tail.conversation_id)
                 return _page(tail, row[0], row[1], joined)
         listed = await connection.fetch(self._sql["tail"], *asked)
         if not listed:
             return None
         if listed[0][0] is None:
             raise codec.damaged(tail.conversation_id)
-        oldest, count = listed[0][0]
+        oldest, count, gaps = listed[0][0]
+        if gaps:
+            return await self._placed(connection, tail)
         messages = codec.decode_messages(_bodies(listed), tail.conversation_id)
         return _page(tail, oldest, count, messages)
 
@@ -129,6 +138,8 @@ class Reader:
         if not listed:
             return None
         oldest, count, _ = listed[0]
+        if count == -1:
+            return await self._placed(connection, tail)
         messages = codec.decode_messages([row[2] for row in listed if row[2] is not None], tail.conversation_id)
         first, end = rules.bounds_within(oldest, oldest + count, tail)
         if len(messages) != end - first:
@@ -142,13 +153,49 @@ class Reader:
             if row is None:
                 return None
             *head, bodies, first = row
+            if head[-1]:  # gaps, at the end of both
+                return await self._placed(connection, tail)
             if bodies is not None:
                 return _page_beside(tail, head, codec.decode_joined(bodies, tail.conversation_id), first)
         listed = await connection.fetch(self._sql["ends"], *asked)
         if not listed:
             return None
         *head, first = listed[0][0]
+        if head[-1]:
+            return await self._placed(connection, tail)
         return _page_beside(tail, head, codec.decode_messages(_bodies(listed), tail.conversation_id), first)
+
+    async def _placed(self, connection: Connection, tail: Tail) -> Page | None:
+        """A page of a conversation with gaps: where each message stands is read, and not reckoned."""
+        lowest = 0 if tail.after is None else min(tail.after + 1, rows.MOST)
+        before = rows.MOST if tail.before is None else min(tail.before, rows.MOST)
+        beside = (tail.scope, min(tail.leading, rows.MOST))
+        statement = self._sql["newest_placed" if tail.after is None else "oldest_placed"]
+        limit = min(tail.limit, rows.MOST)
+        listed = await connection.fetch(statement, tail.conversation_id, lowest, before, limit, *beside)
+        if not listed:
+            return None
+        head = listed[0][0]
+        *_, count, ahead_at, ahead = head
+        header = rows.header(head)
+        if count != header.message_count:
+            raise codec.damaged(tail.conversation_id)
+        found = [row for row in listed if row[2] is not None]
+        if tail.after is None:
+            found.reverse()
+        positions = tuple(row[2] for row in found)
+        first = positions[0] if positions else rules.nowhere(header, tail)
+        lead = bisect_left(rows.places(ahead_at), first)
+        leading = codec.decode_joined(ahead, tail.conversation_id)[:lead] if lead else ()
+        return Page(
+            codec.decode_messages([row[1] for row in found], tail.conversation_id),
+            first,
+            first > header.first_position,
+            leading if tail.leading else None,
+            header if tail.with_header else None,
+            rules.known_end(header, tail),
+            positions,
+        )
 
     async def header(self, connection: Connection, conversation_id: str, scope: str | None) -> Record | None:
         """A live conversation without its messages."""
@@ -271,7 +318,7 @@ def _page_beside(tail: Tail, head: Sequence[Any], messages: tuple[Message, ...],
         first: bodies of the first messages, with commas between.
     """
     header = rows.header(head) if tail.with_header else None
-    oldest, count = (head[9], head[11]) if len(head) > len(_ENDS) else head
+    oldest, count = (head[9], head[11]) if len(head) > len(_ENDS) else head[:2]
     page = _page(tail, oldest, count, messages)
     if not tail.leading:
         return replace(page, header=header)

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from jaf_memory_core import codec, forks, rules
 from jaf_memory_core.errors import MemoryNotFoundError
-from jaf_memory_core.records import Amend, Fork, Record, Revise, Stamp, Truncate, Write
+from jaf_memory_core.records import Amend, DeleteMessages, Fork, Record, Revise, Stamp, Truncate, Write
 from jaf_memory_core.results import WriteResult
 from jaf_memory_postgres import rows
 from jaf_memory_postgres.connection.execution import BeatenError, Connection
@@ -130,17 +130,23 @@ class Writer(Eraser):
             key = await self._made(locked, plan.header, added)
             await self._insert(key, 0, *fresh)
             return plan.result
+        header = plan.header
+        if plan.cut and header.gaps:
+            position = await self._position_at(locked.key, standing, plan.cut)
+            # Where all go that were there, the first of what comes is the oldest.
+            header = rules.begins(header, standing.end if position is None else position)
         # A replaced conversation counts from 0 again: all of it goes before any of it comes.
-        kept = (
-            (0, 0) if write.replace else (plan.header.first_position, standing.first_position + standing.message_count)
-        )
-        removed = await self._cut(locked.key, *kept)
-        await self._update(
-            locked.key, plan.header, rows.stored(write.metadata) if write.metadata else None, added - removed
-        )
-        await self._unlabel(locked.key, standing, plan.header)
-        await self._insert(locked.key, plan.header.first_position + plan.header.message_count - len(plan.fresh), *fresh)
+        removed = await self._cut(locked.key, *((0, 0) if write.replace else (header.first_position, standing.end)))
+        await self._update(locked.key, header, rows.stored(write.metadata) if write.metadata else None, added - removed)
+        await self._unlabel(locked.key, standing, header)
+        await self._insert(locked.key, header.end - len(plan.fresh), *fresh)
         return plan.result
+
+    async def _position_at(self, key: int, standing: Record, place: int) -> int | None:
+        position: int | None = await self._connection.fetchval(
+            self._sql["position_at"], key, standing.first_position, place
+        )
+        return position
 
     async def _held(self, locked: Locked, ids: Sequence[str]) -> dict[str, bytes]:
         found = await self._connection.fetch(self._sql["held"], locked.key, ids)
@@ -154,7 +160,7 @@ class Writer(Eraser):
             *(header.conversation_id, header.incarnation, header.version, header.created_at, header.active_at),
             *(header.user_id, rows.stored(header.metadata), header.expires_at, header.ttl),
             *(header.first_position, header.trimmed, header.message_count, size),
-            rows.amended(header.active_at, header.updated_at),
+            *(rows.amended(header.active_at, header.updated_at), header.gaps),
         )
         if key is None:
             # There was no row to lock when this looked, and somebody has made one since: only a new look can lock it.
@@ -172,7 +178,7 @@ class Writer(Eraser):
             self._sql["update_header"],
             *(key, header.version, header.active_at, header.user_id, patch, header.expires_at, header.ttl),
             *(header.first_position, header.message_count, header.trimmed, growth),
-            rows.amended(header.active_at, header.updated_at),
+            *(rows.amended(header.active_at, header.updated_at), header.gaps),
         )
 
     async def _unlabel(self, key: int, before: Record, after: Record) -> None:
@@ -198,8 +204,14 @@ class Writer(Eraser):
                 *(key, record.incarnation, record.version, record.created_at, record.active_at, record.user_id),
                 *(rows.stored(record.metadata), record.expires_at, record.ttl, record.first_position),
                 *(record.trimmed, record.message_count, size, rows.amended(record.active_at, record.updated_at)),
+                record.gaps,
             )
-        await self._insert(key, record.first_position, [message.message_id for message in record.messages], bodies)
+        ids = [message.message_id for message in record.messages]
+        if record.gaps:
+            texts = [body.decode() for body in bodies]
+            await self._connection.execute(self._sql["place"], key, record.positions, ids, texts)
+        else:
+            await self._insert(key, record.first_position, ids, bodies)
         return True
 
     async def truncate(self, truncate: Truncate) -> int:
@@ -214,11 +226,38 @@ class Writer(Eraser):
         if position is None:
             return 0
         metadata = rules.unsummarised(standing.metadata, position)
-        after = replace(rules.touched(standing, locked.now), message_count=position - first, metadata=metadata)
+        left = await self._between(locked.key, standing, position)
+        after = replace(rules.ends_at(rules.touched(standing, locked.now), left, position), metadata=metadata)
         removed = await self._cut(locked.key, first, position)
         await self._update(locked.key, after, None, -removed)
         await self._unlabel(locked.key, standing, after)
         return standing.message_count - after.message_count
+
+    async def _between(self, key: int, standing: Record, position: int) -> int:
+        """How many messages stand before a position."""
+        if not standing.gaps:
+            return position - standing.first_position
+        count: int = await self._connection.fetchval(
+            self._sql["messages_between"], key, standing.first_position, position
+        )
+        return count
+
+    async def delete_messages(self, delete: DeleteMessages) -> int:
+        """Remove single messages; how many."""
+        locked = await self.lock(delete.conversation_id)
+        standing = rules.deletable(_seen(locked, delete.scope), delete)
+        assert locked.key is not None  # `rules.deletable` raises for a missing one
+        count = await self._connection.fetchval(self._sql["messages_between"], locked.key, 0, rows.MOST)
+        if count != standing.message_count:  # once there are gaps, nothing else tells that a row is missing
+            raise codec.damaged(delete.conversation_id)
+        gone = await self._connection.fetch(self._sql["pick"], locked.key, delete.ids)
+        if not gone:
+            return 0
+        first = await self._position_at(locked.key, standing, 0)
+        after = rules.thinned(standing, len(gone), min(row[0] for row in gone), first, locked.now)
+        await self._update(locked.key, after, None, -sum(row[1] for row in gone))
+        await self._unlabel(locked.key, standing, after)
+        return len(gone)
 
     async def amend(self, amend: Amend) -> int:
         """Change metadata, ownership or expiry; the new version."""
@@ -241,15 +280,15 @@ class Writer(Eraser):
         if child.live is not None:
             raise forks.taken(fork.new_id)
         end = await self._end(parent.key, source, fork)
-        count = end - source.first_position
-        header = replace(forks.fork_header(source, fork, parent.now), message_count=count)
+        count = await self._between(parent.key, source, end)
+        header = rules.ends_at(forks.fork_header(source, fork, parent.now), count, end)
         key = await self._made(child, header, 0)
         await self._connection.execute(self._sql["copy_messages"], key, parent.key, source.first_position, end)
         return count
 
     async def _end(self, key: int, source: Record, fork: Fork) -> int:
         if fork.until_message_id is None:
-            return source.first_position + source.message_count
+            return source.end
         first = source.first_position
         end: int | None = await self._connection.fetchval(self._sql["position"], key, fork.until_message_id, first)
         if end is None:

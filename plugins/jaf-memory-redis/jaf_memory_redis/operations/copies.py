@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from secrets import token_hex
 from typing import Any, cast
 
-from jaf_memory_core import codec
+from jaf_memory_core import codec, rules
 from jaf_memory_core.errors import MemoryNotFoundError
-from jaf_memory_core.messages import Message
-from jaf_memory_core.records import Write
+from jaf_memory_core.records import Record, Write
 from jaf_memory_redis import layout, scripts
 from jaf_memory_redis.errors import ServerError, damaged
 from jaf_memory_redis.layout import Keys
@@ -79,24 +78,25 @@ class Copier:
     async def _written(self, write: Write, aside: tuple[bytes, bytes]) -> dict[str, Any] | None:
         key = write.conversation_id
         header = self._keys.conversation(key)[0]
-        (found,) = await self._topology.run_all([command("HMGET", header, "inc", "v", "p", "n", "s", "k")])
-        incarnation, *numbers, trimmed = found
+        (found,) = await self._topology.run_all([command("HMGET", header, "inc", "v", "p", "n", "s", "k", "f", "g")])
+        incarnation, *numbers, trimmed, form, spaces = found
         if incarnation is None and not write.create:
             raise MemoryNotFoundError(key)
-        stamp, kept, position, size = None, 0, 0, 0
+        stamp, kept, position, size, gaps = None, 0, 0, 0, 0
         if incarnation is not None:
             version, position, kept, size = layout.counts(key, numbers)
+            gaps = layout.reading(key, lambda: layout.gaps_of(form, spaces))
             stamp = f"{incarnation.decode()}:{version}"
         if write.replace:
-            kept = position = 0
+            kept = position = gaps = 0
         fresh: Sequence[int] = range(len(write.messages))
         if kept:
-            held = await self._held(write, position, max(1, size // kept))
+            held = await self._held(write, position, max(1, size // kept), gaps=gaps)
             # On a trimmed conversation, what stands before a held message was there once.
             fresh = [at for at in fresh if at not in held and not (trimmed == b"1" and held and at < max(held))]
         if not fresh:
             # All are held; that they still are, the script sees by the stamp.
-            return {"expected": stamp, "count": 0, "size": 0, "fresh": 0, "first": 0, "cut": 0}
+            return {"expected": stamp, "count": 0, "size": 0, "fresh": 0, "first": 0, "cut": 0, "gaps": 0}
         cut = max(0, kept + len(fresh) - write.max_messages) if write.max_messages is not None else 0
         if cut > kept:
             return None
@@ -104,14 +104,21 @@ class Copier:
         if copied is None:
             return None
         content = [write.messages[at].message_id for at in fresh], [write.bodies[at] for at in fresh]
-        added = await self._added(key, aside, stamp, (kept - cut, position + kept), content)
+        end = position + kept + gaps
+        added = await self._added(key, aside, stamp, (kept - cut, end), content)
         if added is None:
             return None
         total = kept - cut + len(fresh)
+        first = position + cut
+        if gaps:
+            # Of the state that the stamp names: the script compares it.
+            ids = self._keys.conversation(key)[2]
+            (oldest,) = await self._topology.run_all([command("ZRANGE", ids, cut, cut, "WITHSCORES")])
+            first = int(oldest[1]) if oldest else end
         staged = {"expected": stamp, "count": total, "size": copied + added, "fresh": len(fresh)}
-        return staged | {"first": position + cut, "cut": cut}
+        return staged | {"first": first, "cut": cut, "gaps": end + len(fresh) - first - total}
 
-    async def _held(self, write: Write, first: int, each: int) -> set[int]:
+    async def _held(self, write: Write, first: int, each: int, *, gaps: int) -> set[int]:
         """Which of the messages the conversation holds.
 
         Raises:
@@ -122,6 +129,10 @@ class Copier:
         steps = [command("ZMSCORE", ids, *names[at : at + MANY]) for at in range(0, len(names), MANY)]
         scores = [score for step in await self._topology.run_all(steps) for score in step]
         places = sorted((int(score) - first, at) for at, score in enumerate(scores) if score is not None)
+        if gaps:
+            before = [command("ZCOUNT", ids, "-inf", b"(%d" % (first + place)) for place, _ in places]
+            counted = await self._topology.run_all(before)
+            places = [(place, at) for place, (_, at) in zip(counted, places, strict=True)]
         held = neighbours(places, max(1, min(MANY, HEAVY // each)))
         for start in range(0, len(held), ABREAST):
             some = held[start : start + ABREAST]
@@ -136,12 +147,21 @@ class Copier:
                 compare(write, differing)
         return {at for _, at in places}
 
-    async def record(self, key: str, stamp: str | None, first: int, messages: Sequence[Message]) -> Staged | None:
+    async def record(self, record: Record, stamp: str | None) -> Staged | None:
         """The messages of a whole record."""
+        key, messages = record.conversation_id, record.messages
         aside = self._keys.aside(key, token_hex(8))
-        bodies = list(map(codec.encode, messages))
-        size = await self._added(key, aside, stamp, (0, first), ([one.message_id for one in messages], bodies))
-        return None if size is None else ({"expected": stamp, "count": len(messages), "size": size}, aside)
+        total = 0
+        for run in neighbours([(at, place) for place, at in enumerate(rules.positions_of(record))], len(messages)):
+            some = [messages[place] for _, place in run]
+            content = [one.message_id for one in some], list(map(codec.encode, some))
+            at, place = run[0]
+            size = await self._added(key, aside, stamp, (place, at), content)
+            if size is None:
+                await self.discard(aside)
+                return None
+            total += size
+        return {"expected": stamp, "count": len(messages), "size": total}, aside
 
     async def revised(
         self, key: str, reply: Sequence[Any], positions: Sequence[int], messages: Sequence[Part]
@@ -150,28 +170,48 @@ class Copier:
 
         Args:
             key: the conversation's id.
-            reply: what `revise.lua` told of it: its stamp, first position, count and size.
+            reply: what `revise.lua` told of it: its stamp, count and size, and the places of those positions.
             positions: where the new messages go.
             messages: all ids of the new messages, and then all bodies.
         """
-        stamp, first, count, size = reply[1].decode(), *reply[2:5]
+        stamp, count, size, places = reply[1].decode(), *reply[2:5]
         aside = self._keys.aside(key, token_hex(8))
         names, bodies = messages[: len(positions)], messages[len(positions) :]
-        changed = sorted((position - first, at) for at, position in enumerate(positions))
+        changed = sorted((place, at) for at, place in enumerate(places))
         laid: int | None = 0
         total = done = 0
-        for run in [*neighbours(changed, MANY), [(count, -1)]]:
+        # Side by side in the list, and by position, too: else each has one of its own.
+        dense = all(place - changed[0][0] == positions[at] - positions[changed[0][1]] for place, at in changed)
+        for run in [*neighbours(changed, MANY if dense else 1), [(count, -1)]]:
             laid = await self._copied(key, aside, stamp, (done, run[0][0]), size // max(1, count), staged=done)
             if laid is not None and run[0][1] >= 0:
                 total += laid
                 content = [str(names[at]) for _, at in run], [cast("bytes", bodies[at]) for _, at in run]
-                laid = await self._added(key, aside, stamp, (run[0][0], first + run[0][0]), content)
+                laid = await self._added(key, aside, stamp, (run[0][0], positions[run[0][1]]), content)
             if laid is None:
                 await self.discard(aside)
                 return None
             total += laid
             done = run[-1][0] + 1
         return {"expected": stamp, "count": count, "size": total}, aside
+
+    async def thinned(self, key: str, reply: Sequence[Any]) -> Staged | None:
+        """All messages but some; `None` if the conversation has changed, or there is no memory for it.
+
+        Args:
+            key: the conversation's id.
+            reply: what `thin.lua` told of it: its stamp, count and size, and the places of what goes.
+        """
+        stamp, count, size, places = reply[1].decode(), *reply[2:5]
+        aside = self._keys.aside(key, token_hex(8))
+        total = laid = start = 0
+        for place in [*sorted(places), count]:
+            copied = await self._copied(key, aside, stamp, (start, place), size // max(1, count), staged=laid)
+            if copied is None:
+                await self.discard(aside)
+                return None
+            total, laid, start = total + copied, laid + place - start, place + 1
+        return {"expected": stamp, "count": laid, "size": total}, aside
 
     async def discard(self, aside: tuple[bytes, ...]) -> None:
         """Remove what was laid aside for nothing; what is left of a writer that was killed goes by itself."""

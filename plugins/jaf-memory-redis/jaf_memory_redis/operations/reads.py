@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
+
+from msgspec.structs import replace
 
 from jaf_memory_core import codec, forks, rules
 from jaf_memory_core.errors import MemoryStorageError
@@ -34,6 +37,9 @@ LONG = 200
 
 ABREAST = 6
 """Such commands that are under way together: below the least that hosters let a server keep for a client, 1 MB."""
+
+PLACES = 5_000
+"""Positions that are read at once."""
 
 FEW = 4
 """Places in the middle of a long list that are reached for together."""
@@ -68,6 +74,22 @@ def neighbours(places: Sequence[tuple[int, T]], most: int) -> list[list[tuple[in
         else:
             runs.append([(place, what)])
     return runs
+
+
+def _scores(flat: Sequence[bytes]) -> list[int]:
+    return list(map(int, flat[1::2]))
+
+
+def placed(record: Record, positions: Sequence[int]) -> Record:
+    """The record with the positions of its messages.
+
+    Raises:
+        MemoryStorageError: they do not lie where the header says.
+    """
+    sound = len(positions) == record.message_count and positions[:1] == [record.first_position]
+    if not sound or positions[-1] >= record.end:
+        raise codec.damaged(record.conversation_id)
+    return replace(record, positions=tuple(positions))
 
 
 class Reader:
@@ -172,9 +194,42 @@ class Reader:
             if layout.stamp_of(flat) != stamp:
                 continue
             whole = await self._rest(conversation_id, flat, found, first)
-            if whole is not None:
-                return self._known(layout.record_of(conversation_id, flat, whole))
+            record = None if whole is None else layout.record_of(conversation_id, flat, whole)
+            if record is not None and record.gaps:
+                record = await self._placed(record)
+            if whole is None or (record is None and flat):
+                continue
+            return self._known(record)
         return await self._read_by_script(conversation_id)
+
+    async def _placed(self, record: Record) -> Record | None:
+        """The record with the positions of its messages; `None` if the header stands no more as it shows it.
+
+        Raises:
+            MemoryStorageError: they do not lie where the header says.
+        """
+        positions = await self._positions(record, 0, record.message_count)
+        return None if positions is None else placed(record, positions)
+
+    async def _positions(self, record: Record, start: int, stop: int) -> list[int] | None:
+        """Positions by place, without that at `stop`; `None` as `_placed`."""
+        header, _, ids = self._keys.conversation(record.conversation_id)
+        positions: list[int] = []
+        for at in range(start, stop, PLACES):
+            last = min(stop, at + PLACES) - 1
+            flat, stamp, stands = await self._topology.run_all(
+                [
+                    command("ZRANGE", ids, at, last, "WITHSCORES"),
+                    command("HMGET", header, "inc", "v"),
+                    command("ZCARD", ids),
+                ]
+            )
+            if stamp != [record.incarnation.encode(), b"%d" % record.version]:
+                return None
+            if stands != record.message_count:
+                raise damaged(record.conversation_id, record.message_count, stands)
+            positions += layout.reading(record.conversation_id, partial(_scores, flat))
+        return positions
 
     async def _rest(
         self, conversation_id: str, flat: Sequence[bytes], found: list[bytes], first: int
@@ -283,7 +338,10 @@ class Reader:
 
     async def _read_by_script(self, conversation_id: str) -> Record | None:
         page = await self._page(conversation_id, {"id": conversation_id})
-        return None if page is None else self._known(layout.record_of(conversation_id, page[1], page[2]))
+        record = None if page is None else layout.record_of(conversation_id, page[1], page[2])
+        if page is not None and record is not None and record.gaps:
+            record = placed(record, list(map(int, page[4])))
+        return self._known(record)
 
     async def _page(self, conversation_id: str, request: Mapping[str, Any]) -> list[Any] | None:
         reply = await self._read_only.run(asked(scripts.PAGE, self._keys.conversation(conversation_id), request))
@@ -324,6 +382,9 @@ class Reader:
         (scores,) = await self._topology.run_all([command("ZMSCORE", ids, *concerned)])
         places = {key: int(at) for key, at in zip(concerned, scores, strict=True) if at is not None}
         order = sorted((at - record.first_position, key) for key, at in places.items())
+        if record.gaps:
+            before = [command("ZCOUNT", ids, "-inf", b"(%d" % at) for at in places.values()]
+            order = sorted(zip(await self._topology.run_all(before), places, strict=True))
         at_once = self._at_once(revise.conversation_id)
         runs = neighbours(order, min(PAGE, at_once))
         few = max(1, min(FEW, at_once // max(map(len, runs), default=1)))
@@ -364,7 +425,7 @@ class Reader:
             flat, found, *others, stands, stamp, clock = await self._topology.run_packed(packed)
             fields = fields_of(flat) if tail.with_header else flat
             # No writer came in between, so that all is of one moment without a script (docs/decisions/0006).
-            if fields[1:3] == stamp:
+            if fields[1:3] == stamp and fields[0] != layout.WITH_GAPS:
                 page = self._page_of(tail, fields, found, clock, stands)
                 return page and beside(tail, page, fields, flat, others[0] if others else ())
         whole = tail.with_header or long
@@ -376,9 +437,32 @@ class Reader:
         read = read or await self._page(tail.conversation_id, request)
         if read is None:
             return None
+        if len(read) > len(("clock", "fields", "bodies", "leading")):
+            return self._page_with_gaps(tail, read)
         fields = fields_of(read[1]) if whole else read[1]
         page = self._page_of(tail, fields, read[2], read[0])
         return page and beside(tail, page, fields, read[1], read[3])
+
+    def _page_with_gaps(self, tail: Tail, read: Sequence[Any]) -> Page | None:
+        """A page of what `page.lua` answers about a conversation of which single messages were deleted."""
+        clock, flat, bodies, first_bodies, positions, _ = read
+        header = self._known(layout.record_of(tail.conversation_id, flat))
+        header = rules.seen(header, self.heard(clock), tail.scope)
+        if header is None:
+            return None
+        places = tuple(map(int, positions))
+        if len(places) != len(bodies):
+            raise damaged(tail.conversation_id, len(bodies), len(places))
+        first = places[0] if places else rules.nowhere(header, tail)
+        return Page(
+            codec.decode_messages(bodies, tail.conversation_id),
+            first,
+            first > header.first_position,
+            codec.decode_messages(first_bodies, tail.conversation_id) if tail.leading else None,
+            header if tail.with_header else None,
+            rules.known_end(header, tail),
+            places,
+        )
 
     async def _long(self, tail: Tail) -> list[Any] | None:
         """What `page.lua` answers, of many messages, in steps that keep nobody waiting; `None` where it changes."""
@@ -389,6 +473,8 @@ class Reader:
             if not flat:
                 return [clock, flat, [], []]
             layout.check_format(fields.get(b"f"), tail.conversation_id)
+            if fields.get(b"f") == layout.WITH_GAPS:
+                return await self._long_with_gaps(tail, clock, flat)
             end, first, _ = layout.counts(tail.conversation_id, map(fields.get, (b"n", b"p", b"s")))
             start, end = (at - first for at in rules.bounds_within(first, first + end, tail))
             found = await self._span(tail.conversation_id, flat, start, end)
@@ -396,6 +482,33 @@ class Reader:
             if found is not None and leading is not None:
                 return [clock, flat, found, leading]
         return None
+
+    async def _long_with_gaps(self, tail: Tail, clock: list[bytes], flat: list[bytes]) -> list[Any] | None:
+        """The same of a conversation of which single messages were deleted; places are found by counting."""
+        record = layout.record_of(tail.conversation_id, flat)
+        assert record is not None  # a header stands
+        header, _, ids = self._keys.conversation(tail.conversation_id)
+        lowest, highest = rules.reach(record, tail)
+        bounds = [command("ZCOUNT", ids, "-inf", b"(%d" % position) for position in (lowest, highest)]
+        start, stop = await self._topology.run_all(bounds)
+        if tail.after is None:
+            start = max(start, stop - tail.limit)
+        else:
+            stop = min(stop, start + tail.limit)
+        found = await self._span(tail.conversation_id, flat, start, stop)
+        positions = await self._positions(record, start, stop)
+        if found is None or positions is None:
+            return None
+        leading: list[bytes] | None = []
+        if tail.leading:
+            below = b"(%d" % min(tail.leading, LARGEST)
+            (ahead,) = await self._topology.run_all([command("ZCOUNT", ids, "-inf", below)])
+            leading = await self._span(tail.conversation_id, flat, 0, min(ahead, start))
+        # Behind the last count, too, the header has to be the same.
+        (stamp,) = await self._topology.run_all([command("HMGET", header, "inc", "v")])
+        if leading is None or stamp != layout.stamp_of(flat):
+            return None
+        return [clock, flat, found, leading, positions, record.gaps]
 
     def _page_of(
         self,

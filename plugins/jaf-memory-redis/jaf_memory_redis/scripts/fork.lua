@@ -11,7 +11,7 @@ if parent and not is_sound(parent, request.parent) then return { 'unsound parent
 if not parent or expired(parent) or (request.scope and parent.owner ~= request.scope) then return { 'missing' } end
 if before and expired(before) then return told('expired', before) end
 if before then return { 'taken' } end
-local stop = parent.first + parent.count
+local stop = rare.ending(parent)
 if request.stop then
   stop = tonumber(call('ZSCORE', parent_ids, request.stop) or -1)
   if stop < 0 then return { 'nowhere' } end
@@ -24,11 +24,13 @@ if call('LLEN', parent_bodies) ~= parent.count or call('ZCARD', parent_ids) ~= p
   return { 'unsound parent' }
 end
 
+local count = request.stop and rare.place(parent, stop, parent_ids) or parent.count
 local header = {
   incarnation = request.incarnation, version = 0, created = now, active = now, ttl = parent.ttl,
   expires = not parent.ttl and parent.expires or nil, owner = parent.owner, first = parent.first,
-  trimmed = parent.trimmed, count = stop - parent.first, size = parent.size,
+  trimmed = parent.trimmed, count = count, size = parent.size,
 }
+if parent.gaps then header.gaps = stop - parent.first - count end
 local staged = request.staged
 if staged and (rare.stamp(parent) ~= staged.expected or staged.count ~= header.count or not rare.is_staged(staged)) then
   staged = nil
@@ -48,7 +50,7 @@ if staged then
 else
   rare.clear_remains()
   -- By range: to copy all and cut it would take as long as the parent is long.
-  header.size = copy_messages(parent_bodies, parent_ids, parent.first, 0, header.count, KEYS[2], KEYS[3])
+  header.size = copy_messages(parent_bodies, parent_ids, 0, header.count, KEYS[2], KEYS[3])
   if not header.size then
     call('UNLINK', KEYS[2], KEYS[3])
     return { 'unsound parent' }

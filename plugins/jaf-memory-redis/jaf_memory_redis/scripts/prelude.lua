@@ -6,6 +6,7 @@
 -- ARGV[1] the request, a MessagePack map; ARGV[2...] the messages that come with it, all ids and then all bodies, so
 -- that they go from the line into the list as they are. Moments are 18 digits: microseconds since the year 1.
 local FORMAT = '1'
+local GAPPED = '2' -- of a conversation with positions that have no message: `g` says how many; places are found by counting
 local EPOCH = 62135596800
 local AFTERLIFE = 60000 -- ms: what nobody has purged so long after it expired is dropped by Redis itself
 local RESERVED = 'm:"jaf-memory:'
@@ -45,13 +46,16 @@ local function read_header(key)
     return {}
   end
   if not (found[1] or found[2] or found[3] or found[11]) then return nil end
-  return {
+  local header = {
     format = found[1], incarnation = found[2] or nil, version = tonumber(found[3]), created = found[4],
     -- Absent fields come as false; nil compares equal with what a request leaves out.
     active = found[5], expires = found[6] or nil, ttl = found[7] or nil, owner = found[8] or nil,
     first = tonumber(found[9]),
     trimmed = found[10] == '1', count = tonumber(found[11]), size = tonumber(found[12]), id = found[13],
   }
+  -- Only there, and `nil` elsewhere: nearly all have none, and each member more costs them something.
+  if found[1] == GAPPED then header.gaps = tonumber(call('HGET', key, 'g')) end
+  return header
 end
 
 local function is_moment(text)
@@ -70,7 +74,8 @@ local function is_sound(header, id)
   -- All four as `is_count` has it.
   return version and first and count and size and version >= 0 and first >= 0 and count >= 0 and size >= 0
     and version + first + count + size < 9007199254740992 and version % 1 + first % 1 + count % 1 + size % 1 == 0
-    and header.format == FORMAT and header.incarnation and header.owner ~= '' and header.id == id
+    and (header.format == FORMAT or (header.format == GAPPED and is_count(header.gaps) and header.gaps > 0 and count > 0))
+    and header.incarnation and header.owner ~= '' and header.id == id
     and is_moment(header.created) and is_moment(header.active) and (not header.expires or is_moment(header.expires))
     and (ttl == true or (ttl and ttl > 0 and ttl < 1e12))
 end
@@ -136,6 +141,10 @@ local function write_header(header, before, metadata)
     fields[size + 3], fields[size + 4] = 'k', header.trimmed and '1' or '0'
     size = size + 4
   end
+  if header.gaps then
+    fields[size + 1], fields[size + 2], size = 'f', header.gaps > 0 and GAPPED or FORMAT, size + 2
+    if header.gaps > 0 then fields[size + 1], fields[size + 2], size = 'g', header.gaps, size + 2 end
+  end
   if header.expires and not (before and before.expires == header.expires) then
     fields[size + 1], fields[size + 2] = 'x', header.expires
     size = size + 2
@@ -150,6 +159,7 @@ local function write_header(header, before, metadata)
   end
   if header.amended then fields[size + 1], fields[size + 2] = 'a', header.amended end
   call('HSET', KEYS[1], unpack(fields))
+  if header.gaps == 0 and before then call('HDEL', KEYS[1], 'g') end
   if before and before.expires and not header.expires then call('HDEL', KEYS[1], 'x') end
   if before and before.ttl and not header.ttl then call('HDEL', KEYS[1], 't') end
   for start = 1, metadata and #metadata or 0, STEP do
@@ -249,15 +259,32 @@ local function rarely()
 
   function rare.is_newer(header)
     local format = header.format
-    return format and format ~= FORMAT and #format < 18 and string.find(format, '^[1-9]%d*$')
+    return format and format ~= FORMAT and format ~= GAPPED and #format < 18 and string.find(format, '^[1-9]%d*$')
   end
 
   function rare.copied(header)
     return {
       format = header.format, incarnation = header.incarnation, version = header.version, created = header.created,
       active = header.active, expires = header.expires, ttl = header.ttl, owner = header.owner, first = header.first,
-      trimmed = header.trimmed, count = header.count, size = header.size,
+      trimmed = header.trimmed, count = header.count, size = header.size, gaps = header.gaps,
     }
+  end
+
+  -- The position behind the newest message, which the next one gets.
+  function rare.ending(header)
+    return header.first + header.count + (header.gaps or 0)
+  end
+
+  -- How many messages stand before a position: where there are gaps, that is not what it says itself.
+  function rare.place(header, position, ids)
+    if not header.gaps then return position - header.first end
+    return call('ZCOUNT', ids or KEYS[3], '-inf', '(' .. rare.whole(position))
+  end
+
+  -- The position of the message at a place; `ending` where none is.
+  function rare.position(header, place)
+    if not header.gaps then return header.first + place end
+    return tonumber(call('ZRANGE', KEYS[3], place, place, 'WITHSCORES')[2] or rare.ending(header))
   end
 
   -- What can be told of a header that cannot be read, for those that remove it.
@@ -306,7 +333,7 @@ local function rarely()
 
   -- What an append had placed before it saw that.
   function rare.take_back(header)
-    call('ZREMRANGEBYSCORE', KEYS[3], header.first + header.count, '+inf')
+    call('ZREMRANGEBYSCORE', KEYS[3], rare.ending(header), '+inf')
   end
 
   function rare.damaged(header, placed)

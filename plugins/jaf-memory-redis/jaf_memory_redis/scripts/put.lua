@@ -16,7 +16,7 @@ end
 local header = {
   incarnation = request.incarnation, version = request.version, created = request.created,
   active = request.active, amended = request.amended, expires = request.expires, ttl = request.ttl, owner = request.owner,
-  first = request.first, trimmed = request.trimmed, count = given, size = 0,
+  first = request.first, trimmed = request.trimmed, count = given, gaps = request.gaps, size = 0,
 }
 if before then
   rare.unindex(before)
@@ -30,7 +30,11 @@ if staged then
   header.count, header.size = staged.count, staged.size
 else
   rare.clear_remains()
-  place_ids(ARGV, 2, given, header.first)
+  if request.positions then
+    for place, position in ipairs(request.positions) do call('ZADD', KEYS[3], position, ARGV[1 + place]) end
+  else
+    place_ids(ARGV, 2, given, header.first)
+  end
   header.size = add_bodies(ARGV, 2, given)
 end
 write_header(header, nil, request.metadata)

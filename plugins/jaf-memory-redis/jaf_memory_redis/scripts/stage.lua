@@ -8,7 +8,7 @@ if refused then return refused end
 if call('LLEN', KEYS[4]) ~= request.staged then return { 'other' } end
 local size = 0
 if request.stop > request.start then
-  size = copy_messages(KEYS[2], KEYS[3], before.first, request.start, request.stop, KEYS[4], KEYS[5])
+  size = copy_messages(KEYS[2], KEYS[3], request.start, request.stop, KEYS[4], KEYS[5])
   if not size then return rare.damaged(before) end
 end
 KEYS[2], KEYS[3] = KEYS[4], KEYS[5]

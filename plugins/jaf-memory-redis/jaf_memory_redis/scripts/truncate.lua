@@ -12,7 +12,7 @@ local position = call('ZSCORE', KEYS[3], request.message)
 if not position then return told('ok', before, 0) end
 
 local header = rare.copied(before)
-local kept = tonumber(position) - header.first
+local kept = rare.place(header, tonumber(position))
 local removed = header.count - kept
 local staged = request.staged
 if staged then
@@ -32,6 +32,7 @@ else
   call('ZREMRANGEBYSCORE', KEYS[3], position, '+inf')
 end
 header.count = kept
+if header.gaps then header.gaps = tonumber(position) - header.first - kept end
 rare.unsummarise(tonumber(position))
 touch(header)
 write_header(header, before)

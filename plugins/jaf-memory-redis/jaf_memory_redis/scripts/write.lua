@@ -39,9 +39,10 @@ local actual = before and before.version or 0
 local expected = not request.expected or request.expected == actual
 local too_much = expected and request.metadata and rarely().heavy(before)
 local placed = false
+if request.cap and before and before.gaps then call('ZRANGE', KEYS[3], 0, 0) end -- whoever may not, is told here
 if adding and before.count > 0 and given > 0 then
   -- Nearly always none is held, and to place their ids tells so as well. Nothing can be refused behind that.
-  placed = expected and not too_much and place_ids(ARGV, 2, given, before.first + before.count, 'NX')
+  placed = expected and not too_much and place_ids(ARGV, 2, given, before.first + before.count + (before.gaps or 0), 'NX')
   -- What tells whether all of it stands costs least behind a write: how many ids there are now, and how many bodies.
   if placed and call('ZCARD', KEYS[3]) ~= before.count + given then return rarely().damaged(before, true) end
 end
@@ -68,6 +69,7 @@ if adding and not placed then
       if positions[index] then
         last_held = index
         local place = tonumber(positions[index]) - before.first
+        if before.gaps then place = rarely().place(before, tonumber(positions[index])) end
         if not known and not fetched[place - from + 1] then
           from = place
           fetched = call('LRANGE', KEYS[2], from, from + math.min(99, given - index))
@@ -135,6 +137,7 @@ if before and request.replace then
   if not staged then call('UNLINK', KEYS[2], KEYS[3]) end
   rarely().unsummarise(0)
   header.first, header.count, header.size, header.trimmed = 0, 0, 0, false
+  if header.gaps then header.gaps = 0 end
 end
 -- Metadata alone, or an owner, leave the conversation where it stands in a list.
 local still = adding and fresh == 0 and cut == 0 and not (staged and staged.cut > 0)
@@ -149,9 +152,10 @@ if not before then rarely().clear_remains() end
 if staged then
   rarely().take_staged(staged)
   header.first, header.count, header.size = staged.first, staged.count - fresh, staged.size
+  if header.gaps then header.gaps = staged.gaps end
   header.trimmed = header.trimmed or staged.cut > 0
 else
-  if not placed then place_ids(list, first, fresh, header.first + header.count) end
+  if not placed then place_ids(list, first, fresh, header.first + header.count + (header.gaps or 0)) end
   local size, length = add_bodies(list, first, fresh)
   if placed and length ~= before.count + fresh then
     call('LTRIM', KEYS[2], 0, -fresh - 1)
@@ -163,7 +167,12 @@ end
 if cut > 0 then
   header.size = header.size - rare.size_between(0, cut - 1)
   call('LTRIM', KEYS[2], cut, -1)
-  header.first = header.first + cut
+  local oldest = header.first + cut
+  if header.gaps then
+    oldest = rare.position(header, cut)
+    header.gaps = header.gaps - (oldest - header.first - cut)
+  end
+  header.first = oldest
   call('ZREMRANGEBYSCORE', KEYS[3], '-inf', '(' .. rare.whole(header.first))
 end
 header.count = header.count + fresh - cut

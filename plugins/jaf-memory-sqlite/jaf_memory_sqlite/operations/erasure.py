@@ -8,8 +8,8 @@ from msgspec.structs import replace
 
 from jaf_memory_core import rules
 from jaf_memory_core.errors import MemoryNotFoundError
-from jaf_memory_core.records import Stamp, Truncate
-from jaf_memory_sqlite.operations.reads import look_up
+from jaf_memory_core.records import DeleteMessages, Stamp, Truncate
+from jaf_memory_sqlite.operations.reads import check_complete, held_rows, look_up
 from jaf_memory_sqlite.operations.writes import Clock, drop, relabel, touch
 from jaf_memory_sqlite.rows import SQL, micros
 
@@ -25,14 +25,39 @@ def truncate(db: sqlite3.Connection, request: Truncate, clock: Clock) -> int:
     if row is None:
         return 0
     end = standing.row_of(standing.end)
-    removed: int = end - row[0]
+    position = row[0] - standing.row_of(0)
+    left = position - standing.record.first_position
+    if standing.record.gaps:
+        (left,) = db.execute(SQL["messages_before"], (standing.row_of(0), row[0])).fetchone()
+    removed: int = standing.record.message_count - left
     size = standing.size - drop(db, row[0], end)
     touched = rules.touched(standing.record, now)
-    metadata = rules.unsummarised(touched.metadata, row[0] - standing.row_of(0))
-    after = replace(touched, message_count=touched.message_count - removed, metadata=metadata)
+    metadata = rules.unsummarised(touched.metadata, position)
+    after = replace(rules.ends_at(touched, left, position), metadata=metadata)
     touch(db, standing, after, size, standing.largest)
     relabel(db, standing, after)
     return removed
+
+
+def delete_messages(db: sqlite3.Connection, request: DeleteMessages, clock: Clock) -> int:
+    """Remove single messages; costs what is removed."""
+    now = clock()
+    standing = look_up(db, request.conversation_id, with_metadata=True)
+    rules.deletable(rules.seen(standing.record, now, request.scope) if standing else None, request)
+    assert standing is not None  # `rules.deletable` raises for a missing one
+    found = held_rows(db, standing, request.ids)
+    # A row that is missing is told by nothing else, once there are gaps.
+    check_complete(db, standing)
+    if not found:
+        return 0
+    removed = sum(drop(db, row, row + 1) for row in found)
+    start = standing.row_of(0)
+    oldest = db.execute(SQL["row_at"], (start, standing.row_of(standing.end), 0)).fetchone()
+    first = None if oldest is None else oldest[0] - start
+    after = rules.thinned(standing.record, len(found), min(found) - start, first, now)
+    touch(db, standing, after, standing.size - removed, standing.largest)
+    relabel(db, standing, after)
+    return len(found)
 
 
 def delete(db: sqlite3.Connection, conversation_id: str, expected: Stamp) -> bool:

@@ -66,7 +66,8 @@ def conversation(
         if found.size > most:
             raise NeedsThreadError
         bodies = all_bodies(db, found)
-    return replace(found.record, messages=codec.decode_messages(bodies, conversation_id))
+        places = all_places(db, found)
+    return replace(found.record, messages=codec.decode_messages(bodies, conversation_id), positions=places)
 
 
 def tail(db: sqlite3.Connection, asked: Tail, now: datetime, most: float = ANY) -> Page | None:
@@ -80,6 +81,8 @@ def tail(db: sqlite3.Connection, asked: Tail, now: datetime, most: float = ANY) 
         found = next(map(kept, row), None)
         if found is None or rules.seen(found.record, now, asked.scope) is None:
             return None
+        if found.record.gaps:
+            return _page_with_gaps(db, found, asked, most)
         first, end = rules.bounds(found.record, asked)
         oldest, lead = found.record.first_position, rules.lead(found.record, asked, first)
         if min(found.size, found.largest * (end - first + lead)) > most:
@@ -90,6 +93,48 @@ def tail(db: sqlite3.Connection, asked: Tail, now: datetime, most: float = ANY) 
     leading = None if first_bodies is None else codec.decode_messages(first_bodies, asked.conversation_id)
     header = found.record if asked.with_header else None
     return Page(messages, first, first > oldest, leading, header, rules.known_end(found.record, asked))
+
+
+def _page_with_gaps(db: sqlite3.Connection, found: Kept, asked: Tail, most: float) -> Page:
+    """The same of a conversation of which single messages were deleted."""
+    header, start = found.record, found.row_of(0)
+    lowest, end = rules.reach(header, asked)
+    if min(found.size, found.largest * (asked.limit + asked.leading)) > most:
+        raise NeedsThreadError
+    forwards = asked.after is not None
+    rows = placed(db, found, lowest, end, asked.limit, forwards=forwards)
+    positions = tuple(row[0] - start for row in rows)
+    first = positions[0] if positions else rules.nowhere(header, asked)
+    check_complete(db, found)
+    leading = None
+    if asked.leading:
+        ahead = placed(db, found, header.first_position, min(asked.leading, first), asked.leading, forwards=True)
+        leading = codec.decode_messages([body for _, body in ahead], asked.conversation_id)
+    messages = codec.decode_messages([body for _, body in rows], asked.conversation_id)
+    shown = header if asked.with_header else None
+    told = rules.known_end(header, asked)
+    return Page(messages, first, first > header.first_position, leading, shown, told, positions)
+
+
+def check_complete(db: sqlite3.Connection, found: Kept) -> None:
+    """See whether as many messages stand as the header says, where positions do not tell.
+
+    Raises:
+        MemoryStorageError: there are more or fewer.
+    """
+    (count,) = db.execute(SQL["count_held"], (found.key,)).fetchone()
+    if count != found.record.message_count:
+        raise codec.damaged(found.record.conversation_id)
+
+
+def placed(
+    db: sqlite3.Connection, found: Kept, first: int, end: int, limit: int, *, forwards: bool
+) -> list[tuple[int, bytes]]:
+    """Rows and bodies of the first or the last so many messages between two positions, oldest first."""
+    statement = SQL["oldest_placed" if forwards else "newest_placed"]
+    bounds = (found.row_of(first), found.row_of(max(first, end)), min(limit, BEYOND))
+    rows = db.execute(statement, bounds).fetchall()
+    return rows if forwards else rows[::-1]
 
 
 def small_tail(db: sqlite3.Connection, asked: Tail, now: datetime) -> Page | None:
@@ -119,8 +164,8 @@ def small_tail(db: sqlite3.Connection, asked: Tail, now: datetime) -> Page | Non
 
 
 def _small_page(row: tuple[Any, ...], asked: Tail, now: datetime, limit: int, before: int) -> Page | None:
-    owner, expires, oldest, count, bodies, *others = row
-    if oldest.__class__ is not int or count.__class__ is not int or expires.__class__ not in MOMENT:
+    owner, expires, oldest, count, gaps, bodies, *others = row
+    if oldest.__class__ is not int or count.__class__ is not int or expires.__class__ not in MOMENT or gaps != 0:
         raise NeedsThreadError  # where the whole header is looked at
     if asked.scope not in (None, owner) or (expires is not None and expires <= micros(now)):
         return None
@@ -156,6 +201,22 @@ def all_bodies(db: sqlite3.Connection, found: Kept) -> list[bytes]:
     return [body for (body,) in rows]
 
 
+def all_places(db: sqlite3.Connection, found: Kept) -> tuple[int, ...]:
+    """Positions of all messages, where they do not follow each other.
+
+    Raises:
+        MemoryStorageError: they do not lie where the header says.
+    """
+    if not found.record.gaps:
+        return ()
+    start = found.row_of(0)
+    rows = db.execute(SQL["oldest_placed"], (start, found.row_of(BEYOND), BEYOND))
+    places = tuple(row[0] - start for row in rows)
+    if places[:1] != (found.record.first_position,) or places[-1] >= found.end:
+        raise codec.damaged(found.record.conversation_id)
+    return places
+
+
 def bodies_of(db: sqlite3.Connection, found: Kept, first: int, end: int) -> list[bytes]:
     """Bodies at the positions from `first`, below `end`.
 
@@ -178,6 +239,12 @@ def look_up(db: sqlite3.Connection, conversation_id: str, *, with_metadata: bool
         if not tells_damage(error):
             raise
         raise codec.damaged(conversation_id) from None
+
+
+def held_rows(db: sqlite3.Connection, live: Kept, wanted: Sequence[str]) -> list[int]:
+    """Rows of those of the wanted messages that a conversation holds."""
+    rows = (db.execute(SQL["row_of_message"], (live.key, one)).fetchone() for one in wanted)
+    return [row[0] for row in rows if row is not None]
 
 
 def held_bodies(db: sqlite3.Connection, live: Kept, wanted: Sequence[str]) -> dict[str, bytes]:

@@ -107,7 +107,7 @@ def longest(bodies: Sequence[bytes]) -> int:
 
 def _add(db: sqlite3.Connection, statement: str, key: int, plan: rules.Plan, request: Write) -> int:
     """Add the messages that a plan adds; how many were added."""
-    end = plan.header.first_position + plan.header.message_count
+    end = plan.header.end
     if end >= BEYOND:
         raise MemoryStorageError("the conversation has had 4,294,967,295 messages; begin another", operation="append")
     first = row_of(key, end) - len(plan.fresh)
@@ -122,10 +122,21 @@ def _save(db: sqlite3.Connection, live: Kept, plan: rules.Plan, request: Write) 
     """Remove what a cap removes, and write the header of a conversation that was there."""
     sizes = [len(request.bodies[index]) for index in plan.fresh]
     size = live.size + sum(sizes)
+    header = plan.header
+    if plan.cut and header.gaps:
+        header = rules.begins(header, _position_at(db, live, header.end, plan.cut))
     if plan.cut:
-        size -= drop(db, live.row_of(live.record.first_position), live.row_of(plan.header.first_position))
-    touch(db, live, plan.header, size, max([live.largest, *sizes]))
-    relabel(db, live, plan.header)
+        size -= drop(db, live.row_of(live.record.first_position), live.row_of(header.first_position))
+    touch(db, live, header, size, max([live.largest, *sizes]))
+    relabel(db, live, header)
+
+
+def _position_at(db: sqlite3.Connection, live: Kept, end: int, place: int) -> int:
+    found = db.execute(SQL["row_at"], (live.row_of(live.record.first_position), live.row_of(end), place)).fetchone()
+    if found is None:
+        raise codec.damaged(live.record.conversation_id)
+    position: int = found[0] - live.row_of(0)
+    return position
 
 
 def drop(db: sqlite3.Connection, first: int, end: int) -> int:
@@ -156,6 +167,8 @@ def relabel(db: sqlite3.Connection, before: Kept, after: Record) -> None:
         db.execute(SQL["renew"], (expires, after.ttl, before.key))
     if after.user_id != header.user_id:
         db.execute(SQL["own"], (after.user_id, before.key))
+    if after.gaps != header.gaps:
+        db.execute(SQL["space"], (after.gaps, before.key))
     if after.metadata is not header.metadata:
         db.execute(SQL["label"], (*labels(after.metadata), before.key))
 
@@ -181,8 +194,8 @@ def put(db: sqlite3.Connection, record: Record, expected: Stamp | None) -> bool:
         db.execute(SQL["erase"], (standing.key,))
     bodies = [codec.encode(message) for message in record.messages]
     key = _create(db, replace(record, message_count=len(bodies)), bodies)
-    rows = enumerate(zip(record.messages, bodies, strict=True), row_of(key, record.first_position))
-    db.executemany(SQL["add"], [(row, key, message.message_id, body) for row, (message, body) in rows])
+    rows = zip(rules.positions_of(record), record.messages, bodies, strict=True)
+    db.executemany(SQL["add"], [(row_of(key, at), key, message.message_id, body) for at, message, body in rows])
     return True
 
 
@@ -253,7 +266,10 @@ def fork(db: sqlite3.Connection, request: Fork, clock: Clock) -> int:
         # What stands under the new id has expired, and goes with its messages.
         db.execute(SQL["erase"], (there.key,))
     (size,) = db.execute(SQL["bytes"], (first, end)).fetchone()
-    header = replace(forks.fork_header(parent.record, request, now), message_count=end - first)
+    header, count = forks.fork_header(parent.record, request, now), end - first
+    if parent.record.gaps:
+        (count,) = db.execute(SQL["messages_before"], (first, end)).fetchone()
+    header = rules.ends_at(header, count, end - parent.row_of(0))
     key = db.execute(SQL["create"], columns(header, size, parent.largest)).lastrowid
     assert key is not None  # of an INSERT
     db.execute(SQL["copy"], (row_of(key, 0) - parent.row_of(0), key, first, end))
