@@ -58,6 +58,7 @@ COMMANDS = {
     "export": Entry("Move", "transfer.export_file", "Export conversations as JSON Lines, with digests."),
     "copy": Entry("Move", "transfer.copy_store", "Copy conversations to another store."),
     "delete": Entry("Erase", "erasure.delete", "Delete a conversation for good."),
+    "delete-message": Entry("Erase", "erasure.delete_message", "Delete single messages of a conversation for good."),
     "forget-user": Entry("Erase", "erasure.forget_user", "Delete all conversations of a user for good."),
     "purge": Entry("Erase", "erasure.purge", "Remove expired conversations for good."),
     "keys": Entry("Set up", "keys.keys", "Show or rotate the keys of the plugin `encryption`, or make a new one."),

@@ -1,4 +1,4 @@
-"""`delete`, `forget-user`, `purge`: what cannot be undone, and therefore asks."""
+"""`delete`, `delete-message`, `forget-user`, `purge`: what cannot be undone, and therefore asks."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ from jaf_memory_core.transfer import require
 
 UserId = Annotated[str, typer.Argument(metavar="USER", help="A user's id.", show_default=False)]
 
+MessageIds = Annotated[
+    list[str], typer.Argument(metavar="MESSAGE…", help="Ids of messages, as `search` shows them.", show_default=False)
+]
 
 Shred = Annotated[
     bool, typer.Option("--shred", metavar="", help="Destroy the user's data key, too (plugin `encryption`).")
@@ -58,6 +61,37 @@ async def delete(context: typer.Context, conversation_id: Id, *, yes: Yes = Fals
         if not await provider.delete_conversation(conversation_id):
             raise MemoryNotFoundError(conversation_id)
     output.done({"deleted": 1, "conversation_id": conversation_id}, f"deleted {conversation_id}")
+
+
+async def delete_message(
+    context: typer.Context,
+    conversation_id: Id,
+    message_ids: MessageIds,
+    *,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Delete single messages of a conversation for good.
+
+    The others stay, in their order. A summary that covers one of them
+    goes, too. Either all of them are deleted, or none.
+    """
+    output = Output(as_json=as_json)
+    async with chosen(context).opened() as provider:
+        require(provider, "delete_messages", "`delete-message`")
+        named = list(dict.fromkeys(message_ids))
+        what = f"message {named[0]}" if len(named) == 1 else count(len(named), "message")
+        confirm(f"Delete {what} of conversation {conversation_id} for good?", yes=yes)
+        deleted = await provider.delete_messages(conversation_id, named)
+    if not deleted:
+        missing = f"conversation {safe(conversation_id)} holds no message {safe(', '.join(named))}"
+        raise Stop(f"{missing}; `search` and `show --json` tell the ids", FAILED)
+    left = len(named) - deleted
+    done = f"deleted {count(deleted, 'message')} of {conversation_id}"
+    output.done(
+        {"deleted": deleted, "conversation_id": conversation_id},
+        f"{done}; {left} of those named it does not hold" if left else done,
+    )
 
 
 async def forget_user(

@@ -196,6 +196,7 @@ READING = [
     ["export"],
     ["export", "backup.jsonl"],
     ["delete", "a", "--yes"],
+    ["delete-message", "a", "m", "--yes"],
     ["forget-user", "ada", "--yes"],
     ["purge", "--yes"],
     ["copy", "--to", "sqlite", "--to-set", "path=other.db", "--verify"],

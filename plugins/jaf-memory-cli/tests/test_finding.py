@@ -78,6 +78,22 @@ def test_titles_and_previews(orders):
     assert "give a title, or --remove" in orders.run("rename", "order:1", "x", "--remove", status=2).err
 
 
+def test_delete_message(orders):
+    """`delete-message` asks, deletes the messages that are named and no others, and says what it did not find."""
+    assert "nobody to ask" in orders.run("delete-message", "order:1", "m1-3", status=2).err
+    document = orders.run("delete-message", "order:1", "m1-3", "m1-19", "m0-1", "--yes", "--json").document
+    assert document == {"deleted": 2, "conversation_id": "order:1"}
+    shown = orders.run("show", "order:1", "--json").document
+    assert [one["message_id"] for one in shown["messages"]] == [f"m1-{n}" for n in range(19) if n != 3]
+    assert "holds no message m1-3" in orders.run("delete-message", "order:1", "m1-3", "--yes", status=1).err
+    ran = orders.run("delete-message", "order:1", "m1-0", "m1-3", "--yes")
+    assert "deleted 1 message of order:1; 1 of those named it does not hold" in ran.out + ran.err
+    orders.run("delete-message", "order:9", "m1-0", "--yes", status=1)
+    assert orders.run("search", "order 1 line 3", "--json").lines == []
+    around = orders.run("show", "order:1", "--around", "m1-4", "--json").document
+    assert [one["message_id"] for one in around["messages"]] == [f"m1-{n}" for n in (1, 2, 4, 5, 6, 7, 8, 9)]
+
+
 def test_show_around(orders):
     """`show --around` shows a message with those beside it, and how many are left out on either side."""
     shown = orders.run("show", "order:1", "--around", "m1-7").out
