@@ -42,7 +42,8 @@ async def search(
     """Find messages by what they say, the most recent conversation first.
 
     All words must stand in a message, the last one at least as a beginning;
-    "words in quotes" must stand together. With --json, one message a line.
+    "words in quotes" must stand together. With --json, one message a line;
+    where there is more, the last line has the cursor behind which to go on.
     """
     output, store, damaged = Output(as_json=as_json), chosen(context), Problems()
     asked = MessageSearch(
@@ -60,8 +61,8 @@ async def search(
     async with store.opened() as provider:
         require(provider, "search_messages", "`search`")
         async for hits in _pages(provider, asked, limit, going_on):
-            for hit in hits:
-                _show(output, hit, first=shown == 0)
+            for index, hit in enumerate(hits, 1):
+                _show(output, hit, hits.cursor if index == len(hits) else None, first=shown == 0)
                 shown += 1
             more = hits.cursor
     if not shown:
@@ -90,7 +91,7 @@ async def _pages(
         asked = replace(asked, cursor=hits.cursor)
 
 
-def _show(output: Output, hit: MessageHit, *, first: bool) -> None:
+def _show(output: Output, hit: MessageHit, behind: str | None, *, first: bool) -> None:
     if output.as_json:
         output.document(
             {
@@ -99,6 +100,7 @@ def _show(output: Output, hit: MessageHit, *, first: bool) -> None:
                 "position": hit.position,
                 "excerpt": hit.excerpt,
                 "message": hit.message.dict(),
+                "cursor": behind,
             }
         )
         return
