@@ -223,6 +223,15 @@ class Backend(ABC):
         record = rules.seen(await self.read(tail.conversation_id), self.now(), tail.scope)
         return rules.page(record, tail) if record else None
 
+    async def tails(self, tails: Sequence[Tail], room: int) -> Sequence[Page | MemoryStorageError | None]:
+        """What `tail` answers to each of these, or raises of one: of the first at least, and then while there is room.
+
+        Args:
+            tails: all of one form: they differ in `conversation_id` alone.
+            room: characters of messages, about. Where they have more, the rest is left out.
+        """
+        return await stretches.several(self, tails, room)
+
     async def header(self, conversation_id: str, *, scope: str | None = None) -> Record | None:
         """A live conversation without its messages, which a store that can leaves alone, or `None` (for this user)."""
         record = rules.seen(await self.read(conversation_id), self.now(), scope)

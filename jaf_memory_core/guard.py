@@ -35,6 +35,7 @@ REPEATABLE = frozenset(
         "get_conversation",
         "get_recent_messages",
         "get_messages",
+        "get_last_messages",
         "get_conversation_until_message",
         "get_condensed_conversation",
         "find_conversations",

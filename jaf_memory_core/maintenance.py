@@ -57,6 +57,14 @@ class HasRights(Protocol):
         """
 
 
+@runtime_checkable
+class HasSearchIndex(Protocol):
+    """A store that can have an index for searches, which is made and dropped on demand."""
+
+    async def apply_search(self, way: Literal["index", "scan"]) -> str:
+        """Build the index, or drop it, while others write; what was done, as a sentence. What was begun goes on."""
+
+
 class Adopted(Struct, frozen=True):
     """One step of an adoption.
 

@@ -91,6 +91,11 @@ class ManagedMemoryProvider(MemoryProvider, Protocol):
     ) -> MessagePage:
         """A page of messages by position: backwards, or with `after` forwards."""
 
+    async def get_last_messages(
+        self, conversation_ids: Sequence[str], *, on_damaged: OnDamaged = "raise"
+    ) -> dict[str, Message]:
+        """The last message of each of these conversations that has one."""
+
     async def find_conversations(
         self, query: MemoryQuery, *, on_damaged: OnDamaged = "raise"
     ) -> list[ConversationMemory]:

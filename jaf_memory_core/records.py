@@ -19,6 +19,7 @@ from jaf_memory_core.values import EMPTY, FrozenDict
 if TYPE_CHECKING:
     from jaf_memory_core.conversations import MemoryQuery
     from jaf_memory_core.cursors import Position
+    from jaf_memory_core.search import Phrase
 
 
 def new_incarnation() -> str:
@@ -310,11 +311,14 @@ class Look(Struct, frozen=True):
         query: of which conversations, in the order of `find`; without messages, limit, offset and cursor.
         place: where to begin; `None` with the newest.
         messages: about how many at most; a conversation without any counts as one.
+        asked: what each hit says, so that a store may leave out messages that cannot say it; empty where what stands
+            in the store does not tell.
     """
 
     query: MemoryQuery
     place: Place | None = None
     messages: int = 1_000
+    asked: tuple[Phrase, ...] = ()
 
 
 class Stretch(Struct, frozen=True):

@@ -53,6 +53,32 @@ _UNSPACED = (
 """Scripts without spaces between words, or, as Hangul, with endings that hang on: each character stands for itself."""
 
 
+RULE = f"1 of Unicode {unicodedata.unidata_version}"
+"""Which words a text has: an index by another rule, or by a Python of another Unicode, proposes too few."""
+
+LONGEST_TERM = 64
+"""Characters of a word that an index keeps. Who looks for a longer word looks for its beginning."""
+
+OVERFULL = "\ue000"
+"""Stands in an index for all words of a message that has too many of them, or cannot be read. No text has this word."""
+
+_MOST_TERMS = 1 << 17
+_SHORTEST_BEGINNING = 3
+_ASKED_TERMS = 8
+
+
+class Term(NamedTuple):
+    """What a message that is looked for has in an index.
+
+    Attributes:
+        text: a word, cut as `LONGEST_TERM` says.
+        open: whether it is only the beginning of one.
+    """
+
+    text: str
+    open: bool = False
+
+
 class Phrase(NamedTuple):
     """Words that must stand one behind the other.
 
@@ -168,6 +194,33 @@ def texts_of(message: Message, *, in_calls: bool = False) -> list[str]:
         called += [message.further.get("arguments"), *(part.further.get("input") for part in parts)]
         texts += [_plain(one) for one in called if one is not None]
     return texts
+
+
+def terms_of(message: Message) -> set[str]:
+    """What an index keeps of a message: its words, each once, or `OVERFULL` alone."""
+    terms: set[str] = set()
+    for text in texts_of(message):
+        # Chunk by chunk, as the rule goes: a mark behind white space belongs to nothing before it.
+        for chunk in _CHUNK.findall(text):
+            terms.update(word[:LONGEST_TERM] for word in words_of(chunk))
+    return terms if sum(map(len, terms)) <= _MOST_TERMS else {OVERFULL}
+
+
+def terms_asked(asked: Sequence[Phrase]) -> tuple[Term, ...]:
+    """Terms that stand in the index for each message that says it; none where an index would not be of use.
+
+    A beginning of one or two letters is left out: too many words begin like that.
+    """
+    terms: dict[str, Term] = {}
+    for phrase in asked:
+        last = len(phrase.words) - 1
+        for index, word in enumerate(phrase.words):
+            alone = len(word) == 1 and _kind(word) == "one"
+            is_open = phrase.open and index == last and not alone
+            if not is_open or len(word) >= _SHORTEST_BEGINNING:
+                term = Term(word[:LONGEST_TERM], is_open)
+                terms.setdefault(term.text, term)
+    return tuple(sorted(terms.values(), key=lambda term: len(term.text), reverse=True)[:_ASKED_TERMS])
 
 
 def _plain(arguments: Any) -> str:

@@ -36,6 +36,29 @@ def size_of(page: Page) -> int:
     return sum(len(text) for message in page.messages for text in texts_of(message, in_calls=True))
 
 
+def _unless_again(header: Record, page: Page | MemoryStorageError | None) -> Page | MemoryStorageError | None:
+    """The page, but not of one that was made again since, perhaps by somebody else: it stands elsewhere."""
+    if isinstance(page, Page) and page.header is not None and page.header.incarnation != header.incarnation:
+        return None
+    return page
+
+
+async def several(backend: Backend, tails: Sequence[Tail], room: int) -> Sequence[Page | MemoryStorageError | None]:
+    """Pages by `tail`, some at once: as many as fit, by the largest that was met."""
+    found: list[Page | MemoryStorageError | None] = []
+    largest, width = 1, 1
+    while len(found) < len(tails) and room > 0:
+        asked = (backend.tail(tail) for tail in tails[len(found) : len(found) + width])
+        for one in await asyncio.gather(*asked, return_exceptions=True):
+            if isinstance(one, BaseException) and not isinstance(one, MemoryStorageError):
+                raise one
+            size = size_of(one) if isinstance(one, Page) else 0
+            room, largest = room - size, max(largest, size)
+            found.append(one)
+        width = max(1, min(backend.abreast, room // largest))
+    return found
+
+
 class Reader:
     """Reads one stretch.
 
@@ -81,14 +104,17 @@ class Reader:
             told.update(one.error.conversation_id for one in damaged)
             self._parts += damaged
             headers = [one for one in found if isinstance(one, Record)]
-            together = self._backend.abreast
-            for start in range(0, len(headers), together):
-                group = headers[start : start + together]
-                for header, page in zip(group, await self._first_pages(group), strict=True):
+            # More and more of them: the first may be all that is wanted.
+            start, together = 0, self._backend.abreast
+            while start < len(headers):
+                group = headers[start : start + max(1, min(together, self._left // TOGETHER))]
+                pages = await self._first_pages(group)
+                for header, page in zip(group, pages, strict=False):
                     cursor = header.cursor
                     below = await self._read(header, page)
                     if below or self._is_full():
                         return Stretch(tuple(self._parts), Place(*cursor, below))
+                start, together = start + len(pages), 2 * together
             # With nothing on the page that can be read, there is no place behind which to go on.
             offset = 0 if headers else offset + len(found)
             # The default of `find` begins each page with all that is damaged.
@@ -99,28 +125,24 @@ class Reader:
         return self._left <= 0 or self._room <= 0
 
     async def _first_pages(self, headers: Sequence[Record]) -> list[Page | MemoryStorageError | None]:
-        """The last messages of each: in one go where that is quicker."""
+        """The last messages of the first of them, as many as there is room for: in one go where that is quicker."""
         if len(headers) == 1:
             return [await self._page(headers[0], None, PAGE)]
         # Smaller ones, since the first of them may be all that is wanted.
-        asked = (self._page(header, None, TOGETHER) for header in headers)
-        found = await asyncio.gather(*asked, return_exceptions=True)
-        for one in found:
-            if isinstance(one, BaseException) and not isinstance(one, MemoryStorageError):
-                raise one
-        return [one for one in found if one is None or isinstance(one, Page | MemoryStorageError)]
+        found = await self._backend.tails([self._tail(header, None, TOGETHER) for header in headers], self._room)
+        return [_unless_again(header, one) for header, one in zip(headers, found, strict=False)]
 
     async def _page(self, header: Record, below: int | None, limit: int) -> Page | MemoryStorageError | None:
-        limit, user = max(1, min(limit, self._left)), self._look.query.user_id
-        # Where anybody's are looked through, the page has to say whose it is by now.
-        tail = Tail(header.conversation_id, limit, below, user, with_header=user is None)
         try:
-            page = await self._backend.tail(tail)
+            page = await self._backend.tail(self._tail(header, below, limit))
         except MemoryStorageError as error:
             return error
-        # Deleted since it was listed, and made again, perhaps by somebody else: it stands elsewhere in the order.
-        again = page is not None and page.header is not None and page.header.incarnation != header.incarnation
-        return None if again else page
+        return _unless_again(header, page)
+
+    def _tail(self, header: Record, below: int | None, limit: int) -> Tail:
+        limit, user = max(1, min(limit, self._left)), self._look.query.user_id
+        # Where anybody's are looked through, the page has to say whose it is by now.
+        return Tail(header.conversation_id, limit, below, user, with_header=user is None)
 
     def _damaged(self, error: MemoryStorageError) -> None:
         if error.conversation_id is None:

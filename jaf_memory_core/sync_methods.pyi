@@ -22,6 +22,8 @@ class SyncMethods:
         """Delete the conversation; `True` if it was there."""
     def get_messages(self, conversation_id: str, before: int | None=None, limit: int=50, *, leading: int=0, after: int | None=None) -> MessagePage:
         """A page of messages by position: backwards, or with `after` forwards."""
+    def get_last_messages(self, conversation_ids: Sequence[str], *, on_damaged: OnDamaged='raise') -> dict[str, Message]:
+        """The last message of each of these conversations that has one."""
     def find_conversations(self, query: MemoryQuery, *, on_damaged: OnDamaged='raise') -> list[ConversationMemory]:
         """Conversations that match, the most recently written first."""
     def iter_conversations(self, query: MemoryQuery | None=None, *, on_damaged: OnDamaged='raise') -> Iterator[ConversationMemory]:

@@ -28,6 +28,11 @@ from jaf_memory_core.results import Result
 
 logger = logging.getLogger("jaf_memory_core")
 
+UNSEARCHED = (
+    "search=index is of no use beside processors: what they change, or seal, tells the store nothing, "
+    "so that searches go through all messages; set it to scan"
+)
+
 PURGE_STEP = 1_000
 """Expired conversations removed by one statement, so that each stays within the deadline."""
 
@@ -336,6 +341,8 @@ class BackendProvider(Reads, Searches, Users, Imports, Forks, RegenerationPoints
             health["healthy"] = True
             health["message"] = ping.message
             health["warnings"] = list(ping.warnings)
+            if self._chain and getattr(self.config, "search", None) == "index":
+                health["warnings"].append(UNSEARCHED)
             health["details"] = dict(ping.details)
             metrics.update(cast("HealthMetrics", ping.metrics))
         metrics["avg_response_time"] = self._guard.average_seconds * 1000

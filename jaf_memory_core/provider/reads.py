@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from functools import partial
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -16,8 +17,26 @@ from jaf_memory_core.messages import Message
 from jaf_memory_core.provider.base import ProviderBase, ends
 from jaf_memory_core.records import Page, Record, Tail
 
+if TYPE_CHECKING:
+    from jaf_memory_core.backend import Backend
+
 BEFORE_ALL = -1
 """The position before the first: what stands behind it is the whole conversation."""
+
+
+ROOM = 16 << 20
+"""Characters of messages that are asked for at once."""
+
+
+async def _pages(backend: Backend, tails: Sequence[Tail]) -> list[Page | MemoryStorageError | None]:
+    """All of them, in as few steps as it takes; with headers, where they are asked for."""
+    found: list[Page | MemoryStorageError | None] = []
+    while len(found) < len(tails):
+        found += await backend.tails(tails[len(found) :], ROOM)
+    for index, (tail, page) in enumerate(zip(tails, found, strict=True)):
+        if tail.with_header and isinstance(page, Page) and page.header is None:
+            found[index] = await ends(backend, tail)
+    return found
 
 
 class Reads(ProviderBase):
@@ -52,6 +71,38 @@ class Reads(ProviderBase):
         """
         page = await self._page("get_recent_messages", conversation_id, None, limit)
         return list(await self._passed(page.messages, "get_recent_messages", conversation_id, page))
+
+    async def get_last_messages(
+        self, conversation_ids: Sequence[str], *, on_damaged: OnDamaged = "raise"
+    ) -> dict[str, Message]:
+        """The last message of each of these conversations, as a list shows them, in one question to the store.
+
+        Args:
+            conversation_ids: which. One that is not there, or has no messages, is left out of the answer.
+            on_damaged: what becomes of one that cannot be read, as for `find_conversations`.
+
+        Raises:
+            MemoryStorageError: one is damaged; `conversation_id` says which.
+        """
+        operation, listing = "get_last_messages", Listing(on_damaged, self.name)
+        keys = [validation.checked_id(key, "conversation_ids") for key in dict.fromkeys(conversation_ids)]
+        tails = [Tail(key, 1, None, self._scope, with_header=self._chain.needs_owner) for key in keys]
+        if not tails:
+            self._guard.check()
+            return {}
+        about = MemoryQuery(user_id=self._scope)
+        pages = await self._guard.run(operation, partial(_pages, self.backend, tails), about)
+        shown: dict[str, Message] = {}
+        for key, page in zip(keys, pages, strict=True):
+            try:
+                if isinstance(page, MemoryStorageError):
+                    raise page
+                if page is not None and page.messages:
+                    (shown[key],) = self._passed(page.messages, operation, key, page)
+            except MemoryStorageError as error:
+                listing.unread(error)
+        listing.end()
+        return shown
 
     async def get_messages(
         self,

@@ -66,7 +66,9 @@ class Searches(ProviderBase):
         if scoped is None:
             self._guard.check()
             return MessageHits()
-        look = Look(scoped, place, STRETCH)
+        # What a processor has changed, sealed perhaps, says nothing to the store.
+        told = asked if not (self._chain or search.in_calls) else ()
+        look = Look(scoped, place, STRETCH, told)
         hits = await self._guard.run(SEARCH, partial(self._looked, search, asked, look, listing), scoped)
         listing.end()
         return hits

@@ -333,6 +333,40 @@ def test_many_damaged(monkeypatch):
     asyncio.run(use())
 
 
+class Measured(InMemoryBackend):
+    """Counts the characters that are read for a search before any of them is looked at."""
+
+    name = "measured"
+    abreast = 32
+
+    def __init__(self):
+        super().__init__()
+        self.answers = []
+
+    async def tails(self, tails, room):
+        """Note how much an answer has."""
+        found = await Backend.tails(self, tails, room)
+        self.answers.append((sum(stretches.size_of(page) for page in found), room))
+        return found
+
+
+def test_bounded_in_characters():
+    """Of many large conversations, not more is read at once than there is room for, and one page."""
+    large = "x" * 1_000_000
+
+    async def use():
+        backend = Measured()
+        store = BackendProvider(backend)
+        for n in range(40):
+            await store.store_messages(f"c{n}", [said(large), said(f"word{n}")])
+        hits = await store.search_messages(MessageSearch('"word0"'))
+        assert [hit.conversation_id for hit in hits] == ["c0"]
+        assert len(backend.answers) > 3
+        assert all(size <= room + len(large) + 10 for size, room in backend.answers)
+
+    asyncio.run(use())
+
+
 def test_many_owners(monkeypatch):
     """Where owners are picked from a scan, they come page by page, each once."""
     monkeypatch.setattr(provider.users, "PAGE", 3)

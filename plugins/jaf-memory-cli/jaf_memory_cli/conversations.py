@@ -140,19 +140,10 @@ async def _lasts(
     provider: ManagedMemoryProvider, page: Sequence[ConversationMemory], on_damaged: OnDamaged
 ) -> Previews:
     """The last message of each, or `None` where there is none (any more), or none that can be read."""
-    found: Previews = {}
-    for conversation in page:
-        try:
-            last = await provider.get_recent_messages(conversation.conversation_id, limit=1)
-        except MemoryNotFoundError:
-            last = []
-        except MemoryStorageError as error:
-            if error.conversation_id is None or not callable(on_damaged):
-                raise
-            on_damaged(error)
-            last = []
-        found[conversation.conversation_id] = last[0] if last else None
-    return found
+    require(provider, "get_last_messages", "`list --preview`")
+    keys = [conversation.conversation_id for conversation in page]
+    lasts = await provider.get_last_messages(keys, on_damaged=on_damaged)
+    return {key: lasts.get(key) for key in keys}
 
 
 def _show_page(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
+from enum import Enum
 from typing import Annotated, Any, TypeVar, cast
 
 import typer
@@ -15,10 +16,17 @@ from jaf_memory_cli.options import Json, Yes
 from jaf_memory_cli.output import Output, count, progress
 from jaf_memory_cli.stores import Store, chosen
 from jaf_memory_core.errors import MemoryConfigurationError
-from jaf_memory_core.maintenance import Adopts, HasRights, HasSchema, KeepsOlder
+from jaf_memory_core.maintenance import Adopts, HasRights, HasSchema, HasSearchIndex, KeepsOlder
 from jaf_memory_core.transfer.reports import Problems
 
 T = TypeVar("T")
+
+
+class SearchWay(Enum):
+    """How a store is searched."""
+
+    INDEX = "index"
+    SCAN = "scan"
 
 
 @asynccontextmanager
@@ -43,10 +51,25 @@ async def schema(
     role: Annotated[
         str | None, typer.Option("--role", metavar="ROLE", help="Give this role the rights that a provider needs.")
     ] = None,
+    search: Annotated[
+        SearchWay | None, typer.Option("--search", help="Build the index for searches; scan: drop it.", metavar="WAY")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Print the store's own definitions, or apply them."""
+    """Print the store's own definitions, or apply them.
+
+    --search index builds the full-text index that searches go by where
+    the setting JAF_…_SEARCH=index says so; --search scan drops it.
+    """
     output, store = Output(as_json=as_json), chosen(context)
+    if search is not None:
+        if apply or role is not None:
+            raise MemoryConfigurationError("--search goes by itself, without --apply and --role")
+        lacking = "has no index for searches to build or drop"
+        async with _offered(store, HasSearchIndex, lacking, "schema") as backend:  # type: ignore[type-abstract]
+            done = await backend.apply_search(search.value)
+        output.done({"search": search.value, "done": done}, done)
+        return
     async with _offered(store, HasSchema, "has no schema of its own to print or apply", "schema") as backend:  # type: ignore[type-abstract]
         has_rights = isinstance(backend, HasRights)
         if role is not None and not has_rights:

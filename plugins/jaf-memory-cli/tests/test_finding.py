@@ -54,6 +54,28 @@ def test_search_goes_on(orders):
     assert sorted(found) == sorted(f"m{n}-{i}" for n in (0, 2) for i in range(20))
 
 
+def test_search_as_json_goes_on(orders):
+    """The last line of a page has the cursor that leads on, and that of the last page has none."""
+    found, cursor = [], []
+    while cursor is not None:
+        lines = orders.run("search", "line", "--user", "user-0", "--limit", "15", "--json", *cursor).lines
+        assert [one["cursor"] for one in lines[:-1]] == [None] * (len(lines) - 1)
+        found += [one["message"]["message_id"] for one in lines]
+        assert len(found) <= 40, "the pages do not end"
+        cursor = ["--cursor", lines[-1]["cursor"]] if lines[-1]["cursor"] else None
+    assert sorted(found) == sorted(f"m{n}-{i}" for n in (0, 2) for i in range(20))
+
+
+def test_index_for_searches(orders):
+    """`schema --search` builds the index and drops it; what is no way, or goes with others, is refused."""
+    assert "is complete: index (0 messages wait)" in orders.run("schema", "--search", "index").out
+    assert orders.run("schema", "--search", "scan", "--json").lines == [
+        {"search": "scan", "done": "the index for searches is gone"}
+    ]
+    assert "not one of 'index', 'scan'" in orders.run("schema", "--search", "trigram", status=2).err
+    assert "goes by itself" in orders.run("schema", "--search", "index", "--apply", status=2).err
+
+
 def test_users(orders):
     """It lists every owner once."""
     assert orders.run("users").out.split() == ["user-0", "user-1"]

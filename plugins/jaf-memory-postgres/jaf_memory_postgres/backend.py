@@ -6,11 +6,11 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from operator import itemgetter
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from msgspec.structs import replace
 
@@ -19,24 +19,28 @@ from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.deadline import Deadline
 from jaf_memory_core.errors import MemoryConnectionError, MemoryError, MemoryStorageError
 from jaf_memory_core.maintenance import Adopted
+from jaf_memory_core.proposals import Proposals
 from jaf_memory_core.provider import configured
 from jaf_memory_core.records import (
     Amend,
     Damaged,
     DeleteMessages,
     Fork,
+    Look,
     Page,
     Ping,
     Record,
     Revise,
     Stamp,
     Stats,
+    Stretch,
     Tail,
     Truncate,
     Usage,
     Write,
 )
 from jaf_memory_core.results import WriteResult
+from jaf_memory_core.search import Term
 from jaf_memory_core.steps import in_steps
 from jaf_memory_postgres import adoption, errors, health, migrations, remains, rows
 from jaf_memory_postgres.connection.clients import ApplicationConnection, ApplicationPool, is_pool
@@ -51,6 +55,7 @@ from jaf_memory_postgres.names import Names
 from jaf_memory_postgres.operations.bulk import Bulk
 from jaf_memory_postgres.operations.erasure import STEP, Older
 from jaf_memory_postgres.operations.reads import Reader
+from jaf_memory_postgres.operations.search import MOST_WAITING, TOGETHER, Index
 from jaf_memory_postgres.operations.writes import Fast, Writer
 from jaf_memory_postgres.settings import PostgresConfig
 
@@ -89,6 +94,9 @@ class PostgresBackend(Backend):
         self._reader = Reader(self._sql)
         self._fast = Fast(self._sql)
         self._bulk = Bulk(self._names)
+        self._index = Index(self._names)
+        self._noted = 0
+        self._proposals = Proposals()
         self._client = client
         self._client_loop = asyncio.get_running_loop() if client is not None else None
         self._pool: Pool | None = None
@@ -140,7 +148,11 @@ class PostgresBackend(Backend):
     async def _prepared(self, connection: Connection) -> migrations.Found:
         if self._client is not None:
             await check(connection)
-        return await migrations.prepare(connection, self._names, migrate=self._config.auto_migrate)
+        found = await migrations.prepare(connection, self._names, migrate=self._config.auto_migrate)
+        if self._config.search == "index" and self._config.auto_migrate:
+            with suppress(*errors.DRIVER_ERRORS):  # searches go through all messages then, and health_check tells
+                await self._index.make_missing(connection)
+        return found
 
     def _new_pool(self) -> Pool:
         if self._client is None:
@@ -219,6 +231,22 @@ class PostgresBackend(Backend):
     def _set_clock(self, moment: datetime) -> None:
         self._clock = (moment, time.perf_counter())
 
+    async def _note(self, messages: int) -> None:
+        """Messages are about to be written: those that wait for the index are carried over, once they are some."""
+        if self._config.search != "index":
+            return
+        if self._noted >= TOGETHER:
+            await self._carry(self._noted)
+        self._noted += messages
+
+    async def _carry(self, messages: int) -> None:
+        """Carry over what waits for the index, and note a part of what stood there before it."""
+        self._noted = 0
+        with suppress(MemoryError, *errors.DRIVER_ERRORS):  # a search reads it all the same
+            await self.run(self._index.build)
+            while messages > 0 and (batch := await self.run(self._index.carry)):
+                messages -= batch
+
     # Whole conversations.
 
     async def read(self, conversation_id: str) -> Record | None:
@@ -247,11 +275,13 @@ class PostgresBackend(Backend):
 
     async def store(self, write: Write) -> WriteResult:
         """Create in one statement, or replace under the lock."""
+        await self._note(len(write.messages))
         return await self._turns.run(write.conversation_id, lambda: self._one_statement(write, self._fast.create))
 
     async def append(self, write: Write) -> WriteResult:
         """Add in one statement; where a rule has to decide, under the lock."""
         write = rows.finite(write)
+        await self._note(len(write.messages))
         return await self._turns.run(write.conversation_id, lambda: self._appended(write))
 
     async def _appended(self, write: Write) -> WriteResult:
@@ -271,6 +301,7 @@ class PostgresBackend(Backend):
 
     async def append_many(self, writes: Sequence[Write]) -> Sequence[WriteResult | MemoryError | None]:
         """Make what is not there yet in one transaction; append to the rest, one after the other."""
+        await self._note(sum(len(write.messages) for write in writes))
         made = await self._bulk.make(self.run, [rows.finite(write) for write in writes])
         rest = [write for index, write in enumerate(writes) if index not in made]
         others = iter(await super().append_many(rest))
@@ -294,6 +325,7 @@ class PostgresBackend(Backend):
 
     async def fork(self, fork: Fork) -> int:
         """Copy on the server's side, in one transaction with the parent's lock."""
+        await self._note(TOGETHER)
         return await self._locked(fork.conversation_id, lambda writer: writer.fork(fork))
 
     async def remove(
@@ -339,6 +371,17 @@ class PostgresBackend(Backend):
 
     # Reading.
 
+    async def look_through(self, look: Look) -> Stretch:
+        """What the index proposes, where there is one that can tell; else all messages."""
+        if self._config.search != "index" or not look.asked:
+            return await super().look_through(look)
+        return await self._proposals.look_through(look, self._proposed, super().look_through)
+
+    async def _proposed(self, look: Look, terms: Sequence[Term]) -> Stretch | None:
+        if await self.run(self._index.waiting) > TOGETHER:
+            await self._carry(MOST_WAITING)
+        return await self._index.proposed(self.run, look, terms)
+
     async def tail(self, tail: Tail) -> Page | None:
         """A page of messages, in one statement."""
         if self._tails is None:
@@ -349,6 +392,10 @@ class PostgresBackend(Backend):
 
     def _tail(self, tail: Tail) -> Awaitable[Page | None]:
         return self.run(lambda connection: self._reader.tail(connection, tail))
+
+    async def tails(self, tails: Sequence[Tail], room: int) -> Sequence[Page | MemoryStorageError | None]:
+        """Several pages in one statement, which leaves out what there is no room for."""
+        return await self.run(lambda connection: self._reader.tails(connection, tails, room))
 
     async def header(self, conversation_id: str, *, scope: str | None = None) -> Record | None:
         """A live header, in one statement."""
@@ -380,7 +427,10 @@ class PostgresBackend(Backend):
         """What the server says of itself."""
         count = self._pool.count if self._pool is not None else 0
         address = self._config.address
-        return await self.run(lambda connection: health.ping(connection, self._names, address, count))
+        by_index = self._config.search == "index"
+        return await self.run(
+            lambda connection: health.ping(connection, self._names, address, count, by_index=by_index)
+        )
 
     # Upkeep, on a connection of its own.
 
@@ -403,6 +453,21 @@ class PostgresBackend(Backend):
     async def apply_schema(self) -> Sequence[str]:
         """Make or upgrade the tables; what was applied."""
         return await self.apart(self._migrated, seconds=LONG)
+
+    async def apply_search(self, way: Literal["index", "scan"]) -> str:
+        """Make or end the index for searches; what was done. Others write meanwhile."""
+        if way != "index":
+            dropped = await self.apart(self._index.drop, seconds=LONG)
+            return "the index for searches is gone" if dropped else "there is no index for searches"
+        await self.apart(self._index.make, seconds=LONG)
+        return f"the index for searches is complete: {await self.apart(self._built, seconds=LONG)}"
+
+    async def _built(self, connection: Connection) -> str:
+        while await self._index.build(connection):
+            await self._index.carry(connection)
+        while await self._index.carry(connection):
+            pass
+        return await self._index.described(connection)
 
     def _migrated(self, connection: Connection) -> Awaitable[list[str]]:
         return transaction(connection, lambda: migrations.apply(connection, self._names))

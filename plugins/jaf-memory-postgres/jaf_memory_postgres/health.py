@@ -8,13 +8,14 @@ from jaf_memory_core.values import FrozenDict
 from jaf_memory_postgres.connection.address import Address
 from jaf_memory_postgres.connection.execution import Connection
 from jaf_memory_postgres.names import Names
+from jaf_memory_postgres.operations.search import Index
 from jaf_memory_postgres.settings import unverified
 
 CROWDED = 0.9
 """Share of the server's connections from which on it is worth a word."""
 
 
-async def ping(connection: Connection, names: Names, address: Address, count: int) -> Ping:
+async def ping(connection: Connection, names: Names, address: Address, count: int, *, by_index: bool = False) -> Ping:
     """Ask the server, in one statement.
 
     Args:
@@ -22,9 +23,11 @@ async def ping(connection: Connection, names: Names, address: Address, count: in
         names: our relations, whose size is told.
         address: how the line is secured.
         count: connections of this provider.
+        by_index: whether searches are to go by an index.
     """
     tables = [quoted(names.schema, names.plain(suffix)) for suffix in ("header", "message", "label")]
     row = await connection.fetchrow(names.sql["health"], tables)
+    searching = await Index(names).described(connection)
     role = "standby" if row["standby"] else "primary"
     commit = row["synchronous_commit"]
     warnings = []
@@ -38,6 +41,8 @@ async def ping(connection: Connection, names: Names, address: Address, count: in
         warnings.append("the server is a standby: it answers reads, and refuses writes")
     if row["connections"] >= CROWDED * row["most"]:
         warnings.append(f"the server has {row['connections']} of its {row['most']} connections open")
+    if by_index and not searching.startswith("index"):
+        warnings.append(f"searches go through all messages: {searching}")
     tls = unverified(address)
     return Ping(
         f"PostgreSQL {row['version']} answers, as a {role}",
@@ -60,6 +65,7 @@ async def ping(connection: Connection, names: Names, address: Address, count: in
                 "tls": bool(row["tls"]),
                 "table": names.table,
                 "schema": names.schema,
+                "search": searching,
                 "size_bytes": row["size"] or 0,
                 "max_connections": row["most"],
             }

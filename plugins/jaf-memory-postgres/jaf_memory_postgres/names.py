@@ -44,9 +44,12 @@ def derived(table: str, suffix: str) -> str:
     return table.encode()[: LONGEST - len(tail)].decode(errors="ignore") + tail
 
 
-RELATIONS = ("header", "message", "label", "layout", "adoption", "before", *FUNCTIONS)
+SEARCH = ("search", "search_waiting", "search_state", "search_notes")
+SEARCH_TRIGGERS = ("search_added", "search_changed", "search_dropped")
+RELATIONS = ("header", "message", "label", "layout", "adoption", "before", *FUNCTIONS, *SEARCH)
 TIMES = ("created_at", "updated_at", "amended_at", "expires_at")
-INDEXES = ("before", "user_id", *TIMES, "metadata", "message_id", *TRIGGERS)
+SEARCH_INDEXES = ("search_place", "search_words", *SEARCH_TRIGGERS)
+INDEXES = ("before", "user_id", *TIMES, "metadata", "message_id", *TRIGGERS, *SEARCH_INDEXES)
 
 
 class Names(NamedTuple):

@@ -94,6 +94,9 @@ class PostgresConfig(ProviderConfig):
     auto_migrate: bool = True
     """Whether the provider makes and upgrades its tables at start; if not, `jaf-memory schema --apply` does."""
 
+    search: Literal["scan", "index"] = "scan"
+    """index: searches go by a full-text index (GIN), which is made where there is none, and kept at each write."""
+
     @field_validator("connection_string")
     @classmethod
     def _connection_string(cls, value: SecretStr | None) -> SecretStr | None:

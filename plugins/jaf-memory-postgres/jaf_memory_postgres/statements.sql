@@ -154,6 +154,22 @@ FROM {header} AS header LEFT JOIN LATERAL (
 ) AS listed ON true
 WHERE {placed_seen}
 
+-- name: tails
+-- Short pages of several conversations ($1), a row each, in their order; nothing where there is none to be seen. What
+-- stands behind more than $5 bytes of messages is left out.
+SELECT seen.head, seen.bodies FROM (
+    SELECT asked.place, page.head, page.bodies,
+        coalesce(sum(octet_length(page.bodies)) OVER (
+            ORDER BY asked.place ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        ), 0) AS before
+    FROM unnest($1::text[]) WITH ORDINALITY AS asked (id, place) LEFT JOIN LATERAL (
+        SELECT ROW({columns}) AS head, {short_page} AS bodies FROM {header} AS header
+        WHERE header.conversation_id = asked.id AND {live} AND ($4::text IS NULL OR header.user_id = $4)
+    ) AS page ON true
+) AS seen
+WHERE seen.before < $5::bigint OR seen.place = 1
+ORDER BY seen.place
+
 -- name: header_seen
 SELECT {columns} FROM {header} AS header
 WHERE header.conversation_id = $1 AND {live} AND ($2::text IS NULL OR header.user_id = $2)
@@ -731,3 +747,106 @@ FROM {before} AS before
 
 -- name: drop_before
 DROP TABLE IF EXISTS {before}
+
+-- The index for searches, where there is one: `search.sql` makes it.
+
+-- name: search_stands
+-- Each of its triggers too: without one, what is written passes by.
+SELECT to_regclass($1) IS NOT NULL AND (
+    SELECT count(*) FROM pg_trigger
+    WHERE tgrelid = to_regclass($2) AND tgname = ANY($3::text[]) AND tgenabled IN ('O', 'A')
+) = 3
+
+-- name: search_state_held
+{search_state_seen} FOR UPDATE
+
+-- name: search_state_seen
+SELECT rule, built_conversation, built_position, complete FROM {search_state}
+
+-- name: search_begin
+INSERT INTO {search_state} (rule, built_conversation, built_position, complete)
+VALUES ($1, -1, -1, NOT EXISTS (SELECT FROM {message}))
+
+-- name: search_drop
+DROP TRIGGER IF EXISTS {index:search_added} ON {message};
+DROP TRIGGER IF EXISTS {index:search_changed} ON {message};
+DROP TRIGGER IF EXISTS {index:search_dropped} ON {message};
+DROP TABLE IF EXISTS {search_state}, {search_waiting}, {search};
+DROP FUNCTION IF EXISTS {search_notes}()
+
+-- name: search_waits
+SELECT count(*) FROM (SELECT FROM {search_waiting} LIMIT $1) AS waits
+
+-- name: search_share
+-- How far the building has come, as the share of the conversations.
+SELECT coalesce(100 * $1::bigint / nullif(max(id), 0), 0) FROM {header}
+
+-- name: search_note
+-- The next of what stood here before; the last of them is where to go on.
+WITH noted AS (
+    INSERT INTO {search_waiting} (conversation, position)
+    SELECT message.conversation, message.position FROM {message} AS message
+    WHERE (message.conversation, message.position) > ($1, $2)
+    ORDER BY message.conversation, message.position LIMIT $3
+    RETURNING conversation, position
+)
+SELECT conversation, position, (SELECT count(*) FROM noted) AS count
+FROM noted ORDER BY conversation DESC, position DESC LIMIT 1
+
+-- name: search_noted
+UPDATE {search_state} SET built_conversation = $1, built_position = $2, complete = $3
+
+-- name: search_take
+SELECT id, conversation, position FROM {search_waiting} ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
+
+-- name: search_hold
+-- Who writes messages holds their header. Whom somebody else holds is left for later: nobody waits here.
+SELECT id FROM {header} WHERE id = ANY($1::bigint[]) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+
+-- name: search_read
+SELECT message.conversation, message.position, message.body
+FROM {message} AS message JOIN unnest($1::bigint[], $2::bigint[]) AS place (conversation, position)
+    ON message.conversation = place.conversation AND message.position = place.position
+
+-- name: search_keep
+INSERT INTO {search} (conversation, position, words)
+SELECT place.conversation, place.position, array_to_tsvector(string_to_array(place.words, ' '))
+FROM unnest($1::bigint[], $2::bigint[], $3::text[]) AS place (conversation, position, words)
+ON CONFLICT (conversation, position) DO UPDATE SET words = EXCLUDED.words
+
+-- name: search_carried
+-- Those too whose conversation is gone: a note may have come while it went.
+DELETE FROM {search_waiting} AS note WHERE id = ANY($1::bigint[]) AND (
+    conversation = ANY($2::bigint[]) OR NOT EXISTS (SELECT FROM {header} AS header WHERE header.id = note.conversation)
+)
+
+-- name: search_proposed
+-- `:where` are the filters, `:limit` the most rows. One row without a message, where there are none, says how many were
+-- proposed. Each header is looked up by itself (OFFSET keeps that apart), whatever the server thinks of their number.
+WITH found AS MATERIALIZED (
+    SELECT conversation, position FROM {search} WHERE words @@ ($1::text)::tsquery LIMIT $2::bigint
+), waits AS MATERIALIZED (
+    SELECT conversation, position FROM {search_waiting} LIMIT $3::bigint
+), counted AS MATERIALIZED (
+    SELECT (SELECT count(*) FROM found) < $2::bigint AND (SELECT count(*) FROM waits) < $3::bigint AND EXISTS (
+        SELECT FROM {search_state} WHERE complete AND rule = $4
+    ) AND (
+        SELECT count(*) FROM pg_trigger
+        WHERE tgrelid = to_regclass($5) AND tgname = ANY($6::text[]) AND tgenabled IN ('O', 'A')
+    ) = 3 AS of_use
+)
+SELECT counted.of_use, page.position, page.body, page.header FROM counted LEFT JOIN LATERAL (
+    SELECT chosen.position, message.body, ROW({columns}) AS header,
+        header.active_span, header.updated_at, header.conversation_id
+    FROM (
+        SELECT header.id, place.position
+        FROM (SELECT * FROM found UNION SELECT * FROM waits) AS place
+        CROSS JOIN LATERAL (SELECT one.* FROM {header} AS one WHERE one.id = place.conversation OFFSET 0) AS header
+        WHERE counted.of_use AND place.position >= header.first_position
+            AND place.position < header.first_position + header.message_count AND :where
+        {newest_first}, place.position DESC LIMIT :limit
+    ) AS chosen
+    JOIN {header} AS header ON header.id = chosen.id
+    JOIN {message} AS message ON message.conversation = chosen.id AND message.position = chosen.position
+) AS page ON true
+ORDER BY page.active_span DESC, page.updated_at DESC, page.conversation_id DESC, page.position DESC

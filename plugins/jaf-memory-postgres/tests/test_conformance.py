@@ -9,11 +9,20 @@ from functools import partial
 
 import asyncpg
 import pytest
-from jaf_memory_postgres import PostgresBackend, PostgresConfig, create_postgres_provider
+from jaf_memory_postgres import PostgresBackend, PostgresConfig, backend, create_postgres_provider
 from jaf_memory_postgres.names import Names
-from jaf_memory_testing import BRIEF, FourMethods, LifecycleChecks, ProcessChecks, ProviderConformance, Target, slow
+from jaf_memory_testing import (
+    BRIEF,
+    FourMethods,
+    LifecycleChecks,
+    ProcessChecks,
+    ProviderConformance,
+    SearchChecks,
+    Target,
+    slow,
+)
 
-from jaf_memory_core import BackendProvider
+from jaf_memory_core import BackendProvider, proposals
 
 
 async def open_postgres(url, table, **settings):
@@ -153,6 +162,18 @@ class TestPostgres(ProviderConformance):
     def target(self, postgres, kept):
         """The store under test."""
         return target_over(open_postgres, postgres, postgres.url(), kept)
+
+
+class TestSearchIndex(SearchChecks):
+    """With an index for searches, to which everything is carried over before each of them."""
+
+    @pytest.fixture
+    def target(self, postgres, table, monkeypatch):
+        """The store under test."""
+        monkeypatch.setattr(backend, "TOGETHER", 0)
+        monkeypatch.setattr(proposals, "FIRST", 0)
+        monkeypatch.setattr(proposals, "REMEMBERED", 0.0)
+        return target_over(partial(open_postgres, search="index"), postgres, postgres.url(), table)
 
 
 @slow("a second server", but=BRIEF)

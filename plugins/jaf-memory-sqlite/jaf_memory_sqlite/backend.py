@@ -8,9 +8,10 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 from jaf_memory_core import codec, rules
 from jaf_memory_core.backend import Backend
@@ -18,37 +19,44 @@ from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import MemoryConnectionError, MemoryError, MemoryStorageError
 from jaf_memory_core.observation import Observer
 from jaf_memory_core.processors import Processor
+from jaf_memory_core.proposals import Proposals
 from jaf_memory_core.provider import BackendProvider, configured, opened
 from jaf_memory_core.records import (
     Amend,
     Damaged,
     DeleteMessages,
     Fork,
+    Look,
     Page,
     Ping,
     Record,
     Revise,
     Stamp,
     Stats,
+    Stretch,
     Tail,
     Truncate,
     Usage,
     Write,
 )
 from jaf_memory_core.results import WriteResult
+from jaf_memory_core.search import Term
 from jaf_memory_sqlite import health, migrations
 from jaf_memory_sqlite.connection import Connector
 from jaf_memory_sqlite.connection.reader import InlineReads, Reader
 from jaf_memory_sqlite.connection.worker import Call, Erases, Worker
 from jaf_memory_sqlite.connection.writer import Writer
 from jaf_memory_sqlite.errors import NeedsThreadError, closed, translated
-from jaf_memory_sqlite.operations import erasure, queries, reads, writes
+from jaf_memory_sqlite.operations import erasure, queries, reads, search, writes
 from jaf_memory_sqlite.operations.reads import INLINE_BYTES
 from jaf_memory_sqlite.operations.writes import append_many
 from jaf_memory_sqlite.rows import name_in
 from jaf_memory_sqlite.settings import GONE_WITH_PROCESS, SqliteConfig
 
 T = TypeVar("T")
+
+PAUSE = 0.02
+"""Seconds that who builds an index leaves to others between two steps: they look for the lock every 10 ms."""
 
 
 class SqliteBackend(Backend):
@@ -71,6 +79,8 @@ class SqliteBackend(Backend):
         self._reader: Reader | None = None
         self._searcher: Reader | None = None
         self._inline_reads = InlineReads(())
+        self._noted = 0
+        self._proposals = Proposals()
         self._open = False
         self._closed = False
 
@@ -82,6 +92,9 @@ class SqliteBackend(Backend):
             return
         for worker in self._started():
             await worker.submit(_nothing)
+        if self.config.search == "index":
+            with suppress(MemoryError, sqlite3.Error):  # searches go through all messages then, and health_check tells
+                await self._write(search.make_missing)
         self._open = True
 
     def _started(self) -> list[Worker]:
@@ -157,12 +170,42 @@ class SqliteBackend(Backend):
         await self.open()
         return [f"schema {version}" for worker in self._workers() for version in worker.connector.applied]
 
+    async def apply_search(self, way: Literal["index", "scan"]) -> str:
+        """Make or end the index for searches; what was done. Others write meanwhile."""
+        await self.open()
+        if way != "index":
+            dropped = await self._write(search.drop, erases="whole")
+            return "the index for searches is gone" if dropped else "there is no index for searches"
+        await self._write(search.make)
+        for step in (search.build, search.carry):
+            more = 1
+            while more:
+                more = await self._write(step)
+                await asyncio.sleep(PAUSE)
+        return f"the index for searches is complete: {await self._search(search.described)}"
+
     # How things are done.
 
     async def _write(self, call: Call[T], *, inline: Call[T] | None = None, erases: Erases = None) -> T:
         if self._writer is None:
             raise closed()
         return await self._writer.do(call, inline=inline, erases=erases)
+
+    async def _noting(self, messages: int, call: Call[T], *, inline: Call[T] | None = None) -> T:
+        """Write messages; those that wait for the index are carried over before, once they are some."""
+        if self.config.search == "index":
+            if self._noted >= search.TOGETHER:
+                await self._carry(self._noted)
+            self._noted += messages
+        return await self._write(call, inline=inline)
+
+    async def _carry(self, messages: int) -> None:
+        """Carry over what waits for the index, and a part of what stood there before it."""
+        self._noted = 0
+        with suppress(MemoryError, sqlite3.Error):  # a search reads it all the same
+            while messages > 0 and (batch := await self._write(search.carry)):
+                messages -= batch
+            await self._write(search.build)
 
     async def _read(self, inline: Call[T], any_size: Call[T]) -> T:
         """Read at once if it is inline, else in the reader's thread."""
@@ -238,12 +281,14 @@ class SqliteBackend(Backend):
     async def append(self, write: Write) -> WriteResult:
         """Add what is new; costs the new messages, however long the conversation is."""
         call = partial(writes.write, request=write, clock=self.now)
-        return await self._write(call, inline=partial(call, most=INLINE_BYTES) if writes.is_small(write) else None)
+        inline = partial(call, most=INLINE_BYTES) if writes.is_small(write) else None
+        return await self._noting(len(write.messages), call, inline=inline)
 
     async def append_many(self, writes: Sequence[Write]) -> Sequence[WriteResult | MemoryError | None]:
         """In one transaction; each in one of its own where that fails."""
         try:
-            return await self._write(lambda db: append_many(db, writes, self.now))
+            messages = sum(len(write.messages) for write in writes)
+            return await self._noting(messages, lambda db: append_many(db, writes, self.now))
         except (MemoryError, sqlite3.Error) as error:
             problem = error if isinstance(error, MemoryError) else self.translate(error, "append_many")
             # The transaction is rolled back, so each may be tried alone; but not where nobody knows what stands.
@@ -256,6 +301,11 @@ class SqliteBackend(Backend):
         now = self.now()
         return await self._read(lambda db: reads.small_tail(db, tail, now), lambda db: reads.tail(db, tail, now))
 
+    async def tails(self, tails: Sequence[Tail], room: int) -> Sequence[Page | MemoryStorageError | None]:
+        """Several pages in one go of the thread that searches."""
+        now = self.now()
+        return await self._search(lambda db: reads.tails(db, tails, room, now))
+
     async def header(self, conversation_id: str, *, scope: str | None = None) -> Record | None:
         """A live header; costs the header."""
         return rules.seen(await self._record(conversation_id, with_messages=False), self.now(), scope)
@@ -264,6 +314,18 @@ class SqliteBackend(Backend):
         """The newest that match; an index leads to a user's, to a time's, to a trace's."""
         now = self.now()
         return await self._search(lambda db: queries.find(db, query, now))
+
+    async def look_through(self, look: Look) -> Stretch:
+        """What the index proposes, where there is one that can tell; else all messages."""
+        if self.config.search != "index" or not look.asked:
+            return await super().look_through(look)
+        return await self._proposals.look_through(look, self._proposed, super().look_through)
+
+    async def _proposed(self, look: Look, terms: Sequence[Term]) -> Stretch | None:
+        if await self._search(search.waiting) > search.TOGETHER:
+            await self._carry(search.MOST_WAITING)
+        now = self.now()
+        return await self._search(lambda db: search.proposed(db, look, terms, now))
 
     async def truncate(self, truncate: Truncate) -> int:
         """Drop from the end."""
@@ -284,7 +346,7 @@ class SqliteBackend(Backend):
 
     async def fork(self, fork: Fork) -> int:
         """Copy rows within the file."""
-        return await self._write(lambda db: writes.fork(db, fork, self.now))
+        return await self._noting(search.TOGETHER, lambda db: writes.fork(db, fork, self.now))
 
     async def remove(
         self, conversation_id: str, *, scope: str | None = None, expected_version: int | None = None

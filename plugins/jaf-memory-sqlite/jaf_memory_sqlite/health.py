@@ -10,6 +10,7 @@ from jaf_memory_core.records import Ping
 from jaf_memory_core.values import FrozenDict
 from jaf_memory_sqlite import migrations
 from jaf_memory_sqlite.connection import size_of
+from jaf_memory_sqlite.operations import search
 from jaf_memory_sqlite.rows import SQL
 from jaf_memory_sqlite.settings import MEMORY, SqliteConfig
 
@@ -49,10 +50,13 @@ def ping(db: sqlite3.Connection, config: SqliteConfig, path: str, connections: i
         "journal_mode": mode,
         "path": path,
         "schema": schema,
+        "search": search.described(db),
         "sqlite_version": sqlite3.sqlite_version,
         "synchronous": config.synchronous,
     }
-    warnings = [*config.notes(), *_warnings(path, pages * page_size, free * page_size, log)]
+    unsearched = config.search == "index" and not search.is_of_use(db)
+    warnings = [f"searches go through all messages: {details['search']}"] if unsearched else []
+    warnings += [*config.notes(), *_warnings(path, pages * page_size, free * page_size, log)]
     return Ping(f"{path} answers", tuple(warnings), FrozenDict(metrics), FrozenDict(details))
 
 

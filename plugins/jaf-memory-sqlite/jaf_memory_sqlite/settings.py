@@ -32,6 +32,9 @@ class SqliteConfig(ProviderConfig):
     synchronous: Literal["FULL", "NORMAL"] = "FULL"
     """FULL: a commit is on the disk when it is acknowledged. NORMAL: a power failure can lose the last ones."""
 
+    search: Literal["scan", "index"] = "scan"
+    """index: searches go by a full-text index (FTS5), which is made where there is none, and kept at each write."""
+
     @field_validator("path", mode="before")
     @classmethod
     def _as_text(cls, value: object) -> object:

@@ -189,3 +189,54 @@ DELETE FROM conversation WHERE id IN (SELECT id FROM conversation WHERE expires_
 DELETE FROM conversation WHERE id IN (
     SELECT id FROM conversation INDEXED BY conversation_of_user WHERE user_id = ? AND expires_at <= ? LIMIT ?
 )
+
+-- The index for searches, where there is one: `search.sql` makes it.
+
+-- name: search_stands
+-- Each of its triggers too: without one, what is written passes by.
+SELECT count(*) FROM sqlite_master WHERE name IN
+('search_state', 'search_waiting', 'search', 'search_added', 'search_changed', 'search_dropped')
+
+-- name: search_state
+SELECT rule, built, complete FROM search_state
+
+-- name: search_begin
+INSERT INTO search_state (rule, built, complete) VALUES (?, -1, NOT EXISTS (SELECT 1 FROM message))
+
+-- name: search_built
+UPDATE search_state SET built = ?, complete = ?
+
+-- name: search_waits
+SELECT count(*) FROM (SELECT 1 FROM search_waiting LIMIT ?)
+
+-- name: search_unread
+SELECT waiting.id, CAST(message.body AS BLOB) FROM search_waiting AS waiting LEFT JOIN message ON message.id = waiting.id
+ORDER BY waiting.id LIMIT ?
+
+-- name: search_unbuilt
+SELECT id, CAST(body AS BLOB) FROM message WHERE id > ? ORDER BY id LIMIT ?
+
+-- name: search_keep
+INSERT OR REPLACE INTO search (rowid, words) VALUES (?, ?)
+
+-- name: search_carried
+DELETE FROM search_waiting WHERE id = ?
+
+-- name: search_merge
+INSERT INTO search (search, rank) VALUES ('merge', ?)
+
+-- name: search_optimize
+INSERT INTO search (search) VALUES ('optimize')
+
+-- name: search_count
+SELECT count(*) FROM (SELECT 1 FROM search WHERE search MATCH ? LIMIT ?)
+
+-- name: search_proposed
+-- CROSS JOIN: from the messages to their conversations, of which there are fewer than a filter may leave.
+WITH proposed (place) AS (
+    SELECT rowid FROM search WHERE search MATCH ? UNION SELECT id FROM search_waiting
+)
+SELECT {columns}, metadata, place FROM proposed CROSS JOIN conversation ON conversation.id = place >> 32
+
+-- name: search_body
+SELECT CAST(body AS BLOB) FROM message WHERE id = ?

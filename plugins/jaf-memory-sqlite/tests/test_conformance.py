@@ -7,9 +7,10 @@ import sqlite3
 import pytest
 from jaf_memory_sqlite import SqliteBackend, SqliteConfig, create_sqlite_provider
 from jaf_memory_sqlite.connection import writer
-from jaf_memory_testing import BRIEF, ProviderConformance, Target, slow
+from jaf_memory_sqlite.operations import search
+from jaf_memory_testing import BRIEF, ProviderConformance, SearchChecks, Target, slow
 
-from jaf_memory_core import BackendProvider
+from jaf_memory_core import BackendProvider, proposals
 
 NEVER_AWAY = "a file is not away; another process's lock, which is what keeps it from answering, is the stall"
 
@@ -104,6 +105,18 @@ class TestFile(ProviderConformance):
                 "power_cut": NO_POWER_CUT,
             },
         )
+
+
+class TestSearchIndex(SearchChecks):
+    """One file with an index for searches, to which everything is carried over before each of them."""
+
+    @pytest.fixture
+    def target(self, tmp_path, monkeypatch):
+        """A file of its own."""
+        monkeypatch.setattr(search, "TOGETHER", 0)
+        monkeypatch.setattr(proposals, "FIRST", 0)
+        monkeypatch.setattr(proposals, "REMEMBERED", 0.0)
+        return Target(open=functools.partial(open_file, str(tmp_path / "conversations.db"), search="index"))
 
 
 @slow("a second kind of database", but=BRIEF)

@@ -137,6 +137,7 @@ OPERATIONS: dict[str, Callable[[BackendProvider], Awaitable[Any]]] = {
     "get_conversation_until_message": lambda provider: provider.get_conversation_until_message("c", "m0"),
     "get_recent_messages": lambda provider: provider.get_recent_messages("c"),
     "get_messages": lambda provider: provider.get_messages("c"),
+    "get_last_messages": lambda provider: provider.get_last_messages(["c"]),
     "find_conversations": lambda provider: provider.find_conversations(MemoryQuery()),
     "iter_conversations": _iterated,
     "search_messages": lambda provider: provider.search_messages(MessageSearch("m")),

@@ -17,7 +17,7 @@ from jaf_memory_core.errors import MemoryInvalidInputError
 from jaf_memory_core.hits import MessageHits, MessageSearch
 from jaf_memory_core.messages import Message
 from jaf_memory_core.provider import BackendProvider
-from jaf_memory_core.records import Record
+from jaf_memory_core.records import Record, Tail
 from jaf_memory_testing.checks import Checks, examples, needs
 from jaf_memory_testing.expectations import done, let_expire, whole
 from jaf_memory_testing.samples import FAR, at, kept, put, said, talk
@@ -166,6 +166,40 @@ def expected_places(records: Sequence[Record], query: str, user: str | None) -> 
     ]
 
 
+CHANGES = ("add", "add", "replace", "cut", "revise", "copy", "bring", "erase", "forget")
+"""What may be done to a conversation."""
+
+
+async def _change(provider: BackendProvider, change: str, key: str, message: Message) -> None:
+    """Do it, where there is something to do it to."""
+    there = await provider.get_conversation(key)
+    user, first = f"u-{key}", None if there is None or not there.messages else there.messages[0].message_id
+    if change == "add":
+        done(await provider.append_messages(key, [message], user_id=user, create=True))
+    elif change == "replace":
+        done(await provider.store_messages(key, [message, said("fine", message_id="second")], user_id=user))
+    elif change == "cut" and there is not None and there.messages:
+        await provider.truncate_conversation_after(key, there.messages[-1].message_id)
+    elif change == "revise" and first is not None:
+        await provider.revise_messages(key, {first: said(str(message.content), message_id=first)})
+    elif change == "copy" and there is not None:
+        await provider.delete_conversation(f"copy of {key}")
+        await provider.fork_conversation(key, f"copy of {key}")
+    elif change == "bring":
+        brought = ConversationMemory(f"brought {message.message_id}", user, [message], {})
+        done(await provider.import_conversation(brought))
+    elif change == "erase":
+        await provider.delete_conversation(key)
+    elif change == "forget":
+        await provider.clear_user_conversations(user)
+
+
+async def _id_at(provider: BackendProvider, conversation_id: str, position: int) -> str:
+    """The message that stands there, if any."""
+    page = await provider.get_messages(conversation_id, before=position + 1, limit=1) if position >= 0 else []
+    return page[0].message_id if page else "none"
+
+
 class SearchChecks(Checks):
     """`search_messages`, `iter_users`, and cursors as texts."""
 
@@ -182,7 +216,8 @@ class SearchChecks(Checks):
             records = [
                 kept(
                     f"c{n}",
-                    messages=[said(text, message_id=f"m{i}") for i, text in enumerate(one)],
+                    # The first once more, so that a page may end within a conversation.
+                    messages=[said(text, message_id=f"m{i}") for i, text in enumerate((*one, *one[:1]))],
                     created=n,
                     updated=5 + moved,
                 )
@@ -193,7 +228,9 @@ class SearchChecks(Checks):
                 replace(record, user_id=user, first_position=7 * moved, trimmed=moved > 0)
                 for record, (_, user, moved) in zip(records, made, strict=True)
             ]
-            store.run(self._compare_searches(store, provider, owned, asked, limit))
+            # Words of others seldom meet; what was said does, whole and without its end.
+            known = [text[:end] for one, _, _ in made[:2] for text in one[-2:] for end in (None, -1)]
+            store.run(self._compare_searches(store, provider, owned, [*asked, *known], limit))
 
         agree()
 
@@ -210,6 +247,53 @@ class SearchChecks(Checks):
                         await provider.search_messages(search)
                     continue
                 assert await searched(provider, search) == expected_places(records, query, user), repr(query)
+
+    @needs("backend")
+    async def test_search_each_word(self, store: Store) -> None:
+        """A word of any script is found by itself, by its beginning, and in none of its parts that is no word."""
+        provider = await store.open()
+        records = [kept(f"c{n:02}", messages=[said(word, message_id="m")], created=n) for n, word in enumerate(WORDS)]
+        await put(provider, *records)
+        for word in WORDS:
+            for query in (f'"{word}"', word, word[:-1], word[1:]):
+                if asked_for(query):
+                    assert await said_where(provider, query) == expected_places(records, query, None), repr(query)
+
+    @needs("backend")
+    def test_search_behind_changes(self, store: Store) -> None:
+        """Whatever was added, replaced, cut off, revised, copied, brought in or erased: a search finds what stands."""
+        provider = store.run(store.open())
+        said_texts = texts.filter(asked_for)
+        changes = st.tuples(st.sampled_from(CHANGES), st.sampled_from("ab"), said_texts)
+
+        @examples(40)
+        @given(st.lists(changes, min_size=1, max_size=9), queries.filter(asked_for))
+        def agree(steps: list[tuple[str, str, str]], asked: str) -> None:
+            store.run(self._compare_behind(store, provider, steps, asked))
+
+        agree()
+
+    async def _compare_behind(
+        self, store: Store, provider: BackendProvider, steps: list[tuple[str, str, str]], asked: str
+    ) -> None:
+        await store.empty(provider)
+        for number, (change, key, text) in enumerate(steps):
+            await _change(provider, change, key, said(text, message_id=f"n{number}"))
+            # In between, too: what an index was given then has to be taken out of it.
+            for query in dict.fromkeys((text, *(old for _, _, old in steps[max(0, number - 2) : number]), asked)):
+                standing = [one async for one in provider.iter_conversations()]
+                for user in (None, "u-a"):
+                    told = sorted(
+                        (one.conversation_id, message.message_id)
+                        for one in standing
+                        if user in (None, one.user_id)
+                        for message in one.messages
+                        if says(message, query)
+                    )
+                    places = await said_where(provider, query, user_id=user, limit=2)
+                    assert {key for key, _ in places} <= {one.conversation_id for one in standing}, f"shows {places}"
+                    found = [(key, await _id_at(provider, key, position)) for key, position in places]
+                    assert sorted(found) == told, f"{query!r} behind {steps[: number + 1]}"
 
     async def test_hits(self, store: Store) -> None:
         """A hit says where it stands, whose it is, and shows the message and its surroundings."""
@@ -303,6 +387,30 @@ class SearchChecks(Checks):
         passed = [one async for one in provider.iter_conversations()]
         behind = MemoryQuery().after(str(passed[3].cursor))
         assert [one async for one in provider.iter_conversations(behind)] == passed[4:]
+
+    @needs("backend")
+    async def test_last_messages(self, store: Store) -> None:
+        """`get_last_messages` has the last message of each that has one, of this user, whatever stands between."""
+        provider = await store.open()
+        talks = {"a": talk(3), "b": [], "c": talk(60, "n"), "d": [said("x" * 70_000, message_id="long")]}
+        records = [kept(key, messages=messages, user_id="u") for key, messages in talks.items()]
+        await put(provider, *records, kept("v's", messages=talk(2), user_id="v"))
+        await put(provider, kept("gone", messages=talk(1), user_id="u", expires_at=at(1)))
+        asked = ["c", "missing", "b", "v's", "gone", "a", "d", "c"]
+        expected = {key: talks[key][-1] for key in "cad"}
+        assert await provider.get_last_messages(asked) == {**expected, "v's": talk(2)[-1]}
+        assert await provider.for_user("u").get_last_messages(asked) == expected
+        assert await provider.get_last_messages([]) == {}
+        for room in (1, 1_000, 1 << 20):
+            tails = [Tail(key, 2, None, "u") for key in ("a", "missing", "b", "v's", "gone", "c", "d")]
+            found: list[Any] = []
+            while len(found) < len(tails):
+                more = await provider.backend.tails(tails[len(found) :], room)
+                assert more, "none is answered"
+                found += more
+            assert [one and one.messages for one in found] == [
+                one and one.messages for one in [await provider.backend.tail(tail) for tail in tails]
+            ]
 
     @needs("backend")
     async def test_users(self, store: Store) -> None:

@@ -23,6 +23,7 @@ from broken_stores import (
     races,
     reads,
     search,
+    search_index,
     settings,
     six,
     states,
@@ -32,9 +33,10 @@ from broken_stores import (
 )
 from broken_stores.damage import Documents
 from broken_stores.disks import Disked
+from broken_stores.search_index import Indexed
 from broken_stores.sound import BROKEN, Filed, Paged, Plain, Provider, Six
 
-SOUND = (Disked, Documents, Paged, Plain, Provider, Filed, Six)
+SOUND = (Disked, Documents, Indexed, Paged, Plain, Provider, Filed, Six)
 
 
 def sound_base(store: type[Any]) -> type[Any]:
@@ -63,6 +65,7 @@ __all__ = [
     "races",
     "reads",
     "search",
+    "search_index",
     "settings",
     "six",
     "sound_base",

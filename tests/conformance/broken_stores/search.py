@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from broken_stores.sound import Plain, caught_by
 from jaf_memory_core import MemoryQuery, rules
-from jaf_memory_core.records import Damaged, Look, Page, Record, Stretch
+from jaf_memory_core.errors import MemoryStorageError
+from jaf_memory_core.records import Damaged, Look, Page, Record, Stretch, Tail
 
 Part = tuple[Record, Page] | Damaged
 
@@ -143,6 +144,32 @@ class LooksAtEverybodys(Plain):
             part if isinstance(part, Damaged) else (replace(part[0], user_id=whose), part[1]) for part in stretch.parts
         ]
         return replace(stretch, parts=tuple(parts) if whose else stretch.parts)
+
+
+@caught_by("test_last_messages")
+class TailsWithoutTheMissing(Plain):
+    """Leaves out what is not there, so that what comes behind it stands beside another."""
+
+    async def tails(self, tails: Sequence[Tail], room: int) -> Sequence[Page | MemoryStorageError | None]:
+        found = [one for one in await super().tails(tails, room) if one is not None]
+        return [*found, *[None] * (len(tails) - len(found))]
+
+
+@caught_by("test_last_messages")
+class TailsOfOthers(Plain):
+    """Brings the last messages of whoever's conversation it is."""
+
+    async def tails(self, tails: Sequence[Tail], room: int) -> Sequence[Page | MemoryStorageError | None]:
+        return await super().tails([replace(tail, scope=None) for tail in tails], room)
+
+
+@caught_by("test_last_messages")
+class TailsOfTheFirst(Plain):
+    """Says of what there is no room for that it is not there."""
+
+    async def tails(self, tails: Sequence[Tail], room: int) -> Sequence[Page | MemoryStorageError | None]:
+        found = await super().tails(tails, room)
+        return [*found, *[None] * (len(tails) - len(found))]
 
 
 class Listing(Plain):

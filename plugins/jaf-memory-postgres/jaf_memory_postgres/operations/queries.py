@@ -103,6 +103,11 @@ def filters(query: MemoryQuery, sql: Mapping[str, str], owned: str = OWNED) -> S
         owned: the condition on the owner.
     """
     search = Search(sql)
+    _add_filters(search, query, owned)
+    return search
+
+
+def _add_filters(search: Search, query: MemoryQuery, owned: str = OWNED) -> None:
     plain = (
         ("header.conversation_id = {}", query.conversation_id),
         (owned, query.user_id),
@@ -125,7 +130,6 @@ def filters(query: MemoryQuery, sql: Mapping[str, str], owned: str = OWNED) -> S
         _add_metadata(search, {"trace_id": query.trace_id})
     if query.metadata:
         _add_metadata(search, query.metadata)
-    return search
 
 
 def _add_metadata(search: Search, values: Mapping[str, Any]) -> None:
@@ -251,3 +255,31 @@ def scanned(
         search.require(f"(header.created_at, header.conversation_id) > ({moment}, {key})")
     asked = f"{sql['scan']} {search.where} {sql['oldest_first']}"
     return f"{asked} LIMIT {limit if _is_by_owner(query) else search.bound(limit)}", search.values
+
+
+def proposed(
+    query: MemoryQuery, sql: Mapping[str, str], first: Sequence[Any], limit: int, below: int | None
+) -> tuple[str, list[Any]]:
+    """Messages that an index proposes, of live conversations that match, newest first.
+
+    Args:
+        query: which conversations.
+        sql: the statements.
+        first: values of the statement itself.
+        limit: at most so many.
+        below: only below this position.
+
+    Returns:
+        the statement and its values.
+    """
+    search = Search(sql)
+    search.values += first
+    _add_filters(search, query)
+    search.require(sql["live"])
+    cursor = rules.activity_cursor(query)
+    if cursor is not None:
+        moment, key = search.bound(cursor[0]), search.bound(cursor[1])
+        search.require(f"(header.updated_at, header.conversation_id) < ({moment}, {key})")
+    if below is not None:
+        search.add("place.position < {}", below)
+    return _filled(sql["search_proposed"], {"where": search.where, "limit": search.bound(limit)}), search.values

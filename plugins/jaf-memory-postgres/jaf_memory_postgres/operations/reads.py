@@ -130,6 +130,41 @@ class Reader:
         messages = codec.decode_messages(_bodies(listed), tail.conversation_id)
         return _page(tail, oldest, count, messages)
 
+    async def tails(
+        self, connection: Connection, tails: Sequence[Tail], room: int
+    ) -> list[Page | MemoryStorageError | None]:
+        """Several pages in one statement, as many as there is room for, but one at least."""
+        first = tails[0]
+        if first.after is not None or first.leading:
+            return [await self._page_or_error(connection, tail) for tail in tails]
+        before = None if first.before is None else min(first.before, rows.MOST)
+        ids = [tail.conversation_id for tail in tails]
+        asked = (before, min(first.limit, rows.MOST), first.scope, room)
+        try:
+            listed = await connection.fetch(self._sql["tails"], ids, *asked)
+        except asyncpg.DataError:  # what one header counts cannot be reckoned with
+            return [await self._page_or_error(connection, tail) for tail in tails]
+        found: list[Page | MemoryStorageError | None] = []
+        for tail, (head, bodies) in zip(tails, listed, strict=False):
+            if head is None:
+                found.append(None)
+            elif bodies is None:  # in one value they would meet limits of the server
+                found.append(await self._page_or_error(connection, tail))
+            else:
+                try:
+                    found.append(_page_beside(tail, head, codec.decode_joined(bodies, tail.conversation_id), ""))
+                except MemoryStorageError as error:
+                    found.append(error)
+        return found
+
+    async def _page_or_error(self, connection: Connection, tail: Tail) -> Page | MemoryStorageError | None:
+        try:
+            return await self.tail(connection, tail)
+        except MemoryStorageError as error:
+            if error.conversation_id is None:
+                raise
+            return error
+
     async def _forwards(self, connection: Connection, tail: Tail, limit: int) -> Page | None:
         """The first messages behind a position; what stands beside them is asked for by itself."""
         after, before = (rows.MOST if one is None else min(one, rows.MOST) for one in (tail.after, tail.before))
@@ -317,6 +352,7 @@ def _page_beside(tail: Tail, head: Sequence[Any], messages: tuple[Message, ...],
         messages: the newest first.
         first: bodies of the first messages, with commas between.
     """
+    # One that is damaged tells of it only to who asks for it.
     header = rows.header(head) if tail.with_header else None
     oldest, count = (head[9], head[11]) if len(head) > len(_ENDS) else head[:2]
     page = _page(tail, oldest, count, messages)

@@ -1,9 +1,11 @@
 """What is still to be done after rows were deleted, so that nothing of their texts stands in the file.
 
-SQLite overwrites what it deletes (`secure_delete`). Two places are left:
+SQLite overwrites what it deletes (`secure_delete`). Three places are left:
 
 - the write-ahead log, which holds pages as they were: it is written into the file and emptied before an erasing call
   is answered, or as soon as the readers of other processes let it;
+- the index for searches, if there is one, which is cleared out in a quiet moment: at once where it is small, else in
+  steps of some 10 ms;
 - unused space within pages, where a copy can lie of a row that once moved to the neighbouring page. Only VACUUM
   removes it, by writing the whole file anew: that is done in a quiet moment, if the file is small.
 """
@@ -14,6 +16,7 @@ import sqlite3
 import time
 from pathlib import Path
 
+from jaf_memory_sqlite.operations import search
 from jaf_memory_sqlite.settings import MEMORY
 
 AGAIN = 0.1
@@ -36,6 +39,8 @@ class Vacuum:
         self._path = path
         self._log_from: float | None = None
         self._rewrite_from: float | None = None
+        self._search_from: float | None = None
+        self._search_begun = False
         self._rewritten = -SELDOM
 
     def note(self, *, whole: bool) -> None:
@@ -44,18 +49,19 @@ class Vacuum:
             return
         now = time.monotonic()
         self._log_from = now
+        self._search_from, self._search_begun = now + QUIET, False
         if whole:
             self._rewrite_from = max(now + QUIET, self._rewritten + SELDOM)
 
     @property
     def owes(self) -> bool:
         """Whether anything is owed."""
-        return self._log_from is not None or self._rewrite_from is not None
+        return any(since is not None for since in (self._log_from, self._search_from, self._rewrite_from))
 
     @property
     def rest(self) -> float | None:
         """Seconds until there is something to do, if anything is owed."""
-        owed = [since for since in (self._log_from, self._rewrite_from) if since is not None]
+        owed = [since for since in (self._log_from, self._search_from, self._rewrite_from) if since is not None]
         return max(AGAIN, min(owed) - time.monotonic()) if owed else None
 
     def settle(self, db: sqlite3.Connection, *, idle: bool, last: bool = False) -> None:
@@ -67,6 +73,8 @@ class Vacuum:
             last: the connection is about to be closed, and what is owed would be forgotten.
         """
         now = time.monotonic()
+        if self._search_from is not None and (last or (idle and now >= self._search_from)):
+            self._clear_out_search(db, now, last=last)
         rewrite = self._rewrite_from is not None and (last or (idle and now >= self._rewrite_from))
         if rewrite:
             self._rewrite_from = None
@@ -75,6 +83,18 @@ class Vacuum:
                 self._rewritten = self._log_from = now
         if self._log_from is not None and (last or now >= self._log_from):
             self._log_from = None if _done(db, "PRAGMA wal_checkpoint(TRUNCATE)") else now + AGAIN
+
+    def _clear_out_search(self, db: sqlite3.Connection, now: float, *, last: bool) -> None:
+        """A step of it; all of it where that is quick."""
+        try:
+            if last and search.is_large(db):
+                return  # whoever erases next does it
+            done = search.clear_out(db, first=not self._search_begun)
+            self._search_begun = True
+        except sqlite3.Error:
+            self._search_from = now + AGAIN
+            return
+        self._search_from, self._log_from = None if done else now, now
 
     def _is_small(self) -> bool:
         try:

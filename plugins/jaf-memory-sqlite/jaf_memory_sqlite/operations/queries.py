@@ -6,7 +6,7 @@ Every filter is in the statement, save that metadata is compared by the core's o
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -59,15 +59,23 @@ class Key(NamedTuple):
         return value.encode(errors="surrogateescape") if isinstance(value, str) else value
 
 
-def newest(query: MemoryQuery, now: datetime) -> Statement:
-    """Live conversations, newest activity first; with a metadata filter it is for the caller to page."""
+def newest(query: MemoryQuery, now: datetime, select: str = SQL["headers"], values: Sequence[Any] = ()) -> Statement:
+    """Live conversations, newest activity first; with a metadata filter it is for the caller to page.
+
+    Args:
+        query: which ones.
+        now: the moment.
+        select: what of them.
+        values: those that this binds.
+    """
     where = _filters(query)
     where.append(("(expires_at IS NULL OR expires_at > ?)", [micros(now)]))
     below = rules.activity_cursor(query)
     if below is not None:
         where.append(("updated_second <= ?", [second(below[0])]))
         where.append(("(updated_at, conversation_id) < (?, ?)", [micros(below[0]), below[1]]))
-    text, values = _joined(SQL["headers"], where)
+    text, filtered = _joined(select, where)
+    values = [*values, *filtered]
     # The plus keeps SQLite from walking through all there is in the order of the answer, where a range would do.
     plus = "+" if _only_by_creation(query) or _only_by_last_change(query) else ""
     text += f" ORDER BY {plus}updated_second DESC, updated_at DESC, conversation_id DESC"

@@ -12,7 +12,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from jaf_memory_core import Message, codec, rules
+from jaf_memory_core.errors import MemoryStorageError
 from jaf_memory_core.records import Page, Record, Tail
+from jaf_memory_core.stretches import size_of
 from jaf_memory_sqlite import migrations
 from jaf_memory_sqlite.errors import NeedsThreadError, tells_damage
 from jaf_memory_sqlite.rows import BEYOND, MOMENT, SQL, Kept, held, kept, micros
@@ -135,6 +137,26 @@ def placed(
     bounds = (found.row_of(first), found.row_of(max(first, end)), min(limit, BEYOND))
     rows = db.execute(statement, bounds).fetchall()
     return rows if forwards else rows[::-1]
+
+
+def tails(
+    db: sqlite3.Connection, asked: Sequence[Tail], room: int, now: datetime
+) -> list[Page | MemoryStorageError | None]:
+    """Several pages, as many as there is room for, but one at least; an error in the place of what is damaged."""
+    found: list[Page | MemoryStorageError | None] = []
+    for one in asked:
+        if room <= 0 and found:
+            break
+        try:
+            page = tail(db, one, now)
+        except MemoryStorageError as error:
+            if error.conversation_id is None:
+                raise
+            found.append(error)
+            continue
+        room -= 0 if page is None else size_of(page)
+        found.append(page)
+    return found
 
 
 def small_tail(db: sqlite3.Connection, asked: Tail, now: datetime) -> Page | None:

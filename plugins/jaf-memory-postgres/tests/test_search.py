@@ -1,0 +1,271 @@
+"""The index for searches: used, kept by whoever writes, built beside others, dropped; and its answer is exact."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from contextlib import asynccontextmanager
+
+import asyncpg
+import pytest
+from jaf_memory_postgres import PostgresConfig, backend, create_postgres_provider
+from jaf_memory_postgres.names import Names
+from jaf_memory_postgres.operations import search
+from jaf_memory_testing.expectations import done
+from jaf_memory_testing.samples import said
+
+from jaf_memory_core import MemoryStorageError, MessageSearch, proposals, stretches
+
+
+@pytest.fixture(autouse=True)
+def by_the_index(monkeypatch):
+    """The index is asked at once, and asked again whatever it said before."""
+    monkeypatch.setattr(proposals, "FIRST", 0)
+    monkeypatch.setattr(proposals, "REMEMBERED", 0.0)
+
+
+def at_once(test):
+    """Run the test in a loop of its own."""
+
+    @functools.wraps(test)
+    def run(*arguments, **named):
+        asyncio.run(test(*arguments, **named))
+
+    return run
+
+
+@pytest.fixture
+def opened(postgres, table):
+    """Open a provider on the table."""
+
+    def open_(**settings):
+        return create_postgres_provider(PostgresConfig(connection_string=postgres.url(), table_name=table, **settings))
+
+    return open_
+
+
+@pytest.fixture
+def execute(postgres, table):
+    """Run statements, with our names in them, as another connection."""
+
+    async def run(text):
+        connection = await asyncpg.connect(postgres.url())
+        try:
+            return await connection.fetch(Names("public", table).fill(text))
+        finally:
+            await connection.close()
+
+    return run
+
+
+async def fill(provider, count=100, word="word"):
+    """Conversations of two messages each."""
+    for n in range(count):
+        turn = [said(f"{word}{n} here", message_id="q"), said("fine", "assistant", message_id="a")]
+        done(await provider.append_messages(f"c{n}", turn, user_id=f"u{n % 3}", create=True))
+
+
+async def found(provider, text, **fields):
+    """Where something is said."""
+    return [hit.conversation_id for hit in await provider.search_messages(MessageSearch(text, **fields))]
+
+
+async def state(provider):
+    """What health_check says of it."""
+    return (await provider.health_check())["details"]["search"]
+
+
+@at_once
+async def test_index_is_used(opened, monkeypatch):
+    """A search by a word that few messages have looks through nothing else, of one user and page by page too."""
+
+    async def never(_):
+        raise AssertionError("all messages were looked through")
+
+    monkeypatch.setattr(stretches.Reader, "read", never)
+    async with await opened(search="index") as provider:
+        await fill(provider)
+        assert await found(provider, '"word17"') == ["c17"]
+        assert await found(provider, "word17", user_id="u0") == []
+        first = await provider.search_messages(MessageSearch("word1", limit=4))
+        second = await provider.search_messages(MessageSearch("word1", limit=40, cursor=first.cursor))
+        assert [hit.conversation_id for hit in (*first, *second)] == [f"c{n}" for n in (*range(19, 9, -1), 1)]
+        assert (await state(provider)).startswith("index")
+
+
+@at_once
+async def test_writers_without_the_setting(opened, monkeypatch):
+    """What other programs add, cut off, revise and delete, the index hears of."""
+    monkeypatch.setattr(backend, "TOGETHER", 0)
+    async with await opened(search="index") as ours, await opened() as theirs:
+        await fill(theirs, 4)
+        assert await found(ours, "word") == ["c3", "c2", "c1", "c0"]
+        await theirs.delete_conversation("c3")
+        await theirs.truncate_conversation_after("c2", "q")
+        await theirs.revise_messages("c1", {"q": said("other1", message_id="q")})
+        assert await found(ours, "word") == ["c0"]
+        assert await found(ours, "other1") == ["c1"]
+        assert await found(ours, "fine") == ["c1", "c0"]
+        assert await found(theirs, "fine") == ["c1", "c0"]
+
+
+@at_once
+async def test_build_that_was_interrupted(opened, monkeypatch):
+    """A half-built index is not gone by; whoever builds goes on with it, and others write meanwhile."""
+    monkeypatch.setattr(search, "BATCH", 50)
+    async with await opened() as plain:
+        await fill(plain)
+        await plain.backend.apart(plain.backend._index.make)
+        await plain.backend.apart(plain.backend._index.build)
+    async with await opened(search="index") as provider:
+        assert "being built (2" in await state(provider)
+        assert "searches go through all messages" in str((await provider.health_check())["warnings"])
+        assert await found(provider, '"word99"') == ["c99"]
+        await provider.delete_conversation("c98")
+        done(await provider.append_messages("c99", [said("later", message_id="l")]))
+        assert "is complete" in await provider.backend.apply_search("index")
+        assert (await provider.health_check())["warnings"] == []
+        assert await state(provider) == "index (0 messages wait)"
+        assert await found(provider, "word98") == []
+        assert await found(provider, "later") == ["c99"]
+
+
+@at_once
+async def test_drop(opened, execute):
+    """The same command drops it, and leaves nothing of it."""
+    async with await opened(search="index") as provider:
+        await fill(provider, 3)
+        (row,) = await execute("SELECT to_regclass('{search}') IS NULL AS gone")
+        assert not row["gone"]
+        assert await provider.backend.apply_search("scan") == "the index for searches is gone"
+        assert await provider.backend.apply_search("scan") == "there is no index for searches"
+        (row,) = await execute("SELECT to_regclass('{search}') IS NULL AS gone")
+        assert row["gone"]
+        assert await state(provider) == "scan"
+        assert await found(provider, "word") == ["c2", "c1", "c0"]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE {search_state} SET rule = 'another'",
+        "DROP TRIGGER {index:search_added} ON {message}",
+        "ALTER TABLE {message} DISABLE TRIGGER {index:search_added}",
+        "DROP TABLE {search_state}",
+    ],
+)
+@at_once
+async def test_index_that_is_of_no_use(opened, execute, monkeypatch, statement):
+    """By another rule, or without one of its parts, it is not gone by; it is told, and made anew."""
+    monkeypatch.setattr(backend, "TOGETHER", 0)
+    async with await opened(search="index") as provider:
+        await fill(provider, 3)
+        await found(provider, "word")
+        await execute(statement)
+        done(await provider.append_messages("later", [said("word")], create=True))
+        assert await found(provider, "word") == ["later", "c2", "c1", "c0"]
+        assert not (await state(provider)).startswith("index")
+        assert (await provider.health_check())["warnings"] != []
+        await provider.backend.apply_search("index")
+        assert (await state(provider)).startswith("index")
+        assert await found(provider, "word") == ["later", "c2", "c1", "c0"]
+
+
+@at_once
+async def test_texts_of_many_words(opened, monkeypatch):
+    """Words that are too long for an index, and messages that have too many, are found all the same."""
+    monkeypatch.setattr(backend, "TOGETHER", 0)
+    long = "x" * 5_000
+    async with await opened(search="index") as provider:
+        many = " ".join(f"w{n:05}" for n in range(40_000))
+        done(await provider.append_messages("many", [said(many)], create=True))
+        done(await provider.append_messages("long", [said(f"{long}a"), said(f"{long}b")], create=True))
+        assert await found(provider, '"w39999"') == ["many"]
+        assert await found(provider, f'"{long[:900]}"') == []
+        assert await found(provider, long[:900]) == ["long", "long"]
+        assert await state(provider) == "index (0 messages wait)"
+
+
+@at_once
+async def test_damage(opened, execute):
+    """A message that cannot be read is told by each search, waiting or carried over."""
+    async with await opened(search="index") as provider:
+        await fill(provider, 3)
+        await execute("UPDATE {message} SET body = left(body, 30) WHERE conversation = 1 AND position = 0")
+        for _ in range(2):
+            with pytest.raises(MemoryStorageError, match="'c0' is damaged"):
+                await provider.search_messages(MessageSearch("word2"))
+            hits = await provider.search_messages(MessageSearch("word2"), on_damaged="skip")
+            assert [hit.conversation_id for hit in hits] == ["c2"]
+            await provider.backend.apply_search("index")
+
+
+@asynccontextmanager
+async def held(postgres, table, conversation_id):
+    """Another transaction holds a conversation."""
+    connection = await asyncpg.connect(postgres.url())
+    try:
+        async with connection.transaction():
+            lock = Names("public", table).fill("SELECT FROM {header} WHERE conversation_id = $1 FOR UPDATE")
+            await connection.execute(lock, conversation_id)
+            yield
+    finally:
+        await connection.close()
+
+
+@at_once
+async def test_conversation_that_is_held(opened, postgres, table, monkeypatch):
+    """What somebody else holds is not waited for: it is read where it stands, and carried over later."""
+    monkeypatch.setattr(backend, "TOGETHER", 0)
+    async with await opened(search="index", operation_timeout=5) as provider:
+        await fill(provider, 3)
+        async with held(postgres, table, "c2"):
+            assert await found(provider, "word") == ["c2", "c1", "c0"]
+            assert await state(provider) == "index (2 messages wait)"
+        assert await found(provider, "word") == ["c2", "c1", "c0"]
+        assert await state(provider) == "index (0 messages wait)"
+
+
+@at_once
+async def test_writers_at_once(opened, execute, monkeypatch):
+    """Whoever carries over meets who writes: what stands in the end is found, and nothing else."""
+    monkeypatch.setattr(backend, "TOGETHER", 3)
+    async with await opened(search="index") as provider, await opened(search="index") as other:
+
+        async def write(n):
+            for round_ in range(8):
+                key, one, two = f"c{n}", *((provider, other) if n % 2 else (other, provider))
+                first = said(f"word{n} round{round_}", message_id="first")
+                done(await one.append_messages(key, [first, said("next", message_id="next")], create=True))
+                await two.revise_messages(key, {"first": said(f"other{n}", message_id="first")})
+                assert key in await found(one, f"other{n}")
+                await two.truncate_conversation_after(key, "next")
+                if round_ < 7:
+                    await one.delete_conversation(key)
+
+        await asyncio.gather(*map(write, range(6)))
+        assert sorted(await found(provider, "other")) == [f"c{n}" for n in range(6)]
+        for gone in ("word", "round", "next"):
+            assert await found(provider, gone) == []
+        await provider.backend.apply_search("index")
+        counts = "SELECT (SELECT count(*) FROM {search}) AS kept, (SELECT count(*) FROM {search_waiting}) AS waiting"
+        (row,) = await execute(counts)
+        assert tuple(row) == (6, 0)
+
+
+@at_once
+async def test_role_without_rights_on_the_index(opened, postgres, table):
+    """A role that may write conversations may carry over, and search by the index, if it had those rights before."""
+    role = f"r{table}"
+    async with await opened() as owner:
+        await owner.backend.apart(lambda connection: connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'"))
+        await owner.backend.grant(role)
+        await owner.backend.apply_search("index")
+    url = postgres.url().replace("//jaf:pg-secret-7391@", f"//{role}:x@")
+    settings = PostgresConfig(connection_string=url, table_name=table, search="index")
+    async with await create_postgres_provider(settings) as provider:
+        await fill(provider, 40)
+        assert await found(provider, '"word17"') == ["c17"]
+        await provider.backend._carry(1_000)
+        assert await state(provider) == "index (0 messages wait)"
+        assert await found(provider, '"word17"') == ["c17"]

@@ -1,0 +1,272 @@
+"""The index for searches: used, kept by whoever writes, built beside others, dropped; and its answer is exact."""
+
+import asyncio
+import contextlib
+import sqlite3
+
+import pytest
+from jaf_memory_sqlite import SqliteConfig, create_sqlite_provider
+from jaf_memory_sqlite.connection import vacuum
+from jaf_memory_sqlite.operations import search
+from jaf_memory_testing.expectations import done
+from jaf_memory_testing.samples import said
+
+from jaf_memory_core import MemoryStorageError, Message, MessageSearch, Processor, proposals, stretches
+
+
+@pytest.fixture(autouse=True)
+def by_the_index(monkeypatch):
+    """The index is asked at once, and asked again whatever it said before."""
+    monkeypatch.setattr(proposals, "FIRST", 0)
+    monkeypatch.setattr(proposals, "REMEMBERED", 0.0)
+
+
+class Sealed(Processor):
+    """Turns every text round on its way in, and back."""
+
+    name = "sealed"
+
+    def outgoing(self, message, context):
+        """Into the store, and out of it."""
+        return Message(message.role, message.content[::-1], message_id=message.message_id)
+
+    incoming = outgoing
+
+
+async def fill(provider, count=100, word="word", key="c"):
+    """Conversations of two messages each."""
+    for n in range(count):
+        turn = [said(f"{word}{n} here", message_id="q"), said("fine", "assistant", message_id="a")]
+        done(await provider.append_messages(f"{key}{n}", turn, user_id=f"u{n % 3}", create=True))
+
+
+async def found(provider, text, **fields):
+    """Where something is said."""
+    return [hit.conversation_id for hit in await provider.search_messages(MessageSearch(text, **fields))]
+
+
+async def state(provider):
+    """What health_check says of it."""
+    return (await provider.health_check())["details"]["search"]
+
+
+@pytest.fixture
+def unscanned(monkeypatch):
+    """A scan fails."""
+
+    async def never(_):
+        raise AssertionError("all messages were looked through")
+
+    monkeypatch.setattr(stretches.Reader, "read", never)
+
+
+@pytest.mark.usefixtures("unscanned")
+def test_index_is_used(use):
+    """A search by a word that few messages have looks through nothing else, of one user and page by page too."""
+
+    async def work(provider):
+        await fill(provider)
+        assert await found(provider, '"word17"') == ["c17"]
+        assert await found(provider, "word17", user_id="u0") == []
+        assert len(await found(provider, "word here fi", limit=50)) == 0
+        first = await provider.search_messages(MessageSearch("word1", limit=4))
+        second = await provider.search_messages(MessageSearch("word1", limit=40, cursor=first.cursor))
+        assert [hit.conversation_id for hit in (*first, *second)] == [f"c{n}" for n in (*range(19, 9, -1), 1)]
+        assert (await state(provider)).startswith("index")
+
+    use(work, search="index")
+
+
+def test_writers_without_the_setting(path, monkeypatch):
+    """What other programs add, cut off, revise and delete, the index hears of."""
+    monkeypatch.setattr(search, "TOGETHER", 0)
+
+    async def work():
+        async with (
+            await create_sqlite_provider(SqliteConfig(path=path, search="index")) as ours,
+            await create_sqlite_provider(SqliteConfig(path=path)) as theirs,
+        ):
+            await fill(theirs, 4)
+            assert await found(ours, "word") == ["c3", "c2", "c1", "c0"]
+            await theirs.delete_conversation("c3")
+            await theirs.truncate_conversation_after("c2", "q")
+            await theirs.revise_messages("c1", {"q": said("other1", message_id="q")})
+            assert await found(ours, "word") == ["c0"]
+            assert await found(ours, "other1") == ["c1"]
+            assert await found(ours, "fine") == ["c1", "c0"]
+            assert await found(theirs, "fine") == ["c1", "c0"]
+
+    asyncio.run(work())
+
+
+def test_build_that_was_interrupted(path, monkeypatch):
+    """A half-built index is not gone by; whoever builds goes on with it, and others write meanwhile."""
+    monkeypatch.setattr(search, "BATCH", 50)
+
+    async def work():
+        async with await create_sqlite_provider(SqliteConfig(path=path)) as plain:
+            await fill(plain)
+            await plain.backend._write(search.make)
+            await plain.backend._write(search.build)
+        async with await create_sqlite_provider(SqliteConfig(path=path, search="index")) as provider:
+            assert "being built (2" in await state(provider)
+            assert "searches go through all messages" in str((await provider.health_check())["warnings"])
+            assert await found(provider, '"word99"') == ["c99"]
+            await provider.delete_conversation("c98")
+            done(await provider.append_messages("c99", [said("later", message_id="l")]))
+            told = await provider.backend.apply_search("index")
+            assert told == "the index for searches is complete: index (0 messages wait)"
+            assert (await provider.health_check())["warnings"] == []
+            assert await found(provider, "word98") == []
+            assert await found(provider, "later") == ["c99"]
+
+    asyncio.run(work())
+
+
+def test_drop(use, path):
+    """The same command drops it, and leaves nothing of it."""
+
+    async def work(provider):
+        await fill(provider, 3)
+        assert await provider.backend.apply_search("scan") == "the index for searches is gone"
+        assert await provider.backend.apply_search("scan") == "there is no index for searches"
+        assert await state(provider) == "scan"
+        assert await found(provider, "word") == ["c2", "c1", "c0"]
+
+    use(work, search="index")
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT name FROM sqlite_master WHERE name LIKE 'search%'").fetchall() == []
+
+
+@pytest.mark.parametrize(
+    "statement", ["UPDATE search_state SET rule = 'another'", "DROP TRIGGER search_added", "DROP TABLE search"]
+)
+def test_index_that_is_of_no_use(use, path, monkeypatch, statement):
+    """By another rule, or without one of its parts, it is not gone by; it is told, and made anew."""
+    monkeypatch.setattr(search, "TOGETHER", 0)
+
+    async def work(provider):
+        await fill(provider, 3)
+        await found(provider, "word")
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+            db.execute(statement)
+            if "TABLE" in statement:
+                db.execute("DROP TRIGGER search_dropped")
+        done(await provider.append_messages("later", [said("word")], create=True))
+        assert await found(provider, "word") == ["later", "c2", "c1", "c0"]
+        assert not (await state(provider)).startswith("index")
+        assert (await provider.health_check())["warnings"] != []
+        await provider.backend.apply_search("index")
+        assert (await state(provider)).startswith("index")
+        assert await found(provider, "word") == ["later", "c2", "c1", "c0"]
+
+    use(work, search="index")
+
+
+def test_texts_of_many_words(use, monkeypatch):
+    """Words that are too long for an index, and messages that have too many, are found all the same."""
+    monkeypatch.setattr(search, "TOGETHER", 0)
+    long = "x" * 5_000
+
+    async def work(provider):
+        many = " ".join(f"w{n:05}" for n in range(40_000))
+        done(await provider.append_messages("many", [said(many)], create=True))
+        done(await provider.append_messages("long", [said(f"{long}a"), said(f"{long}b")], create=True))
+        assert await found(provider, '"w39999"') == ["many"]
+        assert await found(provider, f'"{long[:900]}"') == []
+        assert await found(provider, long[:900]) == ["long", "long"]
+
+    use(work, search="index")
+
+
+def test_damage(use, path, monkeypatch):
+    """A message that cannot be read is told by each search, waiting or carried over."""
+    monkeypatch.setattr(search, "TOGETHER", 1_000)
+
+    async def work(provider):
+        await fill(provider, 3)
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+            db.execute("UPDATE message SET body = substr(body, 1, 30) WHERE id = (SELECT min(id) FROM message)")
+        for _ in range(2):
+            with pytest.raises(MemoryStorageError, match="'c0' is damaged"):
+                await provider.search_messages(MessageSearch("word2"))
+            hits = await provider.search_messages(MessageSearch("word2"), on_damaged="skip")
+            assert [hit.conversation_id for hit in hits] == ["c2"]
+            await provider.backend.apply_search("index")
+
+    use(work, search="index")
+
+
+def test_processors(path):
+    """What a processor seals is searched all the same, through all messages; and that is told."""
+
+    async def work():
+        config = SqliteConfig(path=path, search="index")
+        async with await create_sqlite_provider(config, processors=[Sealed()]) as provider:
+            await fill(provider, 3)
+            assert await found(provider, "word2") == ["c2"]
+            assert "search=index is of no use" in str((await provider.health_check())["warnings"])
+
+    asyncio.run(work())
+
+
+def test_writers_at_once(use, monkeypatch):
+    """Whoever carries over meets who writes: what stands in the end is found, and nothing else."""
+    monkeypatch.setattr(search, "TOGETHER", 3)
+
+    async def work(provider):
+        async def write(n):
+            for round_ in range(8):
+                key = f"c{n}"
+                first = said(f"word{n} round{round_}", message_id="first")
+                done(await provider.append_messages(key, [first, said("next", message_id="next")], create=True))
+                await provider.revise_messages(key, {"first": said(f"other{n}", message_id="first")})
+                await found(provider, f"other{n}")
+                await provider.truncate_conversation_after(key, "next")
+                if round_ < 7:
+                    await provider.delete_conversation(key)
+
+        await asyncio.gather(*map(write, range(6)))
+        assert sorted(await found(provider, "other")) == [f"c{n}" for n in range(6)]
+        for gone in ("word", "round", "next"):
+            assert await found(provider, gone) == []
+        await provider.backend.apply_search("index")
+        counts = "SELECT (SELECT count(*) FROM search), (SELECT count(*) FROM search_waiting)"
+        assert await provider.backend._search(lambda db: db.execute(counts).fetchone()) == (6, 0)
+
+    use(work, search="index")
+
+
+READ = """
+    import pathlib, sys
+
+    for file in pathlib.Path(sys.argv[1]).iterdir():
+        if sys.argv[2].encode() in file.read_bytes():
+            print("in", file.name)
+"""
+
+
+@pytest.mark.parametrize("small", [True, False], ids=["small", "large"])
+def test_nothing_remains(use, path, python, monkeypatch, small):
+    """Words of what was erased stand in no byte of the index, once it has been quiet; of a large one, step by step."""
+    monkeypatch.setattr(search, "TOGETHER", 0)
+    monkeypatch.setattr(vacuum, "QUIET", 0.1)
+    if not small:
+        monkeypatch.setattr(search, "is_large", lambda _: True)
+        monkeypatch.setattr(search, "STEP", 4)
+        monkeypatch.setattr(vacuum, "SMALL", 0)
+
+    async def work(provider):
+        await fill(provider, 60, "zyx")
+        await fill(provider, 60, "other", "d")
+        await found(provider, "zyx")
+        for n in range(60):
+            await provider.delete_conversation(f"c{n}")
+        await fill(provider, 20, "more", "e")
+        for _ in range(200):
+            await asyncio.sleep(0.05)
+            if not python(READ, path.parent, "zyx"):
+                return
+        raise AssertionError(python(READ, path.parent, "zyx"))
+
+    use(work, search="index")
