@@ -98,7 +98,7 @@ class Reads(ProviderBase):
                 if isinstance(page, MemoryStorageError):
                     raise page
                 if page is not None and page.messages:
-                    (shown[key],) = self._passed(page.messages, operation, key, page)
+                    (shown[key],) = await self._passed(page.messages, operation, key, page)
             except MemoryStorageError as error:
                 listing.unread(error)
         listing.end()

@@ -355,7 +355,7 @@ WITH free AS MATERIALIZED (
         size = header.size + $6
     FROM free WHERE header.id = free.id AND {admitted}
     RETURNING header.id, header.version, header.message_count,
-        header.first_position + header.message_count - $5::integer AS fresh_from
+        header.first_position + header.message_count + header.gaps - $5::integer AS fresh_from
 ), added AS ({added} (
     VALUES (1, $7::text, $8::text), (2, $9::text, $10::text), (3, $11::text, $12::text), (4, $13::text, $14::text)
 ) AS batch(place, message_id, body) WHERE batch.message_id IS NOT NULL)
@@ -843,7 +843,7 @@ SELECT counted.of_use, page.position, page.body, page.header FROM counted LEFT J
         FROM (SELECT * FROM found UNION SELECT * FROM waits) AS place
         CROSS JOIN LATERAL (SELECT one.* FROM {header} AS one WHERE one.id = place.conversation OFFSET 0) AS header
         WHERE counted.of_use AND place.position >= header.first_position
-            AND place.position < header.first_position + header.message_count AND :where
+            AND place.position < header.first_position + header.message_count + header.gaps AND :where
         {newest_first}, place.position DESC LIMIT :limit
     ) AS chosen
     JOIN {header} AS header ON header.id = chosen.id

@@ -166,7 +166,7 @@ def expected_places(records: Sequence[Record], query: str, user: str | None) -> 
     ]
 
 
-CHANGES = ("add", "add", "replace", "cut", "revise", "copy", "bring", "erase", "forget")
+CHANGES = ("add", "add", "replace", "cut", "thin", "revise", "copy", "bring", "erase", "forget")
 """What may be done to a conversation."""
 
 
@@ -180,6 +180,8 @@ async def _change(provider: BackendProvider, change: str, key: str, message: Mes
         done(await provider.store_messages(key, [message, said("fine", message_id="second")], user_id=user))
     elif change == "cut" and there is not None and there.messages:
         await provider.truncate_conversation_after(key, there.messages[-1].message_id)
+    elif change == "thin" and there is not None and there.messages:
+        await provider.delete_messages(key, [there.messages[len(there.messages) // 2].message_id])
     elif change == "revise" and first is not None:
         await provider.revise_messages(key, {first: said(str(message.content), message_id=first)})
     elif change == "copy" and there is not None:
@@ -261,7 +263,7 @@ class SearchChecks(Checks):
 
     @needs("backend")
     def test_search_behind_changes(self, store: Store) -> None:
-        """Whatever was added, replaced, cut off, revised, copied, brought in or erased: a search finds what stands."""
+        """Whatever was added, replaced, cut off, deleted, revised, copied or erased: a search finds what stands."""
         provider = store.run(store.open())
         said_texts = texts.filter(asked_for)
         changes = st.tuples(st.sampled_from(CHANGES), st.sampled_from("ab"), said_texts)

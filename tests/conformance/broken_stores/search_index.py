@@ -81,10 +81,13 @@ class Indexed(Plain):
                 continue
             header, page = part
             for index in range(len(page.messages) - 1, -1, -1):
-                message, position = page.messages[index], page.first + index
-                if self.proposes(header, message.message_id, terms):
-                    parts.append((header, replace(page, messages=(message,), first=position)))
+                message, position = page.messages[index], page.position(index)
+                if self.stands(header, position) and self.proposes(header, message.message_id, terms):
+                    parts.append((header, replace(page, messages=(message,), first=position, positions=())))
         return replace(stretch, parts=tuple(parts))
+
+    def stands(self, header: Record, position: int) -> bool:
+        return True
 
     def proposes(self, header: Record, message_id: str, terms: Sequence[Term]) -> bool:
         words = self.entries.get((header.conversation_id, message_id), set())
@@ -105,6 +108,14 @@ class IndexWithoutRevisions(Indexed):
     """Does not hear of messages that take the places of others."""
 
     blind = "revise"
+
+
+@caught_by("test_search_behind_changes")
+class IndexUpToTheCount(Indexed):
+    """Takes what stands behind as many positions as there are messages for gone."""
+
+    def stands(self, header: Record, position: int) -> bool:
+        return position < header.first_position + header.message_count
 
 
 @caught_by("test_search_each_word")

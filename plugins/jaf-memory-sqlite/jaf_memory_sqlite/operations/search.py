@@ -251,7 +251,7 @@ class _Proposed:
                 self._parts.append(Damaged(error))
                 continue
             position = number & ((1 << POSITIONS) - 1)
-            if not header.first_position <= position < header.first_position + header.message_count:
+            if not header.first_position <= position < header.end:
                 continue
             body = self._db.execute(SQL["search_body"], (number,)).fetchone()
             if body is None:
