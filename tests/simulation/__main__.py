@@ -6,17 +6,21 @@ import logging
 import sys
 import time
 
-from simulation import engine, scenarios, stores
+from simulation import engine, features, stores
+
+SCENARIOS = features.SCENARIOS
+REDIS = {"redis": stores.Redis, "cluster": stores.Cluster, "sentinel": stores.Sentinel}
+STORES = ("memory", "sqlite", "disk", *REDIS, "postgres")
 
 
 @contextlib.contextmanager
 def opened(name):
     """A store by its name, with the server that it needs."""
     with contextlib.ExitStack() as stack:
-        if name == "redis":
+        if name in REDIS:
             from services import redis_servers
 
-            store = stores.Redis(stack.enter_context(redis_servers.single()))
+            store = REDIS[name](stack.enter_context(redis_servers.single()))
         elif name == "postgres":
             from services import postgres_servers
 
@@ -25,7 +29,7 @@ def opened(name):
                 stack.enter_context(postgres_servers.serving(postgres_servers.machine(), {"fsync": "off"}, trusting))
             )
         else:
-            store = {"memory": stores.Memory, "sqlite": stores.Sqlite}[name]()
+            store = {"memory": stores.Memory, "sqlite": stores.Sqlite, "disk": stores.Disk}[name]()
         stack.callback(store.close)
         yield store
 
@@ -39,8 +43,8 @@ def say(line):
 def main():
     """See above."""
     parser = argparse.ArgumentParser(prog="python3 dev.py simulate --", description=__doc__)
-    parser.add_argument("--store", action="append", choices=("memory", "sqlite", "redis", "postgres"))
-    parser.add_argument("--scenario", action="append", choices=scenarios.SCENARIOS)
+    parser.add_argument("--store", action="append", choices=STORES)
+    parser.add_argument("--scenario", action="append", choices=SCENARIOS)
     parser.add_argument("--schedules", type=int, default=1000, help="of each scenario on each store")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--shrink", action="store_true", help="look for the shortest interleaving that shows a fault")
@@ -48,10 +52,10 @@ def main():
     given = parser.parse_args()
     logging.disable()  # thousands of lost connections are what this is for
     failed = False
-    for name in given.store or ("memory", "sqlite", "redis", "postgres"):
+    for name in given.store or STORES:
         with opened(name) as store:
-            for which in given.scenario or scenarios.SCENARIOS:
-                run = scenarios.run_of(scenarios.SCENARIOS[which], store)
+            for which in given.scenario or SCENARIOS:
+                run = features.run_of(SCENARIOS[which], store)
                 if given.replay:
                     engine.replay(run, given.replay)
                     continue

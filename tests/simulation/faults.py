@@ -341,6 +341,114 @@ FAULTS = [
             "    AND ($4::bigint IS NULL OR header.version >= $4)\n",
         ),
     ),
+    *_in("postgres", "postgres", "connection/execution.py")(
+        (
+            "a turn is lost with its caller",
+            "crowd",
+            "                if turn.done() and not turn.cancelled():  # it was given the turn, and will not use it\n",
+            "                if False:\n",
+        ),
+        (
+            "a COMMIT whose answer is lost is told as refused",
+            "truncation",
+            '    await connection.execute("COMMIT")\n    return answer\n',
+            (
+                '    try:\n        await connection.execute("COMMIT")\n'
+                "    except (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError) as error:\n"
+                '        raise MemoryConnectionError("the commit failed", outcome="not_applied") from error\n'
+                "    return answer\n"
+            ),
+        ),
+    ),
+    *_in("postgres", "postgres", "connection/pool.py")(
+        (
+            "a connection is lost with its caller",
+            "crowd",
+            "                    self._pass_on(waiter.result())\n",
+            "                    pass\n",
+        ),
+    ),
+    *_in("postgres", "postgres", "statements.sql")(
+        (
+            "an erasure takes no lock",
+            "erasure",
+            "WHERE header.user_id = $1 AND header.id <= $2 ORDER BY header.conversation_id LIMIT $3 FOR UPDATE\n",
+            "WHERE header.user_id = $1 AND header.id <= $2 ORDER BY header.conversation_id LIMIT $3\n",
+        ),
+    ),
+    *_in("sqlite", "sqlite", "operations/writes.py")(
+        (
+            "a fork copies one message too few",
+            "fork",
+            "    first, end = parent.row_of(parent.record.first_position), _end(db, parent, request)\n",
+            "    first, end = parent.row_of(parent.record.first_position), _end(db, parent, request) - 1\n",
+        ),
+    ),
+    *_in("sqlite", "sqlite", "statements.sql")(
+        (
+            "what has not expired is purged",
+            "expiry",
+            "DELETE FROM conversation WHERE id IN (SELECT id FROM conversation WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)\n",
+            (
+                "DELETE FROM conversation WHERE id IN (SELECT id FROM conversation"
+                " WHERE coalesce(expires_at, 0) <= ? ORDER BY expires_at LIMIT ?)\n"
+            ),
+        ),
+    ),
+    *_in("sqlite", "sqlite", "operations/queries.py")(
+        (
+            "a page begins with the last of the page before",
+            "paging",
+            '        where.append(("(updated_at, conversation_id) < (?, ?)", [micros(below[0]), below[1]]))\n',
+            '        where.append(("(updated_at, conversation_id) <= (?, ?)", [micros(below[0]), below[1]]))\n',
+        ),
+    ),
+    *_in("sqlite", "core", "provider/summaries.py")(
+        (
+            "a condensed conversation leaves a message out",
+            "summary",
+            "            left = end - max(reach + 1, header.first_position)\n",
+            "            left = end - max(reach + 2, header.first_position)\n",
+        ),
+    ),
+    *_in("redis", "core", "provider/imports.py")(
+        (
+            "an import whose answer was lost says that it was done",
+            "transfer",
+            "                raise self._failure(outcome).error",
+            "                return [WriteResult(1, 1, 1)] * len(writes)",
+        ),
+    ),
+    *_in("cluster", "redis", "topology.py")(
+        (
+            "a slot on its way is asked for without ASKING",
+            "anything",
+            '            commands = [part for command in commands for part in (Command(b"", ("ASKING",)), command.whole())]\n',
+            '            commands = [part for command in commands for part in (Command(b"", ("PING",)), command.whole())]\n',
+        ),
+        (
+            "a node that is gone is asked for ever",
+            "anything",
+            "        except TransportError:\n            self._stale = True\n            raise\n",
+            "        except TransportError:\n            raise\n",
+        ),
+    ),
+    *_in("sentinel", "redis", "topology.py")(
+        (
+            "whoever a sentinel names is taken for the master",
+            "append",
+            "                    if await self._is_master(connection):\n",
+            "                    if True:\n",
+        ),
+    ),
+    *_in("disk", "sqlite", "connection/__init__.py")(
+        (
+            "a commit is not waited for",
+            "revision",
+            '        db.execute(f"PRAGMA synchronous = {self._synchronous}")\n',
+            '        db.execute("PRAGMA synchronous = OFF")\n',
+        ),
+    ),
 ]
 
 
@@ -359,7 +467,7 @@ def run(fault, schedules, seed=1):
         command += ["--schedules", str(schedules), "--seed", str(seed)]
         environ = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{TESTS}", "PYTHONDONTWRITEBYTECODE": "1"}
         ended = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, cwd=folder)
-    found = re.search(r"after (\d+) runs", ended.stdout)
+    found = re.search(r"after (\d+) runs?", ended.stdout)
     if found is None and ended.returncode:
         raise RuntimeError(f"{fault.name}: {ended.stdout[-1500:]}{ended.stderr[-3000:]}")
     return int(found[1]) if found else None

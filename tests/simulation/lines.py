@@ -112,25 +112,41 @@ class RedisLine(Line):
         """See above."""
         with socket.create_connection(("127.0.0.1", self.port)) as server:
             server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            parser = hiredis.Reader()
+            parser, session = hiredis.Reader(), set()
             while data:
                 parser.feed(data)
                 while (words := parser.gets()) is not False:
                     if self.faults.cuts_here("before the execution"):
                         return
-                    if not await self.answer(reader, writer, _executed(server, words)):
+                    if not await self.answer(reader, writer, self.execute(server, words, session)):
                         return
                 data = await reader.read(1 << 16)
 
+    def execute(self, server, words, session):
+        """The answer to one command, byte by byte.
+
+        Args:
+            server: a connection to the real one.
+            words: the command.
+            session: what the connection's client has said of it, for who wants to keep that.
+        """
+        return _executed(server, words)
+
 
 def command(port, *words):
-    """One command to the real server, beside the simulation."""
+    """The answer to one command of the real server's, beside the simulation."""
     with socket.create_connection(("127.0.0.1", port)) as server:
-        return _executed(server, [word.encode() for word in words])
+        return answer(server, *words)
+
+
+def answer(server, *words):
+    """The same over a connection to it."""
+    parser = hiredis.Reader()
+    parser.feed(_executed(server, [word.encode() if isinstance(word, str) else word for word in words]))
+    return parser.gets()
 
 
 def _executed(server, words):
-    """What the server says to one command, byte by byte."""
     server.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words))
     parser, reply = hiredis.Reader(), b""
     while True:

@@ -15,7 +15,8 @@ class Conversations(Model):
     - `append_at` (id, messages, version): an append on the condition of a version.
     - `revise` (id, message), `truncate` (id, message id): how many were removed.
     - `delete` (id): whether it was there. `erase` (id, user): it is gone behind it, if it was that user's.
-    - `read` (id): the messages, or `None`. `copy` (id, messages): a fork or an import, as it was read back.
+    - `expire` (id): it is gone behind it. `purge` (id): nothing. `summarise` (id, …): whether that was of use.
+    - `read`, `condensed` (id): the messages and the version, or `None`. `shown` (id): the messages of a copy.
     """
 
     name = "conversation"
@@ -104,6 +105,25 @@ class Conversations(Model):
 
     def _erase(self, state, operation, known):
         return True, self.init()
+
+    def _expire(self, state, operation, known):
+        messages, _ = state
+        return not known or (operation.output == ABSENT) == (messages is None), self.init()
+
+    def _purge(self, state, operation, known):
+        return True, state
+
+    def _summarise(self, state, operation, known):
+        messages, version = state
+        if messages is None or (known and operation.output is not True):
+            return not known or operation.output in {False, ABSENT}, state
+        return operation.arg[1].message_id in dict(messages), (messages, version + 1)
+
+    def _shown(self, state, operation, known):
+        return not known or operation.output == state[0], state
+
+    def _condensed(self, state, operation, known):
+        return self._read(state, operation, known)
 
     def _read(self, state, operation, known):
         messages, version = state
