@@ -308,17 +308,19 @@ class Indexes:
     async def _by_activity(self, user_id: str) -> AsyncIterator[list[str]]:
         """Pages of a user's ids, oldest activity first: what moves meanwhile moves ahead, and is met again."""
         index = self.keys.owned(user_id)[0]
-        lowest, offset = b"-inf", 0
+        lowest, told = b"-inf", set[bytes]()
         while True:
-            page = command("ZRANGEBYSCORE", index, lowest, "+inf", "WITHSCORES", "LIMIT", offset, MANY)
+            asked_for = len(told) + MANY
+            page = command("ZRANGEBYSCORE", index, lowest, "+inf", "WITHSCORES", "LIMIT", 0, asked_for)
             (flat,) = await self.topology.run_all([page])
-            yield [name for name in map(readable, flat[::2]) if name is not None]
-            if len(flat) < 2 * MANY:
+            entries = list(zip(flat[::2], flat[1::2], strict=True))
+            yield [name for name in (readable(entry) for entry, _ in entries if entry not in told) if name is not None]
+            if len(entries) < asked_for:
                 return
-            # On from the last score, behind as many as were seen with it.
-            last = flat[-1]
-            same = flat[1::2].count(last)
-            lowest, offset = last, offset + same if last == lowest else same
+            # On from the last score, but for those that were told with it: by name, since any of them may have moved.
+            last = entries[-1][1]
+            same = {entry for entry, at in entries if at == last}
+            lowest, told = last, told | same if last == lowest else same
 
     async def _disown(self, user_id: str) -> None:
         """Take away what says that a user has conversations, unless there is one again."""

@@ -4,7 +4,7 @@ import asyncio
 
 from jaf_memory_redis import RedisConfig, create_redis_provider
 
-from jaf_memory_core import Message
+from jaf_memory_core import MemoryQuery, Message
 
 
 def test_revised_by_another_meanwhile(server7, prefix):
@@ -30,3 +30,31 @@ def test_revised_by_another_meanwhile(server7, prefix):
 
     versions, stands = asyncio.run(use())
     assert versions == [stands, stands]
+
+
+def test_listed_while_another_writes(server7, prefix):
+    """A list that looks a second time, since a conversation has gone, shows what lies behind one written meanwhile."""
+
+    async def use():
+        provider = await create_redis_provider(RedisConfig(key_prefix=prefix, port=server7.port))
+        other = await create_redis_provider(RedisConfig(key_prefix=prefix, port=server7.port))
+        async with provider, other:
+            for name in ("quiet", "written", "gone"):
+                await provider.store_messages(name, [Message("user", "a")])
+            finder = provider.backend._finder
+            matching, looks = finder._matching, []
+
+            async def after_another(page, query):
+                if not looks:
+                    await other.delete_conversation("gone")
+                found = await matching(page, query)
+                if not looks:
+                    await other.append_messages("written", [Message("user", "b")])
+                looks.append(page)
+                return found
+
+            finder._matching = after_another
+            found = await provider.find_conversations(MemoryQuery(limit=2))
+            return [one.conversation_id for one in found]
+
+    assert "quiet" in asyncio.run(use())

@@ -243,26 +243,28 @@ class Finder:
         self, user_id: str | None, lowest: int | str, top: float | str, step: int
     ) -> AsyncIterator[list[tuple[str, float]]]:
         index = self._indexes.keys.index(user_id)[0]
-        offset = 0
+        told: set[bytes] = set()
         flat: list[bytes] | None = None
         while True:
-            page_at = command("ZREVRANGEBYSCORE", index, top, lowest, "WITHSCORES", "LIMIT", offset, step)
+            asked_for = len(told) + step
+            page_at = command("ZREVRANGEBYSCORE", index, top, lowest, "WITHSCORES", "LIMIT", 0, asked_for)
             if flat is None:
                 flat = await self._indexes.first(user_id, page_at)
             else:
                 (flat,) = await self._topology.run_all([page_at])
-            scores = [float(at) for at in flat[1::2]]
+            entries = [(entry, float(at)) for entry, at in zip(flat[::2], flat[1::2], strict=True)]
             # What cannot be read names nothing: an index only proposes.
-            named = [(readable(entry), at) for entry, at in zip(flat[::2], scores, strict=True)]
+            named = [(readable(entry), at) for entry, at in entries if entry not in told]
             page = [(name, at) for name, at in named if name is not None]
             if page:
                 yield page
-            if len(scores) < step:
+            if len(entries) < asked_for:
                 return
-            # On from the last score, behind as many as were seen with it.
-            last = scores[-1]
-            same = scores.count(last)
-            offset = offset + same if last == top else same
+            # On from the last score, but for those that were told with it; by name, and not by how many they were: one
+            # that was written or removed meanwhile stands there no more, and another would be passed over in its place.
+            last = entries[-1][1]
+            same = {entry for entry, at in entries if at == last}
+            told = told | same if last == top else same
             top = last
             # Few at first: nearly always the newest will do.
             step = min(HEADERS, step * 4)
