@@ -348,17 +348,6 @@ FAULTS = [
             "                if turn.done() and not turn.cancelled():  # it was given the turn, and will not use it\n",
             "                if False:\n",
         ),
-        (
-            "a COMMIT whose answer is lost is told as refused",
-            "truncation",
-            '    await connection.execute("COMMIT")\n    return answer\n',
-            (
-                '    try:\n        await connection.execute("COMMIT")\n'
-                "    except (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError) as error:\n"
-                '        raise MemoryConnectionError("the commit failed", outcome="not_applied") from error\n'
-                "    return answer\n"
-            ),
-        ),
     ),
     *_in("postgres", "postgres", "connection/pool.py")(
         (
@@ -366,14 +355,6 @@ FAULTS = [
             "crowd",
             "                    self._pass_on(waiter.result())\n",
             "                    pass\n",
-        ),
-    ),
-    *_in("postgres", "postgres", "statements.sql")(
-        (
-            "an erasure takes no lock",
-            "erasure",
-            "WHERE header.user_id = $1 AND header.id <= $2 ORDER BY header.conversation_id LIMIT $3 FOR UPDATE\n",
-            "WHERE header.user_id = $1 AND header.id <= $2 ORDER BY header.conversation_id LIMIT $3\n",
         ),
     ),
     *_in("sqlite", "sqlite", "operations/writes.py")(
@@ -409,36 +390,6 @@ FAULTS = [
             "summary",
             "            left = end - max(reach + 1, header.first_position)\n",
             "            left = end - max(reach + 2, header.first_position)\n",
-        ),
-    ),
-    *_in("redis", "core", "provider/imports.py")(
-        (
-            "an import whose answer was lost says that it was done",
-            "transfer",
-            "                raise self._failure(outcome).error",
-            "                return [WriteResult(1, 1, 1)] * len(writes)",
-        ),
-    ),
-    *_in("cluster", "redis", "topology.py")(
-        (
-            "a slot on its way is asked for without ASKING",
-            "anything",
-            '            commands = [part for command in commands for part in (Command(b"", ("ASKING",)), command.whole())]\n',
-            '            commands = [part for command in commands for part in (Command(b"", ("PING",)), command.whole())]\n',
-        ),
-        (
-            "a node that is gone is asked for ever",
-            "anything",
-            "        except TransportError:\n            self._stale = True\n            raise\n",
-            "        except TransportError:\n            raise\n",
-        ),
-    ),
-    *_in("sentinel", "redis", "topology.py")(
-        (
-            "whoever a sentinel names is taken for the master",
-            "append",
-            "                    if await self._is_master(connection):\n",
-            "                    if True:\n",
         ),
     ),
     *_in("disk", "sqlite", "connection/__init__.py")(
