@@ -124,7 +124,7 @@ async def test_build_that_was_interrupted(opened, monkeypatch):
         await provider.delete_conversation("c98")
         done(await provider.append_messages("c99", [said("later", message_id="l")]))
         assert "is complete" in await provider.backend.apply_search("index")
-        assert (await provider.health_check())["warnings"] == []
+        assert "searches go through" not in str((await provider.health_check())["warnings"])
         assert await state(provider) == "index (0 messages wait)"
         assert await found(provider, "word98") == []
         assert await found(provider, "later") == ["c99"]
