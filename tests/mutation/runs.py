@@ -1,72 +1,314 @@
-"""One run of the kit on one mutant, in a copy of the package and a process of its own."""
+"""The kit, collected once, and then run on one mutant after another: each in a forked child that imports it anew."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
+import pickle  # of our own traces, between a process and its own child
+import resource
+import select
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any, NoReturn
 
+import pytest
+
+from mutation.operators import Mutant
+from mutation.reach import Trace, places, recorded
 from mutation.subjects import ROOT, Subject
 
-CAUGHT = {1: "by a check", 2: "when it was collected"}
-"""What pytest's exit codes say of a mutant."""
+TIMES, MORE = 10, 5.0
+"""A check may take so many times of what it takes on the backend as it stands, and so many seconds more, of CPU; it may
+stand still for four times as long. What takes longer hangs."""
 
 
-def tried(subject: Subject, file: Path, source: str, *, areas: str = "", patience: float = 600) -> str | None:
-    """Run the kit until its first failure on a package one of whose modules has that source.
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a mutant.
+
+    Attributes:
+        how: "caught", "hangs" (which is caught, too), "survived", or "not reached" (which is survived, too).
+        told: the check that failed or hung; how many passed.
+    """
+
+    how: str
+    told: str
+
+
+class Kit:
+    """The checks of a subject, and what they do on the backend as it stands.
+
+    Attributes:
+        checks: their names.
+        traces: what each of them does; `left_out` are those that fail, or that would stop a server.
+    """
+
+    def __init__(self, subject: Subject, items: Sequence[pytest.Item], folder: Path, shown: int) -> None:
+        self._subject, self._items, self._folder, self._shown = subject, items, folder, shown
+        self._failed: list[str] = []
+        self._caught: Counter[int] = Counter()
+        self.checks = [item.name for item in items]
+        self.traces: list[Trace] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note a failure. pytest calls this."""
+        if report.failed:
+            self._failed.append(report.nodeid)
+
+    def say(self, line: str) -> None:
+        """Show a line; what pytest says is not shown."""
+        os.write(self._shown, line.encode() + b"\n")
+
+    def record(self, told: Path | None = None) -> None:
+        """Run all checks once; or take what is told in that file, else write it there."""
+        told = told or self._folder / "traces"
+        if not told.exists():
+            child = _forked(lambda _: told.write_bytes(pickle.dumps(list(self._recorded()))), self._folder / "said")
+            child.wait()
+        self.traces = pickle.loads(told.read_bytes())
+
+    def _recorded(self) -> Any:
+        return recorded(str(ROOT / self._subject.package), len(self._items), self._passes)
+
+    @property
+    def left_out(self) -> list[str]:
+        """Checks that cannot tell anything of a mutant: they fail, or would stop the server."""
+        return [name for name, trace in zip(self.checks, self.traces, strict=True) if not trace.passed]
+
+    def tried(self, file: Path, mutant: Mutant) -> Outcome:
+        """Run those checks that reach a mutant until one fails.
+
+        Args:
+            file: the module.
+            mutant: what stands in it.
+        """
+        package = ROOT / self._subject.package
+        where = places(file, file.read_text(encoding="utf-8"), mutant.line, package)
+        reaching = [n for n, trace in enumerate(self.traces) if trace.passed and _reaches(trace, where)]
+        if not reaching and file.suffix != ".py":  # what nothing names, a part of other statements for example
+            reaching = [n for n, trace in enumerate(self.traces) if trace.passed]
+        others = [n for n, trace in enumerate(self.traces) if trace.passed and trace.processes]
+        order = sorted({*reaching, *others}, key=self._cost)
+        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+            copy = Path(folder) / package.name
+            shutil.copytree(package, copy)
+            (copy / file.relative_to(package)).write_text(mutant.source, encoding="utf-8")
+            child = _forked(lambda tell: self._try(copy, order, tell), self._folder / "said")
+            outcome = self._outcome(child, order)
+        if outcome.how == "survived" and not reaching:
+            return Outcome("not reached", outcome.told)
+        return outcome
+
+    def _cost(self, number: int) -> float:
+        """Quick checks first, and before them such as have caught others."""
+        return self.traces[number].seconds / (1 + 4 * self._caught[number])
+
+    def _outcome(self, child: _Child, order: Sequence[int]) -> Outcome:
+        patience, running = 60.0, None
+        while (line := child.line(patience)) is not None:
+            word, _, number = line.partition(" ")
+            if word == "passed":
+                child.wait()
+                return Outcome("survived", f"{len(order)} checks pass")
+            if word == "import":
+                child.wait()
+                return Outcome("caught", "when it is imported")
+            running = int(number)
+            if word == "failed":
+                child.wait()
+                self._caught[running] += 1
+                return Outcome("caught", self.checks[running])
+            patience = 4 * _limit(self.traces[running])
+        status = child.end()
+        name = "its import" if running is None else self.checks[running]
+        if running is not None:
+            self._caught[running] += 1
+        if status in (-signal.SIGKILL, -signal.SIGXCPU):
+            return Outcome("hangs", f"{name} takes more than {patience / 4:.0f} s")
+        return Outcome("caught", f"{name}: the process ends with {status}")
+
+    def _try(self, package: Path, order: Sequence[int], tell: Callable[[str], None]) -> None:
+        """In the child: take the mutant in, and run the checks."""
+        resource.setrlimit(resource.RLIMIT_DATA, (4 << 30, 4 << 30))  # an endless loop may fill the memory
+        try:
+            renew(self._subject.renewed or package.name, package, {item.module for item in self._items[:1]})  # type: ignore[attr-defined]
+        except Exception:  # noqa: BLE001  (whatever a mutant may raise)
+            tell("import")
+            return
+        for number in order:
+            used = resource.getrusage(resource.RUSAGE_SELF)
+            most = used.ru_utime + used.ru_stime + _limit(self.traces[number])
+            resource.setrlimit(resource.RLIMIT_CPU, (int(most) + 1, resource.RLIM_INFINITY))
+            tell(f"begun {number}")
+            if not self._passes(number):
+                tell(f"failed {number}")
+                return
+        tell("passed")
+
+    def _passes(self, number: int) -> bool:
+        """Run a check; fixtures of the session stay as they are."""
+        item = self._items[number]
+        if self._subject.server and {"stall", "outage"}.intersection(getattr(item.function, "needs", ())):  # type: ignore[attr-defined]
+            return False  # it would stop the server, that has another parent
+        self._failed.clear()
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=self._items[number - 1])
+        return not self._failed
+
+    def begin(self) -> None:
+        """Start the server that all share."""
+        if self._subject.server:
+            self._passes(0)
+        if threading.active_count() != 1:
+            raise RuntimeError("a process with threads cannot be forked safely")
+
+
+def _limit(trace: Trace) -> float:
+    return TIMES * trace.seconds + MORE
+
+
+def _reaches(trace: Trace, where: Sequence[tuple[str, range]]) -> bool:
+    return any(not trace.lines.get(file, set()).isdisjoint(lines) for file, lines in where)
+
+
+def renew(name: str, package: Path, users: set[ModuleType]) -> None:
+    """Import a package, or one within it, anew from a copy, and hand that to all modules of ours that hold the old.
+
+    Args:
+        name: what is imported anew, with all below it.
+        package: the copy.
+        users: modules that hold the old, beside those that are imported.
+    """
+    sys.path.insert(0, str(package.parent))
+    parent = name.rpartition(".")[0]
+    if parent:
+        sys.modules[parent].__path__.insert(0, str(package))
+    old = [one for one in sys.modules if one == name or one.startswith(name + ".")]
+    for one in old:
+        del sys.modules[one]
+    importlib.invalidate_caches()
+    for one in old:
+        importlib.import_module(one)
+    for module in users | {
+        one for one in sys.modules.values() if str(getattr(one, "__file__", "")).startswith(str(ROOT))
+    }:
+        for key, value in list(vars(module).items()):
+            if isinstance(value, ModuleType) and value.__name__ in old:
+                setattr(module, key, sys.modules[value.__name__])
+            elif isinstance(value, type | FunctionType) and value.__module__ in old:
+                setattr(module, key, getattr(sys.modules[value.__module__], value.__name__, value))
+
+
+def collected(subject: Subject, work: Callable[[Kit], None], *, areas: str = "") -> None:
+    """Collect the kit of a subject, and hand it over; in a process that does nothing else.
 
     Args:
         subject: the backend.
-        file: the module.
-        source: what stands in it.
+        work: what is done with the kit.
         areas: pytest's `--jaf-area`.
-        patience: seconds after which the run counts as caught: it hangs.
-
-    Returns:
-        what caught it, or `None` if all checks pass.
     """
-    package = ROOT / subject.package
+    os.environ.update(JAF_TEST_SHRINK="0", PYTHONDONTWRITEBYTECODE="1", PYTHONSAFEPATH="1")
+    os.environ.setdefault("JAF_TEST_PATIENCE", "600")  # our own limits come first
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / package.name
-        shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
-        (copy / file.relative_to(package)).write_text(source, encoding="utf-8")
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=line"]
-        command += [f"--basetemp={folder}/tests", *([f"--jaf-area={areas}"] if areas else []), *subject.tests]
-        path = os.pathsep.join((folder, *filter(None, [os.environ.get("PYTHONPATH")])))
-        return _outcome(command, {"PYTHONPATH": path}, patience)
+        said = Path(folder) / "said"
+        hidden = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        shown = os.dup(1)
+        os.dup2(hidden, 1)  # what pytest says
+        arguments = ["-q", "-s", "-p", "no:cacheprovider", "-p", "no:xdist", f"--basetemp={folder}/tests"]
+        arguments += ["-c", str(ROOT / "pyproject.toml"), f"--rootdir={ROOT}", "-o", "tmp_path_retention_policy=failed"]
+        arguments += [f"--jaf-area={areas}"] if areas else []
+        room = _Room(subject, work, Path(folder), shown)
+        try:
+            pytest.main([*arguments, str(ROOT / subject.tests)], plugins=[room])
+        finally:
+            os.dup2(shown, 1)
+        if room.trouble is not None:
+            raise room.trouble
+        if not room.worked:
+            raise RuntimeError(f"the kit cannot be collected:\n{said.read_text()}")
 
 
-def _outcome(command: list[str], environment: dict[str, str], patience: float) -> str | None:
-    variables = {"PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1", "JAF_TEST_SHRINK": "0"}
-    run = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env={**os.environ, **variables, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+class _Room:
+    """pytest's plugin that has its checks tried on mutants, in the place of running them."""
+
+    def __init__(self, subject: Subject, work: Callable[[Kit], None], folder: Path, shown: int) -> None:
+        self._subject, self._work, self._folder, self._shown = subject, work, folder, shown
+        self.worked = False
+        self.trouble: Exception | None = None
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Do the work."""
+        kit = Kit(self._subject, session.items, self._folder, self._shown)
+        session.config.pluginmanager.register(kit)
+        try:
+            kit.begin()
+            self._work(kit)
+        except Exception as error:  # noqa: BLE001  (pytest would make a line of it, and go on)
+            self.trouble = error
+        self.worked = True
+        return True
+
+
+class _Child:
+    """A forked process that tells lines."""
+
+    def __init__(self, pid: int, pipe: int) -> None:
+        self._pid, self._pipe, self._rest = pid, pipe, b""
+
+    def line(self, patience: float) -> str | None:
+        """What it tells next; `None` where it takes longer than that, or has ended."""
+        while b"\n" not in self._rest:
+            ready, _, _ = select.select([self._pipe], [], [], patience)
+            more = os.read(self._pipe, 1 << 16) if ready else b""
+            if not more:
+                return None
+            self._rest += more
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line.decode()
+
+    def wait(self) -> int:
+        """Its exit status, once it ends; what it started is ended as well."""
+        _, status = os.waitpid(self._pid, 0)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._pid, signal.SIGKILL)
+        os.close(self._pipe)
+        return os.waitstatus_to_exitcode(status)
+
+    def end(self) -> int:
+        """The same, at once."""
+        ready, _, _ = select.select([self._pipe], [], [], 0)  # it has ended by itself, then
+        if not ready:
+            os.killpg(self._pid, signal.SIGKILL)
+        return self.wait()
+
+
+def _forked(work: Callable[[Callable[[str], None]], object], said: Path) -> _Child:
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        _in_child(work, reading, writing, said)
+    os.close(writing)
+    return _Child(pid, reading)
+
+
+def _in_child(work: Callable[[Callable[[str], None]], object], reading: int, writing: int, said: Path) -> NoReturn:
+    status = 70
     try:
-        told, _ = run.communicate(timeout=patience)
-    except subprocess.TimeoutExpired:
-        return f"it takes more than {patience:g} s"
+        os.setsid()
+        os.close(reading)
+        hidden = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.dup2(hidden, 1)
+        os.dup2(hidden, 2)
+        work(lambda line: (os.write(writing, line.encode() + b"\n"), None)[1])
+        status = 0
     finally:
-        _end(run)
-    if run.returncode == 0:
-        return None
-    if run.returncode not in CAUGHT and run.returncode > 0:
-        raise RuntimeError(f"pytest ended with {run.returncode}:\n{told}")
-    named = [line.split(" ", 1)[1] for line in told.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return (named or [f"the process ended with {run.returncode}"])[0][:160]
-
-
-def _end(run: subprocess.Popen[str]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(run.pid, signal.SIGKILL)  # what the kit started is in its session
-    run.wait()
+        os._exit(status)

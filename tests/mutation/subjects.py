@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mutation import operators, texts
 from mutation.operators import Mutant
 
 ROOT = Path(__file__).parents[2]
@@ -18,43 +20,66 @@ class Subject:
     """A backend.
 
     Attributes:
-        package: its import package, of which a temporary copy is changed.
-        modules: the mutated modules, as patterns within the package.
-        tests: what pytest runs on each mutant.
+        package: the folder of its import package, of which a temporary copy is changed.
+        modules: the mutated files, as patterns within the package.
+        tests: the class of the kit that has to notice.
+        renewed: what is imported anew for a mutant, with all below it; the whole package when empty.
+        server: the store is a server that all mutants share, and that no check may stop.
     """
 
     package: str
     modules: tuple[str, ...]
-    tests: tuple[str, ...]
+    tests: str
+    renewed: str = ""
+    server: bool = False
 
     def files(self) -> list[Path]:
         """The modules."""
         return [file for pattern in self.modules for file in sorted((ROOT / self.package).glob(pattern))]
+
+    def mutants(self, within: str = "") -> Iterator[tuple[Path, Mutant]]:
+        """Every mutant of the files whose path has this in it."""
+        for file in self.files():
+            if within in str(file):
+                source = file.read_text(encoding="utf-8")
+                yield from ((file, mutant) for mutant in mutants_of(file, source))
+
+
+def mutants_of(file: Path, source: str) -> Iterator[Mutant]:
+    """Every mutant of a file, by the operators of its language."""
+    if file.suffix == ".py":
+        return operators.mutants(source)
+    return texts.mutants(source, texts.SQL if file.suffix == ".sql" else texts.LUA)
 
 
 SUBJECTS: dict[str, Subject] = {
     "files": Subject(
         "examples/jaf-memory-files/jaf_memory_files",
         ("__init__.py", "folder.py"),
-        ("examples/jaf-memory-files/tests/test_conformance.py",),
+        "examples/jaf-memory-files/tests/test_conformance.py::TestFiles",
     ),
     "memory": Subject(
-        "jaf_memory_core", ("backends/in_memory.py",), ("tests/conformance/test_in_memory.py::TestInMemory",)
+        "jaf_memory_core",
+        ("backends/in_memory.py",),
+        "tests/conformance/test_in_memory.py::TestInMemory",
+        renewed="jaf_memory_core.backends",
     ),
     "sqlite": Subject(
         "plugins/jaf-memory-sqlite/jaf_memory_sqlite",
-        ("operations/*.py",),
-        ("plugins/jaf-memory-sqlite/tests/test_conformance.py::TestFile",),
+        ("operations/*.py", "statements.sql"),
+        "plugins/jaf-memory-sqlite/tests/test_conformance.py::TestFile",
     ),
     "redis": Subject(
         "plugins/jaf-memory-redis/jaf_memory_redis",
-        ("operations/*.py",),
-        ("plugins/jaf-memory-redis/tests/test_conformance.py::TestSingle",),
+        ("operations/[!a]*.py", "scripts/*.lua"),  # adoption is not the kit's
+        "plugins/jaf-memory-redis/tests/test_conformance.py::TestSingle",
+        server=True,
     ),
     "postgres": Subject(
         "plugins/jaf-memory-postgres/jaf_memory_postgres",
-        ("operations/*.py",),
-        ("plugins/jaf-memory-postgres/tests/test_conformance.py::TestPostgres",),
+        ("operations/*.py", "statements.sql"),
+        "plugins/jaf-memory-postgres/tests/test_conformance.py::TestPostgres",
+        server=True,
     ),
 }
 """The backends, by name."""

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+
 import pytest
 
+from mutation import texts
 from mutation.operators import OPERATORS, mutants
-from mutation.runs import tried
-from mutation.subjects import ROOT, SUBJECTS, equivalents, place
+from mutation.reach import places
+from mutation.subjects import ROOT, equivalents, mutants_of, place
+from mutation.texts import LUA, SQL, Rules
 
 CHANGES = {
     "comparison": ("x = a < b", "a < b -> (a <= b)"),
@@ -56,15 +63,75 @@ def test_types_and_texts_stay() -> None:
 def test_equivalents_are_mutants() -> None:
     """What is listed as equivalent is still made, and has a reason."""
     files = {ROOT / module for module, _, _ in equivalents()}
-    made = {place(file, mutant) for file in files for mutant in mutants(file.read_text(encoding="utf-8"))}
+    made = {place(file, mutant) for file in files for mutant in mutants_of(file, file.read_text(encoding="utf-8"))}
     assert [entry for entry in equivalents() if entry not in made] == []
     assert all(len(reason) > 20 for reason in equivalents().values())
 
 
-def test_a_mutant_is_caught() -> None:
-    """The kit passes on a copy that is as it was, and catches a write that never takes its place."""
-    file = ROOT / "examples/jaf-memory-files/jaf_memory_files/folder.py"
-    source = file.read_text(encoding="utf-8")
-    (mutant,) = (one for one in mutants(source) if one.change == "fresh.replace(file) -> pass")
-    assert tried(SUBJECTS["files"], file, source, areas="basic") is None
-    assert "TestFiles" in str(tried(SUBJECTS["files"], file, mutant.source, areas="basic"))
+@pytest.mark.parametrize(
+    ("rules", "source", "changes"),
+    [
+        (SQL, "SELECT a FROM b WHERE c < ? AND d = ? ORDER BY e", {"c <= ?", "WHERE c < ? ORDER BY e", "BY e DESC"}),
+        (SQL, "-- a < b AND c\nSELECT max(a)", {"SELECT min(a)"}),
+        (LUA, "  redis.call('ZREM', key, 1)\n", {"do end", "key, 2)"}),
+        (LUA, "if a and not b then call('DEL', k) end", {"if a or not b", "if a and b", "then do end end"}),
+    ],
+)
+def test_other_languages(rules: Rules, source: str, changes: set[str]) -> None:
+    """SQL and Lua have operators of their own, and their comments stay."""
+    made = [mutant.after for mutant in texts.mutants(source, rules)]
+    assert [change for change in changes if not any(change in one for one in made)] == []
+
+
+def test_a_change_is_reached_where_its_statement_runs() -> None:
+    """A check reaches a change by its statement; what runs at the import is reached by whoever uses the module."""
+    source = "A = 1\ndef f(x=2):\n    if (\n        x\n    ):\n        return g(\n            3)\n    return 4\n"
+    file = ROOT / "f.py"
+    found = {line: places(file, source, line, ROOT)[0][1] for line in range(1, 9)}
+    whole = range(1, 10)
+    assert found == {
+        **dict.fromkeys((1, 2), whole),
+        **dict.fromkeys((3, 4, 5), range(3, 6)),
+        **dict.fromkeys((6, 7), range(6, 8)),
+        8: range(8, 9),
+    }
+
+
+PROGRAM = """
+import dataclasses, json, sys
+from mutation.operators import mutants
+from mutation.runs import collected
+from mutation.subjects import ROOT, SUBJECTS
+
+def work(kit):
+    kit.record()
+    for name, text, new in json.loads(sys.argv[1]):
+        file = ROOT / "examples/jaf-memory-files/jaf_memory_files" / name
+        source = file.read_text()
+        any_one = next(mutants(source))
+        line = source[: source.index(text)].count("\\n") + 1
+        outcome = kit.tried(file, dataclasses.replace(any_one, line=line, source=source.replace(text, new, 1)))
+        kit.say(outcome.how)
+
+collected(SUBJECTS["files"], work, areas="basic")
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="it sees what a check reaches by sys.monitoring, of Python 3.12")
+def test_what_becomes_of_mutants() -> None:
+    """What is as it was survives, as does what is equivalent; what is bad is caught, what hangs is told apart."""
+    tried = {
+        ("folder.py", "fresh.replace(file)", "fresh.replace(file)"): "survived",
+        ("__init__.py", "return await to_thread(self._load, conversation_id)", "return self._load(conversation_id)"): (
+            "survived"
+        ),
+        ("folder.py", "fresh.replace(file)", "pass"): "caught",
+        ("__init__.py", 'name = "files"', "name = 1 / 0"): "caught",
+        ("folder.py", "fresh.replace(file)", "\n            while True: pass"): "hangs",
+        ("__init__.py", "found = damaged or", "found = not damaged or"): "not reached",
+    }
+    path = os.pathsep.join((str(ROOT / "tests"), *sys.path))
+    environment = {**os.environ, "PYTHONPATH": path, "PYTEST_ADDOPTS": ""}
+    command = [sys.executable, "-c", PROGRAM, json.dumps(list(tried))]
+    run = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True, timeout=1800)
+    assert run.stdout.split("\n")[:-1] == list(tried.values()), run.stdout + run.stderr
