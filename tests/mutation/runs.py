@@ -27,8 +27,11 @@ from mutation.reach import Trace, places, recorded
 from mutation.subjects import ROOT, Subject
 
 TIMES, MORE = 10, 5.0
-"""A check may take so many times of what it takes on the backend as it stands, and so many seconds more, of CPU; it may
-stand still for four times as long. What takes longer hangs."""
+"""A check may use so many times the seconds of a processor that it takes on the sound backend, and so many more."""
+
+STILL = 60.0
+"""Seconds for which a check, and what it has started, may use no processor at all. On a busy machine nothing else tells
+what stands still from what waits for its turn."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,10 @@ class Kit:
         self.traces = pickle.loads(told.read_bytes())
 
     def _recorded(self) -> Any:
-        return recorded(str(ROOT / self._subject.package), len(self._items), self._passes)
+        last = len(self._items) - 1
+        return recorded(
+            str(ROOT / self._subject.package), last + 1, lambda n: self._passes(n, n + 1 if n < last else None)
+        )
 
     @property
     def left_out(self) -> list[str]:
@@ -113,8 +119,8 @@ class Kit:
         return self.traces[number].seconds / (1 + 4 * self._caught[number])
 
     def _outcome(self, child: _Child, order: Sequence[int]) -> Outcome:
-        patience, running = 60.0, None
-        while (line := child.line(patience)) is not None:
+        running = None
+        while (line := child.line()) is not None:
             word, _, number = line.partition(" ")
             if word == "passed":
                 child.wait()
@@ -127,40 +133,41 @@ class Kit:
                 child.wait()
                 self._caught[running] += 1
                 return Outcome("caught", self.checks[running])
-            patience = 4 * _limit(self.traces[running])
         status = child.end()
         name = "its import" if running is None else self.checks[running]
         if running is not None:
             self._caught[running] += 1
         if status in (-signal.SIGKILL, -signal.SIGXCPU):
-            return Outcome("hangs", f"{name} takes more than {patience / 4:.0f} s")
+            return Outcome("hangs", f"{name} {'stands still' if status == -signal.SIGKILL else 'goes on and on'}")
         return Outcome("caught", f"{name}: the process ends with {status}")
 
     def _try(self, package: Path, order: Sequence[int], tell: Callable[[str], None]) -> None:
         """In the child: take the mutant in, and run the checks."""
         resource.setrlimit(resource.RLIMIT_DATA, (4 << 30, 4 << 30))  # an endless loop may fill the memory
         try:
-            renew(self._subject.renewed or package.name, package, {item.module for item in self._items[:1]})  # type: ignore[attr-defined]
+            renew(self._subject.renewed or package.name, package, {item.module for item in self._items})  # type: ignore[attr-defined]
         except Exception:  # noqa: BLE001  (whatever a mutant may raise)
             tell("import")
             return
-        for number in order:
+        for number, following in zip(order, [*order[1:], None], strict=True):
             used = resource.getrusage(resource.RUSAGE_SELF)
             most = used.ru_utime + used.ru_stime + _limit(self.traces[number])
             resource.setrlimit(resource.RLIMIT_CPU, (int(most) + 1, resource.RLIM_INFINITY))
             tell(f"begun {number}")
-            if not self._passes(number):
+            if not self._passes(number, following):
                 tell(f"failed {number}")
                 return
         tell("passed")
 
-    def _passes(self, number: int) -> bool:
-        """Run a check; fixtures of the session stay as they are."""
+    def _passes(self, number: int, following: int | None = None) -> bool:
+        """Run a check, and keep the fixtures that the following needs; those of the session stay as they are."""
         item = self._items[number]
         if self._subject.server and {"stall", "outage"}.intersection(getattr(item.function, "needs", ())):  # type: ignore[attr-defined]
             return False  # it would stop the server, that has another parent
         self._failed.clear()
-        item.config.hook.pytest_runtest_protocol(item=item, nextitem=self._items[number - 1])
+        item.config.hook.pytest_runtest_protocol(
+            item=item, nextitem=self._items[number - 1 if following is None else following]
+        )
         return not self._failed
 
     def begin(self) -> None:
@@ -227,7 +234,7 @@ def collected(subject: Subject, work: Callable[[Kit], None], *, areas: str = "")
         arguments += [f"--jaf-area={areas}"] if areas else []
         room = _Room(subject, work, Path(folder), shown)
         try:
-            pytest.main([*arguments, str(ROOT / subject.tests)], plugins=[room])
+            pytest.main([*arguments, *(str(ROOT / one) for one in subject.tests)], plugins=[room])
         finally:
             os.dup2(shown, 1)
         if room.trouble is not None:
@@ -264,16 +271,27 @@ class _Child:
     def __init__(self, pid: int, pipe: int) -> None:
         self._pid, self._pipe, self._rest = pid, pipe, b""
 
-    def line(self, patience: float) -> str | None:
-        """What it tells next; `None` where it takes longer than that, or has ended."""
+    def line(self) -> str | None:
+        """What it tells next; `None` where it stands still, or has ended."""
+        used = -1
         while b"\n" not in self._rest:
-            ready, _, _ = select.select([self._pipe], [], [], patience)
+            ready, _, _ = select.select([self._pipe], [], [], STILL)
             more = os.read(self._pipe, 1 << 16) if ready else b""
-            if not more:
+            before, used = used, self._used()
+            if not more and (ready or used == before):
                 return None
             self._rest += more
         line, _, self._rest = self._rest.partition(b"\n")
         return line.decode()
+
+    def _used(self) -> int:
+        """What it and all that it has started have used of processors, in ticks of the system."""
+        used = 0
+        for place in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                fields = place.read_text().rpartition(")")[2].split()
+                used += int(fields[11]) + int(fields[12]) if int(fields[3]) == self._pid else 0
+        return used
 
     def wait(self) -> int:
         """Its exit status, once it ends; what it started is ended as well."""

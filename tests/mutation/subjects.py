@@ -22,14 +22,14 @@ class Subject:
     Attributes:
         package: the folder of its import package, of which a temporary copy is changed.
         modules: the mutated files, as patterns within the package.
-        tests: the class of the kit that has to notice.
+        tests: the class of the kit that has to notice, and tests of what is the backend's own and no promise of all.
         renewed: what is imported anew for a mutant, with all below it; the whole package when empty.
         server: the store is a server that all mutants share, and that no check may stop.
     """
 
     package: str
     modules: tuple[str, ...]
-    tests: str
+    tests: tuple[str, ...]
     renewed: str = ""
     server: bool = False
 
@@ -56,29 +56,32 @@ SUBJECTS: dict[str, Subject] = {
     "files": Subject(
         "examples/jaf-memory-files/jaf_memory_files",
         ("__init__.py", "folder.py"),
-        "examples/jaf-memory-files/tests/test_conformance.py::TestFiles",
+        (
+            "examples/jaf-memory-files/tests/test_conformance.py::TestFiles",
+            "examples/jaf-memory-files/tests/test_files.py",
+        ),
     ),
     "memory": Subject(
         "jaf_memory_core",
         ("backends/in_memory.py",),
-        "tests/conformance/test_in_memory.py::TestInMemory",
+        ("tests/conformance/test_in_memory.py::TestInMemory", "tests/unit/test_in_memory.py"),
         renewed="jaf_memory_core.backends",
     ),
     "sqlite": Subject(
         "plugins/jaf-memory-sqlite/jaf_memory_sqlite",
         ("operations/*.py", "statements.sql"),
-        "plugins/jaf-memory-sqlite/tests/test_conformance.py::TestFile",
+        ("plugins/jaf-memory-sqlite/tests/test_conformance.py::TestFile",),
     ),
     "redis": Subject(
         "plugins/jaf-memory-redis/jaf_memory_redis",
         ("operations/[!a]*.py", "scripts/*.lua"),  # adoption is not the kit's
-        "plugins/jaf-memory-redis/tests/test_conformance.py::TestSingle",
+        ("plugins/jaf-memory-redis/tests/test_conformance.py::TestSingle",),
         server=True,
     ),
     "postgres": Subject(
         "plugins/jaf-memory-postgres/jaf_memory_postgres",
         ("operations/*.py", "statements.sql"),
-        "plugins/jaf-memory-postgres/tests/test_conformance.py::TestPostgres",
+        ("plugins/jaf-memory-postgres/tests/test_conformance.py::TestPostgres",),
         server=True,
     ),
 }
