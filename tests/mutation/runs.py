@@ -16,6 +16,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, NoReturn
@@ -134,6 +135,8 @@ class Kit:
                 self._caught[running] += 1
                 return Outcome("caught", self.checks[running])
         status = child.end()
+        if running is None and status >= 0:
+            raise RuntimeError(f"a child ends with {status}:\n{(self._folder / 'said').read_text()}")
         name = "its import" if running is None else self.checks[running]
         if running is not None:
             self._caught[running] += 1
@@ -149,7 +152,7 @@ class Kit:
         except Exception:  # noqa: BLE001  (whatever a mutant may raise)
             tell("import")
             return
-        for number, following in zip(order, [*order[1:], None], strict=True):
+        for number, following in zip_longest(order, order[1:]):
             used = resource.getrusage(resource.RUSAGE_SELF)
             most = used.ru_utime + used.ru_stime + _limit(self.traces[number])
             resource.setrlimit(resource.RLIMIT_CPU, (int(most) + 1, resource.RLIM_INFINITY))
