@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from broken_stores.sound import Plain, caught_by
 from broken_stores.upkeep import Upset
 from jaf_memory_core import MemoryQuery, WriteResult, rules
-from jaf_memory_core.records import Amend, Fork, Record, Revise, Stamp, Truncate, Write
+from jaf_memory_core.records import Amend, Damaged, Fork, Record, Revise, Stamp, Truncate, Write
 
 
 class _Touching(Upset):
@@ -282,3 +282,25 @@ class UpdatedSinceIgnored(_Refiltered):
 
     def other(self, query: MemoryQuery) -> MemoryQuery:
         return query if query.user_id is None else replace(query, updated_since=None)
+
+
+@caught_by("test_an_owner_given_later")
+class LaterOwnersComeFirst(Plain):
+    """Puts a conversation that becomes a user's before all others of that user."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.later: list[str] = []
+
+    async def amend(self, amend: Amend) -> int:
+        before = self.records.get(amend.conversation_id)
+        version = await super().amend(amend)
+        if before is not None and before.user_id != self.records[amend.conversation_id].user_id:
+            self.later.insert(0, amend.conversation_id)
+        return version
+
+    async def find(self, query: MemoryQuery) -> Sequence[Record | Damaged]:
+        listed = await super().find(query)
+        if query.user_id is None:
+            return listed
+        return sorted(listed, key=lambda one: isinstance(one, Damaged) or one.conversation_id not in self.later)
