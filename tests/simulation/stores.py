@@ -30,6 +30,7 @@ class Store:
 
     Attributes:
         has_line: whether a line leads to it, which may fail.
+        leads_on: whether a server may send on to another.
         faults: what happens on the way to it.
         history: the calls of the schedule.
         images: what its disk held at some moments: each the moment, and the path of the file.
@@ -39,6 +40,7 @@ class Store:
 
     name = ""
     has_line = False
+    leads_on = False
 
     def __init__(self):
         self.faults = lines.Faults()
@@ -251,6 +253,7 @@ class Cluster(Redis):
     """A Cluster whose slots move and whose masters change."""
 
     name = "cluster"
+    leads_on = True
 
     def ways(self):
         """See above."""
@@ -269,6 +272,7 @@ class Sentinel(Redis):
     """A master that changes, and sentinels that know it sooner or later."""
 
     name = "sentinel"
+    leads_on = True
 
     def ways(self):
         """See above."""
