@@ -44,13 +44,13 @@ def checked_id(value: Any, what: str) -> str:
         raise MemoryInvalidInputError(f"{what} {error}") from None
 
 
-def checked_ids(values: Any, most: int) -> tuple[str, ...]:
-    """Ids of messages, each once; `most` are allowed."""
+def checked_ids(values: Any, what: str, most: int | None = None) -> tuple[str, ...]:
+    """Ids, each once, in the order in which they were given; `most` are allowed."""
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Collection):
-        raise MemoryInvalidInputError(f"message_ids must be a list of ids, not a {type(values).__name__}")
-    if len(values) > most:
-        raise MemoryInvalidInputError(f"{len(values)} messages in one call, allowed are {most}; make several calls")
-    return tuple(dict.fromkeys(checked_id(value, "message_id") for value in values))
+        raise MemoryInvalidInputError(f"{what} must be a list of ids, not a {type(values).__name__}")
+    if most is not None and len(values) > most:
+        raise MemoryInvalidInputError(f"{len(values)} {what} in one call, allowed are {most}; make several calls")
+    return tuple(dict.fromkeys(checked_id(value, what.removesuffix("s")) for value in values))
 
 
 def checked_count(value: Any, what: str) -> int:

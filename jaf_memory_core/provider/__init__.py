@@ -259,7 +259,7 @@ class BackendProvider(Reads, Searches, Users, Imports, Forks, RegenerationPoints
         """
         delete = DeleteMessages(
             validation.checked_id(conversation_id, "conversation_id"),
-            validation.checked_ids(message_ids, self.config.max_append_messages),
+            validation.checked_ids(message_ids, "message_ids", self.config.max_append_messages),
             self._scope,
             validation.checked_version(expected_version),
         )

@@ -55,7 +55,7 @@ class Imports(ProviderBase):
         result = await self._result(
             "import_conversation", partial(self._parts, conversation), self.backend.append, given
         )
-        return result if conversation.messages else _left_alone(result)
+        return _left_alone(result) if _is_bare(conversation) else result
 
     async def import_conversations(
         self, conversations: Sequence[ConversationMemory], *, only_missing: bool = False
@@ -79,7 +79,7 @@ class Imports(ProviderBase):
                 before stay done.
         """
         validation.checked_conversations(conversations)
-        empty = [not only_missing and not one.messages for one in conversations]
+        empty = [not only_missing and _is_bare(one) for one in conversations]
         results: list[Result] = []
         under_way: asyncio.Future[list[Result]] | None = None
         try:
@@ -189,6 +189,11 @@ class Imports(ProviderBase):
         elif part > SLOW:
             # Down in one great step: the next one has to end within its deadline.
             self._step = max(1, self._step // 4)
+
+
+def _is_bare(conversation: Any) -> bool:
+    """Whether it is a conversation without messages."""
+    return isinstance(conversation, ConversationMemory) and not conversation.messages
 
 
 def _left_alone(result: Result) -> Result:

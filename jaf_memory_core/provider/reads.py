@@ -85,7 +85,7 @@ class Reads(ProviderBase):
             MemoryStorageError: one is damaged; `conversation_id` says which.
         """
         operation, listing = "get_last_messages", Listing(on_damaged, self.name)
-        keys = [validation.checked_id(key, "conversation_ids") for key in dict.fromkeys(conversation_ids)]
+        keys = validation.checked_ids(conversation_ids, "conversation_ids")
         tails = [Tail(key, 1, None, self._scope, with_header=self._chain.needs_owner) for key in keys]
         if not tails:
             self._guard.check()

@@ -55,6 +55,7 @@ SOUND = {
     "context": lambda: Context("c", "u", "m", "store_messages"),
     "conversation": lambda: ConversationMemory("c", messages=[HELLO]),
     "conversation_id": lambda: "c",
+    "conversation_ids": lambda: ["c"],
     "message_ids": lambda: ["m"],
     "conversations": lambda: [ConversationMemory("c", messages=[HELLO])],
     "config": lambda: None,

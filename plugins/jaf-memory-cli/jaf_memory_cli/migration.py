@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from enum import Enum
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import typer
 
@@ -22,11 +21,8 @@ from jaf_memory_core.transfer.reports import Problems
 T = TypeVar("T")
 
 
-class SearchWay(Enum):
-    """How a store is searched."""
-
-    INDEX = "index"
-    SCAN = "scan"
+SEARCHES: tuple[Literal["index", "scan"], ...] = ("index", "scan")
+"""How a store is searched."""
 
 
 @asynccontextmanager
@@ -52,7 +48,7 @@ async def schema(
         str | None, typer.Option("--role", metavar="ROLE", help="Give this role the rights that a provider needs.")
     ] = None,
     search: Annotated[
-        SearchWay | None, typer.Option("--search", help="Build the index for searches; scan: drop it.", metavar="WAY")
+        str | None, typer.Option("--search", help="Build the index for searches; scan: drop it.", metavar="WAY")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -65,10 +61,13 @@ async def schema(
     if search is not None:
         if apply or role is not None:
             raise MemoryConfigurationError("--search goes by itself, without --apply and --role")
+        way = next((one for one in SEARCHES if one == search), None)
+        if way is None:  # what was given may be an address with a password, and is not repeated
+            raise MemoryConfigurationError("--search takes index or scan")
         lacking = "has no index for searches to build or drop"
         async with _offered(store, HasSearchIndex, lacking, "schema") as backend:  # type: ignore[type-abstract]
-            done = await backend.apply_search(search.value)
-        output.done({"search": search.value, "done": done}, done)
+            done = await backend.apply_search(way)
+        output.done({"search": way, "done": done}, done)
         return
     async with _offered(store, HasSchema, "has no schema of its own to print or apply", "schema") as backend:  # type: ignore[type-abstract]
         has_rights = isinstance(backend, HasRights)

@@ -16,7 +16,7 @@ CROWDED = 0.9
 
 
 async def ping(connection: Connection, names: Names, address: Address, count: int, *, by_index: bool = False) -> Ping:
-    """Ask the server, in one statement.
+    """Ask the server, in one statement, and about an index for searches where there is one.
 
     Args:
         connection: any.
@@ -26,8 +26,9 @@ async def ping(connection: Connection, names: Names, address: Address, count: in
         by_index: whether searches are to go by an index.
     """
     tables = [quoted(names.schema, names.plain(suffix)) for suffix in ("header", "message", "label")]
-    row = await connection.fetchrow(names.sql["health"], tables)
-    searching = await Index(names).described(connection)
+    index = Index(names)
+    row = await connection.fetchrow(names.sql["health"], tables, index.state)
+    searching = await index.described(connection) if row["indexed"] else "scan"
     role = "standby" if row["standby"] else "primary"
     commit = row["synchronous_commit"]
     warnings = []

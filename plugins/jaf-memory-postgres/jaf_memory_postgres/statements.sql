@@ -546,7 +546,8 @@ SELECT current_setting('server_version') AS version, pg_is_in_recovery() AS stan
     (SELECT count(*) FROM pg_stat_activity
         WHERE backend_type = 'client backend' AND datname = current_database()) AS connections_here,
     (SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()) AS tls,
-    (SELECT sum(pg_total_relation_size(to_regclass(name)))::bigint FROM unnest($1::text[]) AS name) AS size
+    (SELECT sum(pg_total_relation_size(to_regclass(name)))::bigint FROM unnest($1::text[]) AS name) AS size,
+    to_regclass($2) IS NOT NULL AS indexed
 
 -- The layout.
 

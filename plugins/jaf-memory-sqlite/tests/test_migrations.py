@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from jaf_memory_sqlite import SqliteBackend, SqliteConfig, create_sqlite_provider, migrations
@@ -232,3 +233,25 @@ def test_hostile_values_stand_as_they_were(use):
         assert await provider.find_conversations(MemoryQuery(metadata={"n": float(2**70)})) == []
 
     use(work)
+
+
+@pytest.mark.parametrize("turn", [1, 2, 3])
+def test_made_by_another_process_while_it_is_looked_at(path, turn):
+    """Tables that another process makes between two looks at a new file are not another program's."""
+    with contextlib.closing(sqlite3.connect(path)) as ours, contextlib.closing(sqlite3.connect(path)) as other:
+        other.isolation_level = None
+        looks = 0
+
+        class Beside:
+            """Our connection, with another process that makes the tables behind one of its looks."""
+
+            def execute(self, statement):
+                nonlocal looks
+                found = ours.execute(statement).fetchall()
+                looks += 1
+                if looks == turn:
+                    migrations.migrate(other, str(path))
+                return SimpleNamespace(fetchone=lambda: found[0])
+
+        migrations.refuse_foreign(Beside(), str(path))
+        assert looks == 3

@@ -292,12 +292,12 @@ class LaterOwnersComeFirst(Plain):
         super().__init__()
         self.later: list[str] = []
 
-    async def amend(self, amend: Amend) -> int:
-        before = self.records.get(amend.conversation_id)
-        version = await super().amend(amend)
-        if before is not None and before.user_id != self.records[amend.conversation_id].user_id:
-            self.later.insert(0, amend.conversation_id)
-        return version
+    async def write(self, record: Record, *, expected: Stamp | None) -> bool:
+        before = self.records.get(record.conversation_id)
+        done = await super().write(record, expected=expected)
+        if done and before is not None and before.user_id != record.user_id:
+            self.later.insert(0, record.conversation_id)
+        return done
 
     async def find(self, query: MemoryQuery) -> Sequence[Record | Damaged]:
         listed = await super().find(query)

@@ -43,12 +43,16 @@ RIGHTS = "GRANT SELECT, INSERT, UPDATE, DELETE ON {search}, {search_waiting}, {s
 
 
 class Index:
-    """The index over one table name."""
+    """The index over one table name.
+
+    Attributes:
+        state: the quoted name of the table that says how far it is; without it there is none.
+    """
 
     def __init__(self, names: Names) -> None:
         self._names = names
         self._sql: Mapping[str, str] = names.sql
-        self._state = quoted(names.schema, names.plain("search_state"))
+        self.state = quoted(names.schema, names.plain("search_state"))
         self._message = quoted(names.schema, names.plain("message"))
         self._triggers = [names.plain(suffix) for suffix in SEARCH_TRIGGERS]
 
@@ -56,7 +60,7 @@ class Index:
 
     async def stands(self, connection: Connection) -> bool:
         """Whether all parts of it are there."""
-        asked = (self._state, self._message, self._triggers)
+        asked = (self.state, self._message, self._triggers)
         return bool(await connection.fetchval(self._sql["search_stands"], *asked))
 
     async def make_missing(self, connection: Connection) -> None:
@@ -92,7 +96,7 @@ class Index:
     async def _drop(self, connection: Connection) -> bool:
         await connection.execute(self._sql["no_timeouts"])
         await connection.execute(locking(self._names))
-        found = await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", self._state)
+        found = await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", self.state)
         await connection.execute(self._sql["search_drop"])
         return bool(found)
 

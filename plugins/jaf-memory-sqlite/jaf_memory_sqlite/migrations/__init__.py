@@ -33,9 +33,11 @@ def refuse_foreign(db: sqlite3.Connection, path: str) -> None:
     Raises:
         MemoryStorageError: the file is not ours.
     """
-    (application,) = db.execute("PRAGMA application_id").fetchone()
     (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if application != APPLICATION and (application or tables or version_of(db)):
+    version = version_of(db)
+    # Last: another process of ours may make the tables between two of these, and its mark comes with them.
+    (application,) = db.execute("PRAGMA application_id").fetchone()
+    if application != APPLICATION and (application or tables or version):
         raise MemoryStorageError(
             f"{path} is another program's SQLite database; name another file (JAF_SQLITE_PATH)", operation="open"
         )
