@@ -217,11 +217,12 @@ class Reader:
         positions: list[int] = []
         for at in range(start, stop, PLACES):
             last = min(stop, at + PLACES) - 1
-            flat, stamp, stands = await self._topology.run_all(
+            # The stamp comes last: what is compared with it was read before.
+            flat, stands, stamp = await self._topology.run_all(
                 [
                     command("ZRANGE", ids, at, last, "WITHSCORES"),
-                    command("HMGET", header, "inc", "v"),
                     command("ZCARD", ids),
+                    command("HMGET", header, "inc", "v"),
                 ]
             )
             if stamp != [record.incarnation.encode(), b"%d" % record.version]:
