@@ -123,6 +123,24 @@ def test_parts_that_do_not_agree(place, part):
     asyncio.run(main())
 
 
+def test_an_append_to_what_lost_bodies_behind_a_deletion(server7, prefix):
+    """It is refused and leaves all ids as they were, where positions are more than messages."""
+
+    async def main():
+        async with await create_redis_provider(RedisConfig(key_prefix=prefix, port=server7.port)) as provider:
+            await provider.store_messages("c", [Message("user", "x", message_id=f"m{n}") for n in range(5)])
+            await provider.delete_messages("c", ["m1", "m2"])
+            _, bodies, ids = (key.decode() for key in provider.backend.keys.conversation("c"))
+            server7.command("RPOP", bodies)
+            before = server7.command("ZRANGE", ids, 0, -1, "WITHSCORES")
+            failure = await provider.append_messages("c", [Message("user", "more", message_id="m5")])
+            assert isinstance(failure.error, MemoryStorageError)
+            assert server7.command("ZRANGE", ids, 0, -1, "WITHSCORES") == before
+            assert server7.command("LLEN", bodies) == 2
+
+    asyncio.run(main())
+
+
 def test_listings_go_on(place):
     """A listing names what is damaged, and goes on behind it where the caller asks for that."""
     opened, lose, _ = place

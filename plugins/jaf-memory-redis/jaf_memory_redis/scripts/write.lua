@@ -125,7 +125,7 @@ if before then
   -- What it was, as far as that is looked at below.
   before = {
     count = before.count, first = before.first, trimmed = before.trimmed, created = before.created,
-    active = before.active, expires = before.expires, ttl = before.ttl, owner = before.owner,
+    active = before.active, expires = before.expires, ttl = before.ttl, owner = before.owner, gaps = before.gaps,
   }
 end
 header = header or {
