@@ -58,3 +58,30 @@ def test_listed_while_another_writes(server7, prefix):
             return [one.conversation_id for one in found]
 
     assert "quiet" in asyncio.run(use())
+
+
+def test_a_large_append_while_another_message_is_deleted(server7, prefix):
+    """What is held stands at other places of the list from then on, and is the same all the same."""
+    messages = [Message("user", f"says {n}", message_id=f"m{n}") for n in range(400)]
+
+    async def use():
+        provider = await create_redis_provider(RedisConfig(key_prefix=prefix, port=server7.port))
+        other = await create_redis_provider(RedisConfig(key_prefix=prefix, port=server7.port))
+        async with provider, other:
+            await provider.store_messages("c", messages[:300])
+            topology, deleted = provider.backend._copier._topology, []
+            run_all = topology.run_all
+
+            async def after_another(commands, **options):
+                if not deleted and any(command.parts[0] == "LRANGE" for command in commands):
+                    deleted.append(await other.delete_messages("c", ["m0"]))
+                return await run_all(commands, **options)
+
+            topology.run_all = after_another
+            result = (await provider.append_messages("c", messages[1:])).unwrap()
+            return deleted, result, (await other.get_conversation("c")).messages
+
+    deleted, result, stand = asyncio.run(use())
+    assert deleted == [1]
+    assert result.added == 100
+    assert [one.message_id for one in stand] == [one.message_id for one in messages[1:]]

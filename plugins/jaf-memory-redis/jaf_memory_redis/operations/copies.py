@@ -11,7 +11,7 @@ from secrets import token_hex
 from typing import Any, cast
 
 from jaf_memory_core import codec, rules
-from jaf_memory_core.errors import MemoryNotFoundError
+from jaf_memory_core.errors import MemoryConflictError, MemoryNotFoundError
 from jaf_memory_core.records import Record, Write
 from jaf_memory_redis import layout, scripts
 from jaf_memory_redis.errors import ServerError, damaged
@@ -91,7 +91,9 @@ class Copier:
             kept = position = gaps = 0
         fresh: Sequence[int] = range(len(write.messages))
         if kept:
-            held = await self._held(write, position, max(1, size // kept), gaps=gaps)
+            held = await self._held_at(stamp, write, position, max(1, size // kept), gaps=gaps)
+            if held is None:
+                return None
             # On a trimmed conversation, what stands before a held message was there once.
             fresh = [at for at in fresh if at not in held and not (trimmed == b"1" and held and at < max(held))]
         if not fresh:
@@ -109,14 +111,31 @@ class Copier:
         if added is None:
             return None
         total = kept - cut + len(fresh)
-        first = position + cut
-        if gaps:
-            # Of the state that the stamp names: the script compares it.
-            ids = self._keys.conversation(key)[2]
-            (oldest,) = await self._topology.run_all([command("ZRANGE", ids, cut, cut, "WITHSCORES")])
-            first = int(oldest[1]) if oldest else end
+        first = await self._position(key, cut, end) if gaps else position + cut
         staged = {"expected": stamp, "count": total, "size": copied + added, "fresh": len(fresh)}
         return staged | {"first": first, "cut": cut, "gaps": end + len(fresh) - first - total}
+
+    async def _position(self, key: str, place: int, end: int) -> int:
+        """The position of the message at a place, of the state that the stamp names: the script compares that."""
+        ids = self._keys.conversation(key)[2]
+        (found,) = await self._topology.run_all([command("ZRANGE", ids, place, place, "WITHSCORES")])
+        return int(found[1]) if found else end
+
+    async def _held_at(self, stamp: str | None, write: Write, first: int, each: int, *, gaps: int) -> set[int] | None:
+        """Which of the messages the conversation holds; `None` where a difference is of another state than the stamp.
+
+        Raises:
+            MemoryConflictError: with other content.
+        """
+        try:
+            return await self._held(write, first, each, gaps=gaps)
+        except MemoryConflictError:
+            # What went meanwhile has moved the others in the list, and something else was compared.
+            header = self._keys.conversation(write.conversation_id)[0]
+            ((incarnation, version),) = await self._topology.run_all([command("HMGET", header, "inc", "v")])
+            if b"%b:%b" % (incarnation or b"", version or b"") != str(stamp).encode():
+                return None
+            raise
 
     async def _held(self, write: Write, first: int, each: int, *, gaps: int) -> set[int]:
         """Which of the messages the conversation holds.
