@@ -161,7 +161,9 @@ class ManagedMemoryProvider(MemoryProvider, Protocol):
     ) -> CondensedConversation | None:
         """The conversation without the messages that a stored summary covers."""
 
-    async def store_summary(self, conversation_id: str, summary: Summary, incarnation: str) -> bool:
+    async def store_summary(
+        self, conversation_id: str, summary: Summary, incarnation: str, *, expected_version: int | None = None
+    ) -> bool:
         """Keep a summary beside the conversation's messages; whether it was of use."""
 
     async def update_metadata(

@@ -56,7 +56,7 @@ class SyncMethods:
         """Give a lease back; whether it was still theirs."""
     def get_condensed_conversation(self, conversation_id: str, limit: int | None=None, *, leading: int=0) -> CondensedConversation | None:
         """The conversation without the messages that a stored summary covers."""
-    def store_summary(self, conversation_id: str, summary: Summary, incarnation: str) -> bool:
+    def store_summary(self, conversation_id: str, summary: Summary, incarnation: str, *, expected_version: int | None=None) -> bool:
         """Keep a summary beside the conversation's messages; whether it was of use."""
     def update_metadata(self, conversation_id: str, patch: Mapping[str, Any], remove: Collection[str]=(), expected_version: int | None=None) -> int:
         """Merge into the metadata, and take keys out; the new version."""

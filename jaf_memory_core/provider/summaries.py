@@ -98,13 +98,17 @@ class Summaries(ProviderBase):
         shown = before if unread > 0 else None
         return CondensedConversation(conversation, summary, max(0, unread), shown, chain.incoming(leading))
 
-    async def store_summary(self, conversation_id: str, summary: Summary, incarnation: str) -> bool:
+    async def store_summary(
+        self, conversation_id: str, summary: Summary, incarnation: str, *, expected_version: int | None = None
+    ) -> bool:
         """Keep a summary beside the conversation's messages, of which none is touched.
 
         Args:
             conversation_id: 1 to 255 characters.
             summary: what it says, and how far it reaches.
             incarnation: of the conversation whose messages were read: one that was made again since is another one.
+            expected_version: refuse unless the conversation is at this version: whoever has seen that all of what the
+                summary says still stands gives the version at which that was seen.
 
         Returns:
             `False`, and nothing is changed, if a summary that reaches as far is there already, or if the last covered
@@ -112,17 +116,19 @@ class Summaries(ProviderBase):
 
         Raises:
             MemoryNotFoundError: the conversation was deleted meanwhile.
+            MemoryConflictError: it is not at `expected_version`, where one is given.
             MemoryInvalidInputError: the summary is larger than metadata may be.
         """
         key = validation.checked_id(conversation_id, "conversation_id")
         summary = validation.checked_summary(summary, self.config)
         validation.checked_text(incarnation, "incarnation")
+        version = validation.checked_version(expected_version)
         if self._chain.needs_owner:
             await self._chain.prepare("store_summary", key, self._scope, writing=True)
         self._check_size(stored_form(summary, 0, self._passing("store_summary", key, None, None)), "the summary")
-        return await self._guard.run("store_summary", lambda: self._summarise(key, summary, incarnation), key)
+        return await self._guard.run("store_summary", lambda: self._summarise(key, summary, incarnation, version), key)
 
-    async def _summarise(self, key: str, summary: Summary, incarnation: str) -> bool:
+    async def _summarise(self, key: str, summary: Summary, incarnation: str, version: int | None) -> bool:
         while True:
             header = await self.backend.header(key, scope=self._scope)
             # Made again under the same id it holds other messages.
@@ -132,6 +138,7 @@ class Summaries(ProviderBase):
             reach = await self._reach(header)
             if position is None or (reach is not None and position <= reach):
                 return False
+            rules.expect_version(key, version, header.version)
             await self._prepared("store_summary", header, writing=True)
             chain = self._chain.within("store_summary", key, header.user_id)
             value = stored_form(summary, position, chain)

@@ -38,7 +38,7 @@ class Found(Struct, frozen=True):
         unread: how many stand between `kept` and `read` that no summary covers.
         summary: the summary's text, or `None`.
         count: how many messages are stored.
-        incarnation: of the conversation.
+        incarnation, version: of the conversation.
         plain: the view, where nothing has to be brought into form.
         blocks: of all messages, where they were needed already.
     """
@@ -49,6 +49,7 @@ class Found(Struct, frozen=True):
     summary: str | None = None
     count: int = 0
     incarnation: str = ""
+    version: int = 0
     plain: list[Message] | None = None
     blocks: list[views.Block] | None = None
 
@@ -131,6 +132,7 @@ def _found(excerpt: Excerpt, leading: Sequence[Message]) -> Found:
         summary=None if excerpt.summary is None else excerpt.summary.text,
         count=excerpt.count,
         incarnation=excerpt.incarnation,
+        version=excerpt.version,
     )
 
 

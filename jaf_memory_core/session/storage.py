@@ -93,7 +93,7 @@ class Excerpt(Struct, frozen=True):
         summary: what covers the others.
         leading: the first messages of the conversation, where there are older ones; none of those that were read.
         count: how many messages are stored, where that was asked for.
-        incarnation: of the conversation, where that was asked for.
+        incarnation, version: of the conversation, where they were asked for.
     """
 
     messages: tuple[Message, ...]
@@ -102,6 +102,7 @@ class Excerpt(Struct, frozen=True):
     summary: Summary | None = None
     count: int = 0
     incarnation: str = ""
+    version: int = 0
     leading: tuple[Message, ...] = ()
 
 
@@ -209,9 +210,20 @@ class StoredConversation:
             found.summary,
             count,
             conversation.incarnation,
+            conversation.version or 0,
             # An author's own class may be older than the field.
             getattr(found, "leading", ()),
         )
+
+    async def keep(self, summary: Summary, incarnation: str, version: int) -> bool:
+        """Keep a summary of what stood in that state.
+
+        Raises:
+            MemoryConflictError: the state is another one; from an author's own class that knows no versions, never.
+        """
+        known = "expected_version" in _keywords(self.provider.store_summary)
+        asked = {"expected_version": version} if known else {}
+        return await self.provider.store_summary(self.conversation_id, summary, incarnation, **asked)
 
     async def acquire(self, seconds: float, token: str) -> Lease:
         """Take the conversation's lease under a token that the caller chose."""

@@ -18,7 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from jaf_memory_core.conversations import Summary
-from jaf_memory_core.errors import MemoryInvalidInputError, MemoryNotFoundError
+from jaf_memory_core.errors import MemoryConflictError, MemoryInvalidInputError, MemoryNotFoundError
 from jaf_memory_core.messages import Message
 from jaf_memory_core.session import history, views
 from jaf_memory_core.session.formats import FORMS, Form, ViewFormat, form_of
@@ -34,6 +34,9 @@ Summarize = Callable[[Sequence[Message]], str | Awaitable[str]]
 
 SLACK = 4 / 5
 """Part of the room that is filled after a summary, so that not every turn asks for the next one."""
+
+TRIES = 5
+"""How often it is looked again whether all that a summary covers still stands, beside others who write."""
 
 SHORT = 200
 """Characters that a summary may have whatever it covers."""
@@ -150,10 +153,18 @@ class Compression:
             return
         # Deleted meanwhile, the summary goes with the conversation; the next read shows what stands.
         with contextlib.suppress(MemoryNotFoundError):
-            try:
-                await self._stored.provider.store_summary(self._stored.conversation_id, summary, found.incarnation)
-            except MemoryInvalidInputError as error:
-                raise Unusable("is larger than the provider keeps", final=True) from error
+            for _ in range(TRIES):
+                # What was deleted or revised while the model wrote must not live on in what it wrote.
+                standing = await self._read(whole=True)
+                if _covered(standing, summary) != _covered(found, summary):
+                    return
+                try:
+                    await self._stored.keep(summary, found.incarnation, standing.version)
+                except MemoryConflictError:
+                    continue
+                except MemoryInvalidInputError as error:
+                    raise Unusable("is larger than the provider keeps", final=True) from error
+                return
 
     def _failed(self, error: Unusable) -> None:
         """Leave the summariser alone for a while; one that only failed is asked once more, at the next load."""
@@ -299,6 +310,13 @@ async def _in_thread(function: Callable[[Sequence[Message]], Any], messages: Seq
 
     threading.Thread(target=run, name="jaf-memory-summarize", daemon=True).start()
     return await done
+
+
+def _covered(found: Found, summary: Summary) -> tuple[str | None, Sequence[Message]]:
+    """What a summary is about: the earlier one, and the messages up to its last."""
+    messages = found.messages
+    ends = [index for index, message in enumerate(messages) if message.message_id == summary.message_id]
+    return found.summary, messages[: ends[-1] + 1] if ends else ()
 
 
 def _behind(found: Found, summary: Summary) -> Found:

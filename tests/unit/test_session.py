@@ -25,6 +25,7 @@ from jaf_memory_core import (
     MemorySession,
     Message,
     Processor,
+    Summary,
     WriteResult,
     create_in_memory_provider,
     digest,
@@ -365,6 +366,60 @@ def test_a_sleeping_summariser_loses_nothing():
         assert view[0].content == "before"
         assert view[-1].message_id == "meanwhile"
         assert ids((await provider.get_conversation("c")).messages) == [*ids(talk(20)), "meanwhile"]
+
+    asyncio.run(use())
+
+
+@pytest.mark.parametrize("change", ["delete", "revise", "delete, and summarise"])
+def test_a_sleeping_summariser_keeps_nothing_of_what_goes(change):
+    """While a summariser sleeps, one of the messages that it was given is deleted or revised: it lives on nowhere."""
+
+    async def use():
+        backend = InMemoryBackend()
+        provider = BackendProvider(backend)
+        asleep, wake = asyncio.Event(), asyncio.Event()
+
+        async def summarize(_messages):
+            if not wake.is_set():
+                asleep.set()
+                await wake.wait()
+                return "the secret"
+            return "others"
+
+        async with session(provider, compression_threshold=10, summarize=summarize) as one:
+            await one.record(talk(20))
+            loading = asyncio.ensure_future(one.load())
+            await asleep.wait()
+            if change == "revise":
+                await provider.revise_messages("c", {"m2": said("...", message_id="m2")})
+            else:
+                assert await provider.delete_messages("c", ["m2"]) == 1
+            wake.set()
+            if change == "delete, and summarise":
+                async with session(provider, compression_threshold=10, summarize=summarize) as other:
+                    assert (await other.load())[0].content == "others"
+            view = await loading
+        assert "the secret" not in repr(await backend.read("c"))
+        assert "the secret" not in repr(view)
+        assert view[-1].message_id == "m19"
+
+    asyncio.run(use())
+
+
+def test_a_summary_of_another_version():
+    """Who has seen what stands at a version keeps a summary of that, and of nothing else."""
+
+    async def use():
+        provider = store()
+        await provider.store_messages("c", talk(6))
+        there = await provider.get_conversation("c")
+        await provider.delete_messages("c", ["m1"])
+        with pytest.raises(MemoryConflictError):
+            await provider.store_summary("c", Summary("x", "m3"), there.incarnation, expected_version=there.version)
+        assert (await provider.get_condensed_conversation("c")).summary is None
+        kept = await provider.store_summary("c", Summary("x", "m3"), there.incarnation, expected_version=2)
+        assert kept is True
+        assert (await provider.get_condensed_conversation("c")).summary.text == "x"
 
     asyncio.run(use())
 

@@ -153,6 +153,12 @@ class LeaseChecks(Checks):
         with pytest.raises(MemoryNotFoundError):
             await provider.store_summary("c", Summary("x", "m1"), incarnation)
         assert await whole(provider) == before
+        done(await provider.append_messages("c", talk(1, start=10)))
+        now = await whole(provider)
+        with pytest.raises(MemoryConflictError):
+            await provider.store_summary("c", Summary("x", "m1"), now.incarnation, expected_version=before.version)
+        assert await whole(provider) == now
+        assert await provider.store_summary("c", Summary("x", "m1"), now.incarnation, expected_version=now.version)
 
     async def test_a_summary_of_other_messages(self, store: Store) -> None:
         """A summary whose last message is not where it was covers nothing: all messages are there."""
