@@ -332,8 +332,8 @@ class SqliteBackend(Backend):
         return await self._write(lambda db: erasure.truncate(db, truncate, self.now), erases="some")
 
     async def delete_messages(self, delete: DeleteMessages) -> int:
-        """Delete their rows; the others stay where they are."""
-        return await self._write(lambda db: erasure.delete_messages(db, delete, self.now), erases="some")
+        """Delete their rows; the others stay where they are. Nothing of them is left in the file, nor in its log."""
+        return await self._write(lambda db: erasure.delete_messages(db, delete, self.now), erases="whole")
 
     async def amend(self, amend: Amend) -> int:
         """Change the header."""

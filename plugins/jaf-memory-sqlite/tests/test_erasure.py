@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import sqlite3
 import time
 
@@ -72,7 +73,7 @@ def test_a_user(use, found):
     assert found("TEXT-ben")
 
 
-@pytest.mark.parametrize("erase", ["delete", "purge", "replace", "truncate", "cap", "expired"])
+@pytest.mark.parametrize("erase", ["delete", "purge", "replace", "truncate", "cap", "expired", "messages"])
 def test_other_ways(use, found, erase):
     """Texts that were deleted, have expired, were replaced, cut off or capped are not in the files."""
 
@@ -93,11 +94,39 @@ def test_other_ways(use, found, erase):
             done(await provider.store_messages("c", talk(2)))
         elif erase == "truncate":
             assert await provider.truncate_conversation_after("c", "ID-ann-0") == 5
+        elif erase == "messages":
+            assert await provider.delete_messages("c", ["ID-ann-0", "ID-ann-1", "ID-ann-2"]) == 3
         else:
             done(await provider.append_messages("c", talk(3, start=2)))
 
     use(work, max_messages=5)
     assert not found("TEXT-ann", "ID-ann")
+
+
+def test_single_messages_among_many(use, found):
+    """Of a message that was deleted no copy is left in the unused space of a page that its row once left."""
+    dice = random.Random(1)
+    words = {f"c{number}": [] for number in range(30)}
+
+    async def work(provider):
+        # By turns, so that pages are split in the middle; one transaction is enough for those of a round.
+        for round_ in range(70):
+            for said in words.values():
+                said.append(f"WORD-{round_}-{dice.getrandbits(40):x}-")
+            await asyncio.gather(
+                *(
+                    provider.append_messages(
+                        name, [Message("user", said[-1] + "x" * dice.randrange(900), message_id=said[-1])], create=True
+                    )
+                    for name, said in words.items()
+                )
+            )
+        for name, said in words.items():
+            assert await provider.delete_messages(name, said[::3]) == 24
+
+    use(work)
+    assert not found(*(word for said in words.values() for word in said[::3]))
+    assert found(words["c0"][1])
 
 
 def test_a_reader_that_holds_an_old_state(path, use, found):

@@ -44,7 +44,7 @@ class Vacuum:
         self._rewritten = -SELDOM
 
     def note(self, *, whole: bool) -> None:
-        """Something was deleted; `whole`: a conversation, or all of a user."""
+        """Something was deleted; `whole`: a conversation, all of a user, or messages that somebody named."""
         if self._path == MEMORY:
             return
         now = time.monotonic()

@@ -37,7 +37,7 @@ class Job(Generic[T]):
         call: what is to be done.
         inline: the same, if it may be done in the caller's thread; raises `NeedsThreadError` when it turns out to be
             too much for that.
-        erases: whether it removes "some" of a conversation, or "whole" ones.
+        erases: whether it removes "some" of a conversation, or "whole" ones, as named messages are, too.
         loop: where somebody waits.
         future: what is waited for, once the job is a thread's.
         begun: whether somebody has taken it up, or nobody is to.
