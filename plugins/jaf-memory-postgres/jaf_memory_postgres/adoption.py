@@ -105,7 +105,7 @@ class Adoption:
         return await self._progress(connection)
 
     async def _set_aside(self, connection: Connection) -> None:
-        await connection.execute(self._sql["adoption_lock_timeout"])
+        await connection.execute(self._sql["lock_timeout"])
         try:
             await connection.execute(self._sql["set_aside"])
         except asyncpg.LockNotAvailableError:

@@ -44,7 +44,8 @@ def derived(table: str, suffix: str) -> str:
     return table.encode()[: LONGEST - len(tail)].decode(errors="ignore") + tail
 
 
-SEARCH = ("search", "search_waiting", "search_state", "search_notes")
+SEARCH_TABLES = ("search", "search_waiting", "search_state")
+SEARCH = (*SEARCH_TABLES, "search_notes")
 SEARCH_TRIGGERS = ("search_added", "search_changed", "search_dropped")
 RELATIONS = ("header", "message", "label", "layout", "adoption", "before", *FUNCTIONS, *SEARCH)
 TIMES = ("created_at", "updated_at", "amended_at", "expires_at")

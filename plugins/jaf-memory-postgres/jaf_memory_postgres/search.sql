@@ -3,8 +3,9 @@
 -- What words a message has, Python says. So a change only notes the message, by a trigger, whoever makes it: another
 -- program, an older one. The notes are carried over later, many at once, and until then a search reads what they name.
 
+-- A key, because a table without one takes no UPDATE while a publication of all tables is there.
 CREATE TABLE {search_state} (
-    rule               text NOT NULL,       -- which words a text has: jaf_memory_core.search.RULE of who made this
+    rule               text PRIMARY KEY,    -- which words a text has: jaf_memory_core.search.RULE of who made this
     built_conversation bigint NOT NULL,     -- of what stood here before, all up to this message is noted
     built_position     bigint NOT NULL,
     complete           boolean NOT NULL     -- all of it is

@@ -607,9 +607,9 @@ DELETE FROM {layout}
 ANALYZE {header}, {label}
 
 -- name: drop_derived
--- What holds nothing of its own.
-DROP TABLE IF EXISTS {label};
-DROP FUNCTION IF EXISTS {shown}(text[]), {labels}(jsonb, text)
+-- What holds nothing of its own, and words of what is gone.
+DROP TABLE IF EXISTS {label}, {search_state}, {search_waiting}, {search};
+DROP FUNCTION IF EXISTS {shown}(text[]), {labels}(jsonb, text), {search_notes}()
 
 -- name: create_schema
 CREATE SCHEMA {schema}
@@ -650,8 +650,8 @@ CREATE TABLE {adoption} (
 -- The same for one that an earlier version made.
 ALTER TABLE {adoption} REPLICA IDENTITY FULL
 
--- name: adoption_lock_timeout
--- Whoever waits for a table's exclusive lock makes all others wait behind it.
+-- name: lock_timeout
+-- For the rest of a transaction. Whoever waits for a table's exclusive lock makes all others wait behind it.
 SET LOCAL lock_timeout = '3s'
 
 -- name: rights_on
@@ -758,6 +758,9 @@ SELECT to_regclass($1) IS NOT NULL AND (
     WHERE tgrelid = to_regclass($2) AND tgname = ANY($3::text[]) AND tgenabled IN ('O', 'A')
 ) = 3
 
+-- name: search_tables
+SELECT count(to_regclass(name)) = cardinality($1::text[]) FROM unnest($1::text[]) AS name
+
 -- name: search_state_held
 {search_state_seen} FOR UPDATE
 
@@ -768,10 +771,13 @@ SELECT rule, built_conversation, built_position, complete FROM {search_state}
 INSERT INTO {search_state} (rule, built_conversation, built_position, complete)
 VALUES ($1, -1, -1, NOT EXISTS (SELECT FROM {message}))
 
--- name: search_drop
+-- name: search_unhook
 DROP TRIGGER IF EXISTS {index:search_added} ON {message};
 DROP TRIGGER IF EXISTS {index:search_changed} ON {message};
-DROP TRIGGER IF EXISTS {index:search_dropped} ON {message};
+DROP TRIGGER IF EXISTS {index:search_dropped} ON {message}
+
+-- name: search_drop
+-- Whoever takes several of these tables takes them in this order, so that nobody waits in a circle.
 DROP TABLE IF EXISTS {search_state}, {search_waiting}, {search};
 DROP FUNCTION IF EXISTS {search_notes}()
 
@@ -824,14 +830,15 @@ DELETE FROM {search_waiting} AS note WHERE id = ANY($1::bigint[]) AND (
 -- name: search_proposed
 -- `:where` are the filters, `:limit` the most rows. One row without a message, where there are none, says how many were
 -- proposed. Each header is looked up by itself (OFFSET keeps that apart), whatever the server thinks of their number.
-WITH found AS MATERIALIZED (
-    SELECT conversation, position FROM {search} WHERE words @@ ($1::text)::tsquery LIMIT $2::bigint
+-- The tables come in the order of `search_drop`.
+WITH known AS MATERIALIZED (
+    SELECT FROM {search_state} WHERE complete AND rule = $4
 ), waits AS MATERIALIZED (
     SELECT conversation, position FROM {search_waiting} LIMIT $3::bigint
+), found AS MATERIALIZED (
+    SELECT conversation, position FROM {search} WHERE words @@ ($1::text)::tsquery LIMIT $2::bigint
 ), counted AS MATERIALIZED (
-    SELECT (SELECT count(*) FROM found) < $2::bigint AND (SELECT count(*) FROM waits) < $3::bigint AND EXISTS (
-        SELECT FROM {search_state} WHERE complete AND rule = $4
-    ) AND (
+    SELECT (SELECT count(*) FROM found) < $2::bigint AND (SELECT count(*) FROM waits) < $3::bigint AND EXISTS (SELECT FROM known) AND (
         SELECT count(*) FROM pg_trigger
         WHERE tgrelid = to_regclass($5) AND tgname = ANY($6::text[]) AND tgenabled IN ('O', 'A')
     ) = 3 AS of_use

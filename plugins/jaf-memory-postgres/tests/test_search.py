@@ -269,3 +269,110 @@ async def test_role_without_rights_on_the_index(opened, postgres, table):
         await provider.backend._carry(1_000)
         assert await state(provider) == "index (0 messages wait)"
         assert await found(provider, '"word17"') == ["c17"]
+
+
+@at_once
+async def test_role_that_comes_later(opened, postgres, table):
+    """A role without rights on the index searches and asks how it stands all the same; `--role` gives it these, too."""
+    role = f"r{table}"
+    async with await opened() as owner:
+        await fill(owner, 20)
+        await owner.backend.apart(lambda connection: connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'"))
+        await owner.backend.grant(role)
+        await owner.backend.apply_search("index")
+        rights = Names("public", table).fill("{search}, {search_waiting}, {search_state}")
+        await owner.backend.apart(lambda connection: connection.execute(f"REVOKE ALL ON {rights} FROM {role}"))
+        url = postgres.url().replace("//jaf:pg-secret-7391@", f"//{role}:x@")
+        for way in ("scan", "index"):
+            settings = PostgresConfig(connection_string=url, table_name=table, search=way)
+            async with await create_postgres_provider(settings) as provider:
+                health = await provider.health_check()
+                assert health["healthy"], health
+                assert health["details"]["search"].startswith("an index that this role may not use")
+                assert any("may not use" in one for one in health["warnings"]) == (way == "index")
+                for n in range(70):
+                    done(await provider.append_messages("late", [said(f"late{way}{n}")], create=True))
+                assert await found(provider, '"word17"') == ["c17"]
+        await owner.backend.grant(role)
+        async with await create_postgres_provider(settings) as provider:
+            assert (await state(provider)).startswith("index")
+            await provider.backend._carry(1_000)
+            assert await state(provider) == "index (0 messages wait)"
+
+
+@at_once
+async def test_publication_of_all_tables(opened, postgres):
+    """Where all tables are published, which lets none without a key be changed, the index is built like elsewhere."""
+    async with await opened() as provider:
+        await fill(provider, 10)
+        await asyncio.to_thread(postgres.sql, "CREATE PUBLICATION everything FOR ALL TABLES")
+        try:
+            assert "is complete" in await provider.backend.apply_search("index")
+        finally:
+            await asyncio.to_thread(postgres.sql, "DROP PUBLICATION everything")
+
+
+@at_once
+async def test_index_beside_a_long_reader(opened, postgres, table, execute):
+    """Beside a backup, the index is made; dropping it, or making it anew, gives up before others wait for long."""
+    reading = await asyncpg.connect(postgres.url())
+    try:
+        async with await opened() as provider:
+            await fill(provider, 10)
+            async with reading.transaction():
+                await reading.fetch(f"SELECT FROM {table}__message")
+                assert "is complete" in await provider.backend.apply_search("index")
+                await execute("UPDATE {search_state} SET rule = 'another'")
+                for way in ("scan", "index"):
+                    changing = asyncio.create_task(provider.backend.apply_search(way))
+                    await asyncio.sleep(0.5)
+                    async with asyncio.timeout(20):
+                        done(await provider.append_messages("c1", [said("meanwhile")]))
+                    with pytest.raises(MemoryStorageError, match="is in use"):
+                        await changing
+            assert await provider.backend.apply_search("scan") == "the index for searches is gone"
+    finally:
+        await reading.close()
+
+
+@at_once
+async def test_tables_that_somebody_dropped(opened, execute):
+    """With the tables of conversations what the index has of their words goes."""
+    async with await opened(search="index") as provider:
+        await fill(provider, 10)
+        await provider.backend.apply_search("index")
+    await execute("DROP TABLE {message}, {header} CASCADE")
+    async with await opened():
+        (row,) = await execute("SELECT to_regclass('{search}') AS left")
+        assert row["left"] is None
+
+
+@at_once
+async def test_searches_and_writers_beside(opened, execute):
+    """While the index is made and dropped again and again, nobody fails: neither who writes or searches, nor that."""
+    async with await opened(search="index") as provider, await opened(search="index") as other:
+        await fill(provider, 20)
+        ended = asyncio.Event()
+
+        async def write(n):
+            while not ended.is_set():
+                done(await provider.append_messages(f"c{n}", [said("more")]))
+
+        async def look():
+            while not ended.is_set():
+                assert await found(other, "word17") == ["c17"]
+                await other.backend._carry(1_000)
+
+        async def change():
+            try:
+                for _ in range(15):
+                    assert await provider.backend.apply_search("scan") == "the index for searches is gone"
+                    assert "is complete" in await provider.backend.apply_search("index")
+            finally:
+                ended.set()
+
+        await asyncio.gather(*map(write, range(4)), *(look() for _ in range(4)), change())
+        await provider.backend.apply_search("scan")
+        await asyncio.gather(*(one.backend.apart(one.backend._index.make_missing) for one in (provider, other) * 3))
+        assert len(await execute("SELECT FROM {search_state}")) == 1
+        assert "being built" in await state(provider)

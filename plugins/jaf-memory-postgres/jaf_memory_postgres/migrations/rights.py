@@ -9,7 +9,7 @@ import asyncpg
 from jaf_memory_core.errors import MemoryConfigurationError
 from jaf_memory_core.statements import quoted
 from jaf_memory_postgres.connection.execution import BEGIN, Connection
-from jaf_memory_postgres.names import Names
+from jaf_memory_postgres.names import SEARCH_TABLES, Names
 
 GRANTS = (
     "GRANT USAGE ON SCHEMA {schema}",
@@ -20,6 +20,9 @@ GRANTS = (
     "GRANT EXECUTE ON FUNCTION {admits}(bigint), {admits_message}(bigint, bigint)",
 )
 """The rights that a provider needs which does not own the tables."""
+
+SEARCHING = "GRANT SELECT, INSERT, UPDATE, DELETE ON {search}, {search_waiting}, {search_state}"
+"""The rights on the index for searches, where there is one."""
 
 READING = "GRANT SELECT ON {view}"
 """The right of somebody who reads by SQL; where nobody may execute new functions he needs that of `GRANTS`, too."""
@@ -43,13 +46,17 @@ def grants(names: Names, role: str) -> list[str]:
 
 
 async def give(connection: Connection, names: Names, role: str) -> None:
-    """Give a role all of `GRANTS`, or nothing.
+    """Give a role all of `GRANTS`, and `SEARCHING` where there is an index, or nothing.
 
     Raises:
         MemoryConfigurationError: there is no such role.
     """
+    given = grants(names, role)
+    tables = [quoted(names.schema, names.plain(suffix)) for suffix in SEARCH_TABLES]
+    if await connection.fetchval(names.sql["search_tables"], tables):
+        given.append(f"{names.fill(SEARCHING)} TO {quoted(role)}")
     try:
-        await connection.execute("; ".join([BEGIN, *grants(names, role), "COMMIT"]))
+        await connection.execute("; ".join([BEGIN, *given, "COMMIT"]))
     except asyncpg.UndefinedObjectError:
         await connection.execute("ROLLBACK")
         raise MemoryConfigurationError(f"the server has no role {role!r}", provider="postgres") from None

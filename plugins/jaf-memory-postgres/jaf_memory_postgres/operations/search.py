@@ -19,6 +19,7 @@ from jaf_memory_core.statements import quoted
 from jaf_memory_postgres import rows
 from jaf_memory_postgres.connection.execution import Connection, transaction
 from jaf_memory_postgres.migrations import locking
+from jaf_memory_postgres.migrations.rights import SEARCHING
 from jaf_memory_postgres.names import SEARCH_TRIGGERS, Names
 from jaf_memory_postgres.operations import queries
 
@@ -39,7 +40,8 @@ PROPOSED = 200
 
 Run = Callable[[Callable[[Connection], Awaitable[Any]]], Awaitable[Any]]
 
-RIGHTS = "GRANT SELECT, INSERT, UPDATE, DELETE ON {search}, {search_waiting}, {search_state}"
+_IN_USE = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
+_UNUSABLE = (asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError)
 
 
 class Index:
@@ -66,20 +68,36 @@ class Index:
     async def make_missing(self, connection: Connection) -> None:
         """Make it where it is not there. What another Python has made stays: two would make it anew by turns."""
         if not await self.stands(connection):
-            await transaction(connection, lambda: self._make(connection))
+            await self._make_anew(connection)
 
     async def make(self, connection: Connection) -> None:
-        """Make it where it is not there, or is of another rule; what stands in the tables comes later."""
+        """Make it where it is not there, or is of another rule; what stands in the tables comes later.
+
+        Raises:
+            MemoryStorageError: somebody holds the table of messages.
+        """
+        try:
+            if not await self._is_current(connection):
+                await self._make_anew(connection)
+        except _IN_USE as error:
+            raise self._in_use(error) from None
+
+    async def _is_current(self, connection: Connection) -> bool:
+        if not await self.stands(connection):
+            return False
+        state = await connection.fetchrow(self._sql["search_state_seen"])
+        return state is not None and state["rule"] == RULE
+
+    async def _make_anew(self, connection: Connection) -> None:
+        await self._remove(connection, current=False)
         await transaction(connection, lambda: self._make(connection))
 
     async def _make(self, connection: Connection) -> None:
-        await connection.execute(self._sql["no_timeouts"])
-        await connection.execute(locking(self._names))
+        await self._lock(connection)
         # Once more, now under the lock: another process may have made it while this one waited.
-        if await self.stands(connection):
-            state = await connection.fetchrow(self._sql["search_state_seen"])
-            if state is not None and state["rule"] == RULE:
-                return
+        if await self._is_current(connection):
+            return
+        await connection.execute(self._sql["search_unhook"])
         await connection.execute(self._sql["search_drop"])
         template = (files("jaf_memory_postgres") / "search.sql").read_text(encoding="utf-8")
         await connection.execute(self._names.fill(template))
@@ -87,18 +105,49 @@ class Index:
         header = quoted(self._names.schema, self._names.plain("header"))
         for row in await connection.fetch(self._sql["rights_on"], header):
             if row["writes"]:
-                await connection.execute(f"{self._names.fill(RIGHTS)} TO {row['grantee']}")
+                await connection.execute(f"{self._names.fill(SEARCHING)} TO {row['grantee']}")
 
     async def drop(self, connection: Connection) -> bool:
-        """Remove all of it; whether there was anything."""
-        return await transaction(connection, lambda: self._drop(connection))
+        """Remove all of it; whether there was anything.
 
-    async def _drop(self, connection: Connection) -> bool:
+        Raises:
+            MemoryStorageError: somebody holds the table of messages.
+        """
+        try:
+            return await self._remove(connection, current=True)
+        except _IN_USE as error:
+            raise self._in_use(error) from None
+
+    def _in_use(self, error: asyncpg.PostgresError) -> MemoryStorageError:
+        return MemoryStorageError(
+            f"the table {self._names.plain('message')!r} is in use, by a backup perhaps; make or drop the index for "
+            f"searches later ({error.sqlstate})",
+            operation="schema",
+            retryable=True,
+        )
+
+    async def _remove(self, connection: Connection, *, current: bool) -> bool:
+        """Drop the triggers, and then the tables: who searches holds these, and waits for that of the messages.
+
+        Args:
+            connection: no transaction is open on it.
+            current: whether one of this rule goes, too, as another process may have made it meanwhile.
+        """
+        found = await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", self.state)
+        for name in ("search_unhook", "search_drop"):
+            await transaction(connection, partial(self._without, connection, name, current=current))
+        return bool(found)
+
+    async def _without(self, connection: Connection, name: str, *, current: bool) -> None:
+        await self._lock(connection)
+        made_anew = name == "search_drop" and await self.stands(connection)  # meanwhile: its triggers need the tables
+        if not made_anew and (current or not await self._is_current(connection)):
+            await connection.execute(self._sql[name])
+
+    async def _lock(self, connection: Connection) -> None:
         await connection.execute(self._sql["no_timeouts"])
         await connection.execute(locking(self._names))
-        found = await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", self.state)
-        await connection.execute(self._sql["search_drop"])
-        return bool(found)
+        await connection.execute(self._sql["lock_timeout"])
 
     async def build(self, connection: Connection) -> bool:
         """Note a batch of what stood there before; whether there may be more."""
@@ -143,6 +192,12 @@ class Index:
 
     async def described(self, connection: Connection) -> str:
         """What there is, for people."""
+        try:
+            return await self._described(connection)
+        except asyncpg.InsufficientPrivilegeError:
+            return "an index that this role may not use; its owner can run `jaf-memory schema --apply --role` for it"
+
+    async def _described(self, connection: Connection) -> str:
         state = await connection.fetchrow(self._sql["search_state_seen"]) if await self.stands(connection) else None
         if state is None:
             return "scan"
@@ -160,10 +215,10 @@ class Index:
     # Asked.
 
     async def waiting(self, connection: Connection) -> int:
-        """How many messages wait, up to one more than a search reads; 0 without an index."""
+        """How many messages wait, up to one more than a search reads; 0 without an index that can be used."""
         try:
             return int(await connection.fetchval(self._sql["search_waits"], MOST_WAITING + 1))
-        except asyncpg.UndefinedTableError:
+        except _UNUSABLE:
             return 0
 
     async def proposed(self, run: Run, look: Look, terms: Sequence[Term]) -> Stretch | None:
@@ -194,7 +249,7 @@ class Index:
         text, values = queries.proposed(query, self._sql, first, PROPOSED + 1, below)
         try:
             listed = await connection.fetch(text, *values)
-        except (asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError):
+        except _UNUSABLE:
             return None
         if not listed[0]["of_use"]:
             return None
