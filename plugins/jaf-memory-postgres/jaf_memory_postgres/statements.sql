@@ -655,12 +655,14 @@ ALTER TABLE {adoption} REPLICA IDENTITY FULL
 SET LOCAL lock_timeout = '3s'
 
 -- name: rights_on
--- Who may do what with a table; a role that may write is one that uses the provider.
-SELECT CASE WHEN acl.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(acl.grantee::regrole::text) END AS grantee,
+-- Who may do what with a table, beside whoever asks; a role that may write is one that uses the provider. Its owner is one
+-- where an administrator asks. As text a `regrole` is quoted.
+SELECT CASE WHEN acl.grantee = 0 THEN 'PUBLIC' ELSE acl.grantee::regrole::text END AS grantee,
     bool_or(acl.privilege_type = 'SELECT') AS reads,
     bool_or(acl.privilege_type IN ('INSERT', 'UPDATE', 'DELETE')) AS writes
-FROM pg_class AS relation CROSS JOIN LATERAL aclexplode(relation.relacl) AS acl
-WHERE relation.oid = to_regclass($1) AND acl.grantee <> relation.relowner
+FROM pg_class AS relation
+    CROSS JOIN LATERAL aclexplode(coalesce(relation.relacl, acldefault('r', relation.relowner))) AS acl
+WHERE relation.oid = to_regclass($1) AND acl.grantee <> quote_ident(current_user)::regrole
 GROUP BY acl.grantee
 ORDER BY 1
 

@@ -323,7 +323,7 @@ def test_adopt_under_a_publication(postgres, table):
 
 def test_rights_and_followers_of_the_older_table(postgres, table):
     """Who could read or write the older table can do so now, and what follows the older table is named."""
-    reader, writer = f"read_{table}", f"write_{table}"
+    reader, writer = f'"read-{table}"', f'"Write ""{table}"""'
     postgres.sql(filled(table, DOCUMENTED, 3))
     postgres.sql(
         f"CREATE ROLE {reader}; GRANT SELECT ON {table} TO {reader};"
@@ -335,7 +335,7 @@ def test_rights_and_followers_of_the_older_table(postgres, table):
     notes = " ".join(step.text for step in steps if step.outcome == "note")
     assert all(name in notes for name in (reader, writer, f"seen_{table}", f"refers_{table}"))
     assert postgres.sql(f"SET ROLE {reader}; SELECT count(*) FROM {table}") == "3"
-    url = f"postgresql://{writer}:pw@127.0.0.1:{postgres.port}/jaf?sslmode=disable"
+    url = f"postgresql://Write%20%22{table}%22:pw@127.0.0.1:{postgres.port}/jaf?sslmode=disable"
 
     async def main():
         async with await create_postgres_provider(PostgresConfig(connection_string=url, table_name=table)) as provider:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from urllib.parse import quote
 
 import asyncpg
 import pytest
@@ -18,7 +19,7 @@ from services.postgres_tables import config_of, opened
 
 from jaf_memory_core import MemoryQuery, Message
 from jaf_memory_core.errors import MemoryConfigurationError, MemoryConnectionError, MemoryStorageError
-from jaf_memory_core.results import Failure
+from jaf_memory_core.results import Failure, Success
 from jaf_memory_core.statements import quoted
 
 
@@ -382,6 +383,34 @@ def test_tables_of_an_older_layout_are_upgraded(postgres, table, monkeypatch, la
     )
     with pytest.raises(RuntimeError, match="is for reading"):
         postgres.sql(f"DELETE FROM {table}")
+
+
+def test_an_administrator_upgrades_tables_of_another_role(postgres, table, monkeypatch):
+    """Who owns the tables, and who could write, may use what the upgrade adds, whatever they are called."""
+    owner, writer = f"own-{table}", f'Write "{table}'
+    for name in (owner, writer):
+        postgres.sql(f"CREATE ROLE {quoted(name)} LOGIN PASSWORD 'pw'")
+    postgres.sql(f"GRANT CREATE, USAGE ON SCHEMA public TO {quoted(owner)}")
+    urls = [postgres.url().replace("//jaf:pg-secret-7391@", f"//{quote(name)}:pw@") for name in (owner, writer)]
+    configs = [PostgresConfig(connection_string=url, table_name=table) for url in urls]
+    every = migrations.migrations()
+    monkeypatch.setattr(migrations, "migrations", lambda: every[:3])
+    monkeypatch.setattr(migrations, "MADE_AGAIN", (2,))
+    opened(configs[0])
+    monkeypatch.undo()
+    postgres.sql(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table}__header, {table}__message TO {quoted(writer)}")
+    postgres.sql(f"GRANT SELECT ON {table}__layout TO {quoted(writer)}")
+    opened(config_of(postgres, table))
+
+    async def main(config):
+        async with await create_postgres_provider(config) as provider:
+            assert isinstance(
+                await provider.append_messages("c", [Message("user", "x")], {"a": 1}, create=True), Success
+            )
+            assert len(await provider.find_conversations(MemoryQuery(metadata={"a": 1}))) == 1
+
+    for config in configs:
+        asyncio.run(main(config))
 
 
 def test_no_store_is_told_and_not_made(postgres, table):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from contextlib import asynccontextmanager
+from urllib.parse import quote
 
 import asyncpg
 import pytest
@@ -376,3 +377,27 @@ async def test_searches_and_writers_beside(opened, execute):
         await asyncio.gather(*(one.backend.apart(one.backend._index.make_missing) for one in (provider, other) * 3))
         assert len(await execute("SELECT FROM {search_state}")) == 1
         assert "being built" in await state(provider)
+
+
+@at_once
+async def test_index_that_an_administrator_makes(opened, postgres, table):
+    """Whoever makes it, the tables' owner may use it, and so may roles of any name that write."""
+    owner, writer = f"own-{table}", f"Write {table}"
+    roles = f"""
+        CREATE ROLE "{owner}" LOGIN PASSWORD 'x'; GRANT CREATE, USAGE ON SCHEMA public TO "{owner}";
+        CREATE ROLE "{writer}" LOGIN PASSWORD 'x'
+    """
+    await asyncio.to_thread(postgres.sql, roles)
+    urls = [postgres.url().replace("//jaf:pg-secret-7391@", f"//{quote(name)}:x@") for name in (owner, writer)]
+    settings = [PostgresConfig(connection_string=url, table_name=table, search="index") for url in urls]
+    plain = PostgresConfig(connection_string=urls[0], table_name=table)
+    async with await create_postgres_provider(plain) as provider:
+        await provider.backend.grant(writer)
+        await fill(provider, 20)
+    async with await opened() as administrator:
+        assert "is complete" in await administrator.backend.apply_search("index")
+    for one in settings:
+        async with await create_postgres_provider(one) as provider:
+            await fill(provider, 40)
+            await provider.backend._carry(1_000)
+            assert await state(provider) == "index (0 messages wait)"
