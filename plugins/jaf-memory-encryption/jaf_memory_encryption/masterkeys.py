@@ -53,7 +53,7 @@ class _InTime:
     def __init__(self, service: KeyService, timeout: float) -> None:
         self._service, self._timeout = service, timeout
         self._lock = threading.Lock()
-        self._late = 0
+        self._late: set[Future[bytes]] = set()
         self._again = 0.0
 
     def wrap(self, data_key: bytes, about: bytes) -> bytes:
@@ -73,27 +73,31 @@ class _InTime:
         def run() -> None:
             try:
                 answer.set_result(ask(key, about))
-            except BaseException as error:  # noqa: BLE001  (a service's errors are of any kind)
+            except Exception as error:  # noqa: BLE001  (a service's errors are of any kind)
                 answer.set_exception(error)
+            except BaseException as error:  # noqa: BLE001  (here it ends a thread; there it would end the program)
+                answer.set_exception(RuntimeError(type(error).__name__))
 
         # Of its own, and no part of a pool that Python waits for when it ends.
         threading.Thread(target=run, name="jaf-memory key service", daemon=True).start()
         try:
             return answer.result(self._timeout)
-        except TimeoutError:
-            if not answer.done():
-                self._count_late(answer)
-            raise
+        finally:
+            self._note(answer)
 
-    def _count_late(self, answer: Future[bytes]) -> None:
+    def _note(self, answer: Future[bytes]) -> None:
         with self._lock:
-            self._late += 1
+            if answer.done():
+                # It answers again, though what hangs may hang for ever.
+                self._late.clear()
+                return
+            self._late.add(answer)
             self._again = time.monotonic() + self._timeout
         answer.add_done_callback(self._back)
 
-    def _back(self, _answer: Future[bytes]) -> None:
+    def _back(self, answer: Future[bytes]) -> None:
         with self._lock:
-            self._late -= 1
+            self._late.discard(answer)
 
 
 class KeyRing:

@@ -546,6 +546,30 @@ class TestKeys:
 
         asyncio.run(main())
 
+    def test_a_key_service_that_leaves_one_question_unanswered(self, keys):
+        """One question that is never answered is that one's loss: once the KMS answers others, all are served."""
+        service = Hanging("wrap")
+        ring = KeyRing({"kms": service}, timeout=0.3)
+        with pytest.raises(LookupError, match="TimeoutError"):
+            ring.wrap(bytes(64), b"")
+        service.hangs = ""  # the first still hangs
+        time.sleep(0.4)
+        for _ in range(3):
+            _, wrapped = ring.wrap(bytes(64), b"")
+            assert ring.unwrap("kms", wrapped, b"") == bytes(64)
+        service.answers.set()
+
+    @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+    def test_a_key_service_that_ends_its_thread(self, error):
+        """Whatever a KMS raises is a key that cannot be had, and neither ends the program nor cancels who asks."""
+
+        class Ending(Hanging):
+            def _answer(self, name, key):
+                raise error
+
+        with pytest.raises(LookupError, match="cannot wrap"):
+            KeyRing({"kms": Ending()}).wrap(bytes(64), b"")
+
     @pytest.mark.parametrize(
         "read",
         [
