@@ -99,6 +99,9 @@ ODD = {
     "no author": conversation({**node("r", None), "message": {"content": {"parts": ["SECRET"]}}}, key="author"),
     "no content": conversation({**node("r", None), "message": {"author": {"role": "user"}}}, key="content"),
     "times": conversation(node("r", None), node("a", "r", "user", "x"), key="times", create_time=1e300),
+    "times of many digits": conversation(
+        node("a", None, "user", "x", create_time=10**400), key="many", create_time=10**400
+    ),
     "an id too long": conversation(node("r", None), node("a", "r", "user", "x"), key="x" * 300),
     "in a circle": LOOP,
     "a parent is missing": GONE,

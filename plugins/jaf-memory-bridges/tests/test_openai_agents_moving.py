@@ -148,6 +148,27 @@ def test_bad_rows_are_told_one_by_one(command, tmp_path):
     assert (again["messages_added"], again["read_digest"]) == (0, document["read_digest"])
 
 
+def test_names_that_are_none(tmp_path):
+    """A session or branch whose id is no text is told, and takes nothing else with it."""
+
+    async def make():
+        session = AdvancedSQLiteSession(session_id="s", db_path=tmp_path / "theirs.db", create_tables=True)
+        await session.add_items([{"role": "user", "content": "one"}])
+        session.close()
+
+    asyncio.run(make())
+    with closing(sqlite3.connect(tmp_path / "theirs.db")) as file, file:
+        file.execute("PRAGMA ignore_check_constraints = ON")
+        file.execute("INSERT INTO agent_sessions (session_id) VALUES (NULL)")
+        file.execute("INSERT INTO agent_messages (session_id, message_data) VALUES ('lone', ?)", ('{"role": "user"}',))
+        columns = "session_id, message_id, branch_id, message_type, sequence_number"
+        file.execute(f"INSERT INTO message_structure ({columns}) VALUES ('s', 1, CAST(x'ff' AS TEXT), 'user', 9)")
+    bad = []
+    found = [*load_reader(READER).read(str(tmp_path / "theirs.db"), None, lambda *one: bad.append(one))]
+    assert {one.conversation_id: len(one.messages) for one in found} == {"lone": 1, "s": 1}
+    assert sorted(bad) == [("'s', a branch", "its id is no text"), ("a session", "its id is no text")]
+
+
 def test_what_is_no_file_of_the_sdk(tmp_path):
     """Another file, another database, or none is refused by a sentence."""
     (tmp_path / "text").write_text("hello")

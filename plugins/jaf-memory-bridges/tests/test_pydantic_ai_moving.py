@@ -7,6 +7,7 @@ import pytest
 from jaf_memory_bridges.pydantic_ai import JafMemoryConversationStore
 from pydantic_ai import Agent, ModelMessagesTypeAdapter
 from pydantic_ai.conversation import ConversationTypeAdapter
+from pydantic_ai.messages import ModelRequest, UserPromptPart
 from pydantic_ai.models.test import TestModel
 
 from jaf_memory_core import MemoryInvalidInputError, create_memory_provider_from_env
@@ -74,6 +75,17 @@ def test_histories(move, tmp_path):
         await provider.close()
 
     asyncio.run(use())
+
+
+def test_lines_within_texts(tmp_path):
+    """What Unicode calls the end of a line, and JSON does not, ends no conversation of a file of several."""
+    said = "one\u2028two\x85three\x0cfour\x1efive"
+    line = ModelMessagesTypeAdapter.dump_json([ModelRequest(parts=[UserPromptPart(said)])])
+    assert "\u2028".encode() in line
+    (tmp_path / "h.jsonl").write_bytes(line + b"\r\n" + line + b"\n")
+    found = [*load_reader(READER).read(str(tmp_path / "h.jsonl"), None, None)]
+    assert [one.conversation_id for one in found] == ["h:1", "h:2"]
+    assert [one.messages[0].content for one in found] == [said, said]
 
 
 def test_bad_rows_are_told_one_by_one(command, tmp_path):

@@ -18,6 +18,7 @@ from jaf_memory_bridges.readers.elements import elements
 from jaf_memory_bridges.readers.rows import WRONG, Gathering, mapping
 from jaf_memory_core import ConversationMemory, MemoryInvalidInputError, Message
 from jaf_memory_core.hooks import OnBad, ReaderSpec, hookimpl
+from jaf_memory_core.settings.errors import quoted
 
 ENGINE = "chatgpt"
 
@@ -93,12 +94,12 @@ def _conversations(
     shown = conversation.get("current_node")
     if not isinstance(shown, str) or shown not in nodes:
         shown = ends[-1] if ends else None
-        on_bad(f"{key!r}, current_node", "is not in the tree; the newest end is shown")
+        on_bad(f"{quoted(key)}, current_node", "is not in the tree; the newest end is shown")
     others = [end for end in ends if end != shown]
     title, room = conversation.get("title"), ROOM
     for number, end in enumerate([shown, *reversed(others)]):
         if number > MOST or room < 0:
-            on_bad(f"{key!r}, branches", f"are too many; the {len(others) - number + 1} oldest are left out")
+            on_bad(f"{quoted(key)}, branches", f"are too many; the {len(others) - number + 1} oldest are left out")
             break
         aside = end != shown
         found = Gathering(f"{key}:{end}" if aside else key, on_bad, "message of ChatGPT", user_id)
@@ -122,7 +123,7 @@ def _parent(node: object) -> object:
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+    return value if isinstance(value, int | float) else None
 
 
 def _line(found: Gathering, nodes: Mapping[str, Any], end: str | None) -> list[tuple[str, Mapping[str, Any]]]:

@@ -16,6 +16,7 @@ from jaf_memory_bridges.readers.databases import sqlite
 from jaf_memory_bridges.readers.rows import Gathering, framework, mapping, text
 from jaf_memory_core import ConversationMemory, MemoryInvalidInputError, Message
 from jaf_memory_core.hooks import OnBad, ReaderSpec, hookimpl
+from jaf_memory_core.settings.errors import quoted
 from jaf_memory_core.statements import load
 
 MAIN = "main"
@@ -47,10 +48,15 @@ def read(path: str, user_id: str | None, on_bad: OnBad) -> Iterator[Conversation
             except ValueError:
                 on_bad("a session", "its id is no text")
                 continue
-            branches = [MAIN]
+            branches: list[Any] = [MAIN]
             if "message_structure" in tables:
-                branches = [text(name) for (name,) in file.execute(statements["branches"], (key,))] or branches
-            for branch in branches:
+                branches = [name for (name,) in file.execute(statements["branches"], (key,))] or branches
+            for name in branches:
+                try:
+                    branch = text(name)
+                except ValueError:
+                    on_bad(f"{quoted(key)}, a branch", "its id is no text")
+                    continue
                 found = Gathering(key if branch == MAIN else f"{key}:{branch}", on_bad, "item of the SDK", user_id)
                 found.created_at, found.active_at = found.moment(created), found.moment(updated)
                 items: Iterable[Any] = ()

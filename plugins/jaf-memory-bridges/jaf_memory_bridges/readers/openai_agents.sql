@@ -5,8 +5,8 @@ SELECT name FROM sqlite_master WHERE type = 'table'
 -- Rows without a session are read as well: nothing that is there is to be lost silently.
 SELECT session_id, created_at, updated_at FROM agent_sessions
 UNION ALL
-SELECT session_id, min(created_at), max(created_at) FROM agent_messages
-WHERE session_id NOT IN (SELECT session_id FROM agent_sessions) GROUP BY session_id
+SELECT session_id, min(created_at), max(created_at) FROM agent_messages AS item
+WHERE NOT EXISTS (SELECT 1 FROM agent_sessions AS session WHERE session.session_id = item.session_id) GROUP BY session_id
 ORDER BY 2, 1
 
 -- name: items

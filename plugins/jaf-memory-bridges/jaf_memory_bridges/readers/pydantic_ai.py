@@ -61,7 +61,8 @@ def _values(path: Path) -> Iterator[tuple[int, Any]]:
         except json.JSONDecodeError as error:
             if error.msg != "Extra data":
                 raise
-            for number, line in enumerate(text.splitlines(), 1):
+            # Texts within may hold other characters that end lines.
+            for number, line in enumerate(text.split("\n"), 1):
                 if line.strip():
                     yield number, json.loads(line)
     except (ValueError, RecursionError) as error:

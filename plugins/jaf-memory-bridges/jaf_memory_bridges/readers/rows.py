@@ -15,7 +15,7 @@ from jaf_memory_core.hooks import OnBad
 from jaf_memory_core.settings.errors import quoted
 from jaf_memory_core.transfer.jsonlines import derived_id
 
-WRONG = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+WRONG = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
 """What frameworks raise at what is not theirs. The texts of these may repeat it, and are not shown."""
 
 
