@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -81,10 +82,13 @@ class Walk:
         if not changed:
             return value
         whole: dict[str, Any] = {}
+        same: Counter[str] = Counter()
         for name, old in value.items():
-            new, after = changed.get(name, (name, old))
+            token, after = changed.get(name, (name, old))
+            new = token
             while new in whole or (new != name and new in value):
-                new += "_"  # two names that are the same value
+                same[token] += 1  # two names that are the same value
+                new = f"{token}_{same[token]}"
             whole[new] = after
         return whole
 
