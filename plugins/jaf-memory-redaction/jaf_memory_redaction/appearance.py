@@ -1,7 +1,11 @@
-"""Texts as a reader sees them: characters that only look different are one, and those that nobody sees are none."""
+r"""Texts as a reader sees them: characters that only look different are one, and those that nobody sees are none.
+
+What JSON, an address of the web or HTML writes in another way (`\u0040`, `%40`, `&#64;`) is what it stands for.
+"""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from itertools import accumulate
@@ -38,6 +42,36 @@ def _folded(one: str) -> str:
 
 
 TABLE = _Folded()
+
+
+WRITTEN = re.compile(r"\\u00([2-7][0-9A-Fa-f])|%([2-7][0-9A-Fa-f])|&#[xX]0{0,4}([2-7][0-9A-Fa-f]);|&#0{0,4}(\d{2,3});")
+"""Printable ASCII, as it is written where it may not stand itself."""
+
+SIGNS = ("\\u00", "%", "&#")
+
+
+def _read(match: re.Match[str]) -> str:
+    decimal = match[4]
+    code = int(decimal) if decimal else int(match[1] or match[2] or match[3], 16)
+    return chr(code) if code in range(32, 127) else match[0]
+
+
+def plain(text: str) -> str:
+    """The text without other ways to write."""
+    # The signs first, as nearly all texts have none.
+    return WRITTEN.sub(_read, text) if any(sign in text for sign in SIGNS) else text
+
+
+def plain_places(text: str) -> Sequence[int]:
+    """For each character of the plain text, and for its end, where in the text it stands."""
+    found: list[int] = []
+    last = 0
+    for match in WRITTEN.finditer(text):
+        begin, end = match.span()
+        found += range(last, begin)
+        found += range(begin, begin + len(_read(match)))
+        last = end
+    return [*found, *range(last, len(text) + 1)]
 
 
 def folded(text: str) -> str:

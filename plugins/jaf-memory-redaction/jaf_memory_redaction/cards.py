@@ -6,8 +6,14 @@ import re
 from collections.abc import Iterator
 from itertools import accumulate
 
-RUN = re.compile(r"(?<![A-Za-z\d])(?<!\d[.,])\d(?:[ -]?\d){11,}+")
-"""Digits, each with at most one blank or dash behind it."""
+RUN = re.compile(r"(?<![A-Za-z\d])(?<!\d\.)\d(?:[ -]?\d){11,}+")
+"""Digits, each with at most one blank or dash behind it. Not those behind a point: they are a number's."""
+
+APART = re.compile(
+    r"(?<![A-Za-z\d])\d{4}(?P<apart> {2,3}| {0,2}[-./_] {0,2})(?:\d{4}(?P=apart)\d{4}(?P=apart)\d{4}"
+    r"|\d{6}(?P=apart)\d{5})(?![A-Za-z\d])"
+)
+"""Digits in the groups of a card, with something else between them, which is the same each time."""
 
 ISSUERS = re.compile(
     r"(?P<visa>4)"
@@ -32,6 +38,9 @@ DOUBLED = bytes((0, 2, 4, 6, 8, 1, 3, 5, 7, 9))
 
 def card_numbers(text: str) -> Iterator[tuple[int, int]]:
     """Where card numbers stand, also in the midst of other numbers that blanks or dashes separate from them."""
+    for group in APART.finditer(text):
+        places = [place for place in range(*group.span()) if text[place].isdigit()]
+        yield from _within("".join(text[place] for place in places), places, whole=True)
     for run in RUN.finditer(text):
         places = [place for place in range(*run.span()) if text[place] not in " -"]
         whole = not text[run.end() : run.end() + 1].isalpha()

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jaf_memory_redaction.appearance import folded, places
+from jaf_memory_redaction.appearance import folded, places, plain, plain_places
 from jaf_memory_redaction.kinds import Kind, Span
 from jaf_memory_redaction.tokens import Tokens
 
@@ -30,8 +30,8 @@ FIXED = frozenset(
 FREE = frozenset({"arguments", "input"})
 """What a model wrote for a tool: nothing in it holds the message together."""
 
-BINARY = re.compile(r"data:[^,\s]{0,200};base64,|[A-Za-z0-9+/_-]{512,}+={0,2}\Z")
-"""Files and images."""
+BINARY = re.compile(r"data:[^,\s]{0,200};base64,[A-Za-z0-9+/_=%-]*+\Z|(?![\d-]*+\Z)[A-Za-z0-9+/_-]{512,}+={0,2}\Z")
+"""Files and images, and nothing behind them. Digits and dashes alone are a list of numbers."""
 
 JSON = re.compile(r"\s*+[\[{]")
 LITERAL = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?\d[\d.eE+-]*+', re.DOTALL)
@@ -65,8 +65,8 @@ class Walk:
         if isinstance(value, list):
             after = [self._any(one, tokens, free=free) for one in value]
             return after if any(new is not old for new, old in zip(after, value, strict=True)) else value
-        if type(value) is int and LEAST <= value < MOST:
-            return self._number(value, str(value), tokens)
+        if type(value) in (int, float) and LEAST <= value < MOST and value == int(value):
+            return self._number(value, str(int(value)), tokens)
         return value
 
     def _object(self, value: dict[str, Any], tokens: Tokens, *, free: bool) -> dict[str, Any]:
@@ -122,6 +122,8 @@ class Walk:
         return text if after == text else after
 
     def _number(self, value: Any, digits: str, tokens: Tokens) -> Any:
+        # Tables that were read as numbers write one as `4111111111111111.0`.
+        digits = digits.removesuffix(".0")
         if 11 < len(digits) < 20 and digits.isdecimal():
             after = self._replaced(digits, tokens, [kind for kind in self.kinds if kind.name == "card"])
             return value if after is digits else after
@@ -134,23 +136,32 @@ class Walk:
     def _replaced(text: str, tokens: Tokens, kinds: Sequence[Kind]) -> str:
         if not kinds or not text:
             return text
-        looked = folded(text)
-        lowered = looked.lower()
-        found: list[tuple[Span, Kind]] = []
-        for kind in kinds:
-            if kind.occurs(lowered):
-                found += [(span, kind) for span in kind.spans(looked)]
+        found = _found(text, kinds)
+        read = plain(text)
+        if read != text:
+            at = plain_places(text)
+            found += [((at[start], at[end]), kind) for (start, end), kind in _found(read, kinds)]
         if not found:
             return text
-        at = places(text)
         pieces, last = [], 0
         for (start, end), kind in _apart(found):
-            begins = max(last, at[start])
+            begins = max(last, start)
             # What nobody sees behind the last character goes, too.
-            ends = max(begins, at[end])
-            pieces += [text[last:begins], tokens.of(kind, looked[start:end])]
+            ends = max(begins, end)
+            pieces += [text[last:begins], tokens.of(kind, folded(plain(text[begins:ends])))]
             last = ends
         return "".join((*pieces, text[last:]))
+
+
+def _found(text: str, kinds: Sequence[Kind]) -> list[tuple[Span, Kind]]:
+    """What the kinds find, and where in the text."""
+    looked = folded(text)
+    lowered = looked.lower()
+    found = [(span, kind) for kind in kinds if kind.occurs(lowered) for span in kind.spans(looked)]
+    if not found:
+        return []
+    at = places(text)
+    return [((at[start], at[end]), kind) for (start, end), kind in found]
 
 
 def _apart(found: list[tuple[Span, Kind]]) -> list[tuple[Span, Kind]]:

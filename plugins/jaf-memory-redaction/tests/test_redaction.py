@@ -45,7 +45,18 @@ VALUES = {
     "diners": ("card", "30569309025904"),
     "discover": ("card", "6011 1111 1111 1117"),
     "jcb": ("card", "3530 1113 3330 0000"),
+    "visa with points": ("card", "4111.1111.1111.1111"),
+    "visa with slashes": ("card", "4111/1111/1111/1111"),
+    "visa with low lines": ("card", "4111_1111_1111_1111"),
+    "visa with dashes and blanks": ("card", "4111 - 1111 - 1111 - 1111"),
+    "visa with two blanks": ("card", "4111  1111  1111  1111"),
+    "amex with points": ("card", "3782.822463.10005"),
+    "visa as a web address has it": ("card", "4111%201111%201111%201111"),
     "address": ("email", MAIL),
+    "address as JSON has it": ("email", r"jane\u0040example.com"),
+    "address as a web address has it": ("email", "jane%40example.com"),
+    "address as HTML has it": ("email", "jane&#64;example.com"),
+    "address as HTML has it, too": ("email", "jane&#x0040;example.com"),
     "address with a tag": ("email", "jane+tag@mail.example.co.uk"),
     "address with an apostrophe": ("email", "o'brien@example.com"),
     "address of another script": ("email", "jos\u00e9@b\u00fccher.example"),
@@ -53,6 +64,9 @@ VALUES = {
     "phone of another country": ("phone", "+49 30 901820"),
     "phone without a country": ("phone", "(555) 123-4567"),
     "phone with dashes": ("phone", "555-123-4567"),
+    "phone of long distance": ("phone", "1-800-555-1234"),
+    "phone of long distance in brackets": ("phone", "1 (800) 555-1234"),
+    "phone as a web address has it": ("phone", "%2B4930901820"),
     "openai": ("openai", f"sk-proj-{KEY}"),
     "openai of old": ("openai", f"sk-{KEY}"),
     "anthropic": ("anthropic", f"sk-ant-api03-{KEY}"),
@@ -85,6 +99,12 @@ OTHERS = [
     "1700000000000000000",
     "4.111111111111111",
     "0.4111111111111111",
+    "4111.1111.1111.1112",
+    "4111.1111/1111.1111",
+    "1.2.4111.1111.1111",
+    "100%41 and %34",
+    r"C:\u00zz &#999; &#6; %zz",
+    "2.1-234-567-8901",
     "2026-11-29T16:42:32+01:00",
     "550e8400-e29b-41d4-a716-446655440000",
     "192.168.10.10:5432",
@@ -222,8 +242,36 @@ class TestEverywhere:
             assert "1e22,  " in after
 
     def test_text_that_is_no_json(self):
-        """Arguments that were cut off are looked through as a text."""
+        """Arguments that were cut off are looked through as a text, and so is JSON within one, with its escapes."""
         assert said('{"card": "4111 1111 1111 1111", "x').content == '{"card": "[card:1]", "x'
+        escaped = r'{"card": "\u0034111 1111 1111 1111"'
+        for around in ("%s", "\ufeff%s}", "So: ```%s}```", "%s}\n{}"):
+            assert said(around % escaped).content == around % '{"card": "[card:1]"'
+
+    def test_what_looks_like_another_way_to_write(self):
+        """What stands before a value hides it neither as it is written nor as it is read."""
+        assert said(f"%{CARD}").content == "%[card:1]"
+        assert said("%34111111111111111").content == "[card:1]"
+        one = Redaction(secret=SECRET)
+        plain, written = (
+            one.outgoing(Message(role="user", content=text), CONTEXT).content
+            for text in (MAIL, MAIL.replace("@", "%40"))
+        )
+        assert plain == written
+
+    def test_in_a_table(self):
+        """A card number is found in a row with commas, and as the number with a point that a reader of tables makes."""
+        assert said("7,4111111111111111,08/27").content == "7,[card:1],08/27"
+        assert said('{"card": 4111111111111111.0, "at": 1718000000000.0}').content == (
+            '{"card": "[card:1]", "at": 1718000000000.0}'
+        )
+        given = {"card": 4111111111111111.0, "at": 1718000000000.5, "nan": 1e300}
+        assert Redaction().outgoing_metadata(given, CONTEXT) == given | {"card": "[card:1]"}
+
+    def test_behind_what_looks_like_a_file(self):
+        """The beginning of a file's address hides nothing that stands behind it, and a list of numbers is no file."""
+        assert said(f"data:text/plain;base64, my card is {CARD}").content.endswith(" my card is [card:1]")
+        assert "4111" not in said("-".join([CARD.replace(" ", "-")] * 40)).content
 
     def test_metadata(self):
         """Values of metadata are looked through, and their names within; keys that are to be kept are kept."""
@@ -243,9 +291,8 @@ class TestEverywhere:
         after = Redaction(secret=SECRET).outgoing_metadata({"x": {MAIL: 1, MAIL.upper(): 2}}, CONTEXT)["x"]
         assert sorted(after.values()) == [1, 2]
 
-
     def test_many_names_that_are_one_value(self):
-        """Ten thousand of them take neither the time nor the room of their square, and pass a second time as they are."""
+        """Ten thousand of them take neither the time nor the room of their square, and pass again as they are."""
         local, domain = MAIL.replace(".", "").upper().split("@")[0] * 2, "@example.com"
         spelt = ["".join(c.lower() if i >> k & 1 else c for k, c in enumerate(local)) + domain for i in range(10_000)]
         started = time.process_time()
@@ -406,6 +453,15 @@ HOSTILE = {
     "slack": "xoxb-" * 200_000,
     "hooks": "hooks.slack.com/" * 62_000,
     "stripe": "sk_live_" * 125_000,
+    "other ways to write": "%41" * 330_000,
+    "signs": "%" * 10**6,
+    "escapes outside of JSON": "\\u0034" * 160_000,
+    "references": "&#00" * 250_000,
+    "addresses, written otherwise": "a%40b.example " * 70_000,
+    "groups": "4111." * 200_000,
+    "groups and blanks": "4111  " * 160_000,
+    "files begun": "data:;base64," * 75_000,
+    "dashes": "1-" * 500_000,
 }
 
 
