@@ -169,6 +169,28 @@ def test_names_that_are_none(tmp_path):
     assert sorted(bad) == [("'s', a branch", "its id is no text"), ("a session", "its id is no text")]
 
 
+def test_a_branch_is_not_mixed_with_a_session(tmp_path):
+    """Where another session has the id that a branch would have, the branch is told, and the session stays itself."""
+
+    async def make():
+        for name in ("s", "s:b"):
+            session = AdvancedSQLiteSession(session_id=name, db_path=tmp_path / "theirs.db", create_tables=True)
+            await session.add_items([{"role": "user", "content": name}])
+            if name == "s":
+                await session.create_branch_from_turn(1, branch_name="b")
+                await session.add_items([{"role": "user", "content": "aside"}])
+            session.close()
+
+    asyncio.run(make())
+    bad = []
+    found = [*load_reader(READER).read(str(tmp_path / "theirs.db"), None, lambda *one: bad.append(one))]
+    assert {one.conversation_id: [said.content for said in one.messages] for one in found} == {
+        "s": ["s"],
+        "s:b": ["s:b"],
+    }
+    assert bad == [("'s', branch 'b'", "would be mixed with the session of its id")]
+
+
 def test_what_is_no_file_of_the_sdk(tmp_path):
     """Another file, another database, or none is refused by a sentence."""
     (tmp_path / "text").write_text("hello")

@@ -57,7 +57,11 @@ def read(path: str, user_id: str | None, on_bad: OnBad) -> Iterator[Conversation
                 except ValueError:
                     on_bad(f"{quoted(key)}, a branch", "its id is no text")
                     continue
-                found = Gathering(key if branch == MAIN else f"{key}:{branch}", on_bad, "item of the SDK", user_id)
+                own = key if branch == MAIN else f"{key}:{branch}"
+                if own != key and file.execute(statements["taken"], {"id": own}).fetchone()[0]:
+                    on_bad(f"{quoted(key)}, branch {quoted(branch)}", "would be mixed with the session of its id")
+                    continue
+                found = Gathering(own, on_bad, "item of the SDK", user_id)
                 found.created_at, found.active_at = found.moment(created), found.moment(updated)
                 items: Iterable[Any] = ()
                 if "message_structure" in tables:

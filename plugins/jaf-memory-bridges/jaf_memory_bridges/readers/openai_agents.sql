@@ -20,3 +20,7 @@ SELECT branch_id FROM message_structure WHERE session_id = ? GROUP BY branch_id 
 SELECT item.id, item.message_data FROM message_structure AS place
 JOIN agent_messages AS item ON item.id = place.message_id
 WHERE place.session_id = ? AND place.branch_id = ? ORDER BY place.sequence_number, place.id
+
+-- name: taken
+SELECT EXISTS (SELECT 1 FROM agent_sessions WHERE session_id = :id)
+    OR EXISTS (SELECT 1 FROM agent_messages WHERE session_id = :id)
