@@ -367,6 +367,7 @@ def test_compaction_of_the_newest_items(environ):
         assert not await snapshot.replace_suffix(1, items_of("again"))
         snapshot = await session._get_compaction_snapshot(99)
         assert snapshot.complete
+        assert not await snapshot.replace_suffix(len(snapshot.items), items_of("behind all"))
         await JafMemorySession("s", provider).add_items(items_of("another"))
         assert not await snapshot.replace_suffix(0, items_of("sum"))
         assert await session.get_items() == items_of("0", "1", "2", "sum", "another")

@@ -27,8 +27,8 @@ class Snapshot:
     Attributes:
         items: oldest first.
         complete: whether there are no older ones.
-        replace_suffix: takes how many of the items stay, and what follows them; `False` where somebody else has written
-            meanwhile, and then nothing has changed.
+        replace_suffix: takes how many of the items stay, and what follows them; `False` where all of them stay, or
+            somebody else has written meanwhile, and then nothing has changed.
     """
 
     items: list[Any]
@@ -157,6 +157,8 @@ class JafMemorySession:
             return None
 
         async def replace_suffix(start: int, output: list[Any]) -> bool:
+            if start >= len(shown):
+                return False  # there is nothing whose place it could take
             return await self._replaced(found, len(found.messages) - len(shown) + start, output, prune_prefix)
 
         return Snapshot(items, len(shown) == len(found.messages), replace_suffix)
