@@ -17,7 +17,7 @@ from typing import ClassVar
 
 import msgspec
 
-from jaf_memory_core import codec, deadline, forks, rules, stretches
+from jaf_memory_core import codec, deadline, forks, pages, rules, stretches
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import MemoryConnectionError, MemoryError, MemoryStorageError, Outcome
 from jaf_memory_core.records import (
@@ -217,11 +217,11 @@ class Backend(ABC):
     async def tail(self, tail: Tail) -> Page | None:
         """A page of messages; `None` if there is no such conversation (for this user). Must not read the rest.
 
-        Should bring the first messages and the header along where the request asks for them (`rules.lead` says which),
+        Should bring the first messages and the header along where the request asks for them (`pages.lead` says which),
         and look forwards where it says `after`, and set `end`: one that does not is asked again, by other requests.
         """
         record = rules.seen(await self.read(tail.conversation_id), self.now(), tail.scope)
-        return rules.page(record, tail) if record else None
+        return pages.page(record, tail) if record else None
 
     async def tails(self, tails: Sequence[Tail], room: int) -> Sequence[Page | MemoryStorageError | None]:
         """What `tail` answers to each of these, or raises of one: of the first at least, and then while there is room.

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from msgspec.structs import replace
 from pydantic import AliasChoices, Field
 
-from jaf_memory_core import codec, forks, rules
+from jaf_memory_core import codec, forks, pages, rules
 from jaf_memory_core.backend import Backend
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import MemoryNotFoundError
@@ -220,12 +220,12 @@ class InMemoryBackend(Backend):
                 return None
             header = kept.header
             if header.gaps:
-                return rules.page(kept.record(), tail)
-            first, end = rules.bounds(header, tail)
+                return pages.page(kept.record(), tail)
+            first, end = pages.bounds(header, tail)
             oldest = header.first_position
-            leading = kept.between(0, rules.lead(header, tail, first)) if tail.leading else None
+            leading = kept.between(0, pages.lead(header, tail, first)) if tail.leading else None
             messages = kept.between(first - oldest, end - oldest)
-            end_told = rules.known_end(header, tail)
+            end_told = pages.known_end(header, tail)
             return Page(messages, first, first > oldest, leading, header if tail.with_header else None, end_told)
 
     async def find(self, query: MemoryQuery) -> Sequence[Record]:

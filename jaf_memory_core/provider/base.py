@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
 
-from jaf_memory_core import codec, rules, validation
+from jaf_memory_core import codec, pages, rules, validation
 from jaf_memory_core.conversations import ConversationMemory, MemoryQuery
 from jaf_memory_core.errors import (
     MemoryConfigurationError,
@@ -259,7 +259,7 @@ async def _forwards(backend: Backend, tail: Tail) -> Page | None:
     header = await backend.header(tail.conversation_id, scope=tail.scope)
     if header is None:
         return None
-    first, end = rules.reach(header, tail)
+    first, end = pages.reach(header, tail)
     if not header.gaps:
         end = min(end, first + tail.limit)
     page = await backend.tail(replace(tail, limit=end - first, before=end, after=None))

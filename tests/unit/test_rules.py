@@ -6,7 +6,7 @@ import pytest
 from jaf_memory_testing.samples import at, ids, kept, said, talk
 from msgspec.structs import replace
 
-from jaf_memory_core import MemoryConflictError, MemoryNotFoundError, MemoryQuery, WriteResult, codec, rules
+from jaf_memory_core import MemoryConflictError, MemoryNotFoundError, MemoryQuery, WriteResult, codec, pages, rules
 from jaf_memory_core.records import Amend, Origin, Tail, Truncate, Write
 from jaf_memory_core.values import freeze
 
@@ -201,7 +201,7 @@ class TestCut:
         record = kept("c", messages=talk(4, start=10), first_position=10)
         positions = [n for n in range(10, 14) if before is None or n < before]
         expected = positions[max(0, len(positions) - limit) :]
-        page = rules.page(record, Tail("c", limit, before))
+        page = pages.page(record, Tail("c", limit, before))
         assert ids(page.messages) == [f"m{n}" for n in expected]
         assert page.more == (bool(expected or limit == 0) and page.first > 10)
 

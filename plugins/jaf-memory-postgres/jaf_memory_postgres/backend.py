@@ -460,14 +460,7 @@ class PostgresBackend(Backend):
             dropped = await self.apart(self._index.drop, seconds=LONG)
             return "the index for searches is gone" if dropped else "there is no index for searches"
         await self.apart(self._index.make, seconds=LONG)
-        return f"the index for searches is complete: {await self.apart(self._built, seconds=LONG)}"
-
-    async def _built(self, connection: Connection) -> str:
-        while await self._index.build(connection):
-            await self._index.carry(connection)
-        while await self._index.carry(connection):
-            pass
-        return await self._index.described(connection)
+        return f"the index for searches is complete: {await self.apart(self._index.built, seconds=LONG)}"
 
     def _migrated(self, connection: Connection) -> Awaitable[list[str]]:
         return transaction(connection, lambda: migrations.apply(connection, self._names))

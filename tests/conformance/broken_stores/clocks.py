@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from msgspec.structs import replace
 
 from broken_stores.sound import Plain, caught_by
-from jaf_memory_core import MemoryQuery, rules
+from jaf_memory_core import MemoryQuery, pages
 from jaf_memory_core.records import Page, Record, Stamp, Stats, Tail
 
 INDIA = timezone(timedelta(hours=5, minutes=30))
@@ -149,4 +149,4 @@ class ReadAtItsEnd(Plain):
         record, now = await self.read(tail.conversation_id), self.now()
         if record is None or (tail.scope is not None and record.user_id != tail.scope):
             return None
-        return None if record.expires_at is not None and record.expires_at < now else rules.page(record, tail)
+        return None if record.expires_at is not None and record.expires_at < now else pages.page(record, tail)

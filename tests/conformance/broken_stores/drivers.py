@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from broken_stores.erasure import Remembering
 from broken_stores.sound import Filed, Paged, Plain, caught_by
-from jaf_memory_core import MemoryError, MemoryQuery, MemoryStorageError, WriteResult, documents, rules
+from jaf_memory_core import MemoryError, MemoryQuery, MemoryStorageError, WriteResult, documents, pages, rules
 from jaf_memory_core.records import Page, Record, Revise, Tail, Write
 
 
@@ -68,7 +68,7 @@ class PageReadsAll(Paged):
 
     async def tail(self, tail: Tail) -> Page | None:
         record = rules.seen(await self.read(tail.conversation_id), self.now(), tail.scope)
-        return rules.page(documents.decode_record(documents.encode_record(record)), tail) if record else None
+        return pages.page(documents.decode_record(documents.encode_record(record)), tail) if record else None
 
 
 @caught_by("test_reads_no_more_than_it_needs[tail with first messages]")
@@ -79,7 +79,7 @@ class FirstReadAll(Paged):
         record = rules.seen(await self.read(tail.conversation_id), self.now(), tail.scope)
         if record is not None and (tail.leading or tail.with_header):
             record = documents.decode_record(documents.encode_record(record))
-        return rules.page(record, tail) if record else None
+        return pages.page(record, tail) if record else None
 
 
 @caught_by("test_reads_no_more_than_it_needs[revise]")

@@ -28,6 +28,7 @@ from jaf_memory_core import (
     Success,
     WriteResult,
     documents,
+    pages,
     rules,
     validation,
 )
@@ -157,7 +158,7 @@ class Paged(Plain):
 
     async def tail(self, tail: Tail) -> Page | None:
         record = rules.seen(await self.read(tail.conversation_id), self.now(), tail.scope)
-        return rules.page(record, tail) if record else None
+        return pages.page(record, tail) if record else None
 
 
 class Provider(BackendProvider):

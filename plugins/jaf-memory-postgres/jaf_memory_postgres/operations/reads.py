@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import asyncpg
 from msgspec.structs import replace
 
-from jaf_memory_core import Message, codec, rules
+from jaf_memory_core import Message, codec, pages, rules
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import MemoryStorageError
 from jaf_memory_core.records import Damaged, Page, Record, Stats, Tail
@@ -176,7 +176,7 @@ class Reader:
         if count == -1:
             return await self._placed(connection, tail)
         messages = codec.decode_messages([row[2] for row in listed if row[2] is not None], tail.conversation_id)
-        first, end = rules.bounds_within(oldest, oldest + count, tail)
+        first, end = pages.bounds_within(oldest, oldest + count, tail)
         if len(messages) != end - first:
             raise codec.damaged(tail.conversation_id)
         return Page(messages, first, first > oldest, end=oldest + count)
@@ -219,7 +219,7 @@ class Reader:
         if tail.after is None:
             found.reverse()
         positions = tuple(row[2] for row in found)
-        first = positions[0] if positions else rules.nowhere(header, tail)
+        first = positions[0] if positions else pages.nowhere(header, tail)
         lead = bisect_left(rows.places(ahead_at), first)
         leading = codec.decode_joined(ahead, tail.conversation_id)[:lead] if lead else ()
         return Page(
@@ -228,7 +228,7 @@ class Reader:
             first > header.first_position,
             leading if tail.leading else None,
             header if tail.with_header else None,
-            rules.known_end(header, tail),
+            pages.known_end(header, tail),
             positions,
         )
 

@@ -190,6 +190,14 @@ class Index:
         done = await connection.execute(self._sql["search_carried"], [row["id"] for row in waiting], sorted(held))
         return int(done.rpartition(" ")[2]) if len(waiting) == BATCH else 0
 
+    async def built(self, connection: Connection) -> str:
+        """Note and carry over all that there is, in batches; what there is then."""
+        while await self.build(connection):
+            await self.carry(connection)
+        while await self.carry(connection):
+            pass
+        return await self.described(connection)
+
     async def described(self, connection: Connection) -> str:
         """What there is, for people."""
         try:

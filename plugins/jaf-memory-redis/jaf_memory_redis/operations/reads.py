@@ -10,14 +10,15 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from jaf_memory_core import codec, forks, rules
+from jaf_memory_core import codec, forks, pages, rules
 from jaf_memory_core.errors import MemoryStorageError
 from jaf_memory_core.records import Damaged, Page, Record, Revise, Tail
 from jaf_memory_redis import layout, scripts
 from jaf_memory_redis.errors import ServerError, TransportError, damaged, is_wrong_type, misplaced
-from jaf_memory_redis.layout import Keys, Known, server_time
+from jaf_memory_redis.layout import Keys, server_time
 from jaf_memory_redis.operations.pages import beside, fields_of, tail_form
 from jaf_memory_redis.operations.rights import ReadOnly
+from jaf_memory_redis.operations.sizes import ABREAST, BULKY, HEAVY, SINGLY, Sizes
 from jaf_memory_redis.pool import Topology
 from jaf_memory_redis.scripts import Command, Part, asked, command
 
@@ -29,26 +30,11 @@ LARGEST = 1 << 53
 PAGE = 64
 """Messages of a conversation that are read before its size is known."""
 
-HEAVY = 128 << 10
-"""Bytes of messages that one command reads."""
-
-LONG = 200
-"""Messages of a page beyond which it is read in such steps, and the header before it."""
-
-ABREAST = 6
-"""Such commands that are under way together: below the least that hosters let a server keep for a client, 1 MB."""
-
 PLACES = 5_000
 """Positions that are read at once."""
 
 FEW = 4
 """Places in the middle of a long list that are reached for together."""
-
-BULKY = 16 << 10
-"""Bytes of a message, on average, from which a conversation is remembered as one whose pages are read in steps."""
-
-SINGLY = 2
-"""Connections lost over a conversation after which its messages are read one by one; before, small ones by a few."""
 
 ATTEMPTS = 3
 """How often a large conversation is read anew because it changed; then it is read by a script, of one moment."""
@@ -92,7 +78,7 @@ def placed(record: Record, positions: Sequence[int]) -> Record:
     return replace(record, positions=tuple(positions))
 
 
-class Reader:
+class Reader(Sizes):
     """Reads conversations, and tells the server's time.
 
     Args:
@@ -100,13 +86,10 @@ class Reader:
     """
 
     def __init__(self, keys: Keys, topology: Topology, learn: Callable[[str, str | None], None]) -> None:
-        self._keys = keys
-        self._topology = topology
+        super().__init__(keys, topology)
         self._learn = learn
         self._ahead = timedelta()
         self._read_only = ReadOnly(topology)
-        self._bulky: Known[int] = Known()
-        self._choking: Known[tuple[int, int]] = Known()
 
     def forget(self) -> None:
         """Take nothing of an earlier connection for granted."""
@@ -115,50 +98,6 @@ class Reader:
     def now(self) -> datetime:
         """The server's time, as far as the last read told."""
         return datetime.fromtimestamp(time.time(), UTC) + self._ahead
-
-    def note(self, conversation_id: str, size: int, count: int) -> None:
-        """Remember how large the messages of a conversation are, where they are so large that it matters."""
-        each = size // max(1, count)
-        self._bulky.learn(conversation_id, each if each > BULKY else None)
-
-    def note_bulky(self, conversation_id: str, bodies: Sequence[bytes]) -> None:
-        """The same for what is about to be added, where that is large; whether all is, a read tells."""
-        size, count = codec.size(bodies), len(bodies)
-        if size > BULKY * count:
-            self.note(conversation_id, size, count)
-
-    def _at_once(self, conversation_id: str) -> int:
-        """How many messages may be read by one command; before anything is known of a conversation, all."""
-        if self._choking.guess(conversation_id):
-            return 1
-        each = self._bulky.guess(conversation_id)
-        return LONG if each is None else max(1, ABREAST * HEAVY // each)
-
-    def _cut_off(self, conversation_id: str, error: TransportError) -> TransportError:
-        """What a lost connection means to a read, and to the next attempt.
-
-        A server closes the connection if it would have to keep more than `client-output-buffer-limit` for it. The next
-        attempt is careful, and the one behind that reads a message at a time; where that was so already, what to set is
-        told.
-        """
-        if not error.closed:
-            return error
-        cuts, size = self._choking.guess(conversation_id) or (0, 0)
-        self._choking.learn(conversation_id, (min(cuts + 1, SINGLY), size))
-        if cuts < SINGLY or size <= HEAVY:
-            return error
-        advice = "perhaps a message is larger than its client-output-buffer-limit (normal) allows; raise that"
-        return TransportError(f"{error}; {advice}", sent=error.sent)
-
-    async def _gauge(self, conversation_id: str) -> None:
-        """Where connections were lost over it, look whether its messages can have been the reason."""
-        known = self._choking.guess(conversation_id)
-        if known is None:
-            return
-        header = self._keys.conversation(conversation_id)[0]
-        (size,) = await self._topology.run_all([command("HGET", header, "s")])
-        size = int(size) if size is not None and size.isdigit() else 0
-        self._choking.learn(conversation_id, (known[0], size) if size > HEAVY else None)
 
     def heard(self, clock: list[bytes]) -> datetime:
         """Take the server's time from what `TIME` answered."""
@@ -454,14 +393,14 @@ class Reader:
         places = tuple(map(int, positions))
         if len(places) != len(bodies):
             raise damaged(tail.conversation_id, len(bodies), len(places))
-        first = places[0] if places else rules.nowhere(header, tail)
+        first = places[0] if places else pages.nowhere(header, tail)
         return Page(
             codec.decode_messages(bodies, tail.conversation_id),
             first,
             first > header.first_position,
             codec.decode_messages(first_bodies, tail.conversation_id) if tail.leading else None,
             header if tail.with_header else None,
-            rules.known_end(header, tail),
+            pages.known_end(header, tail),
             places,
         )
 
@@ -477,7 +416,7 @@ class Reader:
             if fields.get(b"f") == layout.WITH_GAPS:
                 return await self._long_with_gaps(tail, clock, flat)
             end, first, _ = layout.counts(tail.conversation_id, map(fields.get, (b"n", b"p", b"s")))
-            start, end = (at - first for at in rules.bounds_within(first, first + end, tail))
+            start, end = (at - first for at in pages.bounds_within(first, first + end, tail))
             found = await self._span(tail.conversation_id, flat, start, end)
             leading = await self._span(tail.conversation_id, flat, 0, min(tail.leading, start))
             if found is not None and leading is not None:
@@ -489,7 +428,7 @@ class Reader:
         record = layout.record_of(tail.conversation_id, flat)
         assert record is not None  # a header stands
         header, _, ids = self._keys.conversation(tail.conversation_id)
-        lowest, highest = rules.reach(record, tail)
+        lowest, highest = pages.reach(record, tail)
         bounds = [command("ZCOUNT", ids, "-inf", b"(%d" % position) for position in (lowest, highest)]
         start, stop = await self._topology.run_all(bounds)
         if tail.after is None:
@@ -543,6 +482,6 @@ class Reader:
             return None
         if stands not in (None, held):
             raise damaged(tail.conversation_id, held, stands)
-        start, _ = rules.bounds_within(oldest, oldest + held, tail)
+        start, _ = pages.bounds_within(oldest, oldest + held, tail)
         messages = codec.decode_messages(bodies, tail.conversation_id) if bodies else ()
         return Page(messages, start, start > oldest, end=None if tail.after is None else oldest + held)

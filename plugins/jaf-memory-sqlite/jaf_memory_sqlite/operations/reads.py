@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from jaf_memory_core import Message, codec, rules
+from jaf_memory_core import Message, codec, pages, rules
 from jaf_memory_core.errors import MemoryStorageError
 from jaf_memory_core.records import Page, Record, Tail
 from jaf_memory_core.stretches import size_of
@@ -85,8 +85,8 @@ def tail(db: sqlite3.Connection, asked: Tail, now: datetime, most: float = ANY) 
             return None
         if found.record.gaps:
             return _page_with_gaps(db, found, asked, most)
-        first, end = rules.bounds(found.record, asked)
-        oldest, lead = found.record.first_position, rules.lead(found.record, asked, first)
+        first, end = pages.bounds(found.record, asked)
+        oldest, lead = found.record.first_position, pages.lead(found.record, asked, first)
         if min(found.size, found.largest * (end - first + lead)) > most:
             raise NeedsThreadError
         bodies = bodies_of(db, found, first, end)
@@ -94,19 +94,19 @@ def tail(db: sqlite3.Connection, asked: Tail, now: datetime, most: float = ANY) 
     messages = codec.decode_messages(bodies, asked.conversation_id)
     leading = None if first_bodies is None else codec.decode_messages(first_bodies, asked.conversation_id)
     header = found.record if asked.with_header else None
-    return Page(messages, first, first > oldest, leading, header, rules.known_end(found.record, asked))
+    return Page(messages, first, first > oldest, leading, header, pages.known_end(found.record, asked))
 
 
 def _page_with_gaps(db: sqlite3.Connection, found: Kept, asked: Tail, most: float) -> Page:
     """The same of a conversation of which single messages were deleted."""
     header, start = found.record, found.row_of(0)
-    lowest, end = rules.reach(header, asked)
+    lowest, end = pages.reach(header, asked)
     if min(found.size, found.largest * (asked.limit + asked.leading)) > most:
         raise NeedsThreadError
     forwards = asked.after is not None
     rows = placed(db, found, lowest, end, asked.limit, forwards=forwards)
     positions = tuple(row[0] - start for row in rows)
-    first = positions[0] if positions else rules.nowhere(header, asked)
+    first = positions[0] if positions else pages.nowhere(header, asked)
     check_complete(db, found)
     leading = None
     if asked.leading:
@@ -114,7 +114,7 @@ def _page_with_gaps(db: sqlite3.Connection, found: Kept, asked: Tail, most: floa
         leading = codec.decode_messages([body for _, body in ahead], asked.conversation_id)
     messages = codec.decode_messages([body for _, body in rows], asked.conversation_id)
     shown = header if asked.with_header else None
-    told = rules.known_end(header, asked)
+    told = pages.known_end(header, asked)
     return Page(messages, first, first > header.first_position, leading, shown, told, positions)
 
 
@@ -191,7 +191,7 @@ def _small_page(row: tuple[Any, ...], asked: Tail, now: datetime, limit: int, be
         raise NeedsThreadError  # where the whole header is looked at
     if asked.scope not in (None, owner) or (expires is not None and expires <= micros(now)):
         return None
-    end = max(oldest, min(oldest + count, before))  # as `rules.bounds` has it
+    end = max(oldest, min(oldest + count, before))  # as `pages.bounds` has it
     first = max(oldest, end - limit)
     if bodies is None and end > first:
         raise NeedsThreadError
