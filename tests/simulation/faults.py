@@ -158,8 +158,8 @@ FAULTS = [
         (
             "one message too many is removed",
             "anything",
-            "local kept = tonumber(position) - header.first\n",
-            "local kept = math.max(tonumber(position) - header.first - 1, 0)\n",
+            "local kept = rare.place(header, tonumber(position))\n",
+            "local kept = math.max(rare.place(header, tonumber(position)) - 1, 0)\n",
         ),
         (
             "a truncation leaves the ids of what it removed",
@@ -388,8 +388,8 @@ FAULTS = [
         (
             "a condensed conversation leaves a message out",
             "summary",
-            "            left = end - max(reach + 1, header.first_position)\n",
-            "            left = end - max(reach + 2, header.first_position)\n",
+            "            left = end - start\n",
+            "            left = end - start - 1\n",
         ),
     ),
     *_in("disk", "sqlite", "connection/__init__.py")(

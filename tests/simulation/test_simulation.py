@@ -1,5 +1,7 @@
 """A few schedules of every scenario on every store, the same each time, and some of the seeded faults."""
 
+from importlib import resources
+
 import pytest
 from jaf_memory_testing import slow
 
@@ -67,6 +69,13 @@ def test_a_circle_is_seen():
         history.ok(history.invoke(client, "read", (other,)), ((), 1))
     with pytest.raises(AssertionError, match="goes around in a circle"):
         cycles.check(history.operations, {"x": (("a0", "first"),), "y": (("b0", "first"),)})
+
+
+@pytest.mark.parametrize("fault", faults.FAULTS, ids=lambda fault: f"{fault.store}: {fault.name}")
+def test_the_place_of_a_fault_stands(fault):
+    """What each seeded fault replaces is there, once: nearly all of them are put in by the long form alone."""
+    place = resources.files(faults.PACKAGES[fault.package]) / fault.file
+    assert place.read_text(encoding="utf-8").count(fault.old) == 1
 
 
 def test_a_fault_has_its_place(tmp_path):
