@@ -333,23 +333,20 @@ def positions_of(record: Record) -> Sequence[int]:
     return record.positions if record.gaps else range(record.first_position, record.end)
 
 
-def truncated(record: Record | None, truncate: Truncate, now: datetime) -> tuple[Record | None, int]:
+def truncated(record: Record | None, truncate: Truncate, now: datetime) -> tuple[Record, int]:
     """The whole record without that message and all after it, and how many went.
 
     Raises:
-        MemoryNotFoundError: no such conversation (for this user).
-        MemoryConflictError: it is at another version.
+        MemoryNotFoundError, MemoryConflictError: as `deletable` decides.
     """
-    if record is None or (truncate.scope is not None and record.user_id != truncate.scope):
-        raise MemoryNotFoundError(truncate.conversation_id)
-    expect_version(truncate.conversation_id, truncate.expected_version, record.version)
-    for index, message in enumerate(record.messages):
+    standing = deletable(record, truncate)
+    for index, message in enumerate(standing.messages):
         if message.message_id == truncate.message_id:
-            positions = positions_of(record)
-            metadata = unsummarised(record.metadata, positions[index])
-            after = msgspec.structs.replace(ends_at(touched(record, now), index, positions[index]), metadata=metadata)
-            return placed(after, record.messages[:index], positions[:index]), len(record.messages) - index
-    return record, 0
+            positions = positions_of(standing)
+            metadata = unsummarised(standing.metadata, positions[index])
+            after = msgspec.structs.replace(ends_at(touched(standing, now), index, positions[index]), metadata=metadata)
+            return placed(after, standing.messages[:index], positions[:index]), len(standing.messages) - index
+    return standing, 0
 
 
 def ends_at(header: Record, count: int, position: int) -> Record:
@@ -358,7 +355,7 @@ def ends_at(header: Record, count: int, position: int) -> Record:
     return msgspec.structs.replace(header, message_count=count, gaps=gaps)
 
 
-def deletable(record: Record | None, delete: DeleteMessages) -> Record:
+def deletable(record: Record | None, delete: DeleteMessages | Truncate) -> Record:
     """The conversation from which messages may be deleted.
 
     Raises:

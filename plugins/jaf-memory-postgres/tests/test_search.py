@@ -14,6 +14,7 @@ from jaf_memory_postgres.names import Names
 from jaf_memory_postgres.operations import search
 from jaf_memory_testing.expectations import done
 from jaf_memory_testing.samples import said
+from services.searches import fill, found, state
 
 from jaf_memory_core import MemoryStorageError, MessageSearch, proposals, stretches
 
@@ -57,23 +58,6 @@ def execute(postgres, table):
             await connection.close()
 
     return run
-
-
-async def fill(provider, count=100, word="word"):
-    """Conversations of two messages each."""
-    for n in range(count):
-        turn = [said(f"{word}{n} here", message_id="q"), said("fine", "assistant", message_id="a")]
-        done(await provider.append_messages(f"c{n}", turn, user_id=f"u{n % 3}", create=True))
-
-
-async def found(provider, text, **fields):
-    """Where something is said."""
-    return [hit.conversation_id for hit in await provider.search_messages(MessageSearch(text, **fields))]
-
-
-async def state(provider):
-    """What health_check says of it."""
-    return (await provider.health_check())["details"]["search"]
 
 
 @at_once

@@ -10,6 +10,7 @@ from jaf_memory_sqlite.connection import vacuum
 from jaf_memory_sqlite.operations import search
 from jaf_memory_testing.expectations import done
 from jaf_memory_testing.samples import said
+from services.searches import fill, found, state
 
 from jaf_memory_core import MemoryStorageError, Message, MessageSearch, Processor, proposals, stretches
 
@@ -31,23 +32,6 @@ class Sealed(Processor):
         return Message(message.role, message.content[::-1], message_id=message.message_id)
 
     incoming = outgoing
-
-
-async def fill(provider, count=100, word="word", key="c"):
-    """Conversations of two messages each."""
-    for n in range(count):
-        turn = [said(f"{word}{n} here", message_id="q"), said("fine", "assistant", message_id="a")]
-        done(await provider.append_messages(f"{key}{n}", turn, user_id=f"u{n % 3}", create=True))
-
-
-async def found(provider, text, **fields):
-    """Where something is said."""
-    return [hit.conversation_id for hit in await provider.search_messages(MessageSearch(text, **fields))]
-
-
-async def state(provider):
-    """What health_check says of it."""
-    return (await provider.health_check())["details"]["search"]
 
 
 @pytest.fixture
