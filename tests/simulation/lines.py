@@ -194,7 +194,7 @@ class PostgresLine(Line):
                     return
                 backend.owe(*client.take_owed())
                 pause = 0.005
-                while backend.owes and (reply := backend.reply()) is not None:
+                while backend.owes_after(client) and (reply := backend.reply()) is not None:
                     if not reply:  # it waits for somebody else's lock, and so do we: each look costs real time
                         await asyncio.sleep(pause)
                         pause = min(1.0, 2 * pause)
@@ -206,13 +206,17 @@ class PostgresLine(Line):
 
 
 class _Sent:
-    """What a client sends, message by message; and how many times the server will say that it is ready."""
+    """What a client sends, message by message; and how many times the server will say that it is ready.
+
+    Attributes:
+        copied: whether it has sent the last row of its COPY.
+    """
 
     def __init__(self):
         self._rest = b""
         self._started = False
         self._owed = 0
-        self.cancels = self.described = self.flushed = False
+        self.cancels = self.described = self.flushed = self.copied = False
 
     def messages(self, data):
         """The messages that are whole by now."""
@@ -231,6 +235,9 @@ class _Sent:
                 self._owed += not self.cancels
             elif message[:1] in b"SQ":
                 self._owed += 1
+                self.copied = False
+            elif message[:1] in b"cf":
+                self.copied = True
             elif message[:1] == b"D":
                 self.described = True
             elif message[:1] == b"H" and self.described:
@@ -248,7 +255,6 @@ class _Heard:
     """What the server answers.
 
     Attributes:
-        owes: whether more will come before the client says something.
         asks: whether it has asked the client for a password, and waits.
     """
 
@@ -259,17 +265,16 @@ class _Heard:
         self._rest = b""
         self._ready = 0
         self._described = False
-        self.asks = False
+        self.asks = self._copying = False
 
     def owe(self, ready, described):
         """Expect it to say so many more times that it is ready, and perhaps to describe a statement before."""
         self._ready += ready
         self._described = self._described or described
 
-    @property
-    def owes(self):
-        """See above."""
-        return self._ready > 0 or self._described
+    def owes_after(self, client):
+        """Whether more will come before the client says something: within a COPY, nothing before its last row."""
+        return (self._ready > 0 or self._described) and (client.copied or not self._copying)
 
     def reply(self):
         """The next bytes; none while it waits for a lock; `None` once the connection has ended."""
@@ -293,6 +298,9 @@ class _Heard:
             kind = message[:1]
             if kind == b"Z":
                 self._ready -= 1
+                self._copying = False
+            elif kind == b"G":
+                self._copying = True
             elif kind in b"TnE":
                 self._described = False
             elif kind == b"K":
