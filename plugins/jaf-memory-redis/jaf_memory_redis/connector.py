@@ -12,6 +12,14 @@ from jaf_memory_redis.connection import Connection
 from jaf_memory_redis.errors import ServerError, TransportError, unreachable
 from jaf_memory_redis.scripts import pack
 
+try:
+    from redis.driver_info import DriverInfo
+except ImportError:  # an older redis-py looks its version up once
+    _DRIVER: dict[str, Any] = {}
+else:
+    # Told nothing, it looks its version up among all that is installed, for each connection: 2 ms of the event loop's.
+    _DRIVER = {"driver_info": DriverInfo()}
+
 Address = tuple[str, int]
 _PING = pack(("PING",))
 
@@ -110,6 +118,7 @@ class Endpoint:
         """A new connection, logged in."""
         # RESP2, so that replies have one form on every server; no decoding; and no retry, which is the guard's.
         entering = self._kind(
+            **_DRIVER,
             **self.arguments,
             protocol=2,
             socket_timeout=self._connect_timeout,
