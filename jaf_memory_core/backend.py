@@ -103,16 +103,16 @@ class Backend(ABC):
 
     # What has a default.
 
-    async def open(self) -> None:  # noqa: B027  (a default that does nothing is right for many stores)
+    async def open(self) -> None:
         """Connect. Called before the first operation, and again on each new loop.
 
         Where `loop_bound` is false, several tasks, loops and threads may call it at once: it must not mind.
         """
 
-    async def close(self) -> None:  # noqa: B027
+    async def close(self) -> None:
         """Let go of everything. Clients that the application made stay open. Idempotent."""
 
-    def abandon(self) -> None:  # noqa: B027
+    def abandon(self) -> None:
         """Forget connections of an event loop that is gone, without waiting for anything."""
 
     def now(self) -> datetime:

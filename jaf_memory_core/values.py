@@ -191,7 +191,7 @@ Json = Annotated[FrozenDict, PlainValidator(_metadata, json_schema_input_type=di
 Count = Annotated[int, Field(ge=0)]
 
 T = TypeVar("T")
-Items = Annotated[tuple[T, ...], Strict(False)]  # noqa: FBT003
+Items = Annotated[tuple[T, ...], Strict(strict=False)]
 """A tuple; a caller may give a list."""
 
 Plain = dict[str, Any]
@@ -361,9 +361,9 @@ class OpenValue(Value, frozen=True, omit_defaults=True):
                 if kind not in kinds:
                     return False
             elif kind is tuple and item_kind is not None:
-                if not all(map(item_kind._is_exact, item)):  # noqa: SLF001  (of our own base, as below)
+                if not all(map(item_kind._is_exact, item)):
                     return False
-            elif kind not in kinds or not issubclass(kind, OpenValue) or not kind._is_exact(item):  # noqa: SLF001
+            elif kind not in kinds or not issubclass(kind, OpenValue) or not kind._is_exact(item):
                 return False  # or free JSON, which takes more than a glance
         return True
 
@@ -427,7 +427,7 @@ def checked(kind: type[V], given: V) -> V:
 
 def is_exact(kind: type[Value], given: Any) -> bool:
     """Whether it is certain at a glance, and without any free JSON, that the constructor would make just this of it."""
-    return kind._is_exact(given)  # noqa: SLF001  (of our own base)
+    return kind._is_exact(given)
 
 
 def remade(kind: type[V], given: V) -> V:

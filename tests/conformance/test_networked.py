@@ -1,7 +1,5 @@
 """A store behind a line that can hang, break, and belongs to one event loop, as the driver of a server has it."""
 
-# ruff: noqa: D102  (`Backend` says what its methods do)
-
 from __future__ import annotations
 
 import asyncio

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from jaf_memory_redaction.appearance import folded, places, plain, plain_places
@@ -184,4 +184,5 @@ def _is_json(text: str) -> bool:
     return True
 
 
-_unread: Callable[[str], None] = lambda _text: None  # noqa: E731  (Python refuses to read integers of many digits)
+def _unread(_text: str) -> None:
+    """Nothing of a number: Python refuses to read integers of many digits."""

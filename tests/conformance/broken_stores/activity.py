@@ -1,7 +1,5 @@
 """Lists that move where they must not, or stay where they must move; times that follow the wrong changes."""
 
-# ruff: noqa: D102  (`Backend` says what its methods do)
-
 from __future__ import annotations
 
 from collections.abc import Sequence

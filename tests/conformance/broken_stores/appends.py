@@ -1,7 +1,5 @@
 """Appends that lose, double, tear or mistake messages."""
 
-# ruff: noqa: D102  (`Backend` says what its methods do)
-
 from __future__ import annotations
 
 import asyncio

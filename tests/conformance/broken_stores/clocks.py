@@ -1,7 +1,5 @@
 """Times that are cut, shifted or compared at the wrong side."""
 
-# ruff: noqa: D102  (`Backend` says what its methods do)
-
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence

@@ -1,7 +1,5 @@
 """Forks that keep too much of their parent, or share it, and what an id remembers of its past."""
 
-# ruff: noqa: D102  (`Backend` says what its methods do)
-
 from __future__ import annotations
 
 from msgspec.structs import replace

@@ -1,7 +1,5 @@
 """What cannot be read, dealt with wrongly: not named, read in part, in everybody's way, or there for ever."""
 
-# ruff: noqa: D102  (`Backend` says what its methods do)
-
 from __future__ import annotations
 
 import json

@@ -1,7 +1,5 @@
 """Deletions of single messages that take too much or too little, or move what stays."""
 
-# ruff: noqa: D102  (`Backend` says what its methods do)
-
 from __future__ import annotations
 
 from datetime import datetime

@@ -1,7 +1,5 @@
 """A store on a disk that may lose its power, and what is not synced there in time."""
 
-# ruff: noqa: D102  (`Backend` says what its methods do)
-
 from __future__ import annotations
 
 from functools import partial

@@ -1,7 +1,5 @@
 """What only an author writes, done wrong: errors of the driver, closing, costs; and what a dump still holds."""
 
-# ruff: noqa: D102  (`Backend` says what its methods do)
-
 from __future__ import annotations
 
 import os

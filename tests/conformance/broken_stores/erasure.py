@@ -1,7 +1,5 @@
 """What others see, and what outlives its end: users, deletes, expiry, caps."""
 
-# ruff: noqa: D102  (`Backend` says what its methods do)
-
 from __future__ import annotations
 
 import asyncio

@@ -1,7 +1,5 @@
 """Filters that take other values for equal, as query languages do."""
 
-# ruff: noqa: D102  (`Backend` says what its methods do)
-
 from __future__ import annotations
 
 import re

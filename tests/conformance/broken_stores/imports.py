@@ -1,7 +1,5 @@
 """Imports of many conversations that lose, double, mix or overwrite some of them."""
 
-# ruff: noqa: D102  (`Backend` says what its methods do)
-
 from __future__ import annotations
 
 import asyncio

@@ -1,7 +1,5 @@
 """Ids that become keys in a way of which two give one, and names that collide."""
 
-# ruff: noqa: D102  (`Backend` says what its methods do)
-
 from __future__ import annotations
 
 import contextlib

@@ -1,7 +1,5 @@
 """Closing, loops, cancelling, processes, and classes with just six methods."""
 
-# ruff: noqa: D102  (`Backend` says what its methods do)
-
 from __future__ import annotations
 
 import asyncio

@@ -1,7 +1,5 @@
 """Metadata and owners that are merged by other rules."""
 
-# ruff: noqa: D102  (`Backend` says what its methods do)
-
 from __future__ import annotations
 
 from collections.abc import Mapping

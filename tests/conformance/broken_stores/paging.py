@@ -1,7 +1,5 @@
 """Bounds of pages, limits and cursors that are wrong by one, and values that count as none."""
 
-# ruff: noqa: D102  (`Backend` says what its methods do)
-
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence

@@ -1,7 +1,5 @@
 """What goes wrong when somebody else acts between two steps, or the process is killed there."""
 
-# ruff: noqa: D102  (`Backend` says what its methods do)
-
 from __future__ import annotations
 
 import asyncio

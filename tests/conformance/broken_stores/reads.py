@@ -1,7 +1,5 @@
 """Reads, searches and counts that give something else, or write."""
 
-# ruff: noqa: D102  (`Backend` says what its methods do)
-
 from __future__ import annotations
 
 import asyncio

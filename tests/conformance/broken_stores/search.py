@@ -1,7 +1,5 @@
 """Stores that look through their messages wrongly, or list owners wrongly."""
 
-# ruff: noqa: D102  (`Backend` says what its methods do)
-
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Stores that keep an index for their searches, and forget to at one occasion or other."""
 
-# ruff: noqa: D102  (`Backend` says what its methods do)
-
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Classes with just the six documented methods that go wrong in one state of a conversation."""
 
-# ruff: noqa: D102  (the documented protocol says what the methods do)
-
 from __future__ import annotations
 
 from typing import Any

@@ -1,7 +1,5 @@
 """Sound stores, as small as can be, and the table of the broken ones that are made of them."""
 
-# ruff: noqa: D102  (`Backend` says what its methods do)
-
 from __future__ import annotations
 
 import asyncio

@@ -1,7 +1,5 @@
 """What goes wrong in one state of a conversation, or in one field."""
 
-# ruff: noqa: D102  (`Backend` says what its methods do)
-
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence

@@ -1,7 +1,5 @@
 """Counters, sizes, versions and times that one of the writes forgets, or that one moves too many."""
 
-# ruff: noqa: D102  (`Backend` says what its methods do)
-
 from __future__ import annotations
 
 from datetime import timedelta

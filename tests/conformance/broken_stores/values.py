@@ -1,7 +1,5 @@
 """Values and ids that are changed on their way."""
 
-# ruff: noqa: D102  (`Backend` says what its methods do)
-
 from __future__ import annotations
 
 import unicodedata

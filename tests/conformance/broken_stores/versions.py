@@ -1,7 +1,5 @@
 """Versions, incarnations, owners and metadata that go wrong."""
 
-# ruff: noqa: D102  (`Backend` says what its methods do)
-
 from __future__ import annotations
 
 from msgspec.structs import replace

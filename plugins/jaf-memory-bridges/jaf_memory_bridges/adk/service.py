@@ -166,7 +166,7 @@ class JafMemorySessionService(BaseSessionService):
                 "appending more events."
             ) from result.error
         written = result.unwrap()
-        session._storage_update_marker = str(written.version)  # noqa: SLF001  (ADK's own place for a store's revision)
+        session._storage_update_marker = str(written.version)
         return written.added > 0
 
     async def _written(self, key: str, message: Message, metadata: Mapping[str, Any], version: int) -> Result:
@@ -179,7 +179,7 @@ class JafMemorySessionService(BaseSessionService):
             SessionNotFoundError: there is no such session.
             StaleSessionError: the store has an event that the session lacks.
         """
-        marker = session._storage_update_marker  # noqa: SLF001  (as above)
+        marker = session._storage_update_marker
         if marker is not None and marker.isdecimal():
             return int(marker)
         found = await self._provider.get_condensed_conversation(key, 1)
@@ -250,5 +250,5 @@ def _session(
 ) -> Session:
     app_name, user_id, key = names
     session = Session(id=key, app_name=app_name, user_id=user_id, state=state, events=list(events), last_update_time=at)
-    session._storage_update_marker = str(version)  # noqa: SLF001  (ADK's own place for a store's revision)
+    session._storage_update_marker = str(version)
     return session

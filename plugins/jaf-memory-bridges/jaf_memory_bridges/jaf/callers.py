@@ -42,7 +42,7 @@ def cutting() -> frozenset[str]:
     A function that this release of jaf-py does not have counts as asking: then the metadata decide alone.
     """
     asked = {name for name, code in CUTS.items() if code is None}
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001
+    frame: FrameType | None = sys._getframe(1)
     # A run that a regeneration has begun is a run like any other, and so is what its callbacks and its model store.
     while frame is not None and frame.f_code is not RUNS:
         name = next((name for name, code in CUTS.items() if frame.f_code is code), None)

@@ -213,7 +213,7 @@ class JafProvider(jaf.Success):
 
         The engine's own load is given the messages that its view can show, and no more are read.
         """
-        asks = sys._getframe(1).f_code  # noqa: SLF001  (the engine's signature has no word for what it wants)
+        asks = sys._getframe(1).f_code
         if LOADS is None or asks is not LOADS:
             return self._loaded(conversation_id, Window())
         forget_regeneration()
@@ -346,14 +346,14 @@ class JafProvider(jaf.Success):
             lambda: self._noted(conversation_id, "previous_response_message_index"),
         )
 
-    async def set_previous_response_id(  # noqa: PLR0917
+    async def set_previous_response_id(
         self,
         conversation_id: str,
         response_id: str,
         message_id: str | None = None,
         message_index: int | None = None,
         user_id: str | None = None,
-        shift: bool = True,  # noqa: FBT001, FBT002  (jaf-py's signature)
+        shift: bool = True,
     ) -> Any:
         """Keep the newest response's id; `shift` makes the newest so far the one before. Atomic."""
         response = {

@@ -70,12 +70,12 @@ def create_jaf_server(config: Any, *, user_of: UserOf | None = None) -> Any:
     return app
 
 
-async def run_server(  # noqa: PLR0917  (jaf-py's signature)
+async def run_server(
     agents: Any,
     run_config: Any,
     host: str = "127.0.0.1",
     port: int = 3000,
-    cors: bool = True,  # noqa: FBT001, FBT002
+    cors: bool = True,
     default_memory_provider: Any = None,
     *,
     user_of: UserOf | None = None,

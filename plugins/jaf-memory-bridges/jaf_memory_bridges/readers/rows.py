@@ -37,7 +37,7 @@ def text(value: object) -> str:
     if isinstance(value, bytes):
         return value.decode()
     if not isinstance(value, str):
-        raise ValueError("is no text")  # noqa: TRY004  (one kind, for whatever a row holds)
+        raise ValueError("is no text")
     return value
 
 
@@ -126,5 +126,5 @@ def mapping(value: object) -> Mapping[str, Any]:
         ValueError: it is none.
     """
     if not isinstance(value, Mapping):
-        raise ValueError("is no object")  # noqa: TRY004  (as in `text`)
+        raise ValueError("is no object")
     return value
