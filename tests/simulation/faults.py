@@ -21,6 +21,7 @@ PACKAGES = {
     "redis": "jaf_memory_redis",
     "sqlite": "jaf_memory_sqlite",
     "postgres": "jaf_memory_postgres",
+    "bridges": "jaf_memory_bridges",
 }
 
 
@@ -398,6 +399,98 @@ FAULTS = [
             "revision",
             '        db.execute(f"PRAGMA synchronous = {self._synchronous}")\n',
             '        db.execute("PRAGMA synchronous = OFF")\n',
+        ),
+    ),
+    *_in("postgres", "postgres", "connection/execution.py")(
+        (
+            "a commit whose answer is lost is told as refused",
+            "deletion",
+            '    await connection.execute("COMMIT")\n',
+            (
+                '    try:\n        await connection.execute("COMMIT")\n    except (OSError, asyncpg.InterfaceError, '
+                "asyncpg.PostgresConnectionError) as error:\n"
+                '        raise MemoryConnectionError("refused", outcome="not_applied") from error\n'
+            ),
+        ),
+    ),
+    *_in("postgres", "postgres", "operations/bulk.py")(
+        (
+            "an import leaves the last message out",
+            "transfer",
+            "                records=_messages([(row, new[key][1]) for key, row in made.items()]),\n",
+            "                records=list(_messages([(row, new[key][1]) for key, row in made.items()]))[:-1],\n",
+        ),
+    ),
+    *_in("memory", "bridges", "jaf/writes.py")(
+        (
+            "a run that finds its conversation grown is left out",
+            "runs",
+            "        create = found.loaded is None\n",
+            "        create = found.loaded is None\n        if not create:\n            return\n",
+        ),
+    ),
+    *_in("cluster", "redis", "topology.py")(
+        (
+            "answers of a node that is asked in place of another are out of step",
+            "anything",
+            "        return replies[1::2] if asking else replies\n",
+            "        return replies[::2] if asking else replies\n",
+        ),
+        (
+            "what was read behind a command that is sent again is kept",
+            "groups",
+            "            if moved or (slots[at] in moving and commands[at].parts[0] in _COMPARED):\n",
+            "            if moved:\n",
+        ),
+        (
+            "a node that is gone is asked for ever",
+            "anything",
+            "        except TransportError:\n            self._stale = True\n            raise\n        if any(",
+            "        except TransportError:\n            raise\n        if any(",
+        ),
+    ),
+    *_in("sentinel", "redis", "topology.py")(
+        (
+            "a former master is taken for the master",
+            "append",
+            '            return bool(role[0] == b"master")\n',
+            "            return True\n",
+        ),
+        (
+            "one sentinel is believed",
+            "append",
+            "        enough = len(under_way) // 2 + 1\n",
+            "        enough = 1\n",
+        ),
+    ),
+    *_in("redis", "redis", "scripts/thin.lua")(
+        (
+            "a deleted message is still known by its id",
+            "deletion",
+            "call('ZREM', KEYS[3], unpack(gone, start, math.min(start + STEP - 1, #gone))) end\nend\nheader.count",
+            "call('ZREM', KEYS[3], gone[start]) end\nend\nheader.count",
+        ),
+        (
+            "a deletion takes what is behind its last message along",
+            "deletion",
+            "    if among[from + offset - 1] then\n",
+            "    if among[from + offset - 1] or among[from + offset - 2] then\n",
+        ),
+    ),
+    *_in("redis", "redis", "scripts/make.lua")(
+        (
+            "an import takes the place of what stands there",
+            "transfer",
+            "  if redis.call('EXISTS', KEYS[key], KEYS[key + 1], KEYS[key + 2], KEYS[key + 3]) == 0 then\n",
+            "  if redis.call('UNLINK', KEYS[key], KEYS[key + 1], KEYS[key + 2], KEYS[key + 3]) then\n",
+        ),
+    ),
+    *_in("sqlite", "sqlite", "operations/erasure.py")(
+        (
+            "a deletion tells of more than it did",
+            "deletion",
+            "    touch(db, standing, after, standing.size - removed, standing.largest)\n    relabel(db, standing, after)\n    return len(found)\n",
+            "    touch(db, standing, after, standing.size - removed, standing.largest)\n    relabel(db, standing, after)\n    return len(request.ids)\n",
         ),
     ),
 ]

@@ -1,7 +1,10 @@
 """What is tried beside a conversation's messages: forks, expiry, summaries, imports, search, and several at once."""
 
 import asyncio
+import contextlib
 import json
+import os
+from importlib.util import find_spec
 
 from jaf_memory_core import ConversationMemory, MemoryQuery, MessageSearch, Summary
 from jaf_memory_core.errors import MemoryConflictError, MemoryError
@@ -162,6 +165,34 @@ async def transfer(world):
         assert {name for name, _ in mine[chat]} <= set(names), f"acknowledged, and lost: {names}"
 
 
+@scenario()
+async def deletion(world):
+    """Single messages are removed beside appends, their repetition, revisions and truncations: those, and no others."""
+    one, two, chat = await world.process(repeating=False), await world.process(repeating=False), world.conversation()
+    seen = list(world.messages(4))
+    await world.call("setup", one, "store", chat, tuple(seen))
+    _rough(world, deletion)
+
+    async def remover(name, provider):
+        for _ in range(2):
+            names = tuple({engine.choice(seen)[0] for _ in range(2)})
+            await world.call(name, provider, "drop", chat, names, patient=False)
+
+    async def writer(name, provider):
+        for _ in range(2):
+            new = world.messages(2, name)
+            seen.extend(new)
+            await world.call(name, provider, "append", chat, new, patient=False)
+            await world.call(name, provider, "read", chat, patient=False)
+
+    async def editor(provider):
+        await world.call("e", provider, "revise", chat, (engine.choice(seen)[0], "otherwise"), patient=False)
+        await world.call("e", provider, "truncate", chat, engine.choice(seen)[0], patient=False)
+
+    await _clients(remover("a", one), remover("b", two), writer("c", one), writer("d", two), editor(two))
+    await world.look(chat)
+
+
 @scenario(explained=False)
 async def paging(world):
     """Pages of lists, scans and searches beside writers: what nobody writes to is in them once, and nothing twice."""
@@ -268,3 +299,45 @@ async def lists(world):
     await _clients(client("a", one), client("b", one), client("c", two), client("d", two))
     last = {chat: (await world.look(chat))[0] for chat in chats}
     cycles.check(world.history.operations, last)
+
+
+@scenario(explained=False)
+async def runs(world):
+    """Runs of JAF's engine in two processes: each loads, and hands all over with its turn; every turn stands once."""
+    # Late, as jaf-py is large; and without asking for prices, which LiteLLM would do at its import.
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    from jaf.core.types import ContentRole, Message
+    from jaf.memory.types import Success
+    from jaf_memory_bridges.jaf import jaf_provider
+
+    one, two, chat = await world.process(), await world.process(), world.conversation()
+    told = []
+
+    async def engine_of(name, provider):
+        memory = jaf_provider(provider, user_id=world.user)
+        for turn in range(3):
+            found = await memory.get_conversation(chat)
+            if not isinstance(found, Success):
+                continue
+            held = found.data.messages if found.data is not None else []
+            said = [f"{name}{turn} asks", f"{name}{turn} answers"]
+            new = map(Message, (ContentRole.USER, ContentRole.ASSISTANT), said)
+            with contextlib.suppress(TimeoutError, engine.Cancelled):
+                done = await world.impatient(memory.store_messages(chat, [*held, *new], {}), points=30)
+                if isinstance(done, Success):
+                    told.append(said)
+
+    _rough(world, runs)
+    await _clients(engine_of("a", one), engine_of("b", one), engine_of("c", two))
+    found, _ = await world.look(chat) or ((), 0)
+    texts = [text for _, text in found]
+    assert len(set(texts)) == len(texts), f"doubled: {texts}"
+    for turn in texts[::2]:
+        answer = turn.replace("asks", "answers")
+        assert texts[texts.index(turn) + 1 :][:1] == [answer], f"torn: {texts}"
+    lost = [said for said in told if not set(said) <= set(texts)]
+    assert not lost, f"acknowledged, and lost: {lost} of {texts}"
+
+
+if find_spec("jaf") is None:
+    del SCENARIOS["runs"]

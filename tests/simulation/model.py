@@ -13,7 +13,7 @@ class Conversations(Model):
 
     - `append` (id, messages) to what is there, `make` (the same, or anew), `store` (id, messages): that it was done.
     - `append_at` (id, messages, version): an append on the condition of a version.
-    - `revise` (id, message), `truncate` (id, message id): how many were removed.
+    - `revise` (id, message), `truncate` (id, message id), `drop` (id, message ids): how many were removed.
     - `delete` (id): whether it was there. `erase` (id, user): it is gone behind it, if it was that user's.
     - `expire` (id): it is gone behind it. `purge` (id): nothing. `summarise` (id, …): whether that was of use.
     - `read`, `condensed` (id): the messages and the version, or `None`. `shown` (id): the messages of a copy.
@@ -98,6 +98,15 @@ class Conversations(Model):
         if known and operation.output != len(names) - place:
             return False, state
         return True, (messages[:place], version + 1)
+
+    def _drop(self, state, operation, known):
+        messages, version = state
+        if messages is None:
+            return not known or operation.output == ABSENT, state
+        left = tuple(one for one in messages if one[0] not in operation.arg[1])
+        if known and operation.output != len(messages) - len(left):
+            return False, state
+        return True, (left, version + (left != messages))
 
     def _delete(self, state, operation, known):
         messages, _ = state

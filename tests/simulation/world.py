@@ -257,6 +257,10 @@ async def _truncate(provider, conversation_id, name):
     return await provider.truncate_conversation_after(conversation_id, name)
 
 
+async def _drop(provider, conversation_id, names):
+    return await provider.delete_messages(conversation_id, names)
+
+
 async def _delete(provider, conversation_id):
     return await provider.delete_conversation(conversation_id)
 
@@ -307,6 +311,7 @@ _OPERATIONS = {
     "store": _store,
     "revise": _revise,
     "truncate": _truncate,
+    "drop": _drop,
     "delete": _delete,
     "read": _read,
     "tail": _tail,
