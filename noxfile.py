@@ -106,7 +106,8 @@ def types(session: nox.Session) -> None:
     with tempfile.TemporaryDirectory() as folder:
         session.run("python", "tests/page_code.py", folder)
         session.run("mypy", folder)
-        session.run("pyright", "--pythonpath", Path(session.bin) / "python", folder)
+        with session.chdir(folder):  # where pyright finds what files of one page import of each other
+            session.run("pyright", "--pythonpath", Path(session.bin) / "python", ".")
 
 
 @nox.session

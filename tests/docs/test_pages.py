@@ -1,9 +1,11 @@
 """Every page of documentation does what it says: its blocks of code are run, in the order of the page.
 
 - `python`: run. The blocks of a page share their names, one event loop, and an empty folder.
-- `text` behind `python`: what that block prints; `…` stands for anything.
-- `bash`: `export` lines set variables for what follows, `jaf-memory` lines are run and must end well, `python3 dev.py`
-  lines must name sessions that there are. Other lines (installation) are not run.
+- `text` behind `python`, `output` behind `bash`: what that block prints; `…` stands for anything.
+- `bash`: `export` lines set variables for what follows, `jaf-memory` and `python` lines are run and must end well,
+  `python3 dev.py` lines must name sessions that there are. Other lines (installation) are not run.
+- a block behind `<!-- file NAME -->`: is written to that file in the page's folder, as its reader does.
+- a block behind `<!-- server PROVIDER -->`: finds an empty server of the tests' where the reader has one.
 - a block behind `<!-- from FILE -->`: stands in that file, word for word, and is not run here.
 - a block behind `<!-- not run: REASON -->`: is not run, because what it needs is the reader's.
 - a page with `<!-- needs MODULE: EXTRA -->` is run where that engine is installed, as for its bridge's tests.
@@ -22,6 +24,7 @@ from page_code import BLOCK, PAGES, ROOT
 
 NEEDED = re.compile(r"^<!-- needs ([\w.]+): (\S+) -->$", re.MULTILINE)
 SESSION = re.compile(r'^@nox\.session(?:\(name="(\w+)"\))?\n(?:@.*\n)*def (\w+)', re.MULTILINE)
+SERVERS = {"redis": "redis_settings", "postgres": "postgres_settings"}
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -31,7 +34,8 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.rel
 def test_a_page_does_what_it_says(page, console, monkeypatch, request):
     """Every block of a page runs in its turn, and prints what the page says that it prints."""
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    names, printed = {"__name__": "page"}, None
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)  # a reader's programs import what lies beside them
+    names, printed, shown = {"__name__": "page"}, None, ""
     request.addfinalizer(lambda: close_providers(names, console))
     text = page.read_text(encoding="utf-8")
     for module, extra in NEEDED.findall(text):
@@ -39,33 +43,47 @@ def test_a_page_does_what_it_says(page, console, monkeypatch, request):
     for mark, source, language, block in BLOCK.findall(text):
         if mark == "from":
             assert block in (ROOT / source).read_text(encoding="utf-8"), f"not in {source}:\n{block}"
-        elif mark:
+        elif mark == "file":
+            Path(source).write_text(block, encoding="utf-8")
+        elif mark == "not run:":
             continue
         elif language == "python":
             printed = console.run(block, names, title=page.name)
             continue
         elif language == "bash":
-            run_lines(block, monkeypatch)
+            shown = run_lines(block, monkeypatch, request.getfixturevalue(SERVERS[source]) if mark else {})
+        elif language == "output":
+            assert_prints(block, shown)
         elif language == "text" and printed is not None:
-            pattern = re.escape(block.rstrip()).replace("…", ".*")
-            assert re.fullmatch(pattern, printed.rstrip()), f"it prints:\n{printed}"
+            assert_prints(block, printed)
         printed = None
 
 
-def run_lines(block, monkeypatch):
-    """Do what a reader of a `bash` block would do, but for installing anything."""
+def assert_prints(block, printed):
+    """See that something printed what the page says that it prints."""
+    pattern = re.escape(block.rstrip()).replace("…", ".*")
+    assert re.fullmatch(pattern, printed.rstrip()), f"it prints:\n{printed}"
+
+
+def run_lines(block, monkeypatch, server):
+    """Do what a reader of a `bash` block would do, but for installing anything; what that printed."""
+    printed = []
     for line in block.replace("\\\n", "").splitlines():
         words = shlex.split(line, comments=True)
         if words[:1] == ["export"]:
-            for word in words[1:]:
-                monkeypatch.setenv(*word.split("=", 1))
-        elif words[:1] == ["jaf-memory"]:
+            for name, value in (word.split("=", 1) for word in words[1:]):
+                monkeypatch.setenv(name, value)
+            for name, value in server.items():
+                monkeypatch.setenv(name, value)
+        elif words[:1] in (["jaf-memory"], ["python"]):
             ran = subprocess.run(["bash", "-c", line], check=False, capture_output=True, text=True, timeout=300)
             assert ran.returncode == 0, f"{line}\n{ran.stdout}{ran.stderr}"
+            printed.append(ran.stdout)
         elif words[:2] == ["python3", "dev.py"]:
             known = {name or function for name, function in SESSION.findall((ROOT / "noxfile.py").read_text())}
             asked = words[2 : words.index("--") if "--" in words else None]
             assert {word.partition("(")[0] for word in asked} <= known
+    return "".join(printed)
 
 
 def close_providers(names, console):
