@@ -126,7 +126,16 @@ class MemoryConflictError(MemoryError):
 
 
 class MemoryInvalidInputError(MemoryError, ValueError):
-    """What the caller gave cannot be stored; the text says what was given and what is allowed."""
+    """What the caller gave cannot be stored; the text says what was given and what is allowed.
+
+    Attributes:
+        limit: where it is too large, the setting that says how large it may be (`"max_message_bytes"`), else `None`. A
+            service answers 413 to the one, and 422 to the other.
+    """
+
+    def __init__(self, message: str, *, provider: str = "", limit: str | None = None) -> None:
+        super().__init__(message, provider=provider)
+        self.limit = limit
 
 
 class MemoryConfigurationError(MemoryError):

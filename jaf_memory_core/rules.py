@@ -243,7 +243,8 @@ def check_metadata_size(metadata: FrozenDict, most: int | None, before: FrozenDi
     size = len(codec.encode(applications(metadata)))
     if most is not None and size > most and size > len(codec.encode(applications(before))):
         raise MemoryInvalidInputError(
-            f"metadata has {size} bytes after this write, allowed are {most}; keep large values elsewhere"
+            f"metadata has {size} bytes after this write, allowed are {most}; keep large values elsewhere",
+            limit="max_metadata_bytes",
         )
 
 

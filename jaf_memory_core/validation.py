@@ -45,11 +45,13 @@ def checked_id(value: Any, what: str) -> str:
 
 
 def checked_ids(values: Any, what: str, most: int | None = None) -> tuple[str, ...]:
-    """Ids, each once, in the order in which they were given; `most` are allowed."""
+    """Ids, each once, in the order in which they were given; `most` are allowed, `max_append_messages` of a call."""
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Collection):
         raise MemoryInvalidInputError(f"{what} must be a list of ids, not a {type(values).__name__}")
     if most is not None and len(values) > most:
-        raise MemoryInvalidInputError(f"{len(values)} {what} in one call, allowed are {most}; make several calls")
+        raise MemoryInvalidInputError(
+            f"{len(values)} {what} in one call, allowed are {most}; make several calls", limit="max_append_messages"
+        )
     return tuple(dict.fromkeys(checked_id(value, what.removesuffix("s")) for value in values))
 
 
@@ -159,7 +161,9 @@ def batch(
     """
     given = checked_messages(messages, config)
     if longest is not None and len(given) > longest:
-        raise MemoryInvalidInputError(f"{len(given)} messages in one append, allowed are {longest}; append in parts")
+        raise MemoryInvalidInputError(
+            f"{len(given)} messages in one append, allowed are {longest}; append in parts", limit="max_append_messages"
+        )
     if processors.steps:
         given = _valid(processors.outgoing(given), config)
     bodies = codec.encode_all(given)
@@ -225,11 +229,13 @@ def _check_sizes(bodies: tuple[bytes, ...], config: ProviderConfig, *, whole: bo
         if len(body) > config.max_message_bytes:
             raise MemoryInvalidInputError(
                 f"messages[{index}] has {len(body)} bytes, allowed are {config.max_message_bytes}; "
-                "store large files elsewhere and keep their URL"
+                "store large files elsewhere and keep their URL",
+                limit="max_message_bytes",
             )
     if whole and total > config.max_call_bytes:
         raise MemoryInvalidInputError(
-            f"the messages of this call have {total} bytes, allowed are {config.max_call_bytes}; write in parts"
+            f"the messages of this call have {total} bytes, allowed are {config.max_call_bytes}; write in parts",
+            limit="max_call_bytes",
         )
 
 
@@ -279,7 +285,8 @@ def check_shape(values: Iterable[Any], where: str, config: ProviderConfig) -> No
                 if not -too_large < value < too_large:
                     digits = config.max_integer_digits
                     raise MemoryInvalidInputError(
-                        f"{where} holds an integer of more than {digits} digits; store it as a string"
+                        f"{where} holds an integer of more than {digits} digits; store it as a string",
+                        limit="max_integer_digits",
                     )
             elif kind not in _SCALARS:
                 containers.append(value)
@@ -287,7 +294,8 @@ def check_shape(values: Iterable[Any], where: str, config: ProviderConfig) -> No
             return
         level = [item for container in containers for item in _items(container)]
     raise MemoryInvalidInputError(
-        f"{where} is nested more than {config.max_nesting} deep; flatten it, or store it as a string"
+        f"{where} is nested more than {config.max_nesting} deep; flatten it, or store it as a string",
+        limit="max_nesting",
     )
 
 

@@ -211,7 +211,7 @@ class ProviderBase:
     def _check_size(self, value: FrozenDict, what: str) -> None:
         size, most = len(codec.encode(value)), self.config.max_metadata_bytes
         if size > most:
-            raise MemoryInvalidInputError(f"{what} has {size} bytes, allowed are {most}")
+            raise MemoryInvalidInputError(f"{what} has {size} bytes, allowed are {most}", limit="max_metadata_bytes")
 
     async def _annotated(self, operation: str, conversation_id: str, change: Change) -> Record:
         key = validation.checked_id(conversation_id, "conversation_id")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -126,12 +127,12 @@ class ErrorChecks(Checks):
 
 
 class LimitChecks(Checks):
-    """Limits are settable, hold exactly, and let nothing of a call through."""
+    """Limits are settable, hold exactly, let nothing of a call through, and are named by the error."""
 
-    async def _held(self, provider: BackendProvider, *calls: Callable[[], Awaitable[Any]]) -> None:
+    async def _held(self, provider: BackendProvider, limit: str, *calls: Callable[[], Awaitable[Any]]) -> None:
         before = await whole(provider)
         for call in calls:
-            refused(await call(), MemoryInvalidInputError)
+            assert refused(await call(), MemoryInvalidInputError).limit == limit
         assert await whole(provider) == before
         await absent(provider, "new")
 
@@ -142,6 +143,7 @@ class LimitChecks(Checks):
         done(await provider.store_messages("c", [fits]))
         await self._held(
             provider,
+            "max_message_bytes",
             lambda: provider.append_messages("c", [*talk(1), large]),
             lambda: provider.store_messages("c", [large]),
             lambda: provider.store_messages("new", [*talk(1), large]),
@@ -155,6 +157,7 @@ class LimitChecks(Checks):
         done(await provider.append_messages("c", many[4:8]))
         await self._held(
             provider,
+            "max_call_bytes",
             lambda: provider.append_messages("c", many),
             lambda: provider.store_messages("c", many),
             lambda: provider.store_messages("new", many),
@@ -167,6 +170,7 @@ class LimitChecks(Checks):
         done(await provider.append_messages("c", talk(5, "n")))
         await self._held(
             provider,
+            "max_append_messages",
             lambda: provider.append_messages("c", talk(6, "o")),
             lambda: provider.append_messages("new", talk(6), create=True),
         )
@@ -177,11 +181,14 @@ class LimitChecks(Checks):
         done(await provider.store_messages("c", talk(1), {"x": "a" * 80}))
         await self._held(
             provider,
+            "max_metadata_bytes",
             lambda: provider.append_messages("c", talk(1, "n"), {"x": "a" * 100}),
             lambda: provider.store_messages("new", talk(1), {"x": "é" * 60}),
         )
-        with pytest.raises(MemoryInvalidInputError):
-            await provider.update_metadata("c", {"x": "a" * 100})
+        for patch in ({"x": "a" * 100}, {"y": "a" * 60}):  # too large by itself, and beside what is there
+            with pytest.raises(MemoryInvalidInputError) as error:
+                await provider.update_metadata("c", patch)
+            assert error.value.limit == "max_metadata_bytes"
         assert (await whole(provider)).version == 1
 
     async def test_nesting(self, store: Store) -> None:
@@ -190,6 +197,7 @@ class LimitChecks(Checks):
         done(await provider.store_messages("c", [said("x", value=nested(5))], {"x": nested(5)}))
         await self._held(
             provider,
+            "max_nesting",
             lambda: provider.append_messages("c", [said("x", value=nested(6))]),
             lambda: provider.append_messages("c", talk(1), {"x": {"y": nested(5)}}),
             lambda: provider.store_messages("new", talk(1), {"x": nested(6)}),
@@ -201,6 +209,7 @@ class LimitChecks(Checks):
         done(await provider.store_messages("c", [said("x", value=10**20 - 1)], {"x": [-(10**20) + 1]}))
         await self._held(
             provider,
+            "max_integer_digits",
             lambda: provider.append_messages("c", [said("x", value={"y": 10**20})]),
             lambda: provider.append_messages("c", talk(1), {"x": [-(10**20)]}),
             lambda: provider.store_messages("new", talk(1), {"x": 10**20}),
@@ -211,9 +220,9 @@ class LimitChecks(Checks):
         provider = await store.open()
         done(await provider.store_messages("c", talk(1)))
         done(await provider.append_messages("c", talk(10_000, "n"), {"x": "a" * (2**20 - 100)}))
-        await self._held(
-            provider,
-            lambda: provider.append_messages("c", [said("x" * 2**24)]),
-            lambda: provider.append_messages("c", talk(10_001, "o")),
-            lambda: provider.append_messages("c", talk(1, "o"), {"x": "a" * 2**20}),
-        )
+        for limit, messages, metadata in (
+            ("max_message_bytes", [said("x" * 2**24)], None),
+            ("max_append_messages", talk(10_001, "o"), None),
+            ("max_metadata_bytes", talk(1, "o"), {"x": "a" * 2**20}),
+        ):
+            await self._held(provider, limit, partial(provider.append_messages, "c", messages, metadata))

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from broken_stores.sound import Plain, caught_by
-from jaf_memory_core import WriteResult, rules
+from jaf_memory_core import MemoryInvalidInputError, WriteResult, rules
 from jaf_memory_core.records import Amend, Record, Stamp, Write
 from jaf_memory_core.values import FrozenDict
 
@@ -47,6 +47,17 @@ class EmptyIsNotMerged(Labelled):
     @staticmethod
     def labels(patch: Mapping[str, Any]) -> Mapping[str, Any]:
         return {key: value for key, value in patch.items() if value or value is None or isinstance(value, int | float)}
+
+
+@caught_by("test_bytes_of_metadata")
+class CountsMetadataItself(Plain):
+    """Metadata that is too large is refused, and the error does not say by which limit."""
+
+    async def amend(self, amend: Amend) -> int:
+        try:
+            return await super().amend(amend)
+        except MemoryInvalidInputError as error:
+            raise MemoryInvalidInputError(str(error)) from None
 
 
 @caught_by("test_table[amend metadata]")
