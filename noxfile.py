@@ -130,6 +130,17 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def contention(session: nox.Session) -> None:
+    """Let eight tasks write to one conversation, on every store, by other libraries too; after -- --help."""
+    session.install(*group("bench"))
+    install_checkout(session)
+    # What cannot be installed is told as not checked.
+    session.install("--editable", f"{PLUGINS / 'jaf-memory-bridges'}[jaf]", success_codes=(0, 1))
+    session.install(*group("contenders"), success_codes=(0, 1))
+    session.run("python", "-m", "benchmarks.contention", *session.posargs)
+
+
+@nox.session
 def mutate(session: nox.Session) -> None:
     """Change a backend a little, again and again, and run the kit on each; after -- its name, or --help."""
     session.install(*group("test"))

@@ -15,21 +15,22 @@ BEGIN, END = "<!-- figures made by `python3 dev.py bench -- --docs` -->", "<!-- 
 
 PAGES: dict[Path, Callable[[Report], str]] = {
     ROOT / "docs" / "performance.md": tables.text,
+    ROOT / "docs" / "comparison.md": tables.peers_short,
     ROOT / "README.md": tables.short,
 }
 """What stands between the marks of each page."""
 
 
-def rewritten(page: str, table: str) -> str:
-    """A page with another table.
+def rewritten(page: str, table: str, mark: str = BEGIN) -> str:
+    """A page with another table behind a mark.
 
     Raises:
         ValueError: the page has lost a mark.
     """
-    before, begin, rest = page.partition(BEGIN)
+    before, begin, rest = page.partition(mark)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"the page has lost its marks: {BEGIN} and {END}")
+        raise ValueError(f"the page has lost its marks: {mark} and {END}")
     return f"{before}{begin}\n\n{table}\n\n{end}{after}"
 
 

@@ -126,6 +126,19 @@ def peers(report: Report) -> str:
     return markdown(["", *columns], rows) if rows else ""
 
 
+def peers_short(report: Report) -> str:
+    """The ratios alone, of a conversation of 1,000 messages."""
+    figures = [one for one in report.of("peers") if one.at == WHOLE and one.value is not None]
+    columns = list(dict.fromkeys(one.what for one in figures))
+    places = list(dict.fromkeys((one.beside, one.backend) for one in figures))
+    found = {(one.beside, one.backend, one.what): number(one.value or 0) for one in figures}
+    rows = [
+        [f"{name}, {NAMES[store]}", *(found.get((name, store, what), NOTHING) for what in columns)]
+        for name, store in places
+    ]
+    return markdown(["", *columns], rows)
+
+
 def _of_peer(figures: Sequence[Figure], columns: Sequence[str]) -> list[str]:
     error = next((one.error for one in figures if one.error), None)
     if error:

@@ -19,7 +19,19 @@ pytestmark = pytest.mark.skipif(
     os.environ.get("JAF_TEST_INSTALLED") == "wheels", reason="the program that measures is in no wheel"
 )
 
-from benchmarks import comparisons, engines, page, peers, resident, sessions, tables, targets, worker
+from benchmarks import (
+    comparisons,
+    contention,
+    engines,
+    page,
+    peers,
+    resident,
+    sessions,
+    tables,
+    targets,
+    worker,
+    writers,
+)
 from benchmarks.backends import sqlite
 from benchmarks.bulk import EXPORT, IMPORT
 from benchmarks.costs import core
@@ -222,3 +234,35 @@ def test_the_page_shows_every_chart():
     charts = [f"(charts/{chart.name})" for chart in page.FOLDER.glob("*.svg")]
     assert len(charts) == text.count(".svg)") == 3
     assert all(chart in text for chart in charts)
+
+
+def test_writers_of_one_conversation_lose_nothing_of_ours(tmp_path, monkeypatch):
+    """Eight tasks that append at once find all that they have appended, and what was sent twice once."""
+    monkeypatch.setattr(contention, "EACH", 5)
+    for store in STORES:
+        outcome = asyncio.run(contention.tried("jaf-memory", {"store": store, "folder": str(tmp_path)}))
+        assert (outcome.sent, outcome.held, outcome.lost, outcome.refused, outcome.again) == (40, 40, 0, 0, 1)
+
+
+def test_what_writers_lose_is_counted():
+    """A store that reads, waits and writes back loses what others wrote; what it refuses is no loss."""
+
+    class Careless(writers.Writers):
+        held = ()
+
+        def say(self):
+            async def append(text):
+                if text.endswith("-0"):
+                    raise OSError
+                before = self.held
+                await asyncio.sleep(0)
+                self.held = (*before, text)
+
+            return append
+
+        async def kept(self):
+            return list(self.held)
+
+    outcome = asyncio.run(contention.contend(Careless({}), 4, 5))
+    assert (outcome.held, outcome.lost, outcome.refused, outcome.again) == (4, 12, 4, 2)
+    assert outcome.errors == {"OSError"}
