@@ -14,7 +14,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 NAVIGATION = {
-    "Build with it": "getting-started conversations providers sessions guarantees moving-from-jaf-py comparison*",
+    "Build with it": "getting-started conversations providers sessions guarantees moving-from-jaf-py comparison",
     "Recipes": "recipes/*",
     "Run it": "operations command-line performance reliability",
     "Extend it": "writing-a-backend conformance plugins",
