@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[2]
 SOURCES = ("jaf_memory_core", "plugins", "examples", "tests", "benchmarks", "docs", "changes")
 ENDINGS = ("py", "pyi", "lua", "sql", "md", "toml", "yml")
 FILE = re.compile(rf"(?<![\w/.*<>{{}}-])((?:[\w-]+/)*[\w-]+\.(?:{'|'.join(ENDINGS)}))(?![\w*])")
+WRITTEN = re.compile(r"<!-- file (\S+) -->")
+"""A file that a page has its reader write."""
 RULE = re.compile(r"`(\w+)\.(\w+)")
 MADE = {"test_it.py", "sitecustomize.py"}
 """Files that tests write, and tell of."""
@@ -66,6 +68,8 @@ def test_files_that_remarks_name():
     """Every file that a comment, a docstring or a page names is there."""
     everything = files(*ENDINGS)
     standing = [path.relative_to(ROOT).as_posix() for path in everything]
+    pages = [path.read_text(encoding="utf-8") for path in everything if path.suffix == ".md"]
+    standing += [name for text in pages for name in WRITTEN.findall(text)]
     # Nearly all name nothing that is absent, in their code neither, and need not be taken apart.
     doubtful = [path for path in everything if absent_files(path.read_text(encoding="utf-8"), standing)]
     absent = {path.relative_to(ROOT).as_posix(): absent_files(remarks(path), standing) - MADE for path in doubtful}

@@ -125,7 +125,12 @@ def _call(node: ast.AST) -> Iterator[ast.AST]:
     if not isinstance(node, ast.Call):
         return
     twin = _TWINS.get(node.func.id) if isinstance(node.func, ast.Name) else None
-    if twin is None and len(node.args) > 1 and not any(isinstance(one, ast.Starred) for one in node.args[:2]):
+    pair = node.args[:2]
+    if (
+        twin is None
+        and len({ast.dump(one) for one in pair}) == 2
+        and not any(isinstance(one, ast.Starred) for one in pair)
+    ):
         yield ast.Call(node.func, [node.args[1], node.args[0], *node.args[2:]], node.keywords)
     for place, keyword in enumerate(node.keywords):
         if keyword.arg is not None:

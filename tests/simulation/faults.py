@@ -436,18 +436,6 @@ FAULTS = [
             "        return replies[1::2] if asking else replies\n",
             "        return replies[::2] if asking else replies\n",
         ),
-        (
-            "what was read behind a command that is sent again is kept",
-            "groups",
-            "            if moved or (slots[at] in moving and commands[at].parts[0] in _COMPARED):\n",
-            "            if moved:\n",
-        ),
-        (
-            "a node that is gone is asked for ever",
-            "anything",
-            "        except TransportError:\n            self._stale = True\n            raise\n        if any(",
-            "        except TransportError:\n            raise\n        if any(",
-        ),
     ),
     *_in("sentinel", "redis", "topology.py")(
         (

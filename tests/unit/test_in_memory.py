@@ -36,6 +36,9 @@ def test_defaults():
     config = InMemoryConfig()
     assert (config.max_conversations, config.max_messages) == (1000, 1000)
     assert InMemoryConfig(max_messages_per_conversation=7).max_messages == 7
+    for bound in ("max_conversations", "max_messages"):
+        with pytest.raises(ValueError, match=bound):
+            InMemoryConfig(**{bound: 0})
 
 
 def test_least_recently_written_goes():
