@@ -65,12 +65,13 @@ def recorded(package: str, checks: int, run: Callable[[int], bool]) -> Iterator[
 def places(file: Path, source: str, line: int, package: Path) -> list[tuple[str, range]]:
     """Where a check has to pass to meet a change: places in files, any of which will do.
 
-    Of Python, the statement that has the line; of a module's or class's own statements, which run when it is imported,
-    the whole module. Of SQL and Lua, whatever line of the package names the statement or script; nothing where no
-    line does, and then every check may meet it.
+    Of Python, the statement that has the line. Of SQL and Lua, whatever line of the package names the statement or
+    script. Nothing where no line does, and for a module's or class's own statements, which run when it is imported:
+    every check may meet those.
     """
     if file.suffix == ".py":
-        return [(str(file), _statement(source, line))]
+        found = _statement(source, line)
+        return [(str(file), found)] if found else []
     name = file.stem.upper()
     if file.suffix == ".sql":
         name = re.findall(r"^-- name: *(\S+)", "\n".join(source.splitlines()[:line]), re.MULTILINE)[-1]
@@ -82,22 +83,21 @@ def places(file: Path, source: str, line: int, package: Path) -> list[tuple[str,
     return found
 
 
-def _statement(source: str, line: int) -> range:
-    """The lines of the innermost statement, without those that stand under it."""
-    whole = range(1, source.count("\n") + 2)
-    found, within = whole, ast.parse(source)
+def _statement(source: str, line: int) -> range | None:
+    """The lines of the innermost statement, without those that stand under it; nothing outside of functions."""
+    found, within = range(0), ast.parse(source)
     scopes = (ast.FunctionDef, ast.AsyncFunctionDef)
     inside = False  # of a function: what stands there runs with a check
     node: ast.AST = within
     while True:
         below = [one for one in _statements(node) if one.lineno <= line <= (one.end_lineno or one.lineno)]
         if not below:
-            return found if inside else whole
+            return found if inside else None
         node = below[0]
         body = [one.lineno for one in _statements(node)]
         header = range(node.lineno, min(body)) if body else range(node.lineno, (node.end_lineno or node.lineno) + 1)
         if line in header:
-            return (header or range(line, line + 1)) if inside else whole
+            return (header or range(line, line + 1)) if inside else None
         found = range(line, line + 1)
         inside = inside or isinstance(node, scopes)
 

@@ -101,7 +101,7 @@ class Kit:
         package = ROOT / self._subject.package
         where = places(file, file.read_text(encoding="utf-8"), mutant.line, package)
         reaching = [n for n, trace in enumerate(self.traces) if trace.passed and _reaches(trace, where)]
-        if not reaching and file.suffix != ".py":  # what nothing names, a part of other statements for example
+        if not where or (not reaching and file.suffix != ".py"):  # for example a part of other statements
             reaching = [n for n, trace in enumerate(self.traces) if trace.passed]
         others = [n for n, trace in enumerate(self.traces) if trace.passed and trace.processes]
         order = sorted({*reaching, *others}, key=self._cost)
