@@ -35,6 +35,8 @@ def test_a_page_does_what_it_says(page, console, monkeypatch, request):
     """Every block of a page runs in its turn, and prints what the page says that it prints."""
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.delenv("PYTHONSAFEPATH", raising=False)  # a reader's programs import what lies beside them
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # a reader has not all of ours, which take seconds
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p anyio -p no:cacheprovider")
     names, printed, shown = {"__name__": "page"}, None, ""
     request.addfinalizer(lambda: close_providers(names, console))
     text = page.read_text(encoding="utf-8")
