@@ -72,7 +72,7 @@ def simulate(session: nox.Session) -> None:
 @nox.session
 def wheels(session: nox.Session) -> None:
     """Run on built wheels, as a user installs them, what would miss a file of theirs; paths after -- run others."""
-    session.install(*group("test"))
+    session.install(*group("test"), *group("notebook"))
     install_wheels(session)
     kinds = ("cli", "encryption", "otel", "redaction", "sqlite")
     whole = ("tests/packaging", "tests/integration", "tests/docs")

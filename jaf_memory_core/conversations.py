@@ -84,6 +84,12 @@ class ConversationMemory(Value, frozen=True, omit_defaults=True):
         place = _place_of(self)
         return None if place is None else cursors.written("list", place)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it; all text is escaped, and what is long is shortened."""
+        from jaf_memory_core.notebooks import html_of  # late: only notebooks need it
+
+        return html_of(self)
+
 
 # The document calls it a dataclass: so `dataclasses.replace`, `asdict` and `fields` take it as one.
 type.__setattr__(

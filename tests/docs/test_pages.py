@@ -6,6 +6,7 @@
   `python3 dev.py` lines must name sessions that there are. Other lines (installation) are not run.
 - a block behind `<!-- file NAME -->`: is written to that file in the page's folder, as its reader does.
 - a block behind `<!-- server PROVIDER -->`: finds an empty server of the tests' where the reader has one.
+- a block behind `<!-- with MODULE -->`: is run where that is installed.
 - a block behind `<!-- from FILE -->`: stands in that file, word for word, and is not run here.
 - a block behind `<!-- not run: REASON -->`: is not run, because what it needs is the reader's.
 - a page with `<!-- needs MODULE: EXTRA -->` is run where that engine is installed, as for its bridge's tests.
@@ -17,6 +18,7 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -47,8 +49,8 @@ def test_a_page_does_what_it_says(page, console, monkeypatch, request):
             assert block in (ROOT / source).read_text(encoding="utf-8"), f"not in {source}:\n{block}"
         elif mark == "file":
             Path(source).write_text(block, encoding="utf-8")
-        elif mark == "not run:":
-            continue
+        elif not runs(mark, source):
+            pass
         elif language == "python":
             printed = console.run(block, names, title=page.name)
             continue
@@ -59,6 +61,11 @@ def test_a_page_does_what_it_says(page, console, monkeypatch, request):
         elif language == "text" and printed is not None:
             assert_prints(block, printed)
         printed = None
+
+
+def runs(mark, source):
+    """Whether a block is run here, by what is said above it."""
+    return mark != "not run:" and (mark != "with" or find_spec(source) is not None)
 
 
 def assert_prints(block, printed):

@@ -13,6 +13,7 @@ LATER = {
     "importlib_metadata": "who creates a provider by name",
     "jaf_memory_cli": "the command line",
     "jaf_memory_core.settings.environment": "who is told about settings",
+    "jaf_memory_core.notebooks": "a notebook",
     "jaf_memory_core.registry": "who creates a provider by name",
     "jaf_memory_testing": "the conformance kit",
     "jaf_memory_core.transfer": "the command line",
