@@ -1,6 +1,8 @@
 """The store itself, as a driver would bring it: bytes under keys, in a folder that processes share.
 
 A file has its key in its first line, so that the key is known even where what stands behind it is damaged.
+
+Replace: the whole module, by your driver.
 """
 
 from __future__ import annotations

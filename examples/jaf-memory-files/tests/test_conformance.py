@@ -1,4 +1,4 @@
-"""Everything that a provider promises, on files."""
+"""Everything that a provider promises, on the provider `files`."""
 
 import os
 import stat
@@ -7,12 +7,14 @@ from functools import partial
 from json import dumps
 
 import pytest
-from jaf_memory_files import FilesBackend, FilesConfig
-from jaf_memory_files.folder import Folder
+from jaf_memory_core import BackendProvider
 from jaf_memory_testing import ProviderConformance, Target
 
-from jaf_memory_core import BackendProvider
+from jaf_memory_files import FilesBackend, FilesConfig
+from jaf_memory_files.folder import Folder
 
+# Replace: how your store is damaged, loses its power, stalls. All but `open` may be left out: what the kit is not told
+# how to do it does not try, and lists at the end of a run.
 WAYS = {
     "a message": (b'"role":"user"', b'"role":5'),
     "cut off": (b"}}", b""),
@@ -54,7 +56,7 @@ class Disk:
             self.contents[self.names[name]] = content
 
 
-async def open_files(path, **settings):
+async def open_provider(path, **settings):
     """Open a provider on a folder; the kit's other processes call this too."""
     config = FilesConfig(path=path, **settings)
     return BackendProvider(FilesBackend(config), config)
@@ -79,7 +81,7 @@ class TestFiles(ProviderConformance):
             return {file.name: file.read_bytes() for file in path.glob("*")}
 
         return Target(
-            open=partial(open_files, str(path)),
+            open=partial(open_provider, str(path)),
             stall=stall,
             dump=dump,
             damage={way: partial(replaced, path, *texts) for way, texts in WAYS.items()},

@@ -64,6 +64,9 @@ COMMANDS = {
     "keys": Entry("Set up", "keys.keys", "Show or rotate the keys of the plugin `encryption`, or make a new one."),
     "schema": Entry("Set up", "migration.schema", "Print the store's own definitions, or apply them."),
     "adopt": Entry("Set up", "migration.adopt", "Move data of an older layout into this one."),
+    "new-provider": Entry(
+        "Extend", "scaffold.new_provider", "Write the distribution of a new provider, for you to go on from."
+    ),
 }
 
 
