@@ -441,7 +441,7 @@ def shown_metadata(record: Record) -> FrozenDict:
 
 def applications(metadata: FrozenDict) -> FrozenDict:
     """Metadata without the keys that the provider keeps for itself."""
-    if not any(key.startswith(RESERVED) for key in metadata):
+    if not (metadata and any(key.startswith(RESERVED) for key in metadata)):
         return metadata
     return FrozenDict({key: value for key, value in metadata.items() if not key.startswith(RESERVED)})
 

@@ -197,7 +197,8 @@ class Reads(ProviderBase):
         for record in map(listing.readable, found):
             # A store that let another user's conversation through must not show it.
             if record is not None and rules.matches(record, scoped):
-                one = await self._listed(_asked_for(record, scoped), operation, listing)
+                asked = _asked_for(record, scoped)
+                one = await self._listed(asked, operation, listing) if self._chain else self._as_it_is(asked)
                 shown += [] if one is None else [one]
         listing.end()
         return shown

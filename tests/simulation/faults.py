@@ -381,8 +381,8 @@ FAULTS = [
         (
             "a page begins with the last of the page before",
             "paging",
-            '        where.append(("(updated_at, conversation_id) < (?, ?)", [micros(below[0]), below[1]]))\n',
-            '        where.append(("(updated_at, conversation_id) <= (?, ?)", [micros(below[0]), below[1]]))\n',
+            '[(f"({column}, conversation_id) < (?, ?)", [micros(cursor[0]), cursor[1]])]\n',
+            '[(f"({column}, conversation_id) <= (?, ?)", [micros(cursor[0]), cursor[1]])]\n',
         ),
     ),
     *_in("sqlite", "core", "provider/summaries.py")(

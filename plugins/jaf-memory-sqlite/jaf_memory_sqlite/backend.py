@@ -313,6 +313,9 @@ class SqliteBackend(Backend):
     async def find(self, query: MemoryQuery) -> Sequence[Record | Damaged]:
         """The newest that match; an index leads to a user's, to a time's, to a trace's."""
         now = self.now()
+        if self._reader is not None and queries.is_short(query):
+            with suppress(NeedsThreadError):
+                return self._inline_reads.read(lambda db: queries.find_inline(db, query, now))
         return await self._search(lambda db: queries.find(db, query, now))
 
     async def look_through(self, look: Look) -> Stretch:

@@ -15,7 +15,6 @@ SQL = load(__package__, "statements.sql")
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
-SECOND = timedelta(seconds=1)
 
 POSITIONS = 32
 """Bits of a message's row number that hold its position; those above hold the conversation's number."""
@@ -26,6 +25,18 @@ BEYOND = 1 << POSITIONS
 
 MOST = 1 << 62
 """No number of ours is as large, and what is added to one that is below still fits into 64 bits."""
+
+BUSY = -(1 << 60)
+"""What stands before the time from which on a conversation is busy: far below any time at which one rests."""
+
+RESTING = BUSY >> 1
+"""Below this it is busy."""
+
+UPDATED, LISTED = 6, 14
+"""Where `updated_at` and `listed_at` stand in a row of `columns`."""
+
+LAG = 60_000_000
+"""Microseconds for which a busy conversation is left where it stands. Files hold it: see migrations/0004.sql."""
 
 LONGEST = 1 << 33
 """Seconds above any ttl, which is a century at most."""
@@ -45,14 +56,14 @@ class Kept(NamedTuple):
         record: the header.
         size: bytes of all bodies.
         largest: no body has more bytes.
-        second: the second of the last activity, which two indexes go by.
+        listed: by which two indexes go: the time of the last activity, or, if `busy`, since when it has been busy.
     """
 
     key: int
     record: Record
     size: int
     largest: int
-    second: int
+    listed: int
 
     def row_of(self, position: int) -> int:
         """Number of the `message` row at a position."""
@@ -74,14 +85,14 @@ def micros(moment: datetime) -> int:
     return (moment - EPOCH) // MICROSECOND
 
 
-def second(moment: datetime) -> int:
-    """Whole seconds since 1970."""
-    return (moment - EPOCH) // SECOND
+def busy(micros: int) -> int:
+    """Where a conversation stands that has been busy since then."""
+    return micros + BUSY
 
 
 def moment(micros: int) -> datetime:
     """The UTC time of so many microseconds since 1970."""
-    return EPOCH + timedelta(microseconds=micros)
+    return EPOCH + timedelta(0, 0, micros)  # by place, which takes half the time: lists make three for each row
 
 
 def kept(row: tuple[Any, ...]) -> Kept:
@@ -108,13 +119,13 @@ def name_in(value: object) -> str:
 def _kept(row: tuple[Any, ...]) -> Kept | None:
     """What a row says; `None` unless numbers stand where they must, each within its bounds, and text is text."""
     key, conversation_id, user_id, incarnation, version, created, updated, expires = row[:8]
-    ttl, first_position, message_count, trimmed, size, largest, second, amended, gaps = row[8:17]
+    ttl, first_position, message_count, trimmed, size, largest, listed, amended, gaps = row[8:17]
     metadata = row[17] if len(row) > 17 else "{}"  # behind the columns above
     # Joined by their bits, for every write looks at one such row: that is negative, or too large, if one of them is,
     # and a TypeError if one is no whole number. Moments may be older than 1970; too far away, they are no `datetime`.
     if not (
         0 <= key | version | first_position | message_count | trimmed | size | largest | gaps < MOST
-        and -MOST < created | updated | second < MOST
+        and -MOST < created | updated | listed < MOST
         and first_position + message_count + gaps < BEYOND
         and (message_count or not gaps)
         and key < BEYOND >> 1
@@ -145,7 +156,7 @@ def _kept(row: tuple[Any, ...]) -> Kept | None:
         active,
         gaps,
     )
-    return Kept(key, record, size, largest, second)
+    return Kept(key, record, size, largest, listed)
 
 
 def columns(record: Record, size: int, largest: int) -> tuple[Any, ...]:
@@ -157,7 +168,7 @@ def columns(record: Record, size: int, largest: int) -> tuple[Any, ...]:
         record.version,
         micros(record.created_at),
         micros(record.active_at),
-        second(record.active_at),
+        micros(record.active_at),  # it rests
         None if record.expires_at is None else micros(record.expires_at),
         record.ttl,
         record.first_position,

@@ -5,7 +5,7 @@
 
 -- name: columns
 id, conversation_id, user_id, incarnation, version, created_at, updated_at, expires_at, ttl,
-first_position, message_count, trimmed, size, largest, updated_second, amended_at, gaps
+first_position, message_count, trimmed, size, largest, listed_at, amended_at, gaps
 
 -- name: live
 (expires_at IS NULL OR expires_at > ?)
@@ -50,7 +50,7 @@ LIMIT ?3
 
 -- name: new_header
 INTO conversation (
-    conversation_id, user_id, incarnation, version, created_at, updated_at, updated_second, expires_at, ttl,
+    conversation_id, user_id, incarnation, version, created_at, updated_at, listed_at, expires_at, ttl,
     first_position, message_count, trimmed, size, largest, trace_id, metadata, amended_at, gaps
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
@@ -69,7 +69,13 @@ WHERE id = ?
 UPDATE conversation SET gaps = ? WHERE id = ?
 
 -- name: move
-UPDATE conversation SET updated_second = ? WHERE id = ?
+UPDATE conversation SET listed_at = ? WHERE id = ?
+
+-- name: busy
+-- How many are busy from a time on, up to a limit; it looks at the index alone.
+SELECT count(*) FROM (
+    SELECT 1 FROM conversation INDEXED BY conversation_updated WHERE listed_at > ? AND listed_at < ? LIMIT ?
+)
 
 -- name: amend
 UPDATE conversation SET amended_at = ? WHERE id = ?

@@ -340,7 +340,7 @@ def test_without_a_log(path, monkeypatch):
 def test_old_sqlite(path, monkeypatch):
     """A Python with an SQLite that is too old is told so."""
     monkeypatch.setattr(connection.sqlite3, "sqlite_version_info", (3, 22, 0))
-    assert "3.24.0 is needed" in str(refused(path, MemoryConfigurationError))
+    assert "3.25.0 is needed" in str(refused(path, MemoryConfigurationError))
 
 
 def test_opens_later(tmp_path):

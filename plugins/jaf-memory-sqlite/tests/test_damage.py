@@ -160,7 +160,7 @@ def test_damaged_files(stored, damage):
 
 VALUES = ["NULL", "5", "-1", "1.5", "'x'", "''", "x'ff00'", "9223372036854775807", "CAST(x'c3' AS TEXT)"]
 COLUMNS = [
-    *("conversation_id", "user_id", "incarnation", "version", "created_at", "updated_at", "updated_second"),
+    *("conversation_id", "user_id", "incarnation", "version", "created_at", "updated_at", "listed_at"),
     "amended_at",
     *("expires_at", "ttl", "first_position", "message_count", "trimmed", "size", "largest", "trace_id", "metadata"),
 ]

@@ -11,11 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 from jaf_memory_sqlite import SqliteBackend, SqliteConfig, create_sqlite_provider, migrations
+from jaf_memory_sqlite.operations import search
 from jaf_memory_testing.checks import in_full
 from jaf_memory_testing.expectations import done, refused
 from jaf_memory_testing.samples import talk
 
-from jaf_memory_core import MemoryQuery, MemoryStorageError, Message, digest
+from jaf_memory_core import MemoryQuery, MemoryStorageError, Message, MessageSearch, digest
 
 STORED = Path(__file__).parent / "stored" / "schema-1.sql"
 """A file of schema 1 as `sqlite3 FILE .dump` writes it. It never changes: files like it are out there."""
@@ -67,13 +68,43 @@ def test_stored_form_is_read(use):
     use(read)
 
 
+def test_upgrade_beside_a_search_index(path, use):
+    """A file of schema 3 keeps its order and its index for searches; both go on after the upgrade."""
+    db = sqlite3.connect(path)
+    for version in (1, 2, 3):
+        db.executescript(migrations.script(version))
+    search.make(db)
+    for number in range(9):
+        moment = 1_795_510_005_000_000 + number % 3
+        db.execute(
+            "INSERT INTO conversation VALUES "
+            "(?, ?, 'u', 'i', 1, ?, ?, ?, NULL, NULL, 0, 0, 0, 0, 0, NULL, '{}', NULL, 0)",
+            (number + 1, f"c{number}", moment, moment, moment // 1_000_000),
+        )
+    db.execute(f"PRAGMA application_id = {migrations.APPLICATION}")
+    db.execute("PRAGMA user_version = 3")
+    db.commit()
+    db.close()
+
+    async def work(provider):
+        for filters in ({}, {"user_id": "u"}):
+            found = await provider.find_conversations(MemoryQuery(**filters))
+            assert [one.conversation_id for one in found] == ["c8", "c5", "c2", "c7", "c4", "c1", "c6", "c3", "c0"]
+        await provider.append_messages("c4", [Message("user", "hidden treasure")])
+        assert (await provider.find_conversations(MemoryQuery(limit=1)))[0].conversation_id == "c4"
+        found = await provider.search_messages(MessageSearch("treasure"))
+        assert [one.conversation_id for one in found] == ["c4"]
+
+    use(work, search="index")
+
+
 def test_new_files_have_the_stored_form(stored, tmp_path, use):
     """A new file has the very tables and indexes of an upgraded one: a change of them is a new version."""
     new = tmp_path / "new.db"
     use(lambda provider: provider.get_stats(), path=new)
     use(lambda provider: provider.get_stats())
     assert tables(new) == tables(stored)
-    assert migrations.CURRENT == 3
+    assert migrations.CURRENT == 4
 
 
 def test_definitions(path, tmp_path):
@@ -87,7 +118,7 @@ def test_definitions(path, tmp_path):
         return text, applied
 
     text, applied = asyncio.run(work(path))
-    assert applied == ["schema 1", "schema 2", "schema 3"]
+    assert applied == ["schema 1", "schema 2", "schema 3", "schema 4"]
     with contextlib.closing(sqlite3.connect(tmp_path / "other.db")) as db:
         db.executescript(text)
     assert asyncio.run(work(tmp_path / "other.db")) == (text, [])
@@ -100,7 +131,7 @@ def test_newer(path, use):
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 7")
     before = path.read_bytes()
-    with pytest.raises(MemoryStorageError, match="has schema 7, this jaf-memory-sqlite knows schema 3; upgrade"):
+    with pytest.raises(MemoryStorageError, match="has schema 7, this jaf-memory-sqlite knows schema 4; upgrade"):
         use(lambda provider: provider.get_stats())
     assert path.read_bytes() == before
 
@@ -111,9 +142,9 @@ def test_upgraded_while_open(path, use):
     async def work(provider):
         await provider.store_messages("c", talk(1))
         with contextlib.closing(sqlite3.connect(path)) as db:
-            db.execute("PRAGMA user_version = 4")
+            db.execute("PRAGMA user_version = 5")
         error = refused(await provider.append_messages("c", talk(1, start=1)), MemoryStorageError)
-        assert "has schema 4" in str(error)
+        assert "has schema 5" in str(error)
         assert not (await provider.health_check())["healthy"]
 
     use(work)
@@ -125,12 +156,12 @@ def test_a_refused_read_keeps_nothing(path, use):
     async def work(provider):
         await provider.store_messages("c", talk(1))
         with contextlib.closing(sqlite3.connect(path)) as db:
-            db.execute("PRAGMA user_version = 4")
-            with pytest.raises(MemoryStorageError, match="has schema 4"):
+            db.execute("PRAGMA user_version = 5")
+            with pytest.raises(MemoryStorageError, match="has schema 5"):
                 await provider.get_recent_messages("c")
-            with pytest.raises(MemoryStorageError, match="has schema 4") as kept:
+            with pytest.raises(MemoryStorageError, match="has schema 5") as kept:
                 await provider.get_recent_messages("c", 1)
-            db.execute("PRAGMA user_version = 3")
+            db.execute("PRAGMA user_version = 4")
             (busy, *_) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         assert (busy, kept.type) == (0, MemoryStorageError)
 
@@ -138,31 +169,31 @@ def test_a_refused_read_keeps_nothing(path, use):
 
 
 @pytest.fixture
-def fourth(monkeypatch):
-    """A fourth version, which adds a column."""
+def fifth(monkeypatch):
+    """A fifth version, which adds a column."""
     first = migrations.script
     text = (
         "ALTER TABLE conversation ADD COLUMN\n  mood TEXT; -- ; not here\nCREATE INDEX moods\nON conversation (mood);\n"
     )
-    scripts = {4: text}
+    scripts = {5: text}
     monkeypatch.setattr(migrations, "script", lambda version: scripts.get(version) or first(version))
-    monkeypatch.setattr(migrations, "CURRENT", 4)
+    monkeypatch.setattr(migrations, "CURRENT", 5)
     return scripts
 
 
-@pytest.mark.usefixtures("fourth")
+@pytest.mark.usefixtures("fifth")
 def test_upgrade(stored, use):
     """An older file is upgraded in place when it is opened; what it holds stays."""
     assert use(lambda provider: provider.get_recent_messages("capped", 1))[0].content == "m 5"
     with contextlib.closing(sqlite3.connect(stored)) as db:
         assert db.execute("SELECT mood FROM conversation").fetchall() == [(None,), (None,)]
-        assert db.execute("PRAGMA user_version").fetchone() == (4,)
+        assert db.execute("PRAGMA user_version").fetchone() == (5,)
 
 
-def test_failed_upgrade(stored, use, fourth):
+def test_failed_upgrade(stored, use, fifth):
     """An upgrade that fails half-way leaves the older version whole."""
     before = tables(stored)
-    fourth[4] += "CREATE TABLE conversation (x);"
+    fifth[5] += "CREATE TABLE conversation (x);"
     with pytest.raises(MemoryStorageError):
         use(lambda provider: provider.get_stats())
     assert tables(stored) == before

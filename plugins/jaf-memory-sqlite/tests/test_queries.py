@@ -1,15 +1,16 @@
 """Queries go by indexes, and reads are done where they cost least."""
 
 import asyncio
-import re
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from random import Random
 from types import SimpleNamespace
 
 import pytest
 from jaf_memory_sqlite.connection import reader
 from jaf_memory_sqlite.operations import queries, reads, writes
-from jaf_memory_sqlite.rows import SQL, held
+from jaf_memory_sqlite.rows import BUSY, LAG, RESTING, SQL, held
 from jaf_memory_testing.expectations import done, refused, whole
 from jaf_memory_testing.samples import ids, talk
 
@@ -26,6 +27,13 @@ async def plan(provider, statement):
     return " | ".join(row[3] for row in rows)
 
 
+async def plans(provider, query):
+    """How SQLite goes about a list: all at once, or those that rest and those that are busy."""
+    if queries._stand_together(query):
+        return [await plan(provider, queries.newest(query, NOW))]
+    return [await plan(provider, half(query, NOW)) for half in (queries.resting, queries.busily)]
+
+
 FILTERS = {
     "conversation_of_user": {"user_id": "u"},
     "conversation_traced": {"trace_id": "t"},
@@ -40,9 +48,9 @@ def test_find_goes_by_an_index(use, index):
 
     async def work(provider):
         for more in ({}, {"cursor": LAST.cursor}, {"limit": 10}):
-            steps = await plan(provider, queries.newest(MemoryQuery(**FILTERS[index], **more), NOW))
-            assert f"SEARCH conversation USING INDEX {index}" in steps
-            assert "SCAN" not in steps
+            for steps in await plans(provider, MemoryQuery(**FILTERS[index], **more)):
+                assert f"SEARCH conversation USING INDEX {index}" in steps
+                assert "SCAN" not in steps
 
     use(work)
 
@@ -52,7 +60,7 @@ def test_find_by_creation_goes_by_an_index(use, more):
     """A filter on the time of creation leads to its rows by an index."""
 
     async def work(provider):
-        steps = await plan(provider, queries.newest(MemoryQuery(**more), NOW))
+        (steps,) = await plans(provider, MemoryQuery(**more))
         assert "SEARCH conversation USING INDEX conversation_created" in steps
 
     use(work)
@@ -63,27 +71,148 @@ def test_find_by_last_change_goes_by_two_indexes(use, more):
     """A bound on the last change leads to its rows by the two indexes of what may have been it, or by the owner's."""
 
     async def work(provider):
-        steps = await plan(provider, queries.newest(MemoryQuery(updated_since=NOW, **more), NOW))
+        (steps,) = await plans(provider, MemoryQuery(updated_since=NOW, **more))
         assert "MULTI-INDEX OR" in steps
-        assert "SEARCH conversation USING INDEX conversation_updated (updated_second>?" in steps
+        assert "SEARCH conversation USING INDEX conversation_updated (listed_at>?)" in steps
+        assert "SEARCH conversation USING INDEX conversation_updated (listed_at>? AND listed_at<?)" in steps
         assert "SEARCH conversation USING INDEX conversation_amended (amended_at>?)" in steps
         assert "SCAN" not in steps
-        steps = await plan(provider, queries.newest(MemoryQuery(updated_since=NOW, user_id="u", **more), NOW))
-        assert "SEARCH conversation USING INDEX conversation_of_user (user_id=?" in steps
+        for steps in await plans(provider, MemoryQuery(updated_since=NOW, user_id="u", **more)):
+            assert "SEARCH conversation USING INDEX conversation_of_user (user_id=?" in steps
 
     use(work)
 
 
-def test_newest_need_no_sorting(use):
-    """The newest of a user, and of all, are read in the index's order: only those of one second are sorted."""
+@pytest.mark.parametrize("query", [MemoryQuery(limit=10), MemoryQuery(user_id="u", limit=10), LAST])
+def test_newest_need_no_sorting(use, query):
+    """The newest of a user, and of all, are read in the index's order."""
 
     async def work(provider):
-        for query in (MemoryQuery(limit=10), MemoryQuery(user_id="u", limit=10)):
-            steps = await plan(provider, queries.newest(query, NOW))
-            assert "B-TREE FOR ORDER BY" not in steps
-            assert re.search("B-TREE FOR (RIGHT PART|LAST 2 TERMS) OF ORDER BY", steps)
+        for steps in await plans(provider, query):
+            assert "ORDER BY" not in steps
 
     use(work)
+
+
+def clock(provider, start=NOW):
+    """Let a provider's time stand still; the list's only item moves it."""
+    moment = [start]
+    provider.backend.now = lambda: moment[0]
+    return moment
+
+
+async def listed(provider, page=7, **filters):
+    """All conversations of a list, page by page."""
+    query, found = MemoryQuery(**filters, limit=page, include_messages=False), []
+    while some := await provider.find_conversations(query):
+        found += some
+        query = query.after(some[-1])
+    return found
+
+
+def by_activity(conversations):
+    """As lists go."""
+    return sorted(conversations, key=lambda one: (one.active_at, one.conversation_id), reverse=True)
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("most", [0, 3, 256])
+def test_lists_are_in_order(use, monkeypatch, seed, most):
+    """However close together conversations were active, and however many are busy, lists and pages are in order."""
+    monkeypatch.setattr(writes, "MOST_BUSY", most)
+    random = Random(seed)
+
+    async def work(provider):
+        moment = clock(provider)
+        names = [f"c{number}" for number in range(40)]
+        for step in range(250):
+            pause = random.choice([0, 0, 1, 5_000, 400_000, 5_000_000]) if random.random() < 0.99 else 61_000_000
+            moment[0] += timedelta(microseconds=pause)
+            name = random.choice(names)
+            await provider.append_messages(name, talk(1, start=step), create=True, user_id=f"u{int(name[1:]) % 2}")
+            if random.random() < 0.1:
+                await provider.update_metadata(name, {"n": random.random()})
+        everything = [one async for one in provider.iter_conversations()]
+        assert [one.conversation_id for one in await listed(provider)] == [
+            one.conversation_id for one in by_activity(everything)
+        ]
+        since, until = sorted(one.active_at for one in everything)[5:30:24]
+        for filters, keeps in (
+            ({"user_id": "u1"}, lambda one: one.user_id == "u1"),
+            ({"active_since": since}, lambda one: one.active_at >= since),
+            ({"active_until": until, "user_id": "u0"}, lambda one: one.active_at < until and one.user_id == "u0"),
+            ({"updated_since": since}, lambda one: one.updated_at >= since),
+            ({"updated_until": until}, lambda one: one.updated_at < until),
+            ({"updated_since": since, "user_id": "u1"}, lambda one: one.updated_at >= since and one.user_id == "u1"),
+        ):
+            assert await listed(provider, **filters) == by_activity(map(bare, filter(keeps, everything))), filters
+        ordered = by_activity(everything)
+        paged = MemoryQuery(offset=11, limit=9, include_messages=False)
+        assert await provider.find_conversations(paged) == [bare(one) for one in ordered[11:20]]
+
+    use(work, synchronous="NORMAL")
+
+
+def bare(conversation):
+    """Without messages."""
+    return replace(conversation, messages=())
+
+
+@pytest.mark.parametrize("appended", [False, True])
+def test_newest_of_very_many_of_one_moment(use, appended):
+    """The newest cost no more where thousands stand within the same second, made there or active there."""
+
+    async def work(provider):
+        moment = clock(provider)
+
+        async def steps():
+            taken = []
+
+            def find(db):
+                # Counted by hundreds; the first hundred may be another's.
+                db.set_progress_handler(lambda: taken.append(100), 100)
+                found = queries.find(db, MemoryQuery(user_id="u", limit=10, include_messages=False), NOW)
+                db.set_progress_handler(None, 0)
+                return [one.conversation_id for one in found]
+
+            return await provider.backend._search(find), sum(taken)
+
+        names = [f"c{number:04}" for number in range(3_000)]
+        for start in range(0, len(names), 300):
+            some = names[start : start + 300]
+            for again in range(1 + appended):
+                moment[0] += timedelta(milliseconds=10)
+                await asyncio.gather(
+                    *(provider.append_messages(one, talk(1, start=again), create=True, user_id="u") for one in some)
+                )
+        found, taken = await steps()
+        assert found == names[:-11:-1]
+        assert taken < 20_000
+
+    use(work, synchronous="NORMAL")
+
+
+def test_few_become_busy(use):
+    """No more than a list puts in order become busy within a minute; the others stay in the very order."""
+
+    async def work(provider):
+        moment = clock(provider)
+        for number in range(300):
+            moment[0] += timedelta(milliseconds=1)
+            await provider.append_messages(f"c{number}", talk(1), create=True)
+        for count in range(2):
+            for number in range(300):
+                moment[0] += timedelta(milliseconds=1)
+                await provider.append_messages(f"c{number}", talk(1, start=1 + count))
+        rows = await provider.backend._search(
+            lambda db: db.execute("SELECT listed_at, updated_at FROM conversation").fetchall()
+        )
+        busy = [row for row in rows if row[0] < RESTING]
+        assert len(busy) == writes.MOST_BUSY
+        assert all(BUSY + updated - LAG < listed < BUSY + updated for listed, updated in busy)
+        assert all(listed == updated for listed, updated in rows if listed >= RESTING)
+
+    use(work, synchronous="NORMAL")
 
 
 @pytest.mark.parametrize("query", [MemoryQuery(), MemoryQuery(user_id="u"), MemoryQuery(trace_id="t"), LAST])

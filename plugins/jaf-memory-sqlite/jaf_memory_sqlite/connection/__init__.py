@@ -21,7 +21,7 @@ from jaf_memory_sqlite.settings import MEMORY, SqliteConfig
 
 logger = logging.getLogger("jaf_memory_sqlite")
 
-OLDEST = (3, 24, 0)
+OLDEST = (3, 25, 0)
 """The first SQLite that understands every statement of ours."""
 
 STATEMENTS = 256

@@ -9,7 +9,7 @@ from importlib.resources import files
 from jaf_memory_core.errors import MemoryStorageError
 from jaf_memory_sqlite.locks import wait_for_lock
 
-CURRENT = 3
+CURRENT = 4
 """The version that this code reads and writes; `PRAGMA user_version` of a file says which it has."""
 
 APPLICATION = 0x4A41464D

@@ -6,11 +6,14 @@ Every filter is in the statement, save that metadata is compared by the core's o
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+import time
+from bisect import insort
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from itertools import islice
+from heapq import merge
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
@@ -21,15 +24,24 @@ from jaf_memory_core.errors import MemoryStorageError
 from jaf_memory_core.records import Damaged, Record, Stats
 from jaf_memory_core.values import EMPTY, identifier
 from jaf_memory_sqlite import migrations
-from jaf_memory_sqlite.errors import tells_damage
-from jaf_memory_sqlite.operations.reads import all_bodies, snapshot
-from jaf_memory_sqlite.rows import BEYOND, SQL, Kept, kept, micros, moment, second
+from jaf_memory_sqlite.errors import NeedsThreadError, tells_damage
+from jaf_memory_sqlite.operations.reads import ANY, INLINE_BYTES, all_bodies, snapshot
+from jaf_memory_sqlite.rows import BEYOND, BUSY, LAG, LISTED, RESTING, SQL, UPDATED, Kept, busy, kept, micros, moment
 
 STRETCH = 100
 """Conversations whose keys a scan looks up at once."""
 
+INLINE_CONVERSATIONS = 50
+"""Conversations that a list in an event loop's own thread may bring, and pass over."""
+
+INLINE_SECONDS = 0.002
+"""How long it may take: more where many have expired, or wait to be put in order."""
+
+INLINE_STEPS = 5_000
+"""Steps of SQLite's machine after which it looks at the clock."""
 
 Statement = tuple[str, list[Any]]
+Row = tuple[Any, ...]
 
 
 class Key(NamedTuple):
@@ -60,7 +72,7 @@ class Key(NamedTuple):
 
 
 def newest(query: MemoryQuery, now: datetime, select: str = SQL["headers"], values: Sequence[Any] = ()) -> Statement:
-    """Live conversations, newest activity first; with a metadata filter it is for the caller to page.
+    """Live conversations, newest activity first, all sorted; it is for the caller to page.
 
     Args:
         query: which ones.
@@ -68,43 +80,70 @@ def newest(query: MemoryQuery, now: datetime, select: str = SQL["headers"], valu
         select: what of them.
         values: those that this binds.
     """
-    where = _filters(query)
-    where.append(("(expires_at IS NULL OR expires_at > ?)", [micros(now)]))
-    below = rules.activity_cursor(query)
-    if below is not None:
-        where.append(("updated_second <= ?", [second(below[0])]))
-        where.append(("(updated_at, conversation_id) < (?, ?)", [micros(below[0]), below[1]]))
+    where = [*_filters(query), *_active(query), _live(now), *_behind(query, "updated_at")]
+    if query.updated_since is not None and query.user_id is None:
+        # Where they may stand: each has an index of its own.
+        since = micros(query.updated_since)
+        text = "(listed_at >= ? OR (listed_at >= ? AND listed_at < ?) OR amended_at >= ?)"
+        where.append((text, [since, busy(since - LAG), RESTING, since]))
     text, filtered = _joined(select, where)
-    values = [*values, *filtered]
-    # The plus keeps SQLite from walking through all there is in the order of the answer, where a range would do.
-    plus = "+" if _only_by_creation(query) or _only_by_last_change(query) else ""
-    text += f" ORDER BY {plus}updated_second DESC, updated_at DESC, conversation_id DESC"
-    if query.metadata is None and (query.limit is not None or query.offset):
-        text += " LIMIT ? OFFSET ?"
-        values += [-1 if query.limit is None else min(query.limit, BEYOND), min(query.offset, BEYOND)]
-    return text, values
+    return f"{text} ORDER BY updated_at DESC, conversation_id DESC", [*values, *filtered]
+
+
+def resting(query: MemoryQuery, now: datetime) -> Statement:
+    """Those of them that rest, which stand in an index in the very order."""
+    since, until = _span(query)
+    where = [*_filters(query), ("listed_at >= ?", [RESTING if since is None else since]), _live(now)]
+    if until is not None:
+        where.append(("listed_at < ?", [until]))
+    where += _behind(query, "listed_at")
+    text, values = _joined(SQL["headers"], where)
+    return f"{text} ORDER BY listed_at DESC, conversation_id DESC", values
+
+
+def busily(query: MemoryQuery, now: datetime) -> Statement:
+    """Those of them that are busy, in the order in which they became so: each was active up to `LAG` later."""
+    since, until = _span(query)
+    below = rules.activity_cursor(query)
+    ends = [until, None if below is None else micros(below[0]) + 1]
+    end = min((busy(one) for one in ends if one is not None), default=RESTING)
+    where = [*_filters(query), *_active(query), ("listed_at < ?", [end]), _live(now), *_behind(query, "updated_at")]
+    if since is not None:
+        where.append(("listed_at >= ?", [busy(since - LAG)]))
+    text, values = _joined(SQL["headers"], where)
+    return f"{text} ORDER BY listed_at DESC", values
 
 
 def in_order_of_creation(query: MemoryQuery, above: Key | None, limit: int) -> Statement:
     """Keys of conversations, expired ones too, oldest `created_at` first."""
-    where = _filters(query)
+    where = [*_filters(query), *_active(query)]
     if above is not None:
         where.append((f"(created_at, conversation_id) > (?, {above.place})", [above.created_at, above.bound]))
     text, values = _joined(SQL["keys"], where)
     return f"{text} ORDER BY created_at, conversation_id LIMIT ?", [*values, limit]
 
 
-def _only_by_creation(query: MemoryQuery) -> bool:
-    others = (query.conversation_id, query.user_id, query.trace_id, query.active_since, query.active_until)
-    return not (query.since is query.until is None) and all(other is None for other in (*others, query.cursor))
+def _stand_together(query: MemoryQuery) -> bool:
+    """Whether an index leads to few, or no index to an order: all of them are sorted then."""
+    if query.conversation_id is not None or _traces(query):
+        return True
+    others = (query.user_id, query.active_since, query.active_until)
+    bounds = (query.since, query.until, query.updated_since)
+    return any(bound is not None for bound in bounds) and all(other is None for other in others)
 
 
-def _only_by_last_change(query: MemoryQuery) -> bool:
-    others = (query.conversation_id, query.user_id, query.trace_id, query.since, query.until)
-    return query.updated_since is not None and all(other is None for other in (*others, query.active_since))
+def _live(now: datetime) -> Statement:
+    return SQL["live"], [micros(now)]
+
+
+def _behind(query: MemoryQuery, column: str) -> list[Statement]:
+    """What comes behind the cursor, by the column that has the time of activity."""
+    cursor = rules.activity_cursor(query)
+    return [] if cursor is None else [(f"({column}, conversation_id) < (?, ?)", [micros(cursor[0]), cursor[1]])]
 
 
 def _filters(query: MemoryQuery) -> list[Statement]:
+    """All but the bounds on activity."""
     metadata = query.metadata or EMPTY
     texts = [
         ("conversation_id = ?", query.conversation_id),
@@ -113,22 +152,28 @@ def _filters(query: MemoryQuery) -> list[Statement]:
         *(("instr(metadata, ?) > 0", f'"{key}"') for key in metadata if _stands_as_it_is(key)),
     ]
     times = [
-        ("created_at >= ?", query.since, micros),
-        ("created_at < ?", query.until, micros),
-        ("updated_second >= ?", query.active_since, second),  # the index goes by seconds
-        ("updated_at >= ?", query.active_since, micros),
-        ("updated_second <= ?", query.active_until, second),
-        ("updated_at < ?", query.active_until, micros),
-        *(("updated_second <= ?", query.updated_until, second), ("updated_at < ?", query.updated_until, micros)),
-        ("ifnull(amended_at < ?, 1)", query.updated_until, micros),
+        ("created_at >= ?", query.since),
+        ("created_at < ?", query.until),
+        ("updated_at < ?", query.updated_until),
+        ("ifnull(amended_at < ?, 1)", query.updated_until),
     ]
     where: list[Statement] = [(text, [value]) for text, value in texts if value is not None]
     if query.updated_since is not None:
-        # Each side has an index of its own.
         since = micros(query.updated_since)
-        either = "((updated_second >= ? AND updated_at >= ?) OR amended_at >= ?)"
-        where.append((either, [second(query.updated_since), since, since]))
-    return where + [(text, [convert(value)]) for text, value, convert in times if value is not None]
+        where.append(("(updated_at >= ? OR ifnull(amended_at >= ?, 0))", [since, since]))
+    return where + [(text, [micros(value)]) for text, value in times if value is not None]
+
+
+def _active(query: MemoryQuery) -> list[Statement]:
+    """The bounds on activity, exactly."""
+    bounds = [("updated_at >= ?", query.active_since), ("updated_at < ?", query.active_until)]
+    return [(text, [micros(value)]) for text, value in bounds if value is not None]
+
+
+def _span(query: MemoryQuery) -> tuple[int | None, int | None]:
+    """The bounds on activity that an index can look for: from the first on, before the second."""
+    ends = [micros(one) for one in (query.active_until, query.updated_until) if one is not None]
+    return None if query.active_since is None else micros(query.active_since), min(ends, default=None)
 
 
 def _traces(query: MemoryQuery) -> list[Any]:
@@ -147,34 +192,98 @@ def _joined(select: str, where: list[Statement]) -> Statement:
     return f"{select} WHERE {text}" if text else select, values
 
 
-def find(db: sqlite3.Connection, query: MemoryQuery, now: datetime) -> list[Record | Damaged]:
-    """Live records that match, newest first, paging applied; what cannot be read stands there as damaged."""
+def find(db: sqlite3.Connection, query: MemoryQuery, now: datetime, most: float = ANY) -> list[Record | Damaged]:
+    """Live records that match, newest first, paging applied; what cannot be read stands there as damaged.
+
+    Raises:
+        NeedsThreadError: their messages have more than `most` bytes.
+    """
     with snapshot(db):
         try:
-            found = list(_page(map(_kept, db.execute(*newest(query, now))), query))
+            found = list(_page(_rows(db, query, now), query))
         except sqlite3.OperationalError as error:
             if not tells_damage(error):
                 raise
             found = _with_odd_text(db, query, now)
-        return [_whole(db, one) if query.include_messages else _header(one) for one in found]
+        if not query.include_messages:
+            return [_header(one) for one in found]
+        if most < ANY and sum(one.size for one in found if isinstance(one, Kept)) > most:
+            raise NeedsThreadError
+        return [_whole(db, one) for one in found]
+
+
+def is_short(query: MemoryQuery) -> bool:
+    """Whether a list may be tried in an event loop's own thread."""
+    few = query.limit is not None and query.limit + query.offset <= INLINE_CONVERSATIONS
+    return few and query.metadata is None and not _stand_together(query)
+
+
+def find_inline(db: sqlite3.Connection, query: MemoryQuery, now: datetime) -> list[Record | Damaged]:
+    """The same in an event loop's own thread.
+
+    Raises:
+        NeedsThreadError: it goes through much, or brings much.
+    """
+    end = time.monotonic() + INLINE_SECONDS
+    db.set_progress_handler(lambda: time.monotonic() > end, INLINE_STEPS)
+    try:
+        return find(db, query, now, INLINE_BYTES)
+    except sqlite3.OperationalError as error:
+        if str(error) != "interrupted":
+            raise
+        raise NeedsThreadError from None
+    finally:
+        db.set_progress_handler(None, 0)
 
 
 def _with_odd_text(db: sqlite3.Connection, query: MemoryQuery, now: datetime) -> list[Kept | Damaged]:
     """The same where some text is no UTF-8: it is read all the same, and then found to be none."""
     db.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
     try:
-        return list(_page(map(_kept, db.execute(*newest(query, now))), query))
+        return list(_page(_rows(db, query, now), query))
     finally:
         db.text_factory = str
 
 
-def _page(rows: Iterator[Kept | Damaged], query: MemoryQuery) -> Iterator[Kept | Damaged]:
+def _rows(db: sqlite3.Connection, query: MemoryQuery, now: datetime) -> Iterator[Row]:
+    """Rows of conversations, the newest first; whoever takes few costs few."""
+    if _stand_together(query):
+        text, values = newest(query, now)
+        if query.limit is None or query.metadata is not None:
+            return iter(db.execute(text, values))
+        return iter(db.execute(f"{text} LIMIT ?", [*values, min(query.limit + query.offset, BEYOND)]))
+    settled = _settled(db.execute(*busily(query, now)))
+    first = next(settled, None)
+    rest = iter(db.execute(*resting(query, now)))
+    return rest if first is None else merge(chain((first,), settled), rest, key=_activity, reverse=True)
+
+
+def _settled(rows: Iterable[Row]) -> Iterator[Row]:
+    """Bring busy ones into the order of their activity: each waits while one that comes may stand before it."""
+    waiting: list[Row] = []
+    for row in rows:
+        latest = row[LISTED] - BUSY + LAG
+        while waiting and _activity(waiting[-1])[0] >= latest:
+            yield waiting.pop()
+        insort(waiting, row, key=_activity)
+    yield from reversed(waiting)
+
+
+def _activity(row: Row) -> tuple[int, str]:
+    """By what a list goes; what is damaged leads it."""
+    updated, key = row[UPDATED], row[1]
+    return updated if updated.__class__ is int else BEYOND << 31, key if key.__class__ is str else ""
+
+
+def _page(rows: Iterator[Row], query: MemoryQuery) -> Iterator[Kept | Damaged]:
     wanted = query.metadata
-    if wanted is None:
-        return rows
-    holding = (one for one in rows if isinstance(one, Damaged) or rules.holds(one.record, wanted))
     offset = min(query.offset, BEYOND)
-    return islice(holding, offset, None if query.limit is None else offset + min(query.limit, BEYOND))
+    stop = None if query.limit is None else offset + min(query.limit, BEYOND)
+    if wanted is None:
+        return map(_kept, islice(rows, offset, stop))
+    found = map(_kept, rows)
+    holding = (one for one in found if isinstance(one, Damaged) or rules.holds(one.record, wanted))
+    return islice(holding, offset, stop)
 
 
 def _kept(row: tuple[Any, ...]) -> Kept | Damaged:

@@ -17,7 +17,10 @@ from jaf_memory_core.records import Amend, Fork, Record, Revise, Stamp, Write
 from jaf_memory_core.results import WriteResult
 from jaf_memory_sqlite.errors import NeedsThreadError
 from jaf_memory_sqlite.operations.reads import ANY, INLINE_BYTES, held_bodies, look_up
-from jaf_memory_sqlite.rows import BEYOND, SQL, Kept, amended_at, columns, labels, micros, row_of
+from jaf_memory_sqlite.rows import BEYOND, LAG, RESTING, SQL, Kept, amended_at, busy, columns, labels, micros, row_of
+
+MOST_BUSY = 256
+"""Conversations that may become busy within a minute; a list brings them into order before it tells the newest."""
 
 Clock = Callable[[], datetime]
 Row = tuple[int, int, str, bytes]
@@ -151,10 +154,18 @@ def touch(db: sqlite3.Connection, before: Kept, after: Record, size: int, larges
     updated = micros(after.active_at)
     counts = (after.first_position, after.message_count, int(after.trimmed), size, largest)
     db.execute(SQL["touch"], (after.version, updated, *counts, before.key))
-    # Two indexes go by the second, and are left alone within it (docs/decisions/0005).
-    second = updated // 1_000_000
-    if second != before.second:
-        db.execute(SQL["move"], (second, before.key))
+    listed = _listed(db, before, updated)
+    if listed != before.listed:
+        db.execute(SQL["move"], (listed, before.key))
+
+
+def _listed(db: sqlite3.Connection, before: Kept, updated: int) -> int:
+    """Where a conversation that was active just now stands in lists: where it stood, if it may (decisions/0005)."""
+    if before.listed == updated or 0 <= busy(updated) - before.listed < LAG:
+        return before.listed
+    # A list sorts those that were busy within a minute: no more than so many.
+    (others,) = db.execute(SQL["busy"], (busy(updated - LAG), RESTING, MOST_BUSY)).fetchone()
+    return busy(updated) if others < MOST_BUSY else updated
 
 
 def relabel(db: sqlite3.Connection, before: Kept, after: Record) -> None:
