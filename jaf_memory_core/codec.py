@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from jaf_memory_core.errors import MemoryInvalidInputError, MemoryStorageError
-from jaf_memory_core.messages import Message
+from jaf_memory_core.messages import Message, plain_from_start
 from jaf_memory_core.values import EMPTY, FrozenDict, freeze
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ them comes along as its context.
 """
 
 _encoder = msgspec.json.Encoder()
+_in_order = msgspec.json.Encoder(order="sorted")
+_canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
 _message = msgspec.json.Decoder(Message, dec_hook=freeze_hook)
 _messages = msgspec.json.Decoder(tuple[Message, ...], dec_hook=freeze_hook)
 _object = msgspec.json.Decoder(dict[str, Any])
@@ -72,6 +74,8 @@ def _builtins(value: Any) -> Any:
         return {name: _builtins(item) for name, item in fields.items() if item is not None and item is not EMPTY}
     if isinstance(value, tuple):
         return [_builtins(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _builtins(item) for name, item in value.items()}
     return value.isoformat() if hasattr(value, "isoformat") else value
 
 
@@ -178,7 +182,7 @@ def _plain(body: bytes, conversation_id: str | None) -> Any:
 
 def canonical(value: Any) -> str:
     """Sorted, ASCII, type-exact JSON: equal for values that are equal in every value, whatever the order of keys."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    return _canonical.encode(value)
 
 
 def digest(conversation: ConversationMemory) -> str:
@@ -196,16 +200,36 @@ def digest(conversation: ConversationMemory) -> str:
 
     if not isinstance(conversation, ConversationMemory):
         raise MemoryInvalidInputError(f"digest() takes a ConversationMemory, not a {type(conversation).__name__}")
-    return digest_of(conversation, [message.dict() for message in conversation.messages])
+    return digest_of(conversation, chat_form(conversation.messages))
 
 
-def digest_of(conversation: ConversationMemory, messages: list[dict[str, Any]]) -> str:
-    """The digest of a conversation whose messages are there in the chat form already; making that is half the cost."""
+def chat_form(messages: tuple[Message, ...]) -> tuple[Message, ...] | list[dict[str, Any]]:
+    """Messages for a writer of JSON, in the chat form; all plain texts, as most are, need not become dicts first."""
+    if plain_from_start(messages) == len(messages) and all(message.content is not None for message in messages):
+        return messages
+    return [message.dict() for message in messages]
+
+
+def _canonical_messages(messages: tuple[Message, ...] | list[dict[str, Any]]) -> str:
+    if isinstance(messages, list):
+        return canonical(messages)
+    try:
+        text = _in_order.encode(messages)
+    except UnicodeEncodeError:  # lone surrogates
+        text = b""
+    # Beyond these characters the two write texts differently.
+    if text.isascii() and b"\x7f" not in text and text:
+        return text.decode()
+    return canonical([message.dict() for message in messages])
+
+
+def digest_of(conversation: ConversationMemory, messages: tuple[Message, ...] | list[dict[str, Any]]) -> str:
+    """The digest of a conversation whose messages are there in the chat form already."""
     metadata = {**conversation.metadata}
     if conversation.user_id is not None:
         metadata["user_id"] = conversation.user_id
-    content = {"metadata": metadata, "messages": messages, "user_id": conversation.user_id}
-    return hashlib.sha256(canonical(content).encode()).hexdigest()
+    parts = (_canonical_messages(messages), canonical(metadata), canonical(conversation.user_id))
+    return hashlib.sha256('{{"messages":{},"metadata":{},"user_id":{}}}'.format(*parts).encode()).hexdigest()
 
 
 def size(bodies: Iterable[bytes]) -> int:

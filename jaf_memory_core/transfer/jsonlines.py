@@ -78,7 +78,7 @@ def write_line(conversation: ConversationMemory) -> bytes:
     fields: dict[str, Any] = {
         "conversation_id": conversation.conversation_id,
         "user_id": conversation.user_id,
-        "messages": [message.dict() for message in conversation.messages],
+        "messages": codec.chat_form(conversation.messages),
         "metadata": thaw(conversation.metadata),
     }
     for name in TIMES:

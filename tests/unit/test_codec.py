@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from jaf_memory_core import ConversationMemory, MemoryStorageError, Message, codec, digest, documents
 from jaf_memory_core.records import Record
+from jaf_memory_core.transfer.jsonlines import write_line
 from jaf_memory_core.values import FrozenDict, freeze
 
 SNAPSHOT = (
@@ -179,6 +180,28 @@ class TestDigest:
         )
         assert digest(conversation) == hashlib.sha256(text.encode()).hexdigest()
         assert digest(conversation) == "c48a0de58d4abcdf5345f82043ad25d96c5706332e5b994debee388eaf0a6682"
+
+    @pytest.mark.parametrize(
+        "text", ["".join(map(chr, range(127))), *map(chr, range(256)), "\ud800", "\U0001f600\u2028"]
+    )
+    def test_plain_messages(self, text):
+        """Messages that are nothing but texts have the digest, and the line, of their chat form, whatever the text."""
+        for fields in ({}, {"name": text}, {"tool_call_id": text}, {"score": [1e22, text]}):
+            given = [Message("user", text, message_id="m", **fields), Message("assistant", "", message_id="n")]
+            conversation = ConversationMemory("c", "u", given, {text: [text, 1.0]})
+            messages = [message.dict() for message in given]
+            content = {"messages": messages, "metadata": {text: [text, 1.0], "user_id": "u"}, "user_id": "u"}
+            line = json.loads(write_line(conversation))
+            assert line["messages"] == messages
+            assert digest(conversation) == line["digest"]
+            assert digest(conversation) == hashlib.sha256(codec.canonical(content).encode()).hexdigest()
+
+    def test_messages_without_content(self):
+        """A message of no content keeps its null, which is left out of what is stored."""
+        conversation = ConversationMemory("c", None, [Message("assistant", None, message_id="m")])
+        assert json.loads(write_line(conversation))["messages"] == [
+            {"role": "assistant", "content": None, "message_id": "m"}
+        ]
 
     def test_owner_counts_once(self):
         """An owner in metadata, as it is shown, makes no difference to one that is not."""
