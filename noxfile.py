@@ -114,6 +114,7 @@ def types(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the documentation into site/; a warning, a link to nowhere, and a request to another host are errors."""
     session.install(*group("docs"))
+    install_checkout(session)  # whose docstrings, settings and commands are the reference
     session.run("sphinx-build", "--fail-on-warning", "--fresh-env", "--quiet", *session.posargs, "docs", "site")
     session.run("python", "tests/built_site.py", "site")
 

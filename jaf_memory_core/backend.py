@@ -52,8 +52,8 @@ PATIENCE = 1.0
 class Backend(ABC):
     """A store of conversations.
 
-    Class attributes, to be set by a subclass:
-        name: the provider's name in errors and health.
+    Attributes:
+        name: to be set by a subclass, as all of these: the provider's name in errors and health.
         loop_bound: connections belong to one event loop. The guard then opens anew on the next loop, and refuses two
             loops at once. Leave it `False` only if any loop and any thread may call at the same time.
         waits: whether a call can wait for anything at all; `False` spares the deadline's timer.

@@ -40,6 +40,7 @@ PLUGIN_API = 1
 
 hookspec = pluggy.HookspecMarker("jaf_memory")
 hookimpl = pluggy.HookimplMarker("jaf_memory")
+"""Marks a plugin's function as its answer to the hook that is called like it."""
 
 
 @dataclass(frozen=True)

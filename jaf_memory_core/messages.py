@@ -55,6 +55,11 @@ class ToolCall(OpenValue, frozen=True, omit_defaults=True):
     """One call that an assistant message makes; the tool's message answers with the same `tool_call_id`.
 
     Some engines give no `id`: then results answer calls in their order.
+
+    Attributes:
+        id: what the tool's message names.
+        type: `"function"`, or what else an engine calls.
+        function: which one, with its arguments.
     """
 
     _always: ClassVar[frozenset[str]] = frozenset({"type"})
@@ -74,6 +79,10 @@ class ContentPart(OpenValue, frozen=True, omit_defaults=True):
     """One part of a multi-part content: `type` says which (`"text"`, `"image_url"`, `"input_audio"`, `"file"`, …).
 
     Whatever belongs to a type is kept as a further field: `part.image_url["url"]`.
+
+    Attributes:
+        type: of the part.
+        text: of a part that is text.
     """
 
     type: Text
@@ -82,7 +91,16 @@ class ContentPart(OpenValue, frozen=True, omit_defaults=True):
 
 
 class Attachment(OpenValue, frozen=True, omit_defaults=True):
-    """A file beside the text: a `url`, or base64 `data`, with its `mime_type` and `name`."""
+    """A file beside the text: a `url`, or base64 `data`, with its `mime_type` and `name`.
+
+    Attributes:
+        kind: `"image"`, `"document"`, or what else an engine knows.
+        mime_type: such as `"image/png"`.
+        name: of the file.
+        url: where it is.
+        data: the file itself, in base64.
+        format: of the file, where an engine says it so.
+    """
 
     kind: Text
     mime_type: Text | None = None
@@ -109,6 +127,12 @@ class Message(OpenValue, frozen=True, omit_defaults=True):
 
     Raises:
         MemoryInvalidInputError: with what was given and what is allowed.
+
+    Example:
+        question = Message("user", "Where is my order?")
+        call = ToolCall(id="call-1", function=FunctionCall(name="find", arguments='{"number": 8812}'))
+        answer = Message("assistant", None, tool_calls=[call])
+        result = Message("tool", "on its way", tool_call_id="call-1")
     """
 
     _always: ClassVar[frozenset[str]] = frozenset({"content"})

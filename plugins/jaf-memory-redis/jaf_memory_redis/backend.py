@@ -55,7 +55,7 @@ from jaf_memory_redis.pool import Topology
 from jaf_memory_redis.scripts import Part
 from jaf_memory_redis.settings import RedisConfig
 
-_logger = logging.getLogger("jaf_memory.redis")
+_logger = logging.getLogger("jaf_memory_redis")
 
 UNMOVED = (
     "conversations of jaf-py's own provider stand under the prefix, and are not seen: "

@@ -18,7 +18,7 @@ from jaf_memory_redis.errors import ServerError, TransportError
 from jaf_memory_redis.pool import CROWDED, Lifetime, Pool, checked, names_of
 from jaf_memory_redis.scripts import Command, Packed, pack
 
-_logger = logging.getLogger("jaf_memory.redis")
+_logger = logging.getLogger("jaf_memory_redis")
 
 _ROLE = pack(("ROLE",))
 _REPLICATION = pack(("INFO", "replication"))

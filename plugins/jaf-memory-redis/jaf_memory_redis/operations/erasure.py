@@ -16,7 +16,7 @@ from jaf_memory_redis.errors import FAILURES
 from jaf_memory_redis.indexes import GRACE, MANY, STEP, Indexes
 from jaf_memory_redis.operations.writes import Writer, stamp_text, version_of
 
-logger = logging.getLogger("jaf_memory.redis")
+logger = logging.getLogger("jaf_memory_redis")
 
 T = TypeVar("T")
 
