@@ -47,7 +47,12 @@ NAVIGATION = {
 }
 """The site's map, by who reads: names of pages, with `*` for those to come."""
 
-CHILDREN = {"sessions": "engines/*", "decisions/index": "decisions/0*", "reference/index": "reference/[!i]*"}
+REFERENCE = "providers messages sessions errors settings commands telemetry plugins bridges backends testing"
+CHILDREN = {
+    "sessions": "engines/*",
+    "decisions/index": "decisions/0*",
+    "reference/index": re.sub(r"\w+", r"reference/\g<0>", REFERENCE),
+}
 """Pages that stand below another one in the map."""
 
 project = "jaf-memory"
@@ -71,7 +76,7 @@ maximum_signature_line_length = 88
 napoleon_use_ivar = True
 napoleon_use_rtype = False
 python_use_unqualified_type_names = True
-smartquotes = False  # an option begins with two hyphens
+smartquotes_action = "D"  # dashes only
 toc_object_entries_show_parents = "hide"
 
 # Engines need not be installed: their names are enough.
@@ -108,6 +113,13 @@ def _matching(app: Sphinx, entries: str) -> list[str]:
     """The pages that entries of the map stand for."""
     found = (sorted(app.srcdir.glob(f"{entry}.md")) for entry in entries.split())
     return [file.relative_to(app.srcdir).with_suffix("").as_posix() for files in found for file in files]
+
+
+def name_attributes(_app: Sphinx, page: nodes.document) -> None:
+    """Call what a docstring calls attributes so, and not variables."""
+    for name in page.findall(nodes.field_name):
+        if name.astext() == "Variables":
+            name[:] = [nodes.Text("Attributes")]
 
 
 def break_names(app: Sphinx, page: nodes.document, _name: str) -> None:
@@ -170,8 +182,8 @@ def explain(_app: Sphinx, kind: str, name: str, thing: Any, _options: Any, lines
     if kind == "class" and issubclass(thing, ProviderConfig) and thing is not ProviderConfig:
         common = [f"``{thing.env_prefix}{field.upper()}``" for field in ProviderConfig.model_fields]
         lines += [f"Beside what follows, the fields of `ProviderConfig`: {', '.join(common)}.", ""]
-    if kind == "attribute":
-        KEPT[name] = [*lines, *_variable(name)]
+    if kind in {"attribute", "data", "property"}:
+        KEPT[name] = [*lines, *(_variable(name) if kind == "attribute" else ())]
 
 
 def sign(
@@ -194,7 +206,7 @@ def sign(
 
 
 def keep(_app: Sphinx, _kind: str, name: str, _thing: Any, _options: Any, lines: list[str]) -> None:
-    """Put the docstring of an attribute back, of which napoleon takes what stands before a colon for a type."""
+    """Put the docstring of a value back, of which napoleon takes what stands before a colon for a type."""
     lines[:] = KEPT.get(name, lines)
 
 
@@ -218,7 +230,11 @@ def _typed(text: str, kind: type) -> str:
 def _with_code(lines: Sequence[str]) -> Iterator[str]:
     section = code = False
     for before, line in itertools.pairwise(["", *lines]):
-        if line == "Example:":
+        if before in {"Returns:", "Yields:"}:  # of whose first words napoleon would make a type
+            yield f":returns: {line.strip()}"
+        elif line in {"Returns:", "Yields:"}:
+            section, code = True, False
+        elif line == "Example:":
             yield from (".. rubric:: Example", "", *MARK)
             section = code = True
         elif line and not line.startswith(" "):
@@ -253,7 +269,8 @@ settings_of = functools.cache(lambda kind: environment.describe(kind, {}))
 
 def _escaped(text: str) -> str:
     """Text in which nothing but what stands in `…` means more than it says."""
-    return re.sub(r"(`[^`]+`)|([\\*_|`])", lambda found: found[1] or f"\\{found[2]}", text)
+    text = re.sub(r"(`[^`]+`)|([\\*_|`])", lambda found: found[1] or f"\\{found[2]}", text)
+    return re.sub(r"(?<![\w`-])--[\w-]+", r"``\g<0>``", text)
 
 
 class CommandDirective(SphinxDirective):
@@ -306,6 +323,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", keep, priority=600)
     app.connect("autodoc-process-signature", sign)
     app.connect("missing-reference", find)
+    app.connect("doctree-read", name_attributes)
     app.connect("doctree-resolved", break_names)
     app.connect("build-finished", write_texts)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -193,6 +193,9 @@ def digest(conversation: ConversationMemory) -> str:
 
     Raises:
         MemoryInvalidInputError: it is no conversation.
+
+    Example:
+        print(digest(await provider.get_conversation("user-123:chat")))
     """
     from jaf_memory_core.conversations import (
         ConversationMemory,

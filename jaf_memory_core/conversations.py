@@ -45,6 +45,9 @@ class ConversationMemory(Value, frozen=True, omit_defaults=True):
         version: grows by one with each write; 0 before it is stored.
         incarnation: random at creation: a conversation made again under an old id is another one.
         message_count: how many messages are stored, also where they were not asked for.
+
+    Example:
+        conversation = ConversationMemory("user-123:old", "user-123", [Message("user", "Hello!")], {"topic": "orders"})
     """
 
     conversation_id: Identifier
@@ -116,6 +119,10 @@ class MemoryQuery(Value, frozen=True, omit_defaults=True):
         offset: skip so many first; `after()` is faster and does not repeat.
         include_messages: `False` leaves `messages` empty; `message_count` still tells how many there are.
         cursor: made by `after()`.
+
+    Example:
+        since = datetime.now(UTC) - timedelta(days=7)
+        query = MemoryQuery(user_id="user-123", metadata={"topic": "orders"}, active_since=since, limit=20)
     """
 
     conversation_id: Identifier | None = None

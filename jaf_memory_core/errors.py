@@ -26,6 +26,14 @@ class MemoryError(Exception):
         provider: name of the provider that raised it, `""` where none was involved.
         retryable: whether the same call may succeed later without a change.
         outcome: `"not_applied"` when nothing was changed, `"unknown"` when the answer was lost.
+
+    Example:
+        try:
+            await provider.get_recent_messages("no such one")
+        except MemoryConnectionError as error:
+            print(error.outcome)  # try again later
+        except MemoryError as error:
+            print(type(error).__name__, error.retryable)  # MemoryNotFoundError False
     """
 
     def __init__(
@@ -109,6 +117,12 @@ class MemoryConflictError(MemoryError):
         expected_version: the version that the caller expected, or `None` where versions were not the matter.
         actual_version: the version that was found (0: no conversation), or `None`.
         retry_after: seconds after which another's lease ends, unless it is renewed, or `None`.
+
+    Example:
+        try:
+            await provider.update_metadata("user-123:chat", {"title": "Order"}, expected_version=7)
+        except MemoryConflictError as error:
+            print(error.expected_version, error.actual_version)  # 7 1
     """
 
     def __init__(

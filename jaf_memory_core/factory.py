@@ -56,6 +56,11 @@ async def create_memory_provider_from_env(
     Raises:
         MemoryConfigurationError: a setting, a plugin or a driver is wrong or missing.
         MemoryConnectionError: the store cannot be reached.
+
+    Example:
+        provider = await create_memory_provider_from_env()  # what JAF_MEMORY_TYPE says
+        other = await create_memory_provider_from_env({"JAF_MEMORY_TYPE": "sqlite", "JAF_SQLITE_PATH": "chat.db"})
+        await other.close()
     """
     before = Plugins(checked_processors(processors), checked_observers(observers))
     core, spec, config = _described(environ)
@@ -129,6 +134,10 @@ async def create_memory_provider(
     Raises:
         MemoryConfigurationError: a plugin or a driver is wrong or missing, or the settings are another provider's.
         MemoryConnectionError: the store cannot be reached.
+
+    Example:
+        async with await create_memory_provider("memory", InMemoryConfig(max_messages=100)) as provider:
+            await provider.append_messages("user-123:chat", [Message("user", "Hello!")], create=True)
     """
     from jaf_memory_core import registry
 
@@ -232,6 +241,9 @@ def missing_methods(provider: object) -> tuple[str, ...]:
 
     Returns:
         names of methods; none for a provider over a backend.
+
+    Example:
+        print(missing_methods(provider))  # ()
     """
     return tuple(name for name in MANAGED if not callable(getattr(provider, name, None)))
 
@@ -248,6 +260,9 @@ def get_memory_provider_info(environ: Mapping[str, str] | None = None) -> dict[s
 
     Raises:
         MemoryConfigurationError: a setting, a plugin or a driver is wrong or missing.
+
+    Example:
+        print(get_memory_provider_info({"JAF_MEMORY_TYPE": "memory"})["persistence"])
     """
     from jaf_memory_core import registry
     from jaf_memory_core.settings.environment import describe
@@ -278,6 +293,10 @@ async def test_memory_provider_connection(
     Returns:
         what `health_check` answers, with `healthy`, `provider` and `message` or `error` in any case. Trouble with
         the connection or the configuration is an answer, too, and is not raised.
+
+    Example:
+        health = await test_memory_provider_connection({"JAF_MEMORY_TYPE": "memory"})
+        print(health["healthy"], health.get("error"))  # True None
     """
     name = ""
     try:

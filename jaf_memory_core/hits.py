@@ -36,6 +36,9 @@ class MessageSearch(Value, frozen=True, omit_defaults=True):
         limit: at most so many.
         cursor: of the page before.
         in_calls: also in the arguments of calls.
+
+    Example:
+        search = MessageSearch('order "with you on"', user_id="user-123", roles=["assistant"])
     """
 
     text: Annotated[Text, AfterValidator(_short)]

@@ -45,6 +45,13 @@ class Processor:
     Attributes:
         needs_owner: whether it must be told a conversation's owner also where the caller does not state one. The
             provider then looks first, and the write holds only while that owner stands.
+
+    Example:
+        class Shouting(Processor):
+            def outgoing(self, message: Message, context: Context) -> Message:
+                return Message(**{**message.dict(), "content": str(message.content).upper()})
+
+        provider = await create_memory_provider("memory", processors=[Shouting()])
     """
 
     needs_owner: ClassVar[bool] = False

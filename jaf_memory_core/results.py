@@ -34,7 +34,7 @@ class Success(Struct, Generic[T_co], frozen=True):
         """Return `data`; a `Failure` in its place would raise. So a refusal cannot be overlooked.
 
         Example:
-            version = (await provider.append_messages("chat", messages)).unwrap().version
+            version = (await provider.append_messages("user-123:chat", [Message("user", "Thanks!")])).unwrap().version
         """
         return self.data
 

@@ -99,11 +99,6 @@ class _Loop:
 class SyncMemoryProvider(SyncMethods):
     """Every method of a provider, blocking; from any thread, also one whose event loop runs (which then stands still).
 
-        with SyncMemoryProvider.from_env() as provider:
-            provider.append_messages("user-1:chat", [Message(role="user", content="Hello!")], create=True)
-            for conversation in provider.iter_conversations():
-                ...
-
     Arguments, answers and errors are those of the async provider; its iterators are plain iterators. All of it runs on
     one private loop, in one thread, which `close` joins.
 
@@ -112,6 +107,12 @@ class SyncMemoryProvider(SyncMethods):
 
     Raises:
         MemoryInvalidInputError: this is no provider.
+
+    Example:
+        with SyncMemoryProvider.from_env() as provider:
+            provider.append_messages("user-123:chat", [Message("user", "Hello!")], create=True)
+            for conversation in provider.iter_conversations():
+                print(conversation.conversation_id, conversation.messages[-1].content)
     """
 
     def __init__(self, provider: MemoryProvider) -> None:

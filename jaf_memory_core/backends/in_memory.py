@@ -44,7 +44,11 @@ TICK = timedelta(microseconds=1)
 
 
 class InMemoryConfig(ProviderConfig):
-    """Settings of the in-memory provider."""
+    """Settings of the in-memory provider.
+
+    Example:
+        config = InMemoryConfig(max_conversations=100, max_messages=None, ttl=3600.0)
+    """
 
     env_prefix: ClassVar[str] = "JAF_MEMORY_"
     env_older_names: ClassVar[Mapping[str, str]] = {"JAF_MEMORY_MAX_MESSAGES_PER_CONVERSATION": "max_messages"}
@@ -464,6 +468,9 @@ def create_in_memory_provider(
 
     Raises:
         MemoryConfigurationError: one of the arguments is something else.
+
+    Example:
+        provider = create_in_memory_provider(InMemoryConfig(max_conversations=100))
     """
     backend = InMemoryBackend(configured(InMemoryConfig, config, "memory"))
     return BackendProvider(backend, processors=processors, observers=observers)

@@ -85,6 +85,10 @@ class BackendProvider(Reads, Searches, Users, Imports, Forks, RegenerationPoints
         """A provider that sees and writes that user's conversations only.
 
         Another's conversation is not found; storing one is a conflict that names nobody. Closing it closes nothing.
+
+        Example:
+            theirs = provider.for_user("user-456")
+            print(await theirs.get_conversation("user-123:chat"))  # None
         """
         self._guard.check()
         scope = validation.checked_id(user_id, "user_id")
@@ -121,6 +125,11 @@ class BackendProvider(Reads, Searches, Users, Imports, Forks, RegenerationPoints
 
         Raises:
             MemoryConnectionError: `outcome="unknown"` if the answer was lost.
+
+        Example:
+            hello = [Message("user", "Hello!")]
+            result = await provider.store_messages("user-123:new", hello, {"topic": "orders"}, user_id="user-123")
+            print(result.unwrap().version)  # 1
         """
 
         def write(owner: Any) -> list[Write]:
@@ -161,6 +170,14 @@ class BackendProvider(Reads, Searches, Users, Imports, Forks, RegenerationPoints
 
         Raises:
             MemoryConnectionError: the store could not be reached, or did not answer in time.
+
+        Example:
+            answer = Message("assistant", "It should be with you on Thursday.")
+            match await provider.append_messages("user-123:chat", [answer], create=True, user_id="user-123"):
+                case Success(data):
+                    print(data.message_count)  # 3
+                case Failure(error):
+                    print(error)
         """
 
         def write(owner: Any) -> list[Write]:
@@ -191,6 +208,9 @@ class BackendProvider(Reads, Searches, Users, Imports, Forks, RegenerationPoints
         Raises:
             MemoryNotFoundError: there is no such conversation.
             MemoryConflictError: the patch names another owner, or the conversation is at another version.
+
+        Example:
+            version = await provider.update_metadata("user-123:chat", {"title": "Order 8812"}, remove=["draft"])
         """
         key = validation.checked_id(conversation_id, "conversation_id")
         owner = await self._owner("update_metadata", key, validation.checked_mapping(patch, "patch"), None)
@@ -215,6 +235,9 @@ class BackendProvider(Reads, Searches, Users, Imports, Forks, RegenerationPoints
 
         Raises:
             MemoryNotFoundError: there is no such conversation.
+
+        Example:
+            await provider.set_expiry("user-123:chat", 30 * 86_400)
         """
         amend = Amend(
             validation.checked_id(conversation_id, "conversation_id"),
@@ -231,6 +254,9 @@ class BackendProvider(Reads, Searches, Users, Imports, Forks, RegenerationPoints
         Raises:
             MemoryNotFoundError: there is no such conversation.
             MemoryConflictError: it is not at `expected_version`, where one is given.
+
+        Example:
+            print(await provider.truncate_conversation_after("user-123:chat", "m2"))  # 1
         """
         truncate = Truncate(
             validation.checked_id(conversation_id, "conversation_id"),
@@ -256,6 +282,9 @@ class BackendProvider(Reads, Searches, Users, Imports, Forks, RegenerationPoints
         Raises:
             MemoryNotFoundError: there is no such conversation.
             MemoryConflictError: it is not at `expected_version`, where one is given.
+
+        Example:
+            print(await provider.delete_messages("user-123:chat", ["m1"]))  # 1
         """
         delete = DeleteMessages(
             validation.checked_id(conversation_id, "conversation_id"),
@@ -272,6 +301,9 @@ class BackendProvider(Reads, Searches, Users, Imports, Forks, RegenerationPoints
 
         Raises:
             MemoryConflictError: it is there, and not at `expected_version`, where one is given.
+
+        Example:
+            print(await provider.delete_conversation("user-123:chat"))  # True
         """
         key = validation.checked_id(conversation_id, "conversation_id")
         remove = partial(self.backend.remove, key, scope=self._scope)
@@ -281,7 +313,11 @@ class BackendProvider(Reads, Searches, Users, Imports, Forks, RegenerationPoints
         return await self._guard.run("delete_conversation", remove, key)
 
     async def clear_user_conversations(self, user_id: str) -> int:
-        """Delete every conversation of the user; how many. Safe beside writers, and safe to repeat."""
+        """Delete every conversation of the user; how many. Safe beside writers, and safe to repeat.
+
+        Example:
+            print(await provider.clear_user_conversations("user-123"))  # 1
+        """
         user = validation.checked_id(user_id, "user_id")
         if self._scope not in (None, user):
             self._guard.check()
@@ -289,7 +325,11 @@ class BackendProvider(Reads, Searches, Users, Imports, Forks, RegenerationPoints
         return await self._guard.run("clear_user_conversations", lambda: self.backend.forget_user(user))
 
     async def purge_expired(self) -> int:
-        """Remove what has expired; how many conversations. Any number of processes may run it at once."""
+        """Remove what has expired; how many conversations. Any number of processes may run it at once.
+
+        Example:
+            print(await provider.purge_expired())  # 0
+        """
         removed = 0
         while True:
             try:
@@ -305,7 +345,12 @@ class BackendProvider(Reads, Searches, Users, Imports, Forks, RegenerationPoints
     # Telling.
 
     async def get_stats(self, user_id: str | None = None) -> MemoryStats:
-        """Counts over all conversations, or, with a user, over that user's."""
+        """Counts over all conversations, or, with a user, over that user's.
+
+        Example:
+            stats = await provider.get_stats("user-123")
+            print(stats["user_conversations"], stats["total_storage_size"])
+        """
         user = self._scope if user_id is None else validation.checked_id(user_id, "user_id")
         if self._scope in (None, user):
             found = await self._guard.run("get_stats", lambda: self.backend.stats(user))
@@ -326,7 +371,12 @@ class BackendProvider(Reads, Searches, Users, Imports, Forks, RegenerationPoints
         return stats
 
     async def health_check(self) -> MemoryHealth:
-        """How the provider and its store are. Never raises a `MemoryError`: it answers `healthy: False`, `error`."""
+        """How the provider and its store are. Never raises a `MemoryError`: it answers `healthy: False`, `error`.
+
+        Example:
+            health = await provider.health_check()
+            print(health["healthy"], health["warnings"])
+        """
         started = time.perf_counter()
         metrics = HealthMetrics(active_connections=0, memory_usage=0, avg_response_time=0.0)
         health = MemoryHealth(

@@ -31,6 +31,9 @@ class Forks(ProviderBase):
             MemoryNotFoundError: there is no such conversation.
             MemoryConflictError: there is a conversation under the new id.
             MemoryInvalidInputError: the conversation holds no such message.
+
+        Example:
+            print(await provider.fork_conversation("user-123:chat", "user-123:other", "m2"))  # 1
         """
         fork = Fork(
             validation.checked_id(conversation_id, "conversation_id"),
@@ -77,6 +80,10 @@ class Forks(ProviderBase):
         Raises:
             MemoryNotFoundError: there is no such conversation.
             MemoryConflictError: it holds no such message, or the new id is another's; nothing is applied.
+
+        Example:
+            approved = Message("assistant", "On its way; it was sent this morning.", message_id="m2")
+            await provider.revise_messages("user-123:chat", {"m2": approved})
         """
         validation.checked_mapping(revised, "revised")
         ids = tuple(validation.checked_id(old, "message_id") for old in revised)

@@ -50,6 +50,11 @@ class Imports(ProviderBase):
 
         One that is there otherwise, and gets messages, is changed now. Importing the same one twice adds nothing; one
         without messages leaves what stands there as it is, and its result counts no messages.
+
+        Example:
+            kept = await provider.get_conversation("user-123:chat")
+            other = await create_memory_provider("memory")
+            print((await other.import_conversation(kept)).unwrap().added)  # 2
         """
         given = validation.owner_of(conversation)
         result = await self._result(
@@ -77,6 +82,11 @@ class Imports(ProviderBase):
         Raises:
             MemoryConnectionError: the store could not be reached, or did not answer in time. Steps that were done
                 before stay done.
+
+        Example:
+            kept = [one async for one in provider.iter_conversations()]
+            other = await create_memory_provider("memory")
+            print([result.unwrap().added for result in await other.import_conversations(kept)])  # [2]
         """
         validation.checked_conversations(conversations)
         empty = [not only_missing and _is_bare(one) for one in conversations]

@@ -37,6 +37,13 @@ class Leases(ProviderBase):
 
         Raises:
             MemoryConflictError: another holds it.
+
+        Example:
+            held = await provider.acquire_lease("user-123:chat", 30)
+            try:
+                held = await provider.renew_lease(held, 30)
+            finally:
+                await provider.release_lease(held)
         """
         key = validation.checked_id(conversation_id, "conversation_id")
         span = _span(seconds)

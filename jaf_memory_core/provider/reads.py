@@ -43,12 +43,22 @@ class Reads(ProviderBase):
     """Reading never writes, and never renews an expiry."""
 
     async def get_conversation(self, conversation_id: str) -> ConversationMemory | None:
-        """The whole conversation, or `None`."""
+        """The whole conversation, or `None`.
+
+        Example:
+            conversation = await provider.get_conversation("user-123:chat")
+            print(conversation.user_id, conversation.version, len(conversation.messages))  # user-123 1 2
+        """
         record = await self._read("get_conversation", conversation_id)
         return await self._shown(record, "get_conversation") if record else None
 
     async def get_conversation_until_message(self, conversation_id: str, message_id: str) -> ConversationMemory | None:
-        """The conversation up to, without, that message; `None` if there is no such conversation or message."""
+        """The conversation up to, without, that message; `None` if there is no such conversation or message.
+
+        Example:
+            before = await provider.get_conversation_until_message("user-123:chat", "m2")
+            print([message.message_id for message in before.messages])  # ['m1']
+        """
         validation.checked_id(message_id, "message_id")
         operation = "get_conversation_until_message"
         record = await self._read(operation, conversation_id)
@@ -68,6 +78,9 @@ class Reads(ProviderBase):
 
         Raises:
             MemoryNotFoundError: there is no such conversation.
+
+        Example:
+            (newest,) = await provider.get_recent_messages("user-123:chat", limit=1)
         """
         page = await self._page("get_recent_messages", conversation_id, None, limit)
         return list(await self._passed(page.messages, "get_recent_messages", conversation_id, page))
@@ -83,6 +96,10 @@ class Reads(ProviderBase):
 
         Raises:
             MemoryStorageError: one is damaged; `conversation_id` says which.
+
+        Example:
+            lasts = await provider.get_last_messages(["user-123:chat", "no such one"])
+            print({key: message.content for key, message in lasts.items()})  # {'user-123:chat': 'On its way.'}
         """
         operation, listing = "get_last_messages", Listing(on_damaged, self.name)
         keys = validation.checked_ids(conversation_ids, "conversation_ids")
@@ -130,6 +147,12 @@ class Reads(ProviderBase):
 
         Raises:
             MemoryNotFoundError: there is no such conversation.
+
+        Example:
+            page = await provider.get_messages("user-123:chat", limit=1)
+            while page.before is not None:
+                page = await provider.get_messages("user-123:chat", page.before, limit=1)
+            print(page[0].message_id)  # m1
         """
         if before is not None:
             validation.checked_count(before, "before")
@@ -185,6 +208,11 @@ class Reads(ProviderBase):
 
         Raises:
             MemoryStorageError: one is damaged; `conversation_id` says which.
+
+        Example:
+            query = MemoryQuery(user_id="user-123", limit=20, include_messages=False)
+            page = await provider.find_conversations(query)
+            following = await provider.find_conversations(query.after(page[-1]))
         """
         listing = Listing(on_damaged, self.name)
         operation = "find_conversations"
@@ -216,6 +244,10 @@ class Reads(ProviderBase):
 
         Raises:
             MemoryStorageError: one is damaged; `conversation_id` says which.
+
+        Example:
+            async for conversation in provider.iter_conversations(MemoryQuery(user_id="user-123")):
+                print(conversation.conversation_id, conversation.message_count)
         """
         listing = Listing(on_damaged, self.name)
         operation = "iter_conversations"

@@ -48,6 +48,10 @@ class Searches(ProviderBase):
         Raises:
             MemoryInvalidInputError: there is no word in the text, or the cursor is none of a search.
             MemoryStorageError: a conversation is damaged; `conversation_id` says which.
+
+        Example:
+            hits = await provider.search_messages(MessageSearch("order", user_id="user-123"))
+            print([(hit.conversation_id, hit.excerpt) for hit in hits], hits.cursor)
         """
         listing = Listing(on_damaged, self.name)
         search = validation.checked_search(search)

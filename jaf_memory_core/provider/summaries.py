@@ -118,6 +118,11 @@ class Summaries(ProviderBase):
             MemoryNotFoundError: the conversation was deleted meanwhile.
             MemoryConflictError: it is not at `expected_version`, where one is given.
             MemoryInvalidInputError: the summary is larger than metadata may be.
+
+        Example:
+            condensed = await provider.get_condensed_conversation("user-123:chat")
+            summary = Summary("They ask for an order.", message_id="m1")
+            print(await provider.store_summary("user-123:chat", summary, condensed.conversation.incarnation))  # True
         """
         key = validation.checked_id(conversation_id, "conversation_id")
         summary = validation.checked_summary(summary, self.config)

@@ -27,6 +27,9 @@ class Users(ProviderBase):
         Args:
             on_damaged: what becomes of a conversation that cannot be read, as for `iter_conversations`. A store that
                 lists owners by themselves need not look at what they own.
+
+        Example:
+            print([user async for user in provider.iter_users()])  # ['user-123']
         """
         listing = Listing(on_damaged, self.name)
         if self._scope is not None:

@@ -48,6 +48,9 @@ class MemoryConfig(Value, frozen=True, omit_defaults=True):
         max_messages: how many messages an engine loads at most; the store keeps them all.
         ttl: seconds by which each store renews a conversation's expiry; `None` leaves it to the provider.
         compression_threshold: number of messages above which older ones are summarised for the model.
+
+    Example:
+        config = MemoryConfig(provider=provider, max_messages=50, compression_threshold=100)
     """
 
     provider: Annotated[MemoryProvider, PlainValidator(_provider)]
@@ -59,11 +62,6 @@ class MemoryConfig(Value, frozen=True, omit_defaults=True):
 
 class MemorySession:
     """One conversation, as an engine or a script uses it.
-
-        async with MemorySession(config, conversation_id="user-123:chat", user_id="user-123") as session:
-            context = await session.load()          # what the model should see
-            ...
-            await session.record(new_messages)      # only what is new
 
     Args:
         config: the provider, and how it is used.
@@ -87,6 +85,13 @@ class MemorySession:
 
     Raises:
         MemoryInvalidInputError: one of `max_tokens` and `count_tokens` without the other, no seconds, no such format.
+
+    Example:
+        config = MemoryConfig(provider=provider, max_messages=50)
+        async with MemorySession(config, conversation_id="user-123:chat", user_id="user-123") as session:
+            view = await session.load()  # what the model should see
+            turn = [Message("user", "And when?"), Message("assistant", "On Thursday.")]
+            await session.record([*view, *turn])  # only what is new is stored
     """
 
     def __init__(
@@ -262,6 +267,12 @@ class MemorySession:
         Raises:
             MemoryConflictError: a stored message reads otherwise, and `edited` is `"refuse"`.
             MemoryError: as `record`.
+
+        Example:
+            config = MemoryConfig(provider=provider)
+            session = MemorySession(config, conversation_id="user-123:chat", user_id="user-123")
+            sent = [*await session.load(), {"role": "user", "content": "And when?"}]
+            await session.reconcile(sent)
         """
         own_id = self._id_from if id_from is None else checked_text(id_from, "id_from")
         given = reconciliation.given_of(messages, own_id)

@@ -12,6 +12,7 @@ import importlib
 import inspect
 import itertools
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from jaf_memory_cli.app import COMMANDS, app
 from page_code import BLOCK, PAGES, ROOT
 from typer.main import get_command
 
-from jaf_memory_core import hooks
+from jaf_memory_core import ManagedMemoryProvider, MemoryProvider, hooks
 from jaf_memory_core.settings import Settings, environment
 
 REFERENCE = {page.name: page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.md")}
@@ -234,3 +235,61 @@ def test_every_record_of_the_log():
     missing = [one for one in written if not any(row.fullmatch(one[2]) for row in table.get(one[:2], ()))]
     assert missing == []
     assert sum(map(len, table.values())) == len(written)
+
+
+def examples():
+    """Each example in the docstring of a documented name, or of a method of it."""
+    for name in sorted(documented_names()):
+        module, _, one = name.rpartition(".")
+        if module.startswith("jaf_memory_bridges"):
+            continue  # their pages have examples, which need the engines
+        thing = getattr(importlib.import_module(module), one)
+        members = {one: thing} | {key: getattr(thing, key) for key in dir(thing) if inspect.isclass(thing)}
+        for key, member in members.items():
+            if key.startswith("_") or not str(getattr(member, "__module__", "")).startswith("jaf_memory"):
+                continue
+            _, _, code = (inspect.getdoc(member) or "").partition("\nExample:\n")
+            if code:
+                yield f"{name}.{key}", textwrap.dedent(code)
+
+
+EXAMPLES = dict(examples())
+
+NAMES = """
+from datetime import UTC, datetime, timedelta
+from jaf_memory_core import *
+from jaf_memory_core.factory import missing_methods
+from jaf_memory_postgres import *
+from jaf_memory_redis import *
+from jaf_memory_sqlite import *
+provider = await create_memory_provider("memory")
+asked = Message("user", "Where is my order?", message_id="m1")
+answer = Message("assistant", "On its way.", message_id="m2")
+(await provider.store_messages("user-123:chat", [asked, answer], user_id="user-123")).unwrap()
+"""
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example(name, console):
+    """An example in a docstring runs over a small conversation, and prints what stands behind it in a remark."""
+    code = EXAMPLES[name]
+    if ".example" in code and "create_" in code:
+        compile(code, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)  # the server is the reader's
+        return
+    names = {"__name__": "example"}
+    console.run(NAMES, names, title=name)
+    told = re.findall(r"print\(.*\)  # (.+)", code)
+    printed = console.run(code, names, title=name).splitlines()
+    assert [line for line in told if line not in printed and line != "try again later"] == []
+
+
+def test_main_names_have_examples():
+    """Whatever is used every day shows how."""
+    methods = {
+        name
+        for name in vars(MemoryProvider) | vars(ManagedMemoryProvider)
+        if not name.startswith("_") and name != "close"
+    }
+    without = {"get_condensed_conversation", "mark_regeneration_point", "renew_lease", "release_lease"}  # beside others
+    found = {name.rpartition(".")[2] for name in EXAMPLES if ".BackendProvider." in name}
+    assert methods - found == without

@@ -43,6 +43,9 @@ async def create_postgres_provider(
         MemoryConfigurationError: the connection is closed or inside a transaction, decodes a type in a way of its own,
             or keeps statements behind a pooler; the role may not make tables; a table of others stands under that
             name; the pooler is in statement mode; or a file of certificates or of the password cannot be read.
+
+    Example:
+        provider = await create_postgres_provider(PostgresConfig(host="db.example", password="secret"))
     """
     config = configured(PostgresConfig, config, "postgres")
     if connection is not None and not is_pool(connection):

@@ -26,6 +26,9 @@ class PostgresConfig(ProviderConfig):
 
     Raises:
         pydantic.ValidationError: a value is wrong, or two contradict each other; the text shows no secret.
+
+    Example:
+        config = PostgresConfig(connection_string="postgresql://app:secret@db.example/chat", max_connections=20)
     """
 
     env_prefix = "JAF_POSTGRES_"

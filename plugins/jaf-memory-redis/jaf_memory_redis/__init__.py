@@ -47,6 +47,9 @@ async def create_redis_provider(
     Raises:
         MemoryConnectionError: the server cannot be reached, or refuses us.
         MemoryConfigurationError: the client is of another kind.
+
+    Example:
+        provider = await create_redis_provider(RedisConfig(host="redis.example"))
     """
     backend = create_backend(configured(RedisConfig, config, "redis"), client)
     return await opened(BackendProvider(backend, processors=processors, observers=observers))

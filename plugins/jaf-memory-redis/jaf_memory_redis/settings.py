@@ -71,7 +71,11 @@ class PasswordFile(CredentialProvider):
 
 
 class RedisConfig(ProviderConfig):
-    """Settings of the Redis provider; a URL wins over the single parameters that it names."""
+    """Settings of the Redis provider; a URL wins over the single parameters that it names.
+
+    Example:
+        config = RedisConfig(url="rediss://:secret@redis.example:6379/0", key_prefix="app:", ttl=30 * 86_400.0)
+    """
 
     env_prefix: ClassVar[str] = "JAF_REDIS_"
     env_older_names: ClassVar[Mapping[str, str]] = {"JAF_REDIS_PREFIX": "key_prefix"}

@@ -424,6 +424,10 @@ async def create_sqlite_provider(
         MemoryConfigurationError: the path leads nowhere.
         MemoryStorageError: the file is not ours, is damaged, newer than this code, or cannot be written.
         MemoryConnectionError: another process holds the file's lock.
+
+    Example:
+        async with await create_sqlite_provider(SqliteConfig(path="chat.db")) as provider:
+            await provider.append_messages("user-123:chat", [Message("user", "Hello!")], create=True)
     """
     backend = SqliteBackend(configured(SqliteConfig, config, "sqlite"))
     return await opened(BackendProvider(backend, processors=processors, observers=observers))

@@ -22,7 +22,11 @@ LAST_MAY_BE_LOST = "synchronous=NORMAL: a power failure can lose the last commit
 
 
 class SqliteConfig(ProviderConfig):
-    """Settings of the SQLite provider."""
+    """Settings of the SQLite provider.
+
+    Example:
+        config = SqliteConfig(path="chat.db", search="index", operation_timeout=5.0)
+    """
 
     env_prefix = "JAF_SQLITE_"
 

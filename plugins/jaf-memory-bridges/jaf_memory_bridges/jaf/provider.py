@@ -37,8 +37,8 @@ def jaf_provider(provider: MemoryProvider, user_id: str | None = None) -> JafPro
     Args:
         provider: a jaf-memory provider. One with just the six documented methods will do for runs, approvals included;
             what it does not offer answers with jaf-py's `Failure`.
-        user_id: the owner of every conversation of this bridge, which then sees and writes that user's only. **Give it
-            whenever your context is a `dict`**: the engine looks for an attribute.
+        user_id: the owner of every conversation of this bridge, which then sees and writes that user's only. Give it
+            whenever your context is a `dict`: the engine looks for an attribute.
 
     Raises:
         MemoryInvalidInputError: this is no provider, or no user id.
