@@ -72,7 +72,7 @@ def simulate(session: nox.Session) -> None:
 @nox.session
 def wheels(session: nox.Session) -> None:
     """Run on built wheels, as a user installs them, what would miss a file of theirs; paths after -- run others."""
-    session.install(*group("test"), *group("notebook"))
+    session.install(*group("test"), *group("notebook"), *group("release"))
     install_wheels(session)
     kinds = ("cli", "encryption", "otel", "redaction", "sqlite")
     whole = ("tests/packaging", "tests/integration", "tests/docs")
@@ -147,6 +147,15 @@ def mutate(session: nox.Session) -> None:
     session.install(*group("test"))
     install_checkout(session)
     session.run("python", "-m", "mutation", *session.posargs, env={"PYTHONPATH": str(ROOT / "tests")})
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """Build all distributions into dist/, check them, and try each alone; only what is there may be published."""
+    session.install(*group("test"), *group("release"))
+    install_checkout(session)
+    environ = {"JAF_TEST_PATIENCE": "600", "PYTHONPATH": str(ROOT / "tests"), "PYTHONSAFEPATH": "1"}
+    session.run("python", "-m", "release", *session.posargs, env=environ)
 
 
 @nox.session

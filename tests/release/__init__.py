@@ -1,0 +1,1 @@
+"""Make what is published: refuse, build, check, try; `python3 dev.py release` runs it."""
