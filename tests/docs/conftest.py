@@ -9,7 +9,8 @@ import itertools
 import os
 
 import pytest
-from services import postgres_servers, stores
+from page_code import BLOCK, ROOT
+from services import postgres_servers, redis_servers, stores
 
 
 @pytest.fixture(autouse=True)
@@ -109,3 +110,72 @@ def documented_postgres(postgres, monkeypatch):
 
     monkeypatch.setattr(asyncpg, "connect", redirected)
     return postgres
+
+
+@pytest.fixture
+def own_postgres(monkeypatch):
+    """A PostgreSQL server that a page has for itself, with its roles, databases and programs."""
+    with postgres_servers.serving(postgres_servers.machine()) as server:
+        monkeypatch.setenv("PATH", f"{server.programs}{os.pathsep}{os.environ['PATH']}")
+        yield server
+
+
+@pytest.fixture
+def own_pooler(own_postgres):
+    """PgBouncer before it, with the file that the page about it shows."""
+    page = (ROOT / "docs" / "recipes" / "deploy-postgres.md").read_text(encoding="utf-8")
+    (settings,) = [block for _, name, _, block in BLOCK.findall(page) if name == "pgbouncer.ini"]
+    bouncer = postgres_servers.Bouncer(own_postgres)
+    for name, here in {
+        "db.internal": "127.0.0.1",
+        "5432": str(own_postgres.port),
+        "6432": str(bouncer.port),
+        "/etc/pgbouncer": str(bouncer.root),
+        "listen_addr = *": "listen_addr = 127.0.0.1\nunix_socket_dir =",
+    }.items():
+        settings = settings.replace(name, here)
+    try:
+        yield bouncer.start(settings, '"chat" "chat-secret"\n')
+    finally:
+        bouncer.remove()
+
+
+def shown_settings():
+    """Lines of the redis.conf that the page about Redis shows: name to value."""
+    page = (ROOT / "docs" / "recipes" / "deploy-redis.md").read_text(encoding="utf-8")
+    (block,) = [block for _, name, _, block in BLOCK.findall(page) if name == "redis.conf"]
+    lines = [line.partition("#")[0].split(maxsplit=1) for line in block.splitlines()]
+    return {name: value.strip() for name, value in filter(None, lines)}
+
+
+@pytest.fixture
+def own_redis():
+    """A Redis server that a page has for itself, with the settings that the page about Redis shows."""
+    with redis_servers.single(shown_settings()) as server:
+        yield server
+
+
+@pytest.fixture
+def own_cache():
+    """A Redis server that was set up as a cache, and loses what it likes."""
+    with redis_servers.single({"maxmemory-policy": "allkeys-lru"}) as server:
+        yield server
+
+
+@pytest.fixture
+def own_sentinels():
+    """A master, two replicas and three sentinels, with those settings."""
+    yield from _group(redis_servers.Group(shown_settings()))
+
+
+@pytest.fixture
+def own_cluster():
+    """A Cluster of six nodes, with those settings."""
+    yield from _group(redis_servers.Cluster(shown_settings()))
+
+
+def _group(group):
+    try:
+        yield group.start()
+    finally:
+        group.stop()

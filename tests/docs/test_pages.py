@@ -2,11 +2,13 @@
 
 - `python`: run. The blocks of a page share their names, one event loop, and an empty folder.
 - `text` behind `python`, `output` behind `bash`: what that block prints; `…` stands for anything.
-- `bash`: `export` lines set variables for what follows, `jaf-memory` and `python` lines are run and must end well,
-  `python3 dev.py` lines must name sessions that there are. Other lines (installation) are not run.
+- `bash`: `export` lines set variables for what follows, lines that begin with one of `RUN` are run and must end
+  well, `python3 dev.py` lines must name sessions that there are. Other lines (installation) are not run.
 - a block behind `<!-- file NAME -->`: is written to that file in the page's folder, as its reader does.
 - a block behind `<!-- server PROVIDER -->`: finds an empty server of the tests' where the reader has one.
 - a block behind `<!-- with MODULE -->`: is run where that is installed.
+- a page with `<!-- hosts: NAME = FIXTURE, … -->`: those names and ports are servers that the tests start for it.
+- a block behind `<!-- commands FIXTURE -->`: is given to that server, by its administrator.
 - a block behind `<!-- from FILE -->`: stands in that file, word for word, and is not run here.
 - a block behind `<!-- not run: REASON -->`: is not run, because what it needs is the reader's.
 - a page with `<!-- needs MODULE: EXTRA -->` is run where that engine is installed, as for its bridge's tests.
@@ -26,6 +28,8 @@ from page_code import BLOCK, PAGES, ROOT
 
 NEEDED = re.compile(r"^<!-- needs ([\w.]+): (\S+) -->$", re.MULTILINE)
 SESSION = re.compile(r'^@nox\.session(?:\(name="(\w+)"\))?\n(?:@.*\n)*def (\w+)', re.MULTILINE)
+RUN = {"jaf-memory", "python", "pg_dump", "psql"}
+HOSTS = re.compile(r"^<!-- hosts: (.+) -->$", re.MULTILINE)
 SERVERS = {"redis": "redis_settings", "postgres": "postgres_settings"}
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 
@@ -44,12 +48,9 @@ def test_a_page_does_what_it_says(page, console, monkeypatch, request):
     text = page.read_text(encoding="utf-8")
     for module, extra in NEEDED.findall(text):
         pytest.importorskip(module, reason=f"needs {extra}")
+    text = with_servers(text, request)
     for mark, source, language, block in BLOCK.findall(text):
-        if mark == "from":
-            assert block in (ROOT / source).read_text(encoding="utf-8"), f"not in {source}:\n{block}"
-        elif mark == "file":
-            Path(source).write_text(block, encoding="utf-8")
-        elif not runs(mark, source):
+        if not runs(mark, source) or is_used(mark, source, block, request):
             pass
         elif language == "python":
             printed = console.run(block, names, title=page.name)
@@ -68,6 +69,35 @@ def runs(mark, source):
     return mark != "not run:" and (mark != "with" or find_spec(source) is not None)
 
 
+def is_used(mark, source, block, request):
+    """Do with a block that is not the reader's code what is said above it; whether there was such a word."""
+    if mark == "from":
+        assert block in (ROOT / source).read_text(encoding="utf-8"), f"not in {source}:\n{block}"
+    elif mark == "commands":
+        give_commands(request.getfixturevalue(source), block)
+    elif mark == "file":
+        Path(source).write_text(block, encoding="utf-8")
+    return mark in {"from", "commands", "file"}
+
+
+def with_servers(text, request):
+    """The text of a page, with addresses of the tests' servers in the place of those that it names."""
+    for pairs in HOSTS.findall(text):
+        for name, fixture in (pair.split(" = ") for pair in pairs.split(", ")):
+            server = request.getfixturevalue(fixture)
+            text = text.replace(name, getattr(server, "hosts", None) or f"127.0.0.1:{server.port}")
+    return text
+
+
+def give_commands(server, block):
+    """Give a block to a server: SQL to psql, else a command a line."""
+    if hasattr(server, "sql"):
+        server.sql(block, "postgres")
+        return
+    for line in block.replace("\\\n", "").splitlines():
+        server.command(*shlex.split(line))
+
+
 def assert_prints(block, printed):
     """See that something printed what the page says that it prints."""
     pattern = re.escape(block.rstrip()).replace("…", ".*")
@@ -84,7 +114,7 @@ def run_lines(block, monkeypatch, server):
                 monkeypatch.setenv(name, value)
             for name, value in server.items():
                 monkeypatch.setenv(name, value)
-        elif words[:1] in (["jaf-memory"], ["python"]):
+        elif words and words[0] in RUN:
             ran = subprocess.run(["bash", "-c", line], check=False, capture_output=True, text=True, timeout=300)
             assert ran.returncode == 0, f"{line}\n{ran.stdout}{ran.stderr}"
             printed.append(ran.stdout)

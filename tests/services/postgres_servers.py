@@ -384,13 +384,19 @@ class Bouncer:
     root: Path = field(default_factory=folder)
     process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> Bouncer:
-        """Write its settings, and start it."""
+    def start(self, text: str = "", logins: str = f'"jaf" "{PASSWORD}"\n') -> Bouncer:
+        """Write its settings, and start it.
+
+        Args:
+            text: another pgbouncer.ini, which names the file `users.txt` beside it.
+            logins: lines of that file.
+        """
         users = self.root / "users.txt"
-        users.write_text(f'"jaf" "{PASSWORD}"\n')
+        users.write_text(logins)
         settings = self.root / "pgbouncer.ini"
         settings.write_text(
-            "[databases]\n"
+            text
+            or "[databases]\n"
             f"* = host=127.0.0.1 port={self.server.port}\n"
             "[pgbouncer]\n"
             f"listen_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\n"
