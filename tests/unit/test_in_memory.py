@@ -9,7 +9,14 @@ from itertools import pairwise
 import pytest
 from jaf_memory_testing.samples import ids, kept, said, talk
 
-from jaf_memory_core import InMemoryConfig, MemoryQuery, codec, create_in_memory_provider
+from jaf_memory_core import (
+    InMemoryConfig,
+    MemoryConfigurationError,
+    MemoryQuery,
+    ProviderConfig,
+    codec,
+    create_in_memory_provider,
+)
 from jaf_memory_core.backends.in_memory import InMemoryBackend, jaf_memory_provider
 from jaf_memory_core.records import Tail
 
@@ -39,6 +46,24 @@ def test_defaults():
     for bound in ("max_conversations", "max_messages"):
         with pytest.raises(ValueError, match=bound):
             InMemoryConfig(**{bound: 0})
+        assert getattr(InMemoryConfig(**{bound: 1}), bound) == 1
+
+
+class Derived(InMemoryBackend):
+    """One that somebody made of this."""
+
+
+def test_settings_of_a_backend():
+    """None are the defaults; what is derived may have settings of its own, the backend itself refuses others."""
+    own = InMemoryConfig(max_conversations=5)
+    for kind in (InMemoryBackend, Derived):
+        assert kind().config == InMemoryConfig()
+        assert kind(own).config is own
+    other = ProviderConfig()
+    with pytest.raises(MemoryConfigurationError):
+        InMemoryBackend(other)
+    with pytest.raises(AttributeError, match="max_conversations"):  # it went on with what it was given
+        Derived(other)
 
 
 def test_least_recently_written_goes():
