@@ -100,6 +100,8 @@ class Guard:
             MemoryConnectionError: not reached, not in time, closed, or in the wrong loop or process.
             MemoryError: what the backend refused, or what its driver's error was translated to.
         """
+        if not self.backend.waits and self._observers is None:
+            return await self._at_once(operation, call)
         if repeatable is None:
             repeatable = operation in REPEATABLE
         watched = None
@@ -137,6 +139,31 @@ class Guard:
             if watched is not None:
                 watched.end(seconds, attempt.count, error, answer, waited=attempt.waited)
         return answer  # type: ignore[no-any-return]
+
+    async def _at_once(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Run one operation of a store that never waits, and that nobody watches: it is not late, nor tried again."""
+        if not self.is_ready():
+            await self.ready()
+        started = time.perf_counter()
+        try:
+            return await call()
+        except self.failures as error:
+            problem = self.problem(error, operation)
+            raise problem from problem.__cause__ if problem is error else error
+        finally:
+            seconds = time.perf_counter() - started
+            self._operations += 1
+            self._seconds += seconds
+            if seconds >= self._slow:
+                tell_slow(self.backend.name, operation, seconds, 0, 0.0)
+
+    def problem(self, error: Exception, operation: str) -> MemoryError:
+        """The error as ours, with the provider's name."""
+        problem = error if isinstance(error, MemoryError) else self.backend.translate(error, operation)
+        problem.provider = problem.provider or self.backend.name
+        if isinstance(problem, MemoryStorageError):
+            problem.operation = problem.operation or operation
+        return problem
 
     def _ended(self, attempt: _Attempt, started: float, error: BaseException | None) -> float:
         """Take notice of an operation's end; how long it took."""
@@ -310,7 +337,7 @@ class _Attempt:
                 self._sending = True
                 return await call()
             except self._guard.failures as error:
-                problem = self._problem(error)
+                problem = self._guard.problem(error, self.operation)
                 # A driver may answer the deadline's cancellation with an error of its own.
                 again = not deadline.expired and self._again(problem)
                 self.met_outage(problem, failed=not again)
@@ -344,7 +371,7 @@ class _Attempt:
         try:
             await self._guard.ready()
         except self._guard.backend.driver_errors as error:
-            problem = self._problem(error)
+            problem = self._guard.problem(error, self.operation)
             problem.outcome = "not_applied"  # nothing of the operation was sent yet
             raise problem from error
 
@@ -353,17 +380,8 @@ class _Attempt:
         try:
             return await call()
         except self._guard.failures as error:
-            problem = self._problem(error)
+            problem = self._guard.problem(error, self.operation)
             raise problem from problem.__cause__ if problem is error else error
-
-    def _problem(self, error: Exception) -> MemoryError:
-        """The error as ours, with the provider's name."""
-        backend = self._guard.backend
-        problem = error if isinstance(error, MemoryError) else backend.translate(error, self.operation)
-        problem.provider = problem.provider or backend.name
-        if isinstance(problem, MemoryStorageError):
-            problem.operation = problem.operation or self.operation
-        return problem
 
     def _again(self, error: MemoryError) -> bool:
         if isinstance(error, MemoryConflictError):

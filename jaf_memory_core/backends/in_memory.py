@@ -69,7 +69,7 @@ class _Kept:
 
     def __init__(self, header: Record) -> None:
         self.header = header
-        self.messages: OrderedDict[str, Message] = OrderedDict()
+        self.messages: dict[str, Message] = {}  # a plain one: it is copied five times as fast
         # Only where there are gaps.
         self.positions: list[int] = []
         self.size = 0
@@ -84,9 +84,8 @@ class _Kept:
         self.size += size
 
     def drop(self, count: int, *, newest: bool) -> None:
-        for _ in range(count):
-            _, message = self.messages.popitem(last=newest)
-            self.size -= len(codec.encode(message))
+        for key in list(islice(reversed(self.messages) if newest else self.messages, count)):
+            self.size -= len(codec.encode(self.messages.pop(key)))
 
     def settle(self, header: Record) -> None:
         """Take the header, which may have no gaps any more."""

@@ -50,7 +50,9 @@ class Reads(ProviderBase):
             print(conversation.user_id, conversation.version, len(conversation.messages))  # user-123 1 2
         """
         record = await self._read("get_conversation", conversation_id)
-        return await self._shown(record, "get_conversation") if record else None
+        if record is None:
+            return None
+        return await self._shown(record, "get_conversation") if self._chain else self._as_it_is(record)
 
     async def get_conversation_until_message(self, conversation_id: str, message_id: str) -> ConversationMemory | None:
         """The conversation up to, without, that message; `None` if there is no such conversation or message.
@@ -83,6 +85,8 @@ class Reads(ProviderBase):
             (newest,) = await provider.get_recent_messages("user-123:chat", limit=1)
         """
         page = await self._page("get_recent_messages", conversation_id, None, limit)
+        if not self._chain:
+            return list(page.messages)
         return list(await self._passed(page.messages, "get_recent_messages", conversation_id, page))
 
     async def get_last_messages(
