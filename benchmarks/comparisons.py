@@ -21,6 +21,8 @@ LOAD = "load all"
 NEWEST = "ten newest of a user"
 NEWEST_HEADERS = "ten newest, without messages"
 PAIRS = "append + recent pairs, throughput"
+PAIR = "append + recent"
+CONTENDED = "append by tasks to one conversation, throughput"
 GROWTH = "at 10,000 ÷ at 10"
 
 
@@ -144,13 +146,14 @@ async def _newest(one: Competitor, number: int, *, with_messages: bool) -> None:
 
 def _tasks(who: Sequence[Competitor], count: int, pairs: int) -> Case:
     """So many tasks, each in a conversation of its own, do the same number of pairs together."""
-    keys = DRIVERS_SHELF.of_tasks(count)
+    return Case(PAIRS, count, 1, {one.name: partial(together, one, count, max(1, pairs // count)) for one in who})
 
-    async def task(one: Competitor, key: str) -> None:
-        for _ in range(max(1, pairs // count)):
+
+async def together(one: Competitor, tasks: int, pairs: int, _number: int) -> None:
+    """Let so many tasks do so many pairs each, all at once."""
+
+    async def task(key: str) -> None:
+        for _ in range(pairs):
             await one.pair(key)
 
-    async def together(one: Competitor, _number: int) -> None:
-        await asyncio.gather(*(task(one, key) for key in keys))
-
-    return Case(PAIRS, count, 1, {one.name: partial(together, one) for one in who})
+    await asyncio.gather(*map(task, DRIVERS_SHELF.of_tasks(tasks)))

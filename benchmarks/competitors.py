@@ -45,6 +45,14 @@ class Competitor:
         """Add a turn."""
         raise NotImplementedError
 
+    async def append_among(self, key: str) -> object:
+        """The same while other tasks do something."""
+        return await self.append(key)
+
+    async def server(self) -> int | None:
+        """The server's process, where there is one whose work can be seen."""
+        return None
+
     async def pair(self, key: str) -> None:
         """What a turn of a task does: append, and read what is recent."""
         await self.append(key)

@@ -8,9 +8,10 @@ from typing import Any
 
 from benchmarks.comparisons import Effort
 from benchmarks.payload import MANY_TASKS, TASKS
+from benchmarks.processors import SERVED
 from benchmarks.servers import STAGES
 
-SECTIONS = ("beside", "bulk", "peers", "costs", "resident")
+SECTIONS = ("beside", "latency", "bulk", "peers", "costs", "resident")
 LOOPS = ("asyncio", "uvloop")
 
 
@@ -25,6 +26,7 @@ class Plan:
         processes: fresh processes that each figure is the median of.
         rounds, task_rounds, peer_rounds: rounds in a process, of single operations, many tasks, and peers.
         tasks: numbers of tasks.
+        crowds: numbers of very many.
         conversations: in the store that is searched and read.
         appends: of which PostgreSQL's write-ahead log is measured.
         bulk: conversations that are imported and exported.
@@ -41,6 +43,7 @@ class Plan:
     task_rounds: int = 5
     peer_rounds: int = 8
     tasks: tuple[int, ...] = TASKS
+    crowds: tuple[int, ...] = (128, 1_000)
     conversations: int = 100_000
     appends: int = 1_000
     bulk: int = 10_000
@@ -58,6 +61,7 @@ class Plan:
             peer_rounds=1,
             conversations=1_000,
             tasks=(1, MANY_TASKS),
+            crowds=(128,),
             bulk=100,
             operations=2_000,
             operations_in_memory=20_000,
@@ -81,6 +85,10 @@ def jobs(plan: Plan) -> Iterator[Job]:
     for _ in range(plan.processes):
         for backend in plan.backends:
             yield from _compared(plan, backend)
+    if "latency" in plan.sections:
+        for backend in sorted(SERVED.intersection(plan.backends)):
+            order = {"kind": "latency", "backend": backend, "loop": "asyncio", "how": "lines"}
+            yield Job({**order, "rounds": max(2, plan.task_rounds)})
     if "costs" in plan.sections:
         yield from _costs(plan)
     if "resident" in plan.sections:
@@ -95,6 +103,9 @@ def _compared(plan: Plan, backend: str) -> Iterator[Job]:
         for loop in plan.loops:
             much = {"effort": asdict(efforts[loop]), "conversations": plan.conversations}
             yield Job({**order, "kind": "beside", "loop": loop, **much}, "filled")
+    if "latency" in plan.sections:
+        rounds = {"rounds": min(3, plan.rounds), "crowds": plan.crowds}
+        yield Job({**order, "kind": "latency", "how": "loopback", **rounds})
     if "bulk" in plan.sections:
         yield Job({**order, "kind": "bulk", "conversations": plan.bulk})
     if "peers" in plan.sections:

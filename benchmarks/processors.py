@@ -8,9 +8,27 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 SERVED = frozenset({"redis", "postgres"})
 """Backends that have a server."""
+
+HAVE_PROC = os.path.exists("/proc/self/schedstat")  # noqa: PTH110
+"""Whether the system tells how long processes have worked."""
+
+
+def parent_of(process: int) -> int:
+    """The process that has started another."""
+    return int(Path(f"/proc/{process}/status").read_text(encoding="utf-8").partition("PPid:")[2].split()[0])
+
+
+def worked(process: int | None) -> float:
+    """Seconds that a process and its children have worked; they stay while this is measured."""
+    if process is None:
+        return 0.0
+    children = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="utf-8").split()
+    return sum(int(Path(f"/proc/{one}/schedstat").read_text().split()[0]) for one in (process, *children)) / 1e9
+
 
 if sys.platform == "linux":
     _ALL = sorted(os.sched_getaffinity(0))

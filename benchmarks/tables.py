@@ -14,6 +14,10 @@ NAMES = {"memory": "in memory", "sqlite": "SQLite", "redis": "Redis", "postgres"
 DURABLE = ("sqlite", "redis", "postgres")
 NOTHING = "-"
 
+BY_TASKS = (comparisons.PAIRS, comparisons.CONTENDED)
+BY_TASKS_TOO = (", p50", ", p99", " away", "'s processor")
+"""How figures are called, and how their names end, that are told by the number of tasks."""
+
 
 def text(report: Report) -> str:
     """All tables, with a heading each."""
@@ -71,7 +75,7 @@ def short(report: Report) -> str:
 
 
 def _shown(figure: Figure) -> bool:
-    return figure.what != comparisons.PAIRS or figure.at in {1, MANY_TASKS}
+    return figure.what != comparisons.PAIRS or figure.at in {1, MANY_TASKS, 128, 1_000}
 
 
 def _ms(seconds: float | None) -> str:
@@ -93,17 +97,24 @@ def label(figure: Figure) -> str:
     """What was done, and at which length or how many at once."""
     if figure.at is None:
         return figure.what
-    if figure.what == comparisons.PAIRS:
-        return f"{figure.what}, {figure.at} {'task' if figure.at == 1 else 'tasks'}"
+    if figure.what.startswith(BY_TASKS) or figure.what.endswith(BY_TASKS_TOO):
+        return f"{figure.what}, {figure.at:,} {'task' if figure.at == 1 else 'tasks'}"
     if figure.what in {bulk.IMPORT, bulk.EXPORT}:
         return f"{figure.what}, {figure.at:,} conversations"
     return f"{figure.what}, at {figure.at:,}"
 
 
 def cell(figure: Figure) -> str:
-    """A value, the spread over the processes, and the target with its mark."""
+    """A value, the spread over the processes, and the target with its mark; in memory, where no driver is, the time."""
     if figure.value is None or figure.low is None or figure.high is None:
         return f"failed: {figure.error}"
+    if (
+        figure.backend == "memory"
+        and figure.section == "beside"
+        and figure.ours
+        and comparisons.GROWTH not in figure.what
+    ):
+        return f"{figure.ours * 1e6:,.3g} µs" if figure.ours < 1e-3 else f"{figure.ours * 1e3:.3g} ms"
     spread = "" if figure.low == figure.high else f" ({number(figure.low)}…{number(figure.high)})"
     mark = f" {figure.target} {'✓' if figure.met else '✗'}" if figure.target else ""
     return f"{number(figure.value)}{spread}{mark}"

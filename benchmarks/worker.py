@@ -78,6 +78,18 @@ async def bulk(order: Order) -> list[Figure]:
         return await in_bulk(*both, order["conversations"])
 
 
+async def latency(order: Order) -> list[Figure]:
+    """Very many tasks, the slowest, and processors; or lines."""
+    from benchmarks import latency as measured
+
+    if order["how"] == "lines":
+        return await measured.over_lines(order)
+    both = sides(order)
+    async with AsyncExitStack() as stack:
+        await opened(stack, *both)
+        return await measured.measure(order, both)
+
+
 async def beside_others(order: Order) -> list[Figure]:
     """Ours beside the peers."""
     ours, _ = sides(order)
@@ -120,6 +132,7 @@ KINDS: dict[str, Callable[[Order], Awaitable[list[Figure]]]] = {
     "fill": fill,
     "beside": beside,
     "bulk": bulk,
+    "latency": latency,
     "peers": beside_others,
     "resident": resident,
     "costs": costs,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncpg
 
-from benchmarks import competitors
+from benchmarks import competitors, processors
 from benchmarks.payload import BODY, HEADER, RECENT, TURN, moment, owner
 
 POOL = 10
@@ -67,6 +67,16 @@ class Bare(competitors.Competitor):
         rows = ((f"x{number}", owner(number), HEADER, at, at) for number, at in enumerate(moments))
         await self.line.copy_records_to_table("bare_conversation", records=rows)
         await self.bulk_import([(f"x{number}", [BODY, BODY]) for number in range(count)])
+
+    async def append_among(self, key: str) -> object:
+        """The same on a connection of the pool."""
+        return await self.pool.execute(INSERT, key, TURN)
+
+    async def server(self) -> int | None:
+        """The process whose children serve."""
+        if not processors.HAVE_PROC:
+            return None
+        return processors.parent_of(await self.line.fetchval("SELECT pg_backend_pid()"))
 
     async def append(self, key: str) -> object:
         """INSERT of one row of 600 bytes."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import redis.asyncio
 
-from benchmarks import competitors
+from benchmarks import competitors, processors
 from benchmarks.payload import BODY, HEADER, owner
 
 TOGETHER = 500
@@ -32,7 +32,8 @@ class Bare(competitors.Competitor):
 
     async def open(self) -> None:
         """Connect."""
-        self.redis = redis.asyncio.Redis(port=self.place["port"])
+        # Beyond a hundred tasks its pool would refuse; each task of a thousand has a connection this way.
+        self.redis = redis.asyncio.Redis(port=self.place["port"], max_connections=2_000)
 
     async def close(self) -> None:
         """Disconnect."""
@@ -51,6 +52,10 @@ class Bare(competitors.Competitor):
                     pipe.set(f"bare:header:x{number}", HEADER)
                     pipe.zadd(f"bare:of:{owner(number)}", {f"x{number}": number})
                 await pipe.execute()
+
+    async def server(self) -> int | None:
+        """The server's process."""
+        return int((await self.redis.info("server"))["process_id"]) if processors.HAVE_PROC else None
 
     async def append(self, key: str) -> object:
         """RPUSH of two values."""

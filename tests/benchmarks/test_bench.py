@@ -72,6 +72,13 @@ def expected():
         yield from (("beside", store, comparisons.RECENT_TEN, at, loop) for at in (10, 10_000))
         yield from (("beside", store, comparisons.PAIRS, at, loop) for at in (1, 32))
         yield "beside", store, comparisons.LOAD, 1_000, loop
+        if loop == "asyncio":
+            yield "beside", store, comparisons.PAIRS, 128, loop
+            yield "beside", store, comparisons.CONTENDED, 32, loop
+            for what, tasks in ((comparisons.APPEND, 1), (comparisons.RECENT_READ, 1), (comparisons.APPEND, 32)):
+                yield from (("beside", store, f"{what}, {part}", tasks, loop) for part in ("p50", "p99"))
+            for what, tasks in ((comparisons.APPEND, 1), (comparisons.RECENT_READ, 1), (comparisons.PAIR, 32)):
+                yield "beside", store, f"{what}, the client's processor", tasks, loop
         for what in (comparisons.APPEND, comparisons.RECENT_TEN):
             yield "beside", store, f"{what}, {comparisons.GROWTH}", None, loop
     for store in STORES:
