@@ -12,6 +12,7 @@ import itertools
 import re
 import typing
 from collections.abc import Iterator, Sequence
+from dataclasses import is_dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -122,14 +123,19 @@ def name_attributes(_app: Sphinx, page: nodes.document) -> None:
             name[:] = [nodes.Text("Attributes")]
 
 
+SHORT = 20
+"""Characters up to which a name in a table is never broken."""
+
+
 def break_names(app: Sphinx, page: nodes.document, _name: str) -> None:
     """Let long names in tables go on in another line, behind `_`, `.` and `/`: tables fit a phone then."""
     if app.builder.format != "html":
         return
     for literal in list(page.findall(nodes.literal)):
         if isinstance(literal.parent.parent, nodes.entry):
-            text = re.sub(r"(?<=[_./])(?=\w)", "<wbr>", html.escape(literal.astext()))
-            literal.replace_self(nodes.raw("", f'<code class="literal">{text}</code>', format="html"))
+            text, kind = literal.astext(), "name" if len(literal.astext()) <= SHORT else "literal"
+            joints = re.sub(r"(?<=[_./])(?=\w)", "<wbr>", html.escape(text))
+            literal.replace_self(nodes.raw("", f'<code class="{kind}">{joints}</code>', format="html"))
 
 
 def write_texts(app: Sphinx, error: Exception | None) -> None:
@@ -190,11 +196,13 @@ def sign(
     _app: Sphinx, kind: str, _name: str, thing: Any, _options: Any, given: str | None, answer: str | None
 ) -> tuple[str | None, str | None]:
     """Show how a value is made with plain types: what else its annotations say is for those who check them."""
-    if kind != "class" or not issubclass(thing, (Struct, Settings)):
+    if kind != "class" or not (issubclass(thing, (Struct, Settings)) or is_dataclass(thing)):
         return given, answer
     if issubclass(thing, Settings):
         return "(**fields)", None
-    hints, parts = typing.get_type_hints(thing), []
+    hints, parts = _hints(thing), []
+    if not hints:
+        return given, answer
     for name, parameter in inspect.signature(thing).parameters.items():
         if name != "further":
             default = parameter.default
@@ -213,12 +221,17 @@ def keep(_app: Sphinx, _kind: str, name: str, _thing: Any, _options: Any, lines:
 KEPT: dict[str, list[str]] = {}
 
 
+def _hints(kind: type) -> dict[str, Any]:
+    """The types of a class's fields; none where they name what is not here, an engine's for one."""
+    try:
+        return typing.get_type_hints(kind)
+    except (NameError, TypeError):
+        return {}
+
+
 def _typed(text: str, kind: type) -> str:
     """The docstring of a class with the types of the fields that it names."""
-    try:
-        hints = typing.get_type_hints(kind)
-    except (NameError, TypeError):  # of an engine, which is not here
-        return text
+    hints = _hints(kind)
 
     def typed(found: re.Match[str]) -> str:
         hint = hints.get(found[1].partition(",")[0])
