@@ -123,8 +123,8 @@ def name_attributes(_app: Sphinx, page: nodes.document) -> None:
             name[:] = [nodes.Text("Attributes")]
 
 
-SHORT = 20
-"""Characters up to which a name in a table is never broken."""
+SHORT, LONG = 16, 40
+"""Characters up to which a name in a table is never broken, and up to which it is not where there is room."""
 
 
 def break_names(app: Sphinx, page: nodes.document, _name: str) -> None:
@@ -133,9 +133,10 @@ def break_names(app: Sphinx, page: nodes.document, _name: str) -> None:
         return
     for literal in list(page.findall(nodes.literal)):
         if isinstance(literal.parent.parent, nodes.entry):
-            text, kind = literal.astext(), "name" if len(literal.astext()) <= SHORT else "literal"
-            joints = re.sub(r"(?<=[_./])(?=\w)", "<wbr>", html.escape(text))
-            literal.replace_self(nodes.raw("", f'<code class="{kind}">{joints}</code>', format="html"))
+            name = html.escape(literal.astext())
+            kind = "short" if len(name) <= SHORT else "long" if len(name) > LONG else "literal"
+            name = name if kind == "short" else re.sub(r"(?<=[_./])(?=\w)", "<wbr>", name)
+            literal.replace_self(nodes.raw("", f'<code class="{kind}">{name}</code>', format="html"))
 
 
 def write_texts(app: Sphinx, error: Exception | None) -> None:
