@@ -25,10 +25,13 @@ from pathlib import Path
 
 import pytest
 from page_code import BLOCK, PAGES, ROOT
+from services.programs import SERVER
 
 NEEDED = re.compile(r"^<!-- needs ([\w.]+): (\S+) -->$", re.MULTILINE)
 SESSION = re.compile(r'^@nox\.session(?:\(name="(\w+)"\))?\n(?:@.*\n)*def (\w+)', re.MULTILINE)
-RUN = {"jaf-memory", "python", "pg_dump", "psql"}
+FORKED = {"jaf-memory", "python"}
+RUN = FORKED | {"pg_dump", "psql"}
+SHELL = re.compile(r"[|&;<>$`*?]")
 HOSTS = re.compile(r"^<!-- hosts: (.+) -->$", re.MULTILINE)
 SERVERS = {"redis": "redis_settings", "postgres": "postgres_settings"}
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
@@ -62,6 +65,14 @@ def test_a_page_does_what_it_says(page, console, monkeypatch, request):
         elif language == "text" and printed is not None:
             assert_prints(block, printed)
         printed = None
+
+
+def run_program(line, words):
+    """Run what a line says; its status, and what it wrote."""
+    if words[0] in FORKED and words[1:2] != ["-m"] and not SHELL.search(line):
+        return SERVER.run(words[words[0] == "python" :], Path.cwd(), dict(os.environ))
+    ran = subprocess.run(["bash", "-c", line], check=False, capture_output=True, text=True, timeout=300)
+    return ran.returncode, ran.stdout, ran.stderr
 
 
 def runs(mark, source):
@@ -115,9 +126,9 @@ def run_lines(block, monkeypatch, server):
             for name, value in server.items():
                 monkeypatch.setenv(name, value)
         elif words and words[0] in RUN:
-            ran = subprocess.run(["bash", "-c", line], check=False, capture_output=True, text=True, timeout=300)
-            assert ran.returncode == 0, f"{line}\n{ran.stdout}{ran.stderr}"
-            printed.append(ran.stdout)
+            status, out, err = run_program(line, words)
+            assert status == 0, f"{line}\n{out}{err}"
+            printed.append(out)
         elif words[:2] == ["python3", "dev.py"]:
             known = {name or function for name, function in SESSION.findall((ROOT / "noxfile.py").read_text())}
             asked = words[2 : words.index("--") if "--" in words else None]

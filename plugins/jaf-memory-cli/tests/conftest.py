@@ -1,45 +1,23 @@
 """`jaf-memory` as a user runs it: a process of its own, variables, files."""
 
 import asyncio
-import atexit
 import json
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 from jaf_memory_sqlite import SqliteConfig, create_sqlite_provider
 from sample_conversations import REAL, WITHOUT_REAL, lines, sample_conversations
+from services.programs import SERVER
 
 HERE = Path(__file__).parent
 SAMPLES = ("six", "unreachable", "sleepy", "torn", "endless", "tidy")
 
 LOOKS = ("COLUMNS", "FORCE_COLOR", "GITHUB_ACTIONS", "NO_COLOR", "PY_COLORS", "TTY_")
 """Beginnings of variables that change how output looks."""
-
-
-class ForkServer:
-    """A process that has imported the program, and runs it in a child for each job: a start takes no second then."""
-
-    def __init__(self):
-        self._process = None
-
-    def run(self, job):
-        """Run one job, and return its exit status."""
-        if self._process is None:
-            command = [sys.executable, str(HERE / "fork_server.py")]
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-            self._process = subprocess.Popen(command, **pipes)
-            atexit.register(self._process.kill)
-        self._process.stdin.write(json.dumps(job) + "\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
-
-
-SERVER = ForkServer()
 
 
 class Program:
@@ -74,7 +52,8 @@ class Program:
     def run(self, *arguments, status=0, text=""):
         """Run it to its end, which must have that status, and return what it wrote."""
         if self.command == Program(self.folder).command:
-            ran, ended = self._forked([*map(str, arguments)], text)
+            ended, *wrote = SERVER.run(["jaf-memory", *map(str, arguments)], self.folder, self.environ, text)
+            ran = Ran(*wrote)
             assert ended == status, f"ended with {ended}\n{ran.out}\n{ran.err}"
             assert "Traceback" not in ran.err, ran.err
             return ran
@@ -83,16 +62,6 @@ class Program:
         assert process.returncode == status, f"ended with {process.returncode}\n{out}\n{err}"
         assert "Traceback" not in err, err
         return Ran(out, err)
-
-    def _forked(self, arguments, text):
-        with tempfile.TemporaryDirectory() as place:
-            streams = Path(place)
-            (streams / "stdin").write_text(text, encoding="utf-8")
-            job = {"arguments": arguments, "folder": str(self.folder), "environ": self.environ, "streams": place}
-            ended = SERVER.run(job)
-            encoding = self.environ.get("PYTHONIOENCODING", "utf-8")
-            out, err = ((streams / name).read_bytes().decode(encoding) for name in ("stdout", "stderr"))
-        return Ran(out, err), ended
 
 
 class Ran:

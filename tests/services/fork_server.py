@@ -1,11 +1,12 @@
-"""Runs `jaf-memory` in a child of its own for each line of standard input, and answers with the exit status.
+"""Runs a program in a child of its own for each line of standard input, and answers with the exit status.
 
-All that the program imports is here already, so that a test waits for its work and not for Python's start.
+All that `jaf-memory` imports is here already, so that a test waits for its work and not for Python's start.
 """
 
 import importlib
 import json
 import os
+import runpy
 import sys
 import time
 import traceback
@@ -39,14 +40,19 @@ def run(job):
     time.tzset()
     sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     take_over(job["streams"], os.environ.get("PYTHONIOENCODING", "utf-8"))
-    sys.argv = ["jaf-memory", *job["arguments"]]
+    sys.argv = job["arguments"]
     try:
-        return main()
+        if sys.argv[0] == "jaf-memory":
+            return main()
+        sys.path.insert(0, job["folder"])
+        runpy.run_path(sys.argv[0], run_name="__main__")
     except SystemExit as end:
         return end.code or 0
     except BaseException:  # noqa: BLE001  (the test shall see it)
         traceback.print_exc()
         return 1
+    else:
+        return 0
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
