@@ -273,3 +273,26 @@ def test_what_writers_lose_is_counted():
     outcome = asyncio.run(contention.contend(Careless({}), 4, 5))
     assert (outcome.held, outcome.lost, outcome.refused, outcome.again) == (4, 12, 4, 2)
     assert outcome.errors == {"OSError"}
+
+
+def test_the_readme_says_what_the_table_says():
+    """The losses that the README tells of are those of the table that `python3 dev.py contention -- --docs` makes."""
+    lines = [line.strip("| ").split(" | ") for line in contention.PAGE.read_text(encoding="utf-8").splitlines()]
+    table = {
+        (cells[0].rpartition(" ")[0], cells[1]): cells for cells in lines if len(cells) == 7 and " of " in cells[2]
+    }
+    held = {who: int(cells[2].split()[0]) for who, cells in table.items()}
+    assert {held[who] for who in table if who[0] == "jaf-memory"} == {800}
+    assert {table[who][5] for who in table if who[0] == "jaf-memory"} == {"once"}
+    assert held["LangGraph", "postgres"] == 100 > held["jaf-py", "redis"]
+    assert table["Google ADK", "postgres"][4] == "700 (StaleSessionError)"
+    sdk = [cells for (name, _), cells in table.items() if name == "OpenAI Agents SDK"]
+    assert {(cells[2], cells[5]) for cells in sdk} == {("800 of 800", "twice")}
+    told = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    for claim in (
+        "in PostgreSQL holds 100",
+        "jaf-py's Redis store fewer",
+        "refuses 700",
+        "jaf-memory holds 800, each once",
+    ):
+        assert claim in told
