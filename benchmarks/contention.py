@@ -13,7 +13,6 @@ import contextlib
 import io
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -24,6 +23,7 @@ from benchmarks.measurement import describe
 from benchmarks.page import rewritten
 from benchmarks.payload import ROOT
 from benchmarks.servers import STAGES
+from benchmarks.tables import NAMES
 from benchmarks.writers import LIBRARIES, Writers
 
 TASKS, EACH = 8, 100
@@ -33,8 +33,8 @@ PATIENCE = 180.0
 PAGE = ROOT / "docs" / "comparison.md"
 MARK = "<!-- made by `python3 dev.py contention -- --docs` -->"
 HEAD = (
-    "| library | store | held | lost, though acknowledged | refused | a message sent twice is held | seconds |\n"
-    "|---|---|--:|--:|---|--:|--:|"
+    f"| library | store | held, of {TASKS * EACH} | lost, though acknowledged | refused | sent twice, held |\n"
+    "|---|---|--:|--:|---|---|"
 )
 
 
@@ -49,7 +49,6 @@ class Outcome:
         lost: messages that were acknowledged, and are not there.
         again: how often the conversation holds the message that was sent twice.
         errors: the kinds of the errors.
-        seconds: how long it took.
     """
 
     sent: int
@@ -58,7 +57,6 @@ class Outcome:
     lost: int
     again: int
     errors: frozenset[str]
-    seconds: float
 
 
 async def contend(writers: Writers, tasks: int, each: int) -> Outcome:
@@ -77,9 +75,7 @@ async def contend(writers: Writers, tasks: int, each: int) -> Outcome:
             else:
                 acknowledged.add(text)
 
-    started = time.perf_counter()
     await asyncio.gather(*(one(task) for task in range(tasks)))
-    seconds = time.perf_counter() - started
     kept = set(await writers.kept())
     say = writers.say()
     for _ in range(2):
@@ -87,7 +83,7 @@ async def contend(writers: Writers, tasks: int, each: int) -> Outcome:
             await say("again")
     again = (await writers.kept()).count("again")
     sent = tasks * each
-    return Outcome(sent, len(errors), len(kept), len(acknowledged - kept), again, frozenset(errors), seconds)
+    return Outcome(sent, len(errors), len(kept), len(acknowledged - kept), again, frozenset(errors))
 
 
 async def tried(name: str, place: Place) -> Outcome:
@@ -105,8 +101,8 @@ def row(name: str, store: str, outcome: Outcome) -> str:
     """A row of the table."""
     why = f" ({', '.join(sorted(outcome.errors))})" if outcome.errors else ""
     again = {1: "once", 2: "twice"}.get(outcome.again, f"{outcome.again} times")
-    figures = f"{outcome.held} of {outcome.sent} | {outcome.lost} | {outcome.refused}{why} | {again}"
-    return f"| {name} {version(LIBRARIES[name][1])} | {store} | {figures} | {outcome.seconds:.1f} |"
+    figures = f"{outcome.held} | {outcome.lost} | {outcome.refused}{why} | {again}"
+    return f"| {name} {version(LIBRARIES[name][1])} | {NAMES[store]} | {figures} |"
 
 
 def rows(chosen: argparse.Namespace) -> Iterator[str]:
