@@ -98,6 +98,8 @@ class Backend(ABC):
         May yield more than what matches (the provider filters again), must never leave out one that stood throughout,
         must hold a bounded number in memory, and may leave `messages` empty if `query.include_messages` is false.
 
+        Each, expired or not, has to be as it stands when its turn comes: what is read ahead may go or expire meanwhile.
+
         Should yield `Damaged` in the place of what cannot be read, and go on: an exception ends an export.
         """
 
@@ -110,7 +112,10 @@ class Backend(ABC):
         """
 
     async def close(self) -> None:
-        """Let go of everything. Clients that the application made stay open. Idempotent."""
+        """Let go of everything. Clients that the application made stay open. Idempotent.
+
+        Operations may be under way: each has to end, as done or as `MemoryConnectionError`, and leaves nothing open.
+        """
 
     def abandon(self) -> None:
         """Forget connections of an event loop that is gone, without waiting for anything."""

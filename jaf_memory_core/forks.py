@@ -108,7 +108,10 @@ def filled(reserved: Record, parent: Record | None, fork: Fork, now: datetime) -
 
 
 def fork_header(parent: Record, fork: Fork, now: datetime) -> Record:
-    """The new conversation's header; its messages, their number and what lies between are still to be set."""
+    """The new conversation's header; its messages, their number and what lies between are still to be set.
+
+    What the provider keeps in the metadata for itself, a summary for one, stays behind.
+    """
     return Record(
         conversation_id=fork.new_id,
         incarnation=fork.incarnation,

@@ -335,7 +335,12 @@ class Stretch(Struct, frozen=True):
 
 
 class Stats(Struct, frozen=True):
-    """Counts over conversations that have not expired; `size` in bytes of encoded messages."""
+    """Counts over conversations that have not expired.
+
+    Attributes:
+        size: bytes of encoded messages.
+        oldest, newest: the first and the last time at which one of them was made (`created_at`).
+    """
 
     conversations: int = 0
     messages: int = 0

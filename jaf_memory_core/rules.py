@@ -351,7 +351,11 @@ def truncated(record: Record | None, truncate: Truncate, now: datetime) -> tuple
 
 
 def ends_at(header: Record, count: int, position: int) -> Record:
-    """The header of a conversation whose first so many messages are left, and whose next one comes to a position."""
+    """The header of a conversation whose first so many messages are left, and whose next one comes to a position.
+
+    A truncation from a header alone is `ends_at(touched(header, now), index, position)` with `unsummarised` metadata,
+    where the message stands at that position, behind `index` others.
+    """
     gaps = position - header.first_position - count
     return msgspec.structs.replace(header, message_count=count, gaps=gaps)
 
@@ -447,7 +451,12 @@ def applications(metadata: FrozenDict) -> FrozenDict:
 
 
 def unsummarised(metadata: FrozenDict, end: int = 0) -> FrozenDict:
-    """Metadata without a summary that covers position `end`: what was removed must not live on in it."""
+    """Metadata without a summary that covers position `end`: what was removed must not live on in it.
+
+    Args:
+        metadata: as they stand.
+        end: the first position whose message was removed or changed; 0 for all of them.
+    """
     summary = metadata.get(SUMMARY)
     if not isinstance(summary, dict) or summary.get("position", end) < end:
         return metadata

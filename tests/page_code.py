@@ -18,7 +18,7 @@ PAGES = [
     for file in sorted(ROOT.glob(pattern))
 ]
 BLOCK = re.compile(
-    r"(?:^<!-- (from|file|server|commands|with|not run:) ([^\n]+) -->\n\s*)?^```(\w*)\n(.*?)^```$",
+    r"(?:^<!-- (from|file|part|server|commands|with|not run:) ([^\n]+) -->\n\s*)?^```(\w*)\n(.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 

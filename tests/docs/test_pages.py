@@ -10,6 +10,7 @@
 - a page with `<!-- hosts: NAME = FIXTURE, … -->`: those names and ports are servers that the tests start for it.
 - a block behind `<!-- commands FIXTURE -->`: is given to that server, by its administrator.
 - a block behind `<!-- from FILE -->`: stands in that file, word for word, and is not run here.
+- a block behind `<!-- part PATH -->`: is a file of the distribution that the page builds; another test runs that.
 - a block behind `<!-- not run: REASON -->`: is not run, because what it needs is the reader's.
 - a page with `<!-- needs MODULE: EXTRA -->` is run where that engine is installed, as for its bridge's tests.
 """
@@ -88,7 +89,7 @@ def is_used(mark, source, block, request):
         give_commands(request.getfixturevalue(source), block)
     elif mark == "file":
         Path(source).write_text(block, encoding="utf-8")
-    return mark in {"from", "commands", "file"}
+    return mark in {"from", "commands", "file", "part"}
 
 
 def with_servers(text, request):

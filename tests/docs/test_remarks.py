@@ -15,7 +15,11 @@ FILE = re.compile(rf"(?<![\w/.*<>{{}}-])((?:[\w-]+/)*[\w-]+\.(?:{'|'.join(ENDING
 WRITTEN = re.compile(r"<!-- file (\S+) -->")
 """A file that a page has its reader write."""
 RULE = re.compile(r"`(\w+)\.(\w+)")
-MADE = {"test_it.py", "sitecustomize.py"}
+MADE = {
+    "test_it.py",
+    "sitecustomize.py",
+    *(f"jaf_memory_lmdb/{name}.py" for name in ("__init__", "conversations", "environment")),
+}
 """Files that tests write, and tell of."""
 
 
