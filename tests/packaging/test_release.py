@@ -232,6 +232,20 @@ def test_a_failed_trial_is_a_refusal(built, monkeypatch, capsys):
     assert program.try_all(FOUND, built) == ["no Python that is declared was found"]
 
 
+def test_what_is_required_is_named_to_uv(monkeypatch, tmp_path):
+    """What a distribution requires is named beside it: uv takes the lowest of what it is asked for itself alone."""
+    asked = []
+
+    def uv(*arguments):
+        asked.extend(arguments)
+        return subprocess.CompletedProcess(arguments, 1, "", "no such version")
+
+    monkeypatch.setattr(trial, "_uv", uv)
+    assert trial.tried(CLI, tmp_path, "python", "lowest-direct") == (False, "no such version")
+    assert {*CLI.project["dependencies"], "lowest-direct"} <= set(asked)
+    assert any(one.startswith("rich>=") for one in asked)
+
+
 def test_the_python_that_runs_is_found():
     """An interpreter of this version is found, and none of one that there is not."""
     this = "{}.{}".format(*sys.version_info)

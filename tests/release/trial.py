@@ -50,7 +50,9 @@ def tried(source: Source, folder: Path, python: str, way: str) -> tuple[bool, st
         inside = home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         _uv("venv", "--quiet", "--python", python, str(home))
         install = ["pip", "install", "--quiet", "--python", str(inside), "--resolution", way]
-        done = _uv(*install, "--find-links", str(folder), f"{source.name} @ {wheel_of(source, folder).as_uri()}")
+        # Named beside the wheel: what only the wheel requires is no direct requirement to uv, and comes in the newest.
+        named = [f"{source.name} @ {wheel_of(source, folder).as_uri()}", *source.project["dependencies"]]
+        done = _uv(*install, "--find-links", str(folder), *named)
         if done.returncode:
             return False, done.stderr
         environ = {name: text for name, text in os.environ.items() if not name.startswith(("JAF_", "PYTHON"))}
