@@ -66,7 +66,8 @@ async def keys(context: typer.Context, action: Action = "show", *, as_json: Json
     if action not in ACTIONS:
         raise Stop(f"{quoted(action)} is nothing that can be done with keys; say {', '.join(ACTIONS)}", USAGE)
     if action == "new":
-        output.raw(f"{datetime.now(UTC):%Y%m%d}:{base64.b64encode(os.urandom(32)).decode()}")
+        # Two of one moment have ids of their own, or a ring of both would be refused.
+        output.raw(f"{datetime.now(UTC):%Y%m%d}-{os.urandom(2).hex()}:{base64.b64encode(os.urandom(32)).decode()}")
         return
     if action == "init":
         _init(output, chosen(context))

@@ -729,7 +729,8 @@ class TestCommands:
         asyncio.run(filled(environ, "uv"))
         made = command({}, "keys", "new").strip()
         assert "1" in command({**environ, "JAF_ENCRYPTION_KEYS": f"{made},{environ['JAF_ENCRYPTION_KEYS']}"}, "keys")
-        both = {**environ, "JAF_ENCRYPTION_KEYS": f"{made},{environ['JAF_ENCRYPTION_KEYS']}"}
+        again = command({}, "keys", "new").strip()  # on the same day, and both may stand in a ring
+        both = {**environ, "JAF_ENCRYPTION_KEYS": f"{made},{again},{environ['JAF_ENCRYPTION_KEYS']}"}
         assert f"2 data keys wrapped anew by {made.partition(':')[0]}" in command(both, "keys", "rotate")
         assert f"{CANARY} of v" in command({**environ, "JAF_ENCRYPTION_KEYS": made}, "show", "c-v")
         ring = tmp_path / "ring"
