@@ -40,7 +40,7 @@ from jaf_memory_core.settings import ProviderConfig, Settings, environment
 
 NAVIGATION = {
     "Build with it": "getting-started conversations providers sessions guarantees moving-from-jaf-py comparison",
-    "Recipes": "recipes/*",
+    "Recipes": "recipes/index",
     "Run it": "operations command-line performance reliability",
     "Extend it": "writing-a-backend conformance plugins",
     "Look up": "reference/index",
@@ -52,9 +52,10 @@ REFERENCE = "providers messages sessions errors settings commands telemetry plug
 CHILDREN = {
     "sessions": "engines/*",
     "decisions/index": "decisions/0*",
+    "recipes/index": "recipes/[!i]*",
     "reference/index": re.sub(r"\w+", r"reference/\g<0>", REFERENCE),
 }
-"""Pages that stand below another one in the map."""
+"""Pages that stand below another one in the map; what it would leave out, the build refuses."""
 
 project = "jaf-memory"
 html_title = "jaf-memory"
