@@ -195,8 +195,8 @@ FAULTS = [
         (
             "a lost answer is told as not applied",
             "anything",
-            "        problem.provider = problem.provider or backend.name\n",
-            '        problem.provider = problem.provider or backend.name\n        problem.outcome = "not_applied"\n',
+            "        problem.provider = problem.provider or self.backend.name\n",
+            '        problem.provider = problem.provider or self.backend.name\n        problem.outcome = "not_applied"\n',
         ),
         (
             "whatever was lost is sent again",
