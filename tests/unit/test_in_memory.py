@@ -99,6 +99,7 @@ def test_close_forgets():
     run(provider, lambda one: one.store_messages("c", talk(2), user_id="u"), lambda one: one.close())
     assert not provider.backend._all
     assert not provider.backend._of_user
+    assert not provider.backend._by_write
 
 
 def test_time_strictly_increases():
