@@ -128,6 +128,23 @@ class IterationChecks(Checks):
                     assert await provider.delete_conversation(name) is True
         assert seen == names[:290]
 
+    async def test_made_again_ahead(self, store: Store) -> None:
+        """What is made again before its turn comes last or not at all: whoever goes on behind it would skip others."""
+        provider = await store.open()
+        names = [f"c{n:03}" for n in range(120)]
+        for name in names:
+            done(await provider.store_messages(name, []))
+        again = {"c003", "c060", "c118"}
+        seen: list[tuple[Any, str]] = []
+        async for conversation in provider.iter_conversations():
+            if not seen:
+                for name in sorted(again):
+                    assert await provider.delete_conversation(name) is True
+                    done(await provider.store_messages(name, []))
+            seen.append((conversation.created_at, conversation.conversation_id))
+        assert seen == sorted(seen)
+        assert {name for _, name in seen} | again == set(names)
+
     async def test_broken_off(self, store: Store) -> None:
         """An iteration that is broken off leaves a provider that works, several at once, too."""
         provider = await store.open()

@@ -185,6 +185,17 @@ class IdsOfATieWithoutCase(Plain):
             yield record
 
 
+@caught_by("test_made_again_ahead")
+class TellsWhatStandsThereByNow(Plain):
+    """A scan takes the ids first, and gives whatever bears them when it is their turn."""
+
+    async def scan(self, query: MemoryQuery) -> AsyncIterator[Record]:
+        for name in [record.conversation_id async for record in super().scan(query)]:
+            record = await self.read(name)
+            if record is not None:
+                yield record
+
+
 @caught_by("test_scan")
 class ScanBeginsAtTheCursor(Plain):
     """A scan from a cursor on gives that conversation again."""
