@@ -464,3 +464,23 @@ def test_times_are_exact(use):
 
 def _with(source, name, created):
     return type(source)(conversation_id=name, messages=source.messages, created_at=created)
+
+
+def test_a_list_that_is_broken_off_leaves_no_transaction(use, monkeypatch):
+    """Whichever statement a list's time ends in, also the one that ends the snapshot, the connection can be used on."""
+    monkeypatch.setattr(queries, "INLINE_SECONDS", 0)
+    monkeypatch.setattr(reader, "SLOW", 60)
+
+    async def work(provider):
+        backend = provider.backend
+        for name in "abc":
+            done(await provider.store_messages(name, talk(3)))
+        for steps in (20, 30, 50, 100) * 25:
+            monkeypatch.setattr(queries, "INLINE_STEPS", steps)
+            assert len(await provider.find_conversations(MemoryQuery(limit=3))) == 3
+            for worker in (backend._writer, backend._reader):
+                with worker.lock:
+                    assert not worker.db.in_transaction
+        done(await provider.append_messages("a", [Message("user", "on")]))
+
+    use(work)

@@ -36,8 +36,8 @@ def snapshot(db: sqlite3.Connection, conversation_id: str | None = None) -> Iter
     Raises:
         MemoryStorageError: the file is damaged where the conversation lies, or a newer version has upgraded it.
     """
-    db.execute("BEGIN")
     try:
+        db.execute("BEGIN")
         yield
         # Behind the reads, in the same snapshot: what was read is of the version that is checked.
         migrations.check(db)
@@ -46,7 +46,19 @@ def snapshot(db: sqlite3.Connection, conversation_id: str | None = None) -> Iter
             raise
         raise codec.damaged(conversation_id) from None
     finally:
-        if db.in_transaction:  # some errors end the transaction by themselves
+        _end(db)
+
+
+def _end(db: sqlite3.Connection) -> None:
+    """Leave the transaction, which some errors end by themselves.
+
+    A progress handler may break off this statement, too, whose steps SQLite counts over all its runs; but not twice.
+    """
+    try:
+        if db.in_transaction:
+            db.execute("COMMIT")
+    except sqlite3.OperationalError:
+        if db.in_transaction:
             db.execute("COMMIT")
 
 
