@@ -32,8 +32,8 @@ BUSY = -(1 << 60)
 RESTING = BUSY >> 1
 """Below this it is busy."""
 
-UPDATED, LISTED = 6, 14
-"""Where `updated_at` and `listed_at` stand in a row of `columns`."""
+UPDATED, LISTED, METADATA = 6, 14, 17
+"""Where `updated_at` and `listed_at` stand in a row of `columns`, and the metadata behind them, if asked for."""
 
 LAG = 60_000_000
 """Microseconds for which a busy conversation is left where it stands. Files hold it: see migrations/0004.sql."""
@@ -120,7 +120,7 @@ def _kept(row: tuple[Any, ...]) -> Kept | None:
     """What a row says; `None` unless numbers stand where they must, each within its bounds, and text is text."""
     key, conversation_id, user_id, incarnation, version, created, updated, expires = row[:8]
     ttl, first_position, message_count, trimmed, size, largest, listed, amended, gaps = row[8:17]
-    metadata = row[17] if len(row) > 17 else "{}"  # behind the columns above
+    metadata = row[METADATA] if len(row) > METADATA else "{}"
     # Joined by their bits, for every write looks at one such row: that is negative, or too large, if one of them is,
     # and a TypeError if one is no whole number. Moments may be older than 1970; too far away, they are no `datetime`.
     if not (

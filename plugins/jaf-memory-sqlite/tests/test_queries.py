@@ -466,6 +466,39 @@ def _with(source, name, created):
     return type(source)(conversation_id=name, messages=source.messages, created_at=created)
 
 
+def test_heavy_metadata_goes_to_the_thread(use, monkeypatch):
+    """A list whose metadata are large is left to the thread, whether they rest or are busy; one of few bytes is not."""
+    seen = []
+    find = queries.find
+
+    def watched(db, query, now, most=reads.ANY):
+        found = find(db, query, now, most)
+        seen.append(threading.current_thread() is threading.main_thread())
+        return found
+
+    monkeypatch.setattr(queries, "find", watched)
+    monkeypatch.setattr(queries, "INLINE_SECONDS", 60)
+    monkeypatch.setattr(reader, "SLOW", 60)
+
+    async def work(provider):
+        for name in "abcd":
+            done(await provider.store_messages(name, [Message("user", name)]))
+            done(await provider.append_messages(name, [Message("user", name)], metadata={"text": "x" * 100_000}))
+            if name == "b":
+                assert len(await provider.find_conversations(MemoryQuery(limit=2))) == 2
+        for query in (MemoryQuery(limit=4), MemoryQuery(limit=4, include_messages=False), MemoryQuery(limit=1)):
+            assert len(await provider.find_conversations(query)) == query.limit
+        monkeypatch.setattr(writes, "MOST_BUSY", 0)
+        monkeypatch.setattr(writes, "LAG", 0)
+        for name in "abcd":
+            done(await provider.append_messages(name, [Message("user", name)]))
+        for limit in (4, 1):
+            assert len(await provider.find_conversations(MemoryQuery(limit=limit))) == limit
+        assert seen == [True, False, False, False, False, True]
+
+    use(work)
+
+
 def test_a_list_that_is_broken_off_leaves_no_transaction(use, monkeypatch):
     """Whichever statement a list's time ends in, also the one that ends the snapshot, the connection can be used on."""
     monkeypatch.setattr(queries, "INLINE_SECONDS", 0)

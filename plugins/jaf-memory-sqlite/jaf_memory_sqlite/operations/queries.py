@@ -26,7 +26,21 @@ from jaf_memory_core.values import EMPTY, identifier
 from jaf_memory_sqlite import migrations
 from jaf_memory_sqlite.errors import NeedsThreadError, tells_damage
 from jaf_memory_sqlite.operations.reads import ANY, INLINE_BYTES, all_bodies, snapshot
-from jaf_memory_sqlite.rows import BEYOND, BUSY, LAG, LISTED, RESTING, SQL, UPDATED, Kept, busy, kept, micros, moment
+from jaf_memory_sqlite.rows import (
+    BEYOND,
+    BUSY,
+    LAG,
+    LISTED,
+    METADATA,
+    RESTING,
+    SQL,
+    UPDATED,
+    Kept,
+    busy,
+    kept,
+    micros,
+    moment,
+)
 
 STRETCH = 100
 """Conversations whose keys a scan looks up at once."""
@@ -196,11 +210,11 @@ def find(db: sqlite3.Connection, query: MemoryQuery, now: datetime, most: float 
     """Live records that match, newest first, paging applied; what cannot be read stands there as damaged.
 
     Raises:
-        NeedsThreadError: their messages have more than `most` bytes.
+        NeedsThreadError: their metadata or their messages have more than `most` bytes.
     """
     with snapshot(db):
         try:
-            found = list(_page(_rows(db, query, now), query))
+            found = list(_page(_rows(db, query, now, most), query))
         except sqlite3.OperationalError as error:
             if not tells_damage(error):
                 raise
@@ -228,12 +242,13 @@ def find_inline(db: sqlite3.Connection, query: MemoryQuery, now: datetime) -> li
     db.set_progress_handler(lambda: time.monotonic() > end, INLINE_STEPS)
     try:
         return find(db, query, now, INLINE_BYTES)
-    except sqlite3.OperationalError as error:
-        if str(error) != "interrupted":
+    except (NeedsThreadError, sqlite3.OperationalError) as error:
+        if isinstance(error, sqlite3.OperationalError) and str(error) != "interrupted":
             raise
-        raise NeedsThreadError from None
     finally:
         db.set_progress_handler(None, 0)
+    # Another one: the first keeps cursors, and they the snapshot, while the next already has the connection.
+    raise NeedsThreadError
 
 
 def _with_odd_text(db: sqlite3.Connection, query: MemoryQuery, now: datetime) -> list[Kept | Damaged]:
@@ -245,17 +260,32 @@ def _with_odd_text(db: sqlite3.Connection, query: MemoryQuery, now: datetime) ->
         db.text_factory = str
 
 
-def _rows(db: sqlite3.Connection, query: MemoryQuery, now: datetime) -> Iterator[Row]:
+def _rows(db: sqlite3.Connection, query: MemoryQuery, now: datetime, most: float = ANY) -> Iterator[Row]:
     """Rows of conversations, the newest first; whoever takes few costs few."""
     if _stand_together(query):
         text, values = newest(query, now)
         if query.limit is None or query.metadata is not None:
             return iter(db.execute(text, values))
         return iter(db.execute(f"{text} LIMIT ?", [*values, min(query.limit + query.offset, BEYOND)]))
-    settled = _settled(db.execute(*busily(query, now)))
+    settled = _settled(_light(db.execute(*busily(query, now)), most))
     first = next(settled, None)
-    rest = iter(db.execute(*resting(query, now)))
+    rest = _light(db.execute(*resting(query, now)), most)
     return rest if first is None else merge(chain((first,), settled), rest, key=_activity, reverse=True)
+
+
+def _light(rows: Iterable[Row], most: float) -> Iterator[Row]:
+    """These rows, unless they have more bytes of metadata: each may have a megabyte, and a list brings many."""
+    if most == ANY:
+        return iter(rows)
+    return _weighed(rows, most)
+
+
+def _weighed(rows: Iterable[Row], most: float) -> Iterator[Row]:
+    for row in rows:
+        most -= len(row[METADATA])
+        if most < 0:
+            raise NeedsThreadError
+        yield row
 
 
 def _settled(rows: Iterable[Row]) -> Iterator[Row]:
