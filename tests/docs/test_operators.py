@@ -26,7 +26,7 @@ def test_timers_run_what_the_page_runs():
     (command,) = re.findall(r"```bash\n(jaf-memory purge .*)\n```", page)
     found = files("purge-and-retention.md")
     assert f"ExecStart=/opt/chat/bin/{command}\n" in found["chat-purge.service"]
-    assert f"&& {command} >>" in found["crontab"]
+    assert f"&& /opt/chat/bin/{command} | logger " in found["crontab"]  # cron's PATH has no more than /usr/bin and /bin
     assert re.match(r"\d+ \d+ \* \* \*  chat  ", found["crontab"])
 
 
