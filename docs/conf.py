@@ -17,6 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+from urllib.parse import urlsplit
 
 import typer
 from docutils import nodes
@@ -49,8 +50,13 @@ NAVIGATION = {
 """The site's map, by who reads: names of pages, with `*` for those to come."""
 
 REFERENCE = "providers messages sessions errors settings commands telemetry plugins bridges backends testing"
+DISTRIBUTIONS = "distributions/"
+"""Pages here are the README of the distribution that they are named for."""
+
 CHILDREN = {
-    "sessions": "engines/*",
+    "providers": "distributions/sqlite distributions/redis distributions/postgres",
+    "sessions": "distributions/bridges engines/*",
+    "plugins": "distributions/redaction distributions/encryption distributions/otel",
     "decisions/index": "decisions/0*",
     "recipes/index": "recipes/[!i]*",
     "reference/index": re.sub(r"\w+", r"reference/\g<0>", REFERENCE),
@@ -95,6 +101,32 @@ html_favicon = "_static/mark.svg"
 html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False
+
+
+def take_readme(_app: Sphinx, page: str, source: list[str]) -> None:
+    """Put a distribution's README in the place of the page that stands for it in the repository."""
+    source[0] = _readme(page, source[0])
+
+
+def _readme(page: str, text: str) -> str:
+    if not page.startswith(DISTRIBUTIONS):
+        return text
+    file = PLUGINS / f"jaf-memory-{page.removeprefix(DISTRIBUTIONS)}" / "README.md"
+
+    def led(link: re.Match[str]) -> str:
+        shown, path, anchor = link.groups()
+        if not path or urlsplit(path).scheme:
+            return link[0]
+        target = (file.parent / path).resolve()
+        target = DOCS / "index.md" if target == DOCS.parent / "README.md" else target
+        # What is not on the site keeps its name, and loses the link.
+        return f"[{shown}](../{target.relative_to(DOCS)}{anchor})" if target.is_relative_to(DOCS) else shown
+
+    return re.sub(r"\[([^\]\n]+)\]\(([^)#\s]*)(#[^)\s]*|)\)", led, file.read_text(encoding="utf-8"))
+
+
+DOCS = Path(__file__).resolve().parent
+PLUGINS = DOCS.parent / "plugins"
 
 
 def add_map(app: Sphinx, page: str, source: list[str]) -> None:
@@ -163,7 +195,7 @@ def write_texts(app: Sphinx, error: Exception | None) -> None:
 
 def _text(app: Sphinx, page: str, builder: TextBuilder) -> str:
     """A page as Markdown, as it is written; of one that is made from code, as text."""
-    text = app.env.doc2path(page).read_text(encoding="utf-8")
+    text = _readme(page, app.env.doc2path(page).read_text(encoding="utf-8"))
     if "{eval-rst}" not in text:
         return text
     writer = TextTranslator(app.env.get_and_resolve_doctree(page, builder), builder)
@@ -333,6 +365,7 @@ FOUND: dict[str, tuple[str, Any]] = {}
 def setup(app: Sphinx) -> dict[str, Any]:
     """What Sphinx calls first."""
     app.add_directive("command", CommandDirective)
+    app.connect("source-read", take_readme)
     app.connect("source-read", add_map)
     app.connect("autodoc-process-docstring", explain, priority=400)  # before napoleon, which has 500
     app.connect("autodoc-process-docstring", keep, priority=600)
