@@ -84,7 +84,12 @@ class _Kept:
         self.size += size
 
     def drop(self, count: int, *, newest: bool) -> None:
-        for key in list(islice(reversed(self.messages) if newest else self.messages, count)):
+        if newest:
+            # `pop` would leave a hole for each, which whoever reads the newest would go through.
+            for _ in range(count):
+                self.size -= len(codec.encode(self.messages.popitem()[1]))
+            return
+        for key in list(islice(self.messages, count)):
             self.size -= len(codec.encode(self.messages.pop(key)))
 
     def settle(self, header: Record) -> None:

@@ -17,7 +17,7 @@ from jaf_memory_core import (
     codec,
     create_in_memory_provider,
 )
-from jaf_memory_core.backends.in_memory import InMemoryBackend, jaf_memory_provider
+from jaf_memory_core.backends.in_memory import InMemoryBackend, _Kept, jaf_memory_provider
 from jaf_memory_core.records import Tail
 
 
@@ -207,3 +207,23 @@ def test_cost_of_recent_messages(length):
         assert min(peaks) < 20_000
 
     asyncio.run(main())
+
+
+def test_what_was_truncated_costs_no_reader():
+    """The newest messages cost their number, also where very many stood behind them before."""
+
+    def quickest(kept):
+        times = []
+        for _ in range(50):
+            started = time.perf_counter()
+            assert len(kept.between(80, 100)) == 20
+            times.append(time.perf_counter() - started)
+        return min(times)
+
+    kept, short = _Kept(None), _Kept(None)
+    for message in talk(100):
+        short.add(message, 0)
+    kept.messages = dict.fromkeys(map(str, range(300_000)), talk(1)[0])
+    kept.drop(299_900, newest=True)
+    assert list(kept.messages) == [str(number) for number in range(100)]
+    assert quickest(kept) < 20 * quickest(short)
