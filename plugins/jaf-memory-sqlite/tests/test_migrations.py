@@ -150,6 +150,26 @@ def test_upgraded_while_open(path, use):
     use(work)
 
 
+@pytest.mark.parametrize("version", [3, 5])
+def test_read_with_columns_of_another_version(path, use, version):
+    """Where a column has another name, a read says that the version is another one, and not that SQLite refused."""
+
+    async def work(provider):
+        await provider.store_messages("c", talk(1))
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            db.execute("ALTER TABLE conversation RENAME COLUMN listed_at TO listed_by")
+            db.execute(f"PRAGMA user_version = {version}")
+        for read in (
+            provider.get_conversation("c"),
+            provider.find_conversations(MemoryQuery(limit=1)),
+            provider.find_conversations(MemoryQuery(metadata={"a": 1})),
+        ):
+            with pytest.raises(MemoryStorageError, match=f"has schema {version}"):
+                await read
+
+    use(work)
+
+
 def test_a_refused_read_keeps_nothing(path, use):
     """Whoever keeps the error of a read that a newer schema refused keeps no snapshot open with it."""
 

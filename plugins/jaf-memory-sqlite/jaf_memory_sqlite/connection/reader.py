@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from jaf_memory_core.errors import MemoryError
+from jaf_memory_sqlite import migrations
 from jaf_memory_sqlite.connection.worker import Call, Job, Worker, fail
 from jaf_memory_sqlite.errors import NeedsThreadError, is_busy
 from jaf_memory_sqlite.locks import wait_for_lock
@@ -40,10 +42,22 @@ class Reader(Worker):
                 job.result = wait_for_lock(partial(job.call, db), go_on=partial(_wanted, job)) if job.wanted else None
             except Exception as error:  # noqa: BLE001  (whoever waits gets it as it is)
                 self.doubt(error)
-                fail([job], error)
+                fail([job], _of_another_version(db, error) or error)
             self.answer([job])
         db.set_progress_handler(None, LOOK)
         jobs.clear()
+
+
+def _of_another_version(db: sqlite3.Connection, error: Exception) -> MemoryError | None:
+    """What there is to say where a statement fails because tables or columns are those of another version."""
+    if isinstance(error, sqlite3.OperationalError) and str(error).startswith("no such"):
+        try:
+            migrations.check(db)
+        except MemoryError as other:
+            return other
+        except sqlite3.Error:
+            return None
+    return None
 
 
 def _cancelled(job: Job[Any]) -> bool:

@@ -71,7 +71,9 @@ def refuse_older(found: int, path: str) -> None:
 
 
 def check(db: sqlite3.Connection) -> None:
-    """Refuse what a newer version has upgraded while it was open; behind a read, so that nothing comes between.
+    """Refuse what a newer version has upgraded while it was open, or an older file that was put in its place.
+
+    Behind a read, so that nothing comes between.
 
     Raises:
         MemoryStorageError: with both versions.
@@ -80,6 +82,11 @@ def check(db: sqlite3.Connection) -> None:
     if version != CURRENT:
         (_, _, path) = db.execute("PRAGMA database_list").fetchone()
         refuse_newer(version, path)
+        raise MemoryStorageError(
+            f"{path} has schema {version}, and was put there while it was open; the next write upgrades it to schema "
+            f"{CURRENT}, and so does whoever opens it",
+            operation="open",
+        )
 
 
 def definitions() -> str:
