@@ -116,7 +116,7 @@ def docs(session: nox.Session) -> None:
     """Build the documentation into site/; a warning, a link to nowhere, and a request to another host are errors."""
     session.install(*group("docs"))
     install_checkout(session)  # whose docstrings, settings and commands are the reference
-    shutil.rmtree(ROOT / "site", ignore_errors=True)  # what an earlier one has left would be checked, and published, too
+    shutil.rmtree(ROOT / "site", ignore_errors=True)  # what an earlier one has left would be checked, and shown, too
     session.run("sphinx-build", "--fail-on-warning", "--fresh-env", "--quiet", *session.posargs, "docs", "site")
     session.run("python", "tests/built_site.py", "site")
 
