@@ -13,6 +13,7 @@ from jaf_memory_core import (
     InMemoryConfig,
     MemoryConfigurationError,
     MemoryQuery,
+    Processor,
     ProviderConfig,
     codec,
     create_in_memory_provider,
@@ -64,6 +65,25 @@ def test_settings_of_a_backend():
         InMemoryBackend(other)
     with pytest.raises(AttributeError, match="max_conversations"):  # it went on with what it was given
         Derived(other)
+
+
+class Untitled(Processor):
+    """Lets no metadata in."""
+
+    def outgoing_metadata(self, _metadata, _context):
+        """Nothing of it."""
+        return {}
+
+
+def test_processors_and_observers():
+    """Those that a provider is made with are asked, and told."""
+    told = []
+    provider = create_in_memory_provider(processors=[Untitled()], observers=[told.append])
+    stored = run(
+        provider, lambda one: one.store_messages("c", talk(1), {"a": 1}), lambda one: one.get_conversation("c")
+    )
+    assert stored.metadata == {}
+    assert told
 
 
 def test_least_recently_written_goes():
@@ -121,7 +141,8 @@ def test_size_is_kept():
         size = codec.size(map(codec.encode, messages))
         assert provider.backend._all["c"].size == size
         assert (await provider.get_stats())["total_storage_size"] == size
-        assert (await provider.health_check())["metrics"]["memory_usage"] == size
+        metrics = (await provider.health_check())["metrics"]
+        assert (metrics["memory_usage"], metrics["active_connections"]) == (size, 0)
 
     asyncio.run(main())
 

@@ -109,7 +109,7 @@ class ActivityChecks(Checks):
     async def test_an_owner_given_later(self, store: Store) -> None:
         """One that becomes a user's has the place in the user's list that its activity gives it."""
         provider = await store.open()
-        for name, user in (("a", None), ("b", "u"), ("c", None)):
+        for name, user in (("0", None), ("a", None), ("b", "u"), ("c", None)):
             done(await provider.store_messages(name, talk(1), user_id=user))
             await asyncio.sleep(0.002)
         done(await provider.append_messages("a", [], user_id="u"))
@@ -117,6 +117,8 @@ class ActivityChecks(Checks):
         done(await provider.append_messages("c", [], user_id="u"))
         assert await found(provider, user_id="u") == ["c", "b", "a"]
         assert await found(provider, user_id="u", limit=1) == ["c"]
+        await provider.update_metadata("0", {"user_id": "u"})
+        assert await found(provider, user_id="u") == ["c", "b", "a", "0"]
 
     async def test_activity_goes_on_behind_a_change(self, store: Store) -> None:
         """An append behind a change of metadata moves both times again, to one moment."""

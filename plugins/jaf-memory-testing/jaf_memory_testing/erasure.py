@@ -135,6 +135,22 @@ class ErasureChecks(Checks):
         assert await provider.clear_user_conversations("u") == 1
         assert await provider.purge_expired() == 0
 
+    @pytest.mark.parametrize("end", ["deleted", "expired"])
+    async def test_clear_of_the_former_owner(self, store: Store, end: str) -> None:
+        """It leaves alone what another made under an id that was that user's."""
+        provider = await store.open()
+        for name in ("a", "b"):
+            done(await provider.store_messages(name, talk(1), user_id="u"))
+        if end == "expired":
+            await let_expire(provider, "a")
+        else:
+            assert await provider.delete_conversation("a") is True
+        done(await provider.store_messages("a", talk(2), user_id="v"))
+        assert await found(provider, user_id="u") == ["b"]
+        assert await provider.clear_user_conversations("u") == 1
+        assert await found(provider) == await found(provider, user_id="v") == ["a"]
+        assert len((await whole(provider, "a")).messages) == 2
+
     async def test_clear_many(self, store: Store) -> None:
         """It is complete beyond a page of a hundred, and of a thousand in `test_many_of_one_moment`."""
         provider = await store.open()

@@ -422,7 +422,8 @@ class SearchChecks(Checks):
         records = [replace(kept(f"c{n}", created=n), user_id=owner) for n, owner in enumerate(owners)]
         gone = replace(kept("gone", created=50), user_id="gone", expires_at=at(60))
         stays = replace(kept("stays", created=50), user_id="stays", expires_at=FAR)
-        await put(provider, *records, gone, stays, kept("nobody's", created=51))
+        also = replace(kept("also gone", created=52), user_id="stays", expires_at=at(60))
+        await put(provider, *records, gone, stays, also, kept("nobody's", created=51))
         found: list[str] = []
         async for user in provider.iter_users():
             found.append(user)

@@ -115,6 +115,34 @@ class ClearsOnePage(Plain):
         return sum([await self.remove(key) for key in owned])
 
 
+@caught_by("test_clear_of_the_former_owner[deleted]")
+class ClearsWhatWasTheirs(Plain):
+    """Clears by an index of users that nothing is ever taken out of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._of_user: dict[str, dict[str, None]] = {}
+
+    async def write(self, record: Record, *, expected: Stamp | None) -> bool:
+        if record.user_id is not None:
+            self._of_user.setdefault(record.user_id, {})[record.conversation_id] = None
+        return await super().write(record, expected=expected)
+
+    async def forget_user(self, user_id: str) -> int:
+        return sum([await self.remove(key) for key in self._of_user.get(user_id, ()) if key in self.records])
+
+
+@caught_by("test_users")
+class UsersOfWhatAllLives(Plain):
+    """Leaves out a user one of whose conversations has expired."""
+
+    async def owners(self, after: str, limit: int) -> Sequence[str]:
+        now = self.now()
+        owners = {record.user_id for record in self.records.values() if record.user_id is not None}
+        gone = {record.user_id for record in self.records.values() if not rules.live(record, now)}
+        return sorted(one for one in owners - gone if one > after)[:limit]
+
+
 @caught_by("test_clear_expired")
 class ClearLeavesExpired(Plain):
     """Leaves what has expired when it clears a user."""
