@@ -437,20 +437,6 @@ FAULTS = [
             "        return replies[::2] if asking else replies\n",
         ),
     ),
-    *_in("sentinel", "redis", "topology.py")(
-        (
-            "a former master is taken for the master",
-            "append",
-            '            return bool(role[0] == b"master")\n',
-            "            return True\n",
-        ),
-        (
-            "one sentinel is believed",
-            "append",
-            "        enough = len(under_way) // 2 + 1\n",
-            "        enough = 1\n",
-        ),
-    ),
     *_in("redis", "redis", "scripts/thin.lua")(
         (
             "a deleted message is still known by its id",
