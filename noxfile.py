@@ -124,22 +124,14 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure every store beside its bare driver and other libraries; after -- --help tells how much of it."""
-    session.install(*group("bench"))
-    install_checkout(session)
-    # What cannot be installed is told in the table.
-    session.install("--editable", f"{PLUGINS / 'jaf-memory-bridges'}[jaf]", success_codes=(0, 1))
-    session.install(*group("peers"), success_codes=(0, 1))
+    install_beside(session, "peers")
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
 @nox.session
 def contention(session: nox.Session) -> None:
     """Let eight tasks write to one conversation, on every store, by other libraries too; after -- --help."""
-    session.install(*group("bench"))
-    install_checkout(session)
-    # What cannot be installed is told as not checked.
-    session.install("--editable", f"{PLUGINS / 'jaf-memory-bridges'}[jaf]", success_codes=(0, 1))
-    session.install(*group("contenders"), success_codes=(0, 1))
+    install_beside(session, "contenders")
     session.run("python", "-m", "benchmarks.contention", *session.posargs)
 
 
@@ -207,6 +199,14 @@ def import_name(folder: Path) -> str:
 def install_checkout(session: nox.Session) -> None:
     """Install every distribution so that an edit counts at once."""
     session.install(*(part for place in DISTRIBUTIONS for part in ("--editable", place)))
+
+
+def install_beside(session: nox.Session, others: str) -> None:
+    """Install what measures us beside a group of other libraries; one that cannot be installed is told in the table."""
+    session.install(*group("bench"))
+    install_checkout(session)
+    session.install("--editable", f"{PLUGINS / 'jaf-memory-bridges'}[jaf]", success_codes=(0, 1))
+    session.install(*group(others), success_codes=(0, 1))
 
 
 def install_wheels(session: nox.Session) -> None:
