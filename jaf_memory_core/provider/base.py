@@ -186,11 +186,6 @@ class ProviderBase:
             chain = self._chain.within(operation, record.conversation_id, record.user_id)
             metadata = chain.incoming_metadata(rules.applications(record.metadata))
             record = replace(record, messages=chain.incoming(record.messages), metadata=metadata)
-        return self._as_it_is(record)
-
-    @staticmethod
-    def _as_it_is(record: Record) -> ConversationMemory:
-        """A record as it is shown, where no processor has to see it."""
         shown: ConversationMemory = ConversationMemory.trusted(
             conversation_id=record.conversation_id,
             user_id=record.user_id,

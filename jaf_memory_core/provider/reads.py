@@ -50,9 +50,7 @@ class Reads(ProviderBase):
             print(conversation.user_id, conversation.version, len(conversation.messages))  # user-123 1 2
         """
         record = await self._read("get_conversation", conversation_id)
-        if record is None:
-            return None
-        return await self._shown(record, "get_conversation") if self._chain else self._as_it_is(record)
+        return await self._shown(record, "get_conversation") if record else None
 
     async def get_conversation_until_message(self, conversation_id: str, message_id: str) -> ConversationMemory | None:
         """The conversation up to, without, that message; `None` if there is no such conversation or message.
@@ -85,8 +83,6 @@ class Reads(ProviderBase):
             (newest,) = await provider.get_recent_messages("user-123:chat", limit=1)
         """
         page = await self._page("get_recent_messages", conversation_id, None, limit)
-        if not self._chain:
-            return list(page.messages)
         return list(await self._passed(page.messages, "get_recent_messages", conversation_id, page))
 
     async def get_last_messages(
@@ -229,8 +225,7 @@ class Reads(ProviderBase):
         for record in map(listing.readable, found):
             # A store that let another user's conversation through must not show it.
             if record is not None and rules.matches(record, scoped):
-                asked = _asked_for(record, scoped)
-                one = await self._listed(asked, operation, listing) if self._chain else self._as_it_is(asked)
+                one = await self._listed(_asked_for(record, scoped), operation, listing)
                 shown += [] if one is None else [one]
         listing.end()
         return shown
