@@ -171,38 +171,46 @@ class PostgresLine(Line):
 
     Args:
         faults, port: as above.
-        waits: tells of a process of the server whether it waits for a lock.
+        waits: tells of a process of the server, and of those that nobody is connected to any more, whether it waits
+            for a lock of anybody else.
     """
 
     def __init__(self, faults, port, waits):
         super().__init__(faults, port)
         self._waits = waits
+        self._gone = set()
 
     async def carry(self, data, reader, writer):
         """See above."""
         with socket.create_connection(("127.0.0.1", self.port)) as server:
             server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            client, backend = _Sent(), _Heard(server, self._waits)
-            while data:
-                if self.faults.cuts_here("before the execution"):
+            client, backend = _Sent(), _Heard(server, self._waits, self._gone)
+            try:
+                await self._converse(client, backend, server, data, reader, writer)
+            finally:
+                self._gone.add(backend.process)
+
+    async def _converse(self, client, backend, server, data, reader, writer):
+        while data:
+            if self.faults.cuts_here("before the execution"):
+                return
+            for message in client.messages(data):
+                server.sendall(message)
+            if client.cancels:
+                with contextlib.suppress(OSError):
+                    server.recv(1)  # the server closes once it has carried it out
+                return
+            backend.owe(*client.take_owed())
+            pause = 0.005
+            while backend.owes_after(client) and (reply := backend.reply()) is not None:
+                if not reply:  # it waits for somebody else's lock, and so do we: each look costs real time
+                    await asyncio.sleep(pause)
+                    pause = min(1.0, 2 * pause)
+                elif not await self.answer(reader, writer, reply):
                     return
-                for message in client.messages(data):
-                    server.sendall(message)
-                if client.cancels:
-                    with contextlib.suppress(OSError):
-                        server.recv(1)  # the server closes once it has carried it out
-                    return
-                backend.owe(*client.take_owed())
-                pause = 0.005
-                while backend.owes_after(client) and (reply := backend.reply()) is not None:
-                    if not reply:  # it waits for somebody else's lock, and so do we: each look costs real time
-                        await asyncio.sleep(pause)
-                        pause = min(1.0, 2 * pause)
-                    elif not await self.answer(reader, writer, reply):
-                        return
-                    elif backend.asks:
-                        break
-                data = await reader.read(1 << 16)
+                elif backend.asks:
+                    break
+            data = await reader.read(1 << 16)
 
 
 class _Sent:
@@ -256,12 +264,14 @@ class _Heard:
 
     Attributes:
         asks: whether it has asked the client for a password, and waits.
+        process: its number; 0 as long as it has not said it.
     """
 
-    def __init__(self, server, waits):
+    def __init__(self, server, waits, gone):
         self._server = server
         self._waits = waits
-        self._process = None
+        self._gone = gone
+        self.process = 0
         self._rest = b""
         self._ready = 0
         self._described = False
@@ -279,7 +289,8 @@ class _Heard:
     def reply(self):
         """The next bytes; none while it waits for a lock; `None` once the connection has ended."""
         while not select.select([self._server], [], [], 0.002)[0]:
-            if self._process is not None and self._waits(self._process):
+            # For who is gone time stands still: when the server notices depends on how busy the machine is.
+            if self.process and self._waits(self.process, self._gone):
                 return b""
         data = self._server.recv(1 << 20)
         if not data:
@@ -304,6 +315,7 @@ class _Heard:
             elif kind in b"TnE":
                 self._described = False
             elif kind == b"K":
-                self._process = struct.unpack("!I", message[5:9])[0]
+                self.process = struct.unpack("!I", message[5:9])[0]
+                self._gone.discard(self.process)
             elif kind == b"R":
                 self.asks = struct.unpack("!I", message[5:9])[0] in ASKS

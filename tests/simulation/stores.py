@@ -321,8 +321,13 @@ class Postgres(Served):
         counts = {table: self._beside.value(f"SELECT count(*) FROM {table}") for table in self._tables}
         return ", ".join(f"{count} rows of {table}" for table, count in counts.items() if count)
 
-    def _waits(self, process):
-        return self._beside.value("SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $1", process)
+    def _waits(self, process, gone):
+        return self._beside.value(
+            "SELECT wait_event_type = 'Lock' AND NOT pg_blocking_pids(pid) && $2::int[]"
+            " FROM pg_stat_activity WHERE pid = $1",
+            process,
+            list(gone),
+        )
 
     def close(self):
         """See above."""
