@@ -181,7 +181,7 @@ class Guard:
         return seconds
 
     def iterate(self, operation: str, query: MemoryQuery) -> AsyncGenerator[Record | Damaged, None]:
-        """Scan with a deadline for each record; after a lost connection it goes on behind the last one.
+        """Scan with a deadline for each record; what is tried again goes on behind the last one.
 
         Observers are told of it as of one operation.
         """
@@ -213,27 +213,30 @@ class Guard:
         self, operation: str, query: MemoryQuery, tally: Tally
     ) -> AsyncGenerator[Record | Damaged, None]:
         source = self.backend.scan(query)
-        resumed = False
+        broken = False
+
+        async def step() -> Record | Damaged:
+            # An attempt like any other's, within the deadline of its record: one that failed has ended its source.
+            nonlocal source, broken
+            if broken:
+                await _close_source(source)
+                # The cursor stands behind the last record that was passed on, so that none comes twice.
+                source = self.backend.scan(query)
+                tally.attempts += 1
+            broken = True
+            record = await anext(source)
+            broken = False
+            return record
+
         try:
             while True:
                 started = time.perf_counter()
                 try:
-                    record = await self.run(operation, source.__anext__, tally, retry=False)
+                    record = await self.run(operation, step, tally)
                 except StopAsyncIteration:
                     return
-                except MemoryConnectionError as error:
-                    # Once for each record: a store that is away ends the scan, and does not begin it for ever.
-                    if resumed or not error.retryable or self._closed:
-                        raise
-                    await _close_source(source)
-                    # The cursor stands behind the last record that was passed on, so that none comes twice.
-                    source = self.backend.scan(query)
-                    resumed = True
-                    tally.attempts += 1
-                    continue
                 finally:
                     tally.seconds += time.perf_counter() - started
-                resumed = False
                 query = _behind(query, record) if isinstance(record, Record) else query
                 yield record
         finally:

@@ -186,19 +186,19 @@ class PostgresLine(Line):
             server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             client, backend = _Sent(), _Heard(server, self._waits, self._gone)
             try:
-                await self._converse(client, backend, server, data, reader, writer)
+                await self._converse(client, backend, data, reader, writer)
             finally:
                 self._gone.add(backend.process)
 
-    async def _converse(self, client, backend, server, data, reader, writer):
+    async def _converse(self, client, backend, data, reader, writer):
         while data:
             if self.faults.cuts_here("before the execution"):
                 return
             for message in client.messages(data):
-                server.sendall(message)
+                backend.server.sendall(message)
             if client.cancels:
                 with contextlib.suppress(OSError):
-                    server.recv(1)  # the server closes once it has carried it out
+                    backend.server.recv(1)  # the server closes once it has carried it out
                 return
             backend.owe(*client.take_owed())
             pause = 0.005
@@ -264,11 +264,12 @@ class _Heard:
 
     Attributes:
         asks: whether it has asked the client for a password, and waits.
+        server: the connection to it.
         process: its number; 0 as long as it has not said it.
     """
 
     def __init__(self, server, waits, gone):
-        self._server = server
+        self.server = server
         self._waits = waits
         self._gone = gone
         self.process = 0
@@ -288,11 +289,11 @@ class _Heard:
 
     def reply(self):
         """The next bytes; none while it waits for a lock; `None` once the connection has ended."""
-        while not select.select([self._server], [], [], 0.002)[0]:
+        while not select.select([self.server], [], [], 0.002)[0]:
             # For who is gone time stands still: when the server notices depends on how busy the machine is.
             if self.process and self._waits(self.process, self._gone):
                 return b""
-        data = self._server.recv(1 << 20)
+        data = self.server.recv(1 << 20)
         if not data:
             return None
         self._learn(data)

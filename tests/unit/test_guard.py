@@ -618,12 +618,14 @@ class TestIteration:
         asyncio.run(main())
 
     def test_gives_up(self, line):
-        """It gives up when the line does not come back."""
+        """It tries a line as long as any other read does, and gives up when it does not come back."""
 
         async def main():
-            provider = over(line)
+            provider = over(line, reconnect_timeout=0.2)
             await provider.store_messages("c", talk(1))
-            line.before = [ConnectionResetError() for _ in range(5)]
+            line.before = [ConnectionResetError() for _ in range(3)]
+            assert len([one async for one in provider.iter_conversations(MemoryQuery())]) == 1
+            line.before = [ConnectionResetError() for _ in range(500)]
             with pytest.raises(MemoryConnectionError):
                 _ = [one async for one in provider.iter_conversations(MemoryQuery())]
 

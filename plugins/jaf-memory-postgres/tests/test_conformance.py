@@ -39,11 +39,13 @@ async def open_four_methods(url, table, **settings):
 
 @asynccontextmanager
 async def stalled(url, table):
-    """Keep every write from being answered."""
+    """Keep everything from being answered that looks at conversations."""
     connection = await asyncpg.connect(url)
     try:
         async with connection.transaction():
-            await connection.execute(Names("public", table).fill("LOCK TABLE {header}, {message} IN EXCLUSIVE MODE"))
+            await connection.execute(
+                Names("public", table).fill("LOCK TABLE {header}, {message} IN ACCESS EXCLUSIVE MODE")
+            )
             yield
     finally:
         await connection.close()

@@ -77,6 +77,18 @@ class DeadlineChecks(Checks):
         assert caught.value.retryable is True
 
     @needs("stall")
+    async def test_scans_end_in_time(self, store: Store) -> None:
+        """On a store that does not answer, a scan ends within the deadline of one step, or answers."""
+        assert store.target.stall is not None
+        provider = await _hasty(store, 0.5)
+        scans = (OPERATIONS["iter_conversations"], OPERATIONS["iter_users"])
+        async with store.target.stall():
+            with Stopwatch() as watch:
+                answers = await asyncio.gather(*(scan(provider) for scan in scans), return_exceptions=True)
+        assert watch.seconds < 0.5 + GRACE
+        assert {type(answer) for answer in answers if isinstance(answer, Exception)} <= {MemoryConnectionError}
+
+    @needs("stall")
     async def test_many_end_in_time(self, store: Store) -> None:
         """Many calls at once all end within their deadline."""
         assert store.target.stall is not None

@@ -6,12 +6,22 @@ import asyncio
 import logging
 import os
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 from msgspec.structs import replace
 
 from broken_stores.sound import Filed, Plain, Provider, Six, caught_by
-from jaf_memory_core import ConversationMemory, MemoryStorageError, Message, Result, WriteResult, documents, rules
+from jaf_memory_core import (
+    ConversationMemory,
+    MemoryQuery,
+    MemoryStorageError,
+    Message,
+    Result,
+    WriteResult,
+    documents,
+    rules,
+)
 from jaf_memory_core.records import Amend, Record, Stamp, Truncate, Write
 from jaf_memory_core.values import FrozenDict
 
@@ -186,6 +196,21 @@ class HoldsOn(Plain):
             for _ in range(50):  # so many steps, each as late as the machine is: the check takes off what is late
                 await asyncio.sleep(0.02)
             raise
+
+
+@caught_by("test_scans_end_in_time")
+class ScansAgain(Plain):
+    """Begins a scan that was ended at its deadline once more."""
+
+    async def scan(self, query: MemoryQuery) -> AsyncIterator[Record]:
+        try:
+            found = [one async for one in super().scan(query)]
+        except asyncio.CancelledError:
+            for _ in range(50):
+                await asyncio.sleep(0.02)
+            found = [one async for one in super().scan(query)]
+        for record in found:
+            yield record
 
 
 @caught_by("test_away")
