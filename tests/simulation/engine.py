@@ -5,6 +5,8 @@ import dataclasses
 
 import detangle
 
+from simulation import clocks
+
 NotLinearizable = detangle.NotLinearizable
 History = detangle.History
 Model = detangle.lin.Model
@@ -127,6 +129,7 @@ OPTIONS = {
 }
 
 
+@clocks.simulated()
 def explore(scenario, schedules, seed, *, shrink=False):
     """Run a scenario under so many schedules, by turns at random and as a few context switches would order them.
 
@@ -147,6 +150,7 @@ def explore(scenario, schedules, seed, *, shrink=False):
     return None
 
 
+@clocks.simulated()
 def replay(scenario, token):
     """Run the one schedule of a token; raises what it shows."""
     detangle.run(scenario, **OPTIONS)
