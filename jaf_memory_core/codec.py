@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from jaf_memory_core.errors import MemoryInvalidInputError, MemoryStorageError
-from jaf_memory_core.messages import Message, plain_from_start
+from jaf_memory_core.messages import Message, check_roles, plain_from_start
 from jaf_memory_core.values import EMPTY, FrozenDict, freeze
 
 if TYPE_CHECKING:
@@ -100,11 +100,13 @@ def decode_message(body: bytes | str, conversation_id: str | None = None) -> Mes
     """
     try:
         try:
-            return _message.decode(body)
+            (message,) = check_roles((_message.decode(body),))
         except msgspec.DecodeError:
-            return converted(json.loads(body), Message)
+            (message,) = check_roles((converted(json.loads(body), Message),))
     except UNREADABLE:
         pass
+    else:
+        return message
     raise damaged(conversation_id)
 
 
@@ -119,7 +121,7 @@ def decode_messages(bodies: Iterable[bytes | str], conversation_id: str | None =
     """
     bodies = tuple(bodies)
     try:
-        return tuple(map(_message.decode, bodies))
+        return check_roles(tuple(map(_message.decode, bodies)))
     except UNREADABLE:
         pass
     # One by one: a lone surrogate makes only its own message slow, and damage is told of this conversation.
@@ -135,9 +137,9 @@ def decode_joined(bodies: bytes | str, conversation_id: str | None = None) -> tu
     try:
         text = b"[" + bodies + b"]" if isinstance(bodies, bytes) else f"[{bodies}]"
         try:
-            return _messages.decode(text)
+            return check_roles(_messages.decode(text))
         except msgspec.DecodeError:
-            return tuple(converted(value, Message) for value in json.loads(text))
+            return check_roles(tuple(converted(value, Message) for value in json.loads(text)))
     except UNREADABLE:
         pass
     raise damaged(conversation_id)

@@ -9,6 +9,7 @@ import msgspec
 
 from jaf_memory_core import codec
 from jaf_memory_core.errors import MemoryStorageError
+from jaf_memory_core.messages import check_roles
 from jaf_memory_core.records import Damaged, Record
 
 
@@ -43,6 +44,7 @@ def decode_record(text: bytes | str, conversation_id: str | None = None) -> Reco
     """
     try:
         record = _decode_record(text, conversation_id)
+        check_roles(record.messages)
         if conversation_id in (None, record.conversation_id) and _is_placed(record):
             return record
     except codec.UNREADABLE:

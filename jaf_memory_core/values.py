@@ -221,7 +221,9 @@ class _Checked(StructMeta):
             # Sorted, so that equal messages have equal bytes: a message's own fields have no order.
             extra = {name: freeze(fields.pop(name), where=name) for name in sorted(fields.keys() - known)}
             fields["further"] = FrozenDict(extra)
-        return super().__call__(**fields)
+        made = super().__call__(**fields)
+        made._check_whole()  # noqa: SLF001  (of its classes)
+        return made
 
     def trusted(cls, /, **fields: Any) -> Any:  # noqa: N805  (of a metaclass)
         """Make one without any check, from what is known to be right."""
@@ -314,6 +316,9 @@ class Value(Struct, frozen=True, omit_defaults=True, metaclass=_Checked):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self), {name: getattr(self, name) for name in self.__struct_fields__})
+
+    def _check_whole(self) -> None:
+        """Refuse fields that do not go together; each by itself is checked already."""
 
     @classmethod
     def _is_exact(cls, _given: Any) -> bool:

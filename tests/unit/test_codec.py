@@ -152,6 +152,7 @@ class TestRecords:
             b'{"format":1,"record":"SENTINEL"}',
             SNAPSHOT[:-20],
             SNAPSHOT.replace(b'"role":"user"', b'"role":7'),
+            SNAPSHOT.replace(b'"role":"user",', b""),
             SNAPSHOT.replace(b"2024-01-15T10:00:00Z", b"SENTINEL"),
             SNAPSHOT.replace(b'"content":"x"', b'"content":"\xff"'),
             SNAPSHOT.replace(b'"value":[1', b'"value":[NaN'),
@@ -164,6 +165,19 @@ class TestRecords:
         assert caught.value.operation == ""  # whose operation failed the guard says
         shown = "".join(traceback.format_exception(caught.value))
         assert "SENTINEL" not in shown.replace(repr(text), "")
+
+    @pytest.mark.parametrize("content", ["x", "\\ud800"])
+    @pytest.mark.parametrize(
+        "read",
+        [codec.decode_message, lambda body: codec.decode_messages([body]), codec.decode_joined],
+        ids=["one", "many", "joined"],
+    )
+    def test_no_role(self, read, content):
+        """A stored message that has no role is damage, but for an item of the Responses interface, which has a type."""
+        body = f'{{"content":"{content}","message_id":"m","further":{{"%s":"reasoning"}}}}'
+        with pytest.raises(MemoryStorageError, match="damaged"):
+            read((body % "kind").encode())
+        read((body % "type").encode())
 
 
 class TestDigest:
