@@ -31,8 +31,11 @@ class Deadline:
         assert task is not None  # a coroutine runs in a task
         self._task = task
         self._cancelling = task.cancelling()
-        self._timer = _timer(self._seconds)
-        self._timer.start(self)
+        timer = _here.timers.get(self._seconds)
+        if timer is None or timer.loop is not task.get_loop():
+            timer = _timer(self._seconds, task.get_loop())
+        self._timer = timer
+        timer.start(self)
         return self
 
     def expire(self) -> None:
@@ -139,12 +142,9 @@ class _Here(threading.local):
 _here = _Here()
 
 
-def _timer(seconds: float) -> _Timer:
-    loop = asyncio.get_running_loop()
-    timer = _here.timers.get(seconds)
-    if timer is None or timer.loop is not loop:
-        # What still runs on another loop keeps its timer, which that loop and the deadlines hold.
-        timer = _Timer(loop, seconds)
-        _here.timers = {length: one for length, one in _here.timers.items() if one.loop is loop}
-        _here.timers[seconds] = timer
+def _timer(seconds: float, loop: asyncio.AbstractEventLoop) -> _Timer:
+    # What still runs on another loop keeps its timer, which that loop and the deadlines hold.
+    timer = _Timer(loop, seconds)
+    _here.timers = {length: one for length, one in _here.timers.items() if one.loop is loop}
+    _here.timers[seconds] = timer
     return timer

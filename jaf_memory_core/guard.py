@@ -102,12 +102,10 @@ class Guard:
         """
         if not self.backend.waits and self._observers is None:
             return await self._at_once(operation, call)
-        if repeatable is None:
-            repeatable = operation in REPEATABLE
-        watched = None
+        repeatable = operation in REPEATABLE if repeatable is None else repeatable
         # A step of an iteration is told of with all of it.
-        if self._observers is not None and not isinstance(request, Tally):
-            watched = self._observers.begun(self.backend.name, operation, request)
+        observers = None if isinstance(request, Tally) else self._observers
+        watched = None if observers is None else observers.begun(self.backend.name, operation, request)
         seconds = self.operation_timeout if seconds is None else seconds
         attempt = _Attempt(self, operation, seconds, repeatable=repeatable, retry=retry)
         started = time.perf_counter()
@@ -117,7 +115,19 @@ class Guard:
         try:
             if self.backend.waits:
                 with deadline:
-                    answer = await attempt.until_done(call, deadline)
+                    # The first try stands here, and mostly is the last: each coroutine on the way would cost.
+                    try:
+                        if not self.is_ready():
+                            await attempt.opened()
+                        attempt.count = 1
+                        # Behind the opening: before that nothing can have been sent (`too_late`).
+                        attempt.sending = True
+                        answer = await call()
+                    except self.failures as failed:
+                        attempt.failed = failed
+                    # Outside of the handler, so that what fails later has no earlier error as its context.
+                    if attempt.failed is not None:
+                        answer = await attempt.until_done(call, deadline)
             else:
                 # Without a deadline: what never waits cannot be late, and is spared the timer.
                 await self.ready()
@@ -126,12 +136,8 @@ class Guard:
         except StopAsyncIteration:
             raise
         except BaseException as other:
-            # A driver may raise a TimeoutError of its own: the deadline's is told by `expired`.
-            error = attempt.too_late(other) if deadline.expired and isinstance(other, TimeoutError) else other
+            error = self._told(other, attempt, deadline, started)
             if error is not other:
-                # One that is only slow answers others meanwhile.
-                if self._answered < started:
-                    attempt.met_outage(error, failed=True)
                 raise error from other
             raise
         finally:
@@ -156,6 +162,17 @@ class Guard:
             self._seconds += seconds
             if seconds >= self._slow:
                 tell_slow(self.backend.name, operation, seconds, 0, 0.0)
+
+    def _told(self, error: BaseException, attempt: _Attempt, deadline: Deadline, started: float) -> BaseException:
+        """What an operation's caller is told of an error: of the deadline's, how things stand."""
+        # A driver may raise a TimeoutError of its own: the deadline's is told by `expired`.
+        if not (deadline.expired and isinstance(error, TimeoutError)):
+            return error
+        late = attempt.too_late(error)
+        # One that is only slow answers others meanwhile.
+        if self._answered < started:
+            attempt.met_outage(late, failed=True)
+        return late
 
     def problem(self, error: Exception, operation: str) -> MemoryError:
         """The error as ours, with the provider's name."""
@@ -244,7 +261,8 @@ class Guard:
 
     def is_ready(self) -> bool:
         """Whether the backend is open on this loop; refuses as `check` does."""
-        self.check()
+        if self._closed or self._pid != os.getpid():
+            self.check()
         return asyncio.get_running_loop() is self._loop
 
     async def ready(self) -> None:
@@ -317,7 +335,8 @@ class _Attempt:
     # Of the class, so that most operations, which end at the first try, need not set them.
     _away_since: float | None = None
     _last: MemoryError | None = None
-    _sending = False
+    failed: Exception | None = None
+    sending = False
     _lost = False
     _met = False
     count = 0
@@ -331,30 +350,33 @@ class _Attempt:
         self._retry = retry
 
     async def until_done(self, call: Callable[[], Awaitable[T]], deadline: Deadline) -> T:
+        """Try again behind the error of the first try, and behind those that follow, until it is done."""
         for tries in count(1):
-            try:
-                if not self._guard.is_ready():
-                    await self._opened()
-                self.count += 1
-                # Behind the opening: before that nothing can have been sent (`too_late`).
-                self._sending = True
-                return await call()
-            except self._guard.failures as error:
-                problem = self._guard.problem(error, self.operation)
-                # A driver may answer the deadline's cancellation with an error of its own.
-                again = not deadline.expired and self._again(problem)
-                self.met_outage(problem, failed=not again)
-                self._sending = False
-                self._lost = self._lost or problem.outcome != "not_applied"
-                if not again:
-                    if self._lost and self.operation not in READING:
-                        problem.outcome = "unknown"  # of this try nothing stands, and an earlier one may
-                    raise problem from problem.__cause__ if problem is error else error
-                self._last = problem
+            error, self.failed = self.failed, None  # whoever keeps an error keeps what it was raised in
+            assert error is not None
+            problem = self._guard.problem(error, self.operation)
+            # A driver may answer the deadline's cancellation with an error of its own.
+            again = not deadline.expired and self._again(problem)
+            self.met_outage(problem, failed=not again)
+            self.sending = False
+            self._lost = self._lost or problem.outcome != "not_applied"
+            if not again:
+                if self._lost and self.operation not in READING:
+                    problem.outcome = "unknown"  # of this try nothing stands, and an earlier one may
+                raise problem from problem.__cause__ if problem is error else error
+            self._last = problem
             # Longer each time, and for each caller another: a server that comes back is not met by all of them at once.
             pause = random.uniform(0.5, 1.0) * min(1.0, 0.02 * 2 ** min(tries, 10))
             self.waited += pause
             await asyncio.sleep(pause)
+            try:
+                if not self._guard.is_ready():
+                    await self.opened()
+                self.count += 1
+                self.sending = True
+                return await call()
+            except self._guard.failures as failed:
+                self.failed = failed
         raise AssertionError("the deadline ends it")
 
     @property
@@ -370,7 +392,8 @@ class _Attempt:
             self._guard.outage.met(error, anew=not self._met, failed=failed)
             self._met = True
 
-    async def _opened(self) -> None:
+    async def opened(self) -> None:
+        """Open the store; an error of its driver says that nothing was sent."""
         try:
             await self._guard.ready()
         except self._guard.backend.driver_errors as error:
@@ -406,7 +429,7 @@ class _Attempt:
 
     def too_late(self, error: TimeoutError) -> MemoryConnectionError:
         """The deadline's error: nothing was applied where each try was refused, or was never sent."""
-        sending = self._sending and not is_never_sent(error.__cause__)
+        sending = self.sending and not is_never_sent(error.__cause__)
         unsent = not (sending or self._lost) or self.operation in READING
         reason = f"; the last try failed: {self._last}" if self._last else ""
         return MemoryConnectionError(
