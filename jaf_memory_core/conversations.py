@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field
 from jaf_memory_core import cursors
 from jaf_memory_core.errors import MemoryInvalidInputError
 from jaf_memory_core.messages import Message
-from jaf_memory_core.values import EMPTY, Count, Identifier, Items, Json, Text, Value
+from jaf_memory_core.values import EMPTY, Count, Identifier, Items, Json, Text, Value, is_plain_id
 
 
 def _utc(moment: datetime) -> datetime:
@@ -21,6 +21,14 @@ def _utc(moment: datetime) -> datetime:
         return moment.astimezone(UTC)
     except (OverflowError, ValueError):  # datetime.min and datetime.max have no neighbouring time zones
         return moment.replace(tzinfo=UTC)
+
+
+def _is_kept_in_utc(moment: Any) -> bool:
+    return moment is None or (type(moment) is datetime and moment.tzinfo is UTC)
+
+
+def _is_count(number: Any) -> bool:
+    return type(number) is int and number >= 0
 
 
 Moment = Annotated[datetime, AfterValidator(_utc)]
@@ -77,6 +85,22 @@ class ConversationMemory(Value, frozen=True, omit_defaults=True):
     def __post_init__(self) -> None:
         if self.message_count is None:
             msgspec.structs.force_setattr(self, "message_count", len(self.messages))
+
+    @classmethod
+    def _is_exact(cls, given: Any) -> bool:
+        # An import looks at each: without messages, which are checked by themselves, and without free JSON.
+        return (
+            type(given) is cls
+            and given.messages == ()
+            and given.metadata is EMPTY
+            and is_plain_id(given.conversation_id)
+            and (given.user_id is None or is_plain_id(given.user_id))
+            and all(map(_is_kept_in_utc, (given.created_at, given.updated_at, given.expires_at, given.active_at)))
+            and given.ttl is None
+            and _is_count(given.version)
+            and _is_count(given.message_count)
+            and type(given.incarnation) is str
+        )
 
     @property
     def cursor(self) -> str | None:
@@ -153,6 +177,21 @@ class MemoryQuery(Value, frozen=True, omit_defaults=True):
             until: datetime | None = None,
             **rest: Any,
         ) -> None: ...
+
+    @classmethod
+    def _is_exact(cls, given: Any) -> bool:
+        return (
+            type(given) is cls
+            and given.metadata is None
+            and given.trace_id is None
+            and given.cursor is None
+            and all(key is None or is_plain_id(key) for key in (given.conversation_id, given.user_id))
+            and all(map(_is_kept_in_utc, (given.since, given.until, given.active_since, given.active_until)))
+            and all(map(_is_kept_in_utc, (given.updated_since, given.updated_until)))
+            and (given.limit is None or _is_count(given.limit))
+            and _is_count(given.offset)
+            and type(given.include_messages) is bool
+        )
 
     def after(self, last: ConversationMemory | str | None) -> MemoryQuery:
         """The same query for what comes after `last`: a conversation that this query returned, or its `cursor`.

@@ -16,7 +16,7 @@ from jaf_memory_core.hits import MessageSearch
 from jaf_memory_core.messages import Message, plain_from_start
 from jaf_memory_core.processors import Chain
 from jaf_memory_core.settings import ProviderConfig
-from jaf_memory_core.values import EMPTY, FrozenDict, checked, freeze, identifier, is_exact, remade
+from jaf_memory_core.values import EMPTY, FrozenDict, checked, freeze, identifier, is_exact, is_plain_id, remade
 
 _SCALARS = frozenset({str, bool, float, type(None)})
 
@@ -38,6 +38,8 @@ class Labels(NamedTuple):
 
 def checked_id(value: Any, what: str) -> str:
     """An id, or a `MemoryInvalidInputError` that says what is allowed."""
+    if is_plain_id(value):
+        return value  # type: ignore[no-any-return]
     try:
         return identifier(value)
     except ValueError as error:
@@ -321,7 +323,7 @@ def labels(
         MemoryInvalidInputError: no JSON object, too large, too deep, or two different owners.
     """
     owner = stated_owner(metadata, user_id, scope)
-    if metadata is None:
+    if metadata is None or (metadata is EMPTY and not processors):
         return Labels(EMPTY, owner)
     frozen = freeze(metadata, where="metadata", datetimes=True)
     if frozen.get("user_id") is not None:

@@ -171,6 +171,11 @@ def identifier(value: Any) -> str:
     return plain
 
 
+def is_plain_id(value: Any) -> bool:
+    """Whether it is certain at a glance that `identifier` gives it back as it is."""
+    return type(value) is str and 0 < len(value) <= 255 and value.isascii() and "\0" not in value
+
+
 Text = Annotated[str, _ExactStr()]
 """Any string, lone surrogates and NUL included."""
 

@@ -186,21 +186,7 @@ class ProviderBase:
             chain = self._chain.within(operation, record.conversation_id, record.user_id)
             metadata = chain.incoming_metadata(rules.applications(record.metadata))
             record = replace(record, messages=chain.incoming(record.messages), metadata=metadata)
-        shown: ConversationMemory = ConversationMemory.trusted(
-            conversation_id=record.conversation_id,
-            user_id=record.user_id,
-            messages=record.messages,
-            metadata=rules.shown_metadata(record),
-            created_at=record.created_at,
-            updated_at=record.updated_at,
-            active_at=record.active_at,
-            expires_at=record.expires_at,
-            ttl=record.ttl,
-            version=record.version,
-            incarnation=record.incarnation,
-            message_count=record.message_count,
-        )
-        return shown
+        return shown(record)
 
     def _failure(self, error: MemoryError) -> Failure:
         error.provider = error.provider or self.backend.name
@@ -237,6 +223,25 @@ class ProviderBase:
             except MemoryConflictError:
                 await jitter()
         raise MemoryStorageError("the conversation never stood still", operation="amend", retryable=True)
+
+
+def shown(record: Record) -> ConversationMemory:
+    """A record as the application sees it, its processors aside."""
+    conversation: ConversationMemory = ConversationMemory.trusted(
+        conversation_id=record.conversation_id,
+        user_id=record.user_id,
+        messages=record.messages,
+        metadata=rules.shown_metadata(record),
+        created_at=record.created_at,
+        updated_at=record.updated_at,
+        active_at=record.active_at,
+        expires_at=record.expires_at,
+        ttl=record.ttl,
+        version=record.version,
+        incarnation=record.incarnation,
+        message_count=record.message_count,
+    )
+    return conversation
 
 
 async def ends(backend: Backend, tail: Tail) -> Page | None:

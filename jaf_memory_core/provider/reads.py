@@ -14,7 +14,7 @@ from jaf_memory_core.conversations import ConversationMemory, MemoryQuery, Messa
 from jaf_memory_core.damage import Listing, OnDamaged
 from jaf_memory_core.errors import MemoryNotFoundError, MemoryStorageError
 from jaf_memory_core.messages import Message
-from jaf_memory_core.provider.base import ProviderBase, ends
+from jaf_memory_core.provider.base import ProviderBase, ends, shown
 from jaf_memory_core.records import Page, Record, Tail
 
 if TYPE_CHECKING:
@@ -83,7 +83,10 @@ class Reads(ProviderBase):
             (newest,) = await provider.get_recent_messages("user-123:chat", limit=1)
         """
         page = await self._page("get_recent_messages", conversation_id, None, limit)
-        return list(await self._passed(page.messages, "get_recent_messages", conversation_id, page))
+        messages = page.messages
+        if self._chain.steps:
+            messages = await self._passed(messages, "get_recent_messages", conversation_id, page)
+        return list(messages)
 
     async def get_last_messages(
         self, conversation_ids: Sequence[str], *, on_damaged: OnDamaged = "raise"
@@ -109,17 +112,17 @@ class Reads(ProviderBase):
             return {}
         about = MemoryQuery(user_id=self._scope)
         pages = await self._guard.run(operation, partial(_pages, self.backend, tails), about)
-        shown: dict[str, Message] = {}
+        lasts: dict[str, Message] = {}
         for key, page in zip(keys, pages, strict=True):
             try:
                 if isinstance(page, MemoryStorageError):
                     raise page
                 if page is not None and page.messages:
-                    (shown[key],) = await self._passed(page.messages, operation, key, page)
+                    (lasts[key],) = await self._passed(page.messages, operation, key, page)
             except MemoryStorageError as error:
                 listing.unread(error)
         listing.end()
-        return shown
+        return lasts
 
     async def get_messages(
         self,
@@ -221,14 +224,15 @@ class Reads(ProviderBase):
             self._guard.check()
             return []
         found = await self._guard.run(operation, lambda: self.backend.find(scoped), scoped)
-        shown = []
+        conversations = []
         for record in map(listing.readable, found):
             # A store that let another user's conversation through must not show it.
             if record is not None and rules.matches(record, scoped):
-                one = await self._listed(_asked_for(record, scoped), operation, listing)
-                shown += [] if one is None else [one]
+                asked = _asked_for(record, scoped)
+                one = await self._listed(asked, operation, listing) if self._chain.steps else shown(asked)
+                conversations += [] if one is None else [one]
         listing.end()
-        return shown
+        return conversations
 
     async def iter_conversations(
         self, query: MemoryQuery | None = None, *, on_damaged: OnDamaged = "raise"
@@ -266,11 +270,11 @@ class Reads(ProviderBase):
                 if skip:
                     skip -= 1
                     continue
-                shown = await self._listed(_asked_for(record, scoped), operation, listing)
-                if shown is None:
+                conversation = await self._listed(_asked_for(record, scoped), operation, listing)
+                if conversation is None:
                     continue
                 left = None if left is None else left - 1
-                yield shown
+                yield conversation
         listing.end()
 
     async def _listed(self, record: Record, operation: str, listing: Listing) -> ConversationMemory | None:

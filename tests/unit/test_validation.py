@@ -255,6 +255,13 @@ class TestHoweverItCameToBe:
             ("metadata", "x"),
             ("cursor", (1, 2, 3)),
             ("trace_id", 5),
+            ("until", 5),
+            ("active_since", "yesterday"),
+            ("active_until", 5),
+            ("updated_since", "yesterday"),
+            ("updated_until", 5),
+            ("include_messages", 1),
+            ("limit", True),
         ],
     )
     def test_queries(self, field, value):
@@ -271,7 +278,21 @@ class TestHoweverItCameToBe:
 
     @pytest.mark.parametrize(
         ("field", "value"),
-        [("created_at", "2020"), ("expires_at", 5), ("ttl", -1), ("user_id", ""), ("metadata", {"x": b"y"})],
+        [
+            ("conversation_id", ""),
+            ("user_id", ""),
+            ("user_id", "a\0"),
+            ("user_id", 5),
+            ("metadata", {"x": b"y"}),
+            ("created_at", "2020"),
+            ("updated_at", 5.0),
+            ("active_at", "2020"),
+            ("expires_at", 5),
+            ("ttl", -1),
+            ("version", -1),
+            ("version", True),
+            ("incarnation", None),
+        ],
     )
     def test_conversations(self, field, value):
         """A conversation that its constructor would refuse is not imported."""

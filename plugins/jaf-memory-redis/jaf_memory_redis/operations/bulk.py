@@ -139,7 +139,7 @@ class Bulk:
         return scripts.call(scripts.MAKE, keys, *chain.from_iterable(map(_described, writes)))
 
 
-def _described(write: Write) -> Iterator[Part]:
+def _described(write: Write) -> list[Part]:
     """What `make.lua` takes of a conversation."""
     origin, count = write.origin, len(write.messages)
     times = rules.times_of(origin)
@@ -152,14 +152,14 @@ def _described(write: Write) -> Iterator[Part]:
         fields += ("a", later)
     if write.metadata:
         fields += layout.pairs(write.metadata)
-    yield from (count, len(fields), write.user_id or "", write.conversation_id)
-    yield moment(origin.created_at) if origin and origin.created_at else ""
-    yield moment(times[0]) if times else ""
-    yield from write.bodies
-    for position, message in enumerate(write.messages):
-        yield position
-        yield message.message_id
-    yield from fields
+    created = moment(origin.created_at) if origin and origin.created_at else ""
+    active = moment(times[0]) if times else ""
+    # Positions and ids in turn.
+    places: list[Part] = [0] * (2 * count)
+    places[::2] = range(count)
+    places[1::2] = [message.message_id for message in write.messages]
+    head = (count, len(fields), write.user_id or "", write.conversation_id, created, active)
+    return [*head, *write.bodies, *places, *fields]
 
 
 def _groups(writes: Mapping[int, Write]) -> list[list[int]]:
