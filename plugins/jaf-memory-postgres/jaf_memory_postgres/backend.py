@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -188,13 +188,13 @@ class PostgresBackend(Backend):
                 pool.abandon()
         self._pool = self._opening = None
 
-    def run(self, work: Work[T]) -> Awaitable[T]:
+    def run(self, work: Work[T]) -> Coroutine[Any, Any, T]:
         """Run statements on a connection of their own."""
         if self._pool is None:
             raise MemoryConnectionError("the provider is not open", retryable=False)
         return self._on(self._pool, work)
 
-    def _on(self, pool: Pool, work: Work[T]) -> Awaitable[T]:
+    def _on(self, pool: Pool, work: Work[T]) -> Coroutine[Any, Any, T]:
         return execute(pool, work, long=self._long, unprepared=self._connect.found_pooler)
 
     async def _locked(self, key: str, work: Callable[[Writer], Awaitable[T]]) -> T:
@@ -382,15 +382,15 @@ class PostgresBackend(Backend):
             await self._carry(MOST_WAITING)
         return await self._index.proposed(self.run, look, terms)
 
-    async def tail(self, tail: Tail) -> Page | None:
+    def tail(self, tail: Tail) -> Coroutine[Any, Any, Page | None]:
         """A page of messages, in one statement."""
         if self._tails is None:
-            return await self._tail(tail)
-        return await self._tails.call(
+            return self._tail(tail)
+        return self._tails.call(
             partial(self._reader.together, tail), partial(self._reader.of_group, tail), partial(self._tail, tail)
         )
 
-    def _tail(self, tail: Tail) -> Awaitable[Page | None]:
+    def _tail(self, tail: Tail) -> Coroutine[Any, Any, Page | None]:
         return self.run(lambda connection: self._reader.tail(connection, tail))
 
     async def tails(self, tails: Sequence[Tail], room: int) -> Sequence[Page | MemoryStorageError | None]:
