@@ -10,7 +10,6 @@ import hashlib
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
@@ -190,6 +189,9 @@ Owners = Known[str]
 """Who owns them, so that a script gets the right keys at once; the script checks it, and names the owner."""
 
 
+PLAIN = b"%d" % codec.FORMAT
+"""The format of a header whose conversation has none."""
+
 WITH_GAPS = b"%d" % codec.WITH_GAPS
 """The format of a header whose conversation has positions without a message; its field `g` says how many."""
 
@@ -289,9 +291,28 @@ def reading(conversation_id: str, read: Callable[[], T]) -> T:
     Raises:
         MemoryStorageError: they cannot be read; what was caught, whose text may repeat them, is not its context.
     """
-    with suppress(KeyError, ValueError, TypeError, OverflowError):
+    try:
         return read()
+    except (KeyError, ValueError, TypeError, OverflowError):
+        pass
     raise codec.damaged(conversation_id)
+
+
+def parts_of(
+    owner: bytes | None, first: bytes | None, count: bytes | None, size: bytes | None, expires: bytes | None
+) -> tuple[str | None, int, int, int, datetime | None]:
+    """What a page needs of a header.
+
+    Raises:
+        ValueError: one of its fields cannot be read.
+    """
+    return (
+        None if owner is None else owner_of(owner),
+        counted(first),
+        counted(count),
+        counted(size),
+        None if expires is None else time_of(expires),
+    )
 
 
 def counted(digits: bytes | None) -> int:

@@ -149,6 +149,44 @@ def numbers(messages):
     return [int(message.content.rstrip("x")) for message in messages]
 
 
+def test_a_known_length(address, monkeypatch):
+    """A long conversation that was loaded before is loaded in one step, whatever has become of it meanwhile."""
+    steps = []
+
+    async def main():
+        config = RedisConfig(**address)
+        async with await create_redis_provider(config) as provider, await create_redis_provider(config) as other:
+            await other.store_messages("c", batch(1_000, 300))
+            topology = provider.backend.topology
+            run_all = topology.run_all
+
+            async def counted(commands, **how):
+                steps.append(len(commands))
+                return await run_all(commands, **how)
+
+            monkeypatch.setattr(topology, "run_all", counted)
+
+            async def load():
+                steps.clear()
+                conversation = await provider.get_conversation("c")
+                return contents(conversation), len(steps)
+
+            assert await load() == (list(range(1_000)), 2)
+            assert await load() == (list(range(1_000)), 1)
+            await other.append_messages("c", batch(10, start=1_000))
+            assert await load() == (list(range(1_010)), 2)
+            assert await load() == (list(range(1_010)), 1)
+            await other.truncate_conversation_after("c", "m500")
+            assert await load() == (list(range(500)), 1)
+            await other.store_messages("c", batch(5))
+            assert await load() == (list(range(5)), 1)
+            await other.store_messages("c", batch(300, 20_000))
+            found, taken = await load()
+            assert (found, taken > 1) == (list(range(300)), True)
+
+    asyncio.run(main())
+
+
 def test_nothing_is_sent_for_what_is_missing(server, prefix):
     """A large append to a conversation that is not there is refused before its messages are sent."""
 

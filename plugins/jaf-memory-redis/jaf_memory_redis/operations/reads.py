@@ -109,7 +109,8 @@ class Reader(Sizes):
         """One record, expired or not; a large one in pages, which keep neither the server nor a connection for long."""
         try:
             if with_messages:
-                await self._gauge(conversation_id)
+                if self._choking.guess(conversation_id) is not None:
+                    await self._gauge(conversation_id)
                 return await self._whole(conversation_id)
             return (await self.read_all([conversation_id], with_messages=False))[0]
         except ServerError as error:
@@ -120,15 +121,17 @@ class Reader(Sizes):
     async def _whole(self, conversation_id: str) -> Record | None:
         for _ in range(ATTEMPTS):
             header, bodies, _ = self._keys.conversation(conversation_id)
-            first = min(PAGE, self._at_once(conversation_id))
-            flat, found, stamp, clock = await self._topology.run_all(
+            first, step = self._together(conversation_id, PAGE)
+            flat, *parts, stamp, clock = await self._topology.run_all(
                 [
                     command("HGETALL", header),
-                    command("LRANGE", bodies, 0, first - 1),
+                    *(command("LRANGE", bodies, at, min(at + step, first) - 1) for at in range(0, first, step)),
                     command("HMGET", header, "inc", "v"),
                     Command(header, ("TIME",)),
-                ]
+                ],
+                large=first > PAGE,
             )
+            found = parts[0] if len(parts) == 1 else [body for part in parts for body in part]
             self.heard(clock)
             if layout.stamp_of(flat) != stamp:
                 continue
@@ -176,10 +179,12 @@ class Reader(Sizes):
     ) -> list[bytes] | None:
         """All bodies, if the header still stands behind the last of them; `found` are the first, up to so many."""
         if len(found) < first or not flat:
+            self.note_length(conversation_id, 0, 0)
             return found
         fields = dict(zip(flat[::2], flat[1::2], strict=True))
         count, size = layout.counts(conversation_id, map(fields.get, (b"n", b"s")))
         self.note(conversation_id, size, count)
+        self.note_length(conversation_id, size, count)
         if count == len(found):
             return found
         rest = await self._span(conversation_id, flat, first, count)
@@ -214,10 +219,11 @@ class Reader(Sizes):
                 raise damaged(conversation_id, count, stands)
             for page in pages:
                 found += page
-            brought = [len(body) for body in found[start - first :]]
-            each = max(average, sum(brought) // (stop - start))
-            if cuts and cuts < SINGLY and max(brought, default=0) <= BULKY:
-                each = HEAVY // min(PAGE, 2 * (stop - start))
+            if stop < last:  # else nothing comes behind that it would tell the size of
+                brought = [len(body) for body in found[start - first :]]
+                each = max(average, sum(brought) // (stop - start))
+                if cuts and cuts < SINGLY and max(brought, default=0) <= BULKY:
+                    each = HEAVY // min(PAGE, 2 * (stop - start))
             start = stop
         if cuts and found and max(map(len, found)) <= BULKY:  # it was something else that closed the connection
             self._choking.learn(conversation_id, None)
@@ -348,26 +354,30 @@ class Reader(Sizes):
 
     async def tail(self, tail: Tail) -> Page | None:
         """The last messages, or those beside a position, with the header of that moment, and the first messages."""
+        key = tail.conversation_id
         try:
-            await self._gauge(tail.conversation_id)
-            return await self._tail(tail)
+            if self._choking.guess(key) is not None:
+                await self._gauge(key)
+            # Here, without another coroutine on the way: it is what agents read before each turn.
+            limit, leading = min(tail.limit, LARGEST), min(tail.leading, LARGEST)
+            long = max(limit, leading) > self._at_once(key)
+            if tail.before is None and tail.after is None and limit and not long:
+                start = self._keys.start(key)
+                packed = tail_form(len(start), limit, leading, tail.with_header).of(start)
+                flat, found, *others, stands, stamp, clock = await self._topology.run_packed(packed)
+                fields = fields_of(flat) if tail.with_header else flat
+                # No writer came in between, so that all is of one moment without a script (docs/decisions/0006).
+                if fields[1:3] == stamp and fields[0] != layout.WITH_GAPS:
+                    page = self._page_of(tail, fields, found, clock, stands)
+                    return page and beside(tail, page, fields, flat, others[0] if others else ())
+            return await self._tail(tail, limit, leading, long=long)
         except ServerError as error:
             raise misplaced(error, tail.conversation_id) from None
         except TransportError as error:
             raise self._cut_off(tail.conversation_id, error) from None
 
-    async def _tail(self, tail: Tail) -> Page | None:
-        limit, leading = min(tail.limit, LARGEST), min(tail.leading, LARGEST)
-        long = max(limit, leading) > self._at_once(tail.conversation_id)
-        if tail.before is None and tail.after is None and limit and not long:
-            start = self._keys.start(tail.conversation_id)
-            packed = tail_form(len(start), limit, leading, tail.with_header).of(start)
-            flat, found, *others, stands, stamp, clock = await self._topology.run_packed(packed)
-            fields = fields_of(flat) if tail.with_header else flat
-            # No writer came in between, so that all is of one moment without a script (docs/decisions/0006).
-            if fields[1:3] == stamp and fields[0] != layout.WITH_GAPS:
-                page = self._page_of(tail, fields, found, clock, stands)
-                return page and beside(tail, page, fields, flat, others[0] if others else ())
+    async def _tail(self, tail: Tail, limit: int, leading: int, *, long: bool) -> Page | None:
+        """The same by the script, or in steps where it is long."""
         whole = tail.with_header or long
         request: dict[str, Any] = {"id": tail.conversation_id, "limit": limit, "whole": whole or None}
         request["before"] = None if tail.before is None else min(tail.before, LARGEST)
@@ -461,18 +471,12 @@ class Reader(Sizes):
         stored, incarnation, version, expires, owner, first, count, size, name = fields
         if stored is None and incarnation is None and version is None:
             return None
-        layout.check_format(stored, tail.conversation_id)
+        if stored != layout.PLAIN:
+            layout.check_format(stored, tail.conversation_id)
         if name != tail.conversation_id.encode():  # a hand on the server has renamed it
             raise codec.damaged(tail.conversation_id)
         user, oldest, held, taken, ends = layout.reading(
-            tail.conversation_id,
-            lambda: (
-                layout.owner_of(owner),
-                layout.counted(first),
-                layout.counted(count),
-                layout.counted(size),
-                None if expires is None else layout.time_of(expires),
-            ),
+            tail.conversation_id, partial(layout.parts_of, owner, first, count, size, expires)
         )
         self.note(tail.conversation_id, taken, held)
         if ends is not None and ends <= self.heard(clock):

@@ -34,11 +34,26 @@ class Sizes:
         self._topology = topology
         self._bulky: Known[int] = Known()
         self._choking: Known[tuple[int, int]] = Known()
+        self._lengths: Known[tuple[int, int]] = Known()
 
     def note(self, conversation_id: str, size: int, count: int) -> None:
         """Remember how large the messages of a conversation are, where they are so large that it matters."""
         each = size // max(1, count)
         self._bulky.learn(conversation_id, each if each > BULKY else None)
+
+    def note_length(self, conversation_id: str, size: int, count: int) -> None:
+        """Remember how long a conversation is, where the next load may bring more of it in its first step."""
+        each = max(1, size // max(1, count))
+        many = count > LONG and each <= BULKY
+        # By no more in a command than a page may have: larger ones may stand there by then.
+        known = min(count, ABREAST * HEAVY // each), min(LONG, HEAVY // each)
+        self._lengths.learn(conversation_id, known if many else None)
+
+    def _together(self, conversation_id: str, few: int) -> tuple[int, int]:
+        """How many messages the first step of a load may bring, and how many one command of it."""
+        most = self._at_once(conversation_id)
+        known = self._lengths.guess(conversation_id) if most > few else None
+        return known or (min(few, most), few)
 
     def note_bulky(self, conversation_id: str, bodies: Sequence[bytes]) -> None:
         """The same for what is about to be added, where that is large; whether all is, a read tells."""
