@@ -6,6 +6,8 @@ await provider.store_messages("user-1:chat", [Message(role="user", content="Hell
 
 from __future__ import annotations
 
+import typing
+
 from jaf_memory_core.backends.in_memory import InMemoryConfig, create_in_memory_provider
 from jaf_memory_core.codec import digest
 from jaf_memory_core.conversations import (
@@ -40,9 +42,11 @@ from jaf_memory_core.processors import Context, Processor
 from jaf_memory_core.protocol import ManagedMemoryProvider, MemoryProvider
 from jaf_memory_core.provider import BackendProvider
 from jaf_memory_core.results import Failure, Result, Success, WriteResult
-from jaf_memory_core.session import MemoryConfig, MemorySession
 from jaf_memory_core.settings import ProviderConfig
 from jaf_memory_core.sync import SyncMemoryProvider
+
+if typing.TYPE_CHECKING:
+    from jaf_memory_core.session import MemoryConfig, MemorySession
 
 __all__ = [
     "Attachment",
@@ -91,3 +95,16 @@ __all__ = [
     "get_memory_provider_info",
     "test_memory_provider_connection",
 ]
+
+
+def __getattr__(name: str) -> typing.Any:
+    # A twelfth of what this import takes, for who keeps sessions.
+    if name in {"MemoryConfig", "MemorySession"}:
+        from jaf_memory_core import session
+
+        return getattr(session, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

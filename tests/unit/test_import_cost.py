@@ -16,6 +16,7 @@ LATER = {
     "jaf_memory_core.notebooks": "a notebook",
     "jaf_memory_core.registry": "who creates a provider by name",
     "jaf_memory_testing": "the conformance kit",
+    "jaf_memory_core.session": "who keeps sessions",
     "jaf_memory_core.transfer": "the command line",
     "jaf_memory_sqlite": "who names it",
     "pydantic_settings": "who creates a provider by name",
