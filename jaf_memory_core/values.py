@@ -230,9 +230,9 @@ class _Checked(StructMeta):
         made._check_whole()  # noqa: SLF001  (of its classes)
         return made
 
-    def trusted(cls, /, **fields: Any) -> Any:  # noqa: N805  (of a metaclass)
+    def trusted(cls, /, *values: Any, **fields: Any) -> Any:  # noqa: N805  (of a metaclass)
         """Make one without any check, from what is known to be right."""
-        return super().__call__(**fields)
+        return super().__call__(*values, **fields)
 
 
 def _named(cls: Any, args: tuple[Any, ...], fields: dict[str, Any]) -> dict[str, Any]:

@@ -70,29 +70,33 @@ def placed(record: Record, listed: str | None) -> Record:
 
 
 def _header(row: Sequence[Any], messages: tuple[Message, ...]) -> Record:
-    times, ttl = (row[3], row[4], row[7], row[12]), row[8]
-    # `infinity` comes as a naive datetime; what a hand wrote must not be reckoned with.
-    if any(time is not None and time.tzinfo is None for time in times) or not (ttl is None or 0 < ttl < math.inf):
-        raise ValueError("no moment, or no ttl")
-    counts = (row[2], row[9], row[11], row[13])
-    if not all(0 <= number <= MOST for number in counts) or row[5] == "" or (row[13] and not row[11]):
+    conversation_id, incarnation, version, created, active, owner, stored_metadata = row[:7]
+    expires, ttl, first, trimmed, count, amended_at, gaps = row[7:14]
+    for time in (created, active, expires, amended_at):
+        # `infinity` comes as a naive datetime; what a hand wrote must not be reckoned with.
+        if time is not None and time.tzinfo is None:
+            raise ValueError("no moment")
+    if not (ttl is None or 0 < ttl < math.inf):
+        raise ValueError("no ttl")
+    # Joined by their bits: that is negative, or too large, if one of them is.
+    if not 0 <= version | first | count | gaps <= MOST or owner == "" or (gaps and not count):
         raise ValueError("no count, or no owner")
     return Record(
-        conversation_id=row[0],
-        incarnation=row[1],
-        version=row[2],
-        created_at=row[3],
-        updated_at=row[4] if row[12] is None else max(row[4], row[12]),
-        active_at=row[4],
-        user_id=row[5],
-        messages=messages,
-        metadata=metadata(row[6]),
-        expires_at=row[7],
-        ttl=row[8],
-        first_position=row[9],
-        trimmed=row[10],
-        message_count=row[11],
-        gaps=row[13],
+        conversation_id,
+        incarnation,
+        version,
+        created,
+        active if amended_at is None else max(active, amended_at),
+        owner,
+        messages,
+        metadata(stored_metadata),
+        expires,
+        ttl,
+        first,
+        trimmed,
+        count,
+        active,
+        gaps,
     )
 
 
