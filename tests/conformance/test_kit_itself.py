@@ -111,6 +111,7 @@ def _told(*arguments: str, patience: str = "60") -> str:
         file = Path(folder) / "test_it.py"
         file.write_text(FILE)
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "jaf_memory_testing.report"]
+        command += ["-p", "no:langsmith_plugin"]  # which takes longer than most of these runs
         command += ["-c", os.devnull, f"--rootdir={folder}", f"--basetemp={folder}/tests", "-W", "error", str(file)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "JAF_TEST_PATIENCE": patience}
         ended = subprocess.run(
