@@ -53,7 +53,7 @@ COMMANDS = {
     "doctor": Entry("Check", "diagnosis.doctor", "Check settings, plugin and connection."),
     "info": Entry("Check", "diagnosis.info", "Tell which store is set, without connecting."),
     "providers": Entry("Check", "diagnosis.providers", "List the installed providers, each tried."),
-    "rename": Entry("Label", "titles.rename", "Give a conversation a title, which `list` shows."),
+    "rename": Entry("Label", "conversations.rename", "Give a conversation a title, which `list` shows."),
     "import": Entry("Move", "transfer.import_file", "Import conversations from JSON Lines, or another program's data."),
     "export": Entry("Move", "transfer.export_file", "Export conversations as JSON Lines, with digests."),
     "copy": Entry("Move", "transfer.copy_store", "Copy conversations to another store."),

@@ -1,4 +1,4 @@
-"""`list`, `show`, `stats`: what is in the store."""
+"""`list`, `show`, `stats`: what is in the store; `rename`: the title that people give a conversation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from jaf_memory_cli.output import Output, count, heading, number, pairs, shorten
 from jaf_memory_cli.output import moment as shown_moment
 from jaf_memory_cli.stores import chosen, said_before
 from jaf_memory_cli.terminal import safe
-from jaf_memory_cli.titles import TITLE
 from jaf_memory_cli.transcript import header, transcript
 from jaf_memory_core.codec import digest, encode
 from jaf_memory_core.conversations import ConversationMemory, MemoryQuery
@@ -31,6 +30,37 @@ from jaf_memory_core.search import texts_of
 from jaf_memory_core.transfer import require
 from jaf_memory_core.transfer.reports import Problems
 from jaf_memory_core.values import thaw
+
+TITLE = "title"
+"""The key of the metadata under which a title stands."""
+
+
+async def rename(
+    context: typer.Context,
+    conversation_id: Id,
+    title: Annotated[str | None, typer.Argument(metavar="TITLE", help="What to call it.", show_default=False)] = None,
+    *,
+    remove: Annotated[bool, typer.Option("--remove", metavar="", help="Take its title away.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Give a conversation a title, which `list` shows.
+
+    It stands in the metadata as `title`; the id stays what it is.
+    """
+    if (title is None) != remove:
+        raise Stop("give a title, or --remove", USAGE)
+    output = Output(as_json=as_json)
+    async with chosen(context).opened() as provider:
+        require(provider, "update_metadata", "`rename`")
+        if title is None:
+            version = await provider.update_metadata(conversation_id, {}, [TITLE])
+        else:
+            version = await provider.update_metadata(conversation_id, {TITLE: title})
+    done = {"conversation_id": conversation_id, TITLE: title, "version": version}
+    output.done(
+        done, f"{conversation_id} has no title now" if title is None else f"{conversation_id} is called {title}"
+    )
+
 
 PAGE = 500
 """Conversations that one question to the store asks for."""

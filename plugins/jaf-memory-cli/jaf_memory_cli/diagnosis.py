@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Mapping, Sequence
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,9 +24,15 @@ from jaf_memory_cli.stores import Store, chosen
 from jaf_memory_cli.terminal import safe
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import MemoryConfigurationError, MemoryError
-from jaf_memory_core.factory import get_memory_provider_info, missing_methods, test_memory_provider_connection
+from jaf_memory_core.factory import (
+    create_memory_provider_from_env,
+    get_memory_provider_info,
+    missing_methods,
+    test_memory_provider_connection,
+)
 from jaf_memory_core.hooks import ProviderSpec
 from jaf_memory_core.maintenance import HasFiles, MayBeAbsent
+from jaf_memory_core.protocol import ManagedMemoryProvider
 from jaf_memory_core.registry import KINDS, OURS, Installed, find, installed
 from jaf_memory_core.settings import CoreSettings
 from jaf_memory_core.settings.environment import Setting, UnknownVariable, describe, doctor_notes, unknown_variables
@@ -135,8 +145,6 @@ async def doctor(context: typer.Context, *, watch: Watch = None, as_json: Json =
         raise Stop(f"--watch takes 0.1 to {DAY} seconds, not {watch:g}", USAGE)
     found = await diagnose(store)
     if watch is not None and not found.absent and found.health:
-        from jaf_memory_cli.watch import watch as look_again  # late: only who asks for it
-
         if not as_json:
             _show_diagnosis(output, found, store)
         await look_again(output, store, watch)
@@ -336,3 +344,58 @@ def _advice(error: MemoryConfigurationError) -> str:
     if error.install and error.install not in str(error):
         return error.install
     return "" if error.install else "set JAF_MEMORY_TYPE to one that `jaf-memory providers` shows as good"
+
+
+async def look_again(output: Output, store: Store, seconds: float) -> None:
+    """Look at the store every so many seconds, until somebody ends it.
+
+    Raises:
+        MemoryConfigurationError: looking again would not help.
+    """
+    said: list[str] = []
+    async for moment, health in _looks(store, seconds):
+        if output.as_json:
+            output.document({"at": moment, **health})
+        else:
+            said = _show_look(output, moment, health, said)
+        sys.stdout.flush()  # whoever reads it through a pipe waits for each line
+
+
+def _show_look(output: Output, moment: datetime, health: Mapping[str, Any], said: list[str]) -> list[str]:
+    """Show a look; a reason that stands is said once, and again when it has changed."""
+    told = list(health.get("warnings") or ()) if health["healthy"] else [str(health.get("error"))]
+    output.show(_look_line(moment, health))
+    for text in told if told != said else ():
+        output.show(Text.assemble("    ", WARN if health["healthy"] else BAD, " ", (safe(text), "dim")))
+    return told
+
+
+async def _looks(store: Store, seconds: float) -> AsyncIterator[tuple[datetime, Mapping[str, Any]]]:
+    provider: ManagedMemoryProvider | None = None
+    try:
+        while True:
+            started = time.perf_counter()
+            try:
+                provider = provider or await create_memory_provider_from_env(store.environ)
+                health: Mapping[str, Any] = await provider.health_check()
+            except MemoryConfigurationError:
+                raise
+            except MemoryError as error:  # it is not there yet
+                health = {"healthy": False, "provider": store.name, "error": str(error)}
+            yield datetime.now(UTC).astimezone(), health
+            # From one look to the next, however long it took: a store that hangs is not looked at less often.
+            await asyncio.sleep(max(0.0, seconds - (time.perf_counter() - started)))
+    finally:
+        if provider is not None and callable(getattr(provider, "close", None)):
+            await provider.close()
+
+
+def _look_line(moment: datetime, health: Mapping[str, Any]) -> Text:
+    line = Text.assemble((f"{moment:%H:%M:%S} ", "dim"), GOOD if health["healthy"] else BAD, " ")
+    line.append("healthy" if health["healthy"] else "not healthy", style="" if health["healthy"] else "bold red")
+    if "latency_ms" in health:
+        line.append(f"  {float(health['latency_ms']):.1f} ms", style="dim")
+    connections = (health.get("metrics") or {}).get("active_connections")
+    if connections:
+        line.append(f"  {count(int(connections), 'connection')}", style="dim")
+    return line

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from typing import Annotated
 
 import typer
 
-from jaf_memory_cli.errors import FAILED, USAGE, Stop
-from jaf_memory_cli.execution import interruption
+from jaf_memory_cli.errors import FAILED, Stop
+from jaf_memory_cli.execution import confirm
 from jaf_memory_cli.keys import data_keys
 from jaf_memory_cli.options import Id, Json, Yes
 from jaf_memory_cli.output import Output, count
@@ -27,30 +26,6 @@ MessageIds = Annotated[
 Shred = Annotated[
     bool, typer.Option("--shred", metavar="", help="Destroy the user's data key, too (plugin `encryption`).")
 ]
-
-
-def confirm(question: str, *, yes: bool) -> None:
-    """Ask on the terminal, unless `--yes` has answered.
-
-    Raises:
-        Stop: the answer is no, or there is nobody to ask.
-    """
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise Stop("there is nobody to ask here, and this cannot be undone; say --yes to do it", USAGE)
-    if _answer(f"{safe(question)} [y/N] ").strip().lower() not in ("y", "yes"):
-        raise Stop("nothing was done", FAILED)
-
-
-def _answer(question: str) -> str:
-    # Before the question is seen: whoever presses Ctrl-C at once would otherwise cancel a loop that is not running.
-    with interruption.blocking():
-        with suppress(OSError):
-            sys.stderr.write(question)
-            sys.stderr.flush()
-        interruption.wait_for_line()
-        return sys.stdin.readline()
 
 
 async def delete(context: typer.Context, conversation_id: Id, *, yes: Yes = False, as_json: Json = False) -> None:

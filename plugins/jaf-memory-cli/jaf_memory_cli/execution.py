@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, ParamSpec
 
@@ -19,7 +19,7 @@ import typer
 
 from jaf_memory_cli.errors import FAILED, OK, READER_GONE, SIGNALLED, STORE, USAGE, Stop
 from jaf_memory_cli.output import Output
-from jaf_memory_cli.terminal import os_error, silence
+from jaf_memory_cli.terminal import os_error, safe, silence
 from jaf_memory_core.errors import (
     MemoryConfigurationError,
     MemoryConflictError,
@@ -170,3 +170,27 @@ def _status_of_os_error(error: OSError, output: Output) -> int:
 
 def _nothing() -> None:
     """Nobody is there to be cancelled."""
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask on the terminal, unless `--yes` has answered.
+
+    Raises:
+        Stop: the answer is no, or there is nobody to ask.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Stop("there is nobody to ask here, and this cannot be undone; say --yes to do it", USAGE)
+    if _answer(f"{safe(question)} [y/N] ").strip().lower() not in ("y", "yes"):
+        raise Stop("nothing was done", FAILED)
+
+
+def _answer(question: str) -> str:
+    # Before the question is seen: whoever presses Ctrl-C at once would otherwise cancel a loop that is not running.
+    with interruption.blocking():
+        with suppress(OSError):
+            sys.stderr.write(question)
+            sys.stderr.flush()
+        interruption.wait_for_line()
+        return sys.stdin.readline()

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 
 import typer
 
-from jaf_memory_cli.erasure import confirm
 from jaf_memory_cli.errors import FAILED, OK
+from jaf_memory_cli.execution import confirm
 from jaf_memory_cli.options import Json, Yes
 from jaf_memory_cli.output import Output, count, progress
 from jaf_memory_cli.stores import Store, chosen
