@@ -6,8 +6,11 @@ import argparse
 import os
 import random
 import sys
+import tempfile
 import time
 from collections import Counter
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from mutation.operators import Mutant
@@ -16,17 +19,13 @@ from mutation.subjects import ROOT, SUBJECTS, Subject, equivalents, place
 
 Made = list[tuple[Path, Mutant]]
 
+MISSED = ("survived", "not reached")
+
 
 def main() -> int:
     """Do what the command line asks for; 1 if a mutant survived that is not listed as equivalent."""
     options = _parser().parse_args()
-    status = 0
-    for name in options.subjects or ["files"]:
-        pid = os.fork()  # each with a pytest of its own
-        if not pid:
-            os._exit(_subject(name, SUBJECTS[name], options))
-        status |= os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return 1 if status else 0
+    return max(_subject(name, SUBJECTS[name], options) for name in options.subjects or ["files"])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -40,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", default="", help="only mutants whose line in the output has this in it")
     parser.add_argument("--areas", default="", help="only these areas of the kit, with commas between")
     parser.add_argument("--traces", type=Path, help="a file that keeps, for the next time, what each check reaches")
+    parser.add_argument("--kit", action="store_true", help="do not ask the backend's own tests about what is left")
     parser.add_argument("--list", action="store_true", help="show the mutants, and run nothing")
     return parser
 
@@ -52,24 +52,45 @@ def _subject(name: str, subject: Subject, options: argparse.Namespace) -> int:
     if options.list:
         _say("\n".join(shown(*one) for one in chosen))
         return 0
-    counts: Counter[str] = Counter()
     began = time.monotonic()
+    by_kit = _tried(name, subject, chosen, options.traces, options.areas)
+    counts = Counter(by_kit)
+    missed = [one for one, how in zip(chosen, by_kit, strict=False) if how in MISSED]
+    if missed and subject.own and not options.kit:
+        traces = options.traces and options.traces.with_suffix(".own")
+        own = replace(subject, tests=subject.own, server=False)  # each of their servers may be stopped
+        by_own = _tried(f"{name}'s own tests", own, missed, traces)
+        counts["caught by own tests"] = len(by_own) - len(_of(by_own, *MISSED))
+        counts.subtract(how for how, by in zip(_of(by_kit, *MISSED), by_own, strict=False) if by not in MISSED)
+    told = ", ".join(f"{n} {how}" for how, n in sorted((+counts).items()))
+    _say(f"{name}: {len(made)} mutants, {counts.total()} tried in {time.monotonic() - began:.0f} s: {told}")
+    return int(any(counts[how] for how in MISSED) or len(by_kit) < len(chosen))
 
-    def work(kit: Kit) -> None:
-        kit.record(options.traces)
-        told = f"{name}: {len(kit.checks)} checks, recorded in {time.monotonic() - began:.0f} s"
-        kit.say(f"{told}; left out: {', '.join(kit.left_out) or 'none'}")
-        _try(kit, chosen, counts)
 
-    try:
-        collected(subject, work, areas=options.areas)
-    finally:
-        told = ", ".join(f"{n} {how}" for how, n in sorted(counts.items()))
-        _say(f"{name}: {len(made)} mutants, {counts.total()} tried in {time.monotonic() - began:.0f} s: {told}")
-    return int(counts["survived"] + counts["not reached"] > 0)
+def _of(outcomes: list[str], *wanted: str) -> list[str]:
+    return [how for how in outcomes if how in wanted]
 
 
-def _try(kit: Kit, chosen: Made, counts: Counter[str]) -> None:
+def _tried(name: str, subject: Subject, chosen: Made, traces: Path | None, areas: str = "") -> list[str]:
+    """What became of each mutant, so far as they were tried; in a process of its own, with a pytest of its own."""
+    with tempfile.TemporaryFile() as outcomes:
+        pid = os.fork()
+        if not pid:
+            collected(subject, partial(_try, name, chosen, traces, outcomes.fileno()), areas=areas)
+            os._exit(0)
+        status = os.waitpid(pid, 0)[1]
+        outcomes.seek(0)
+        told = outcomes.read().decode().splitlines()
+    if status:
+        _say(f"{name}: ended after {len(told)} of {len(chosen)} mutants")
+    return told
+
+
+def _try(name: str, chosen: Made, traces: Path | None, tell: int, kit: Kit) -> None:
+    began = time.monotonic()
+    kit.record(traces)
+    told = f"{name}: {len(kit.checks)} checks, recorded in {time.monotonic() - began:.0f} s"
+    kit.say(f"{told}; left out: {', '.join(kit.left_out) or 'none'}")
     known = equivalents()
     for number, (file, mutant) in enumerate(chosen, 1):
         began = time.monotonic()
@@ -78,8 +99,8 @@ def _try(kit: Kit, chosen: Made, counts: Counter[str]) -> None:
         else:
             outcome = kit.tried(file, mutant)
             how, told = outcome.how, outcome.told
-        counts[how] += 1
         kit.say(f"{number}/{len(chosen)} {how} {shown(file, mutant)} | {told} ({time.monotonic() - began:.1f} s)")
+        os.write(tell, f"{how}\n".encode())
 
 
 def shown(file: Path, mutant: Mutant) -> str:

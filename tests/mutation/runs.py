@@ -75,10 +75,21 @@ class Kit:
     def record(self, told: Path | None = None) -> None:
         """Run all checks once; or take what is told in that file, else write it there."""
         told = told or self._folder / "traces"
-        if not told.exists():
-            child = _forked(lambda _: told.write_bytes(pickle.dumps(list(self._recorded()))), self._folder / "said")
-            child.wait()
-        self.traces = pickle.loads(told.read_bytes())
+        names, traces = pickle.loads(told.read_bytes()) if told.exists() else ([], [])
+        if names != self.checks:  # there are others now
+            _forked(lambda _: self._write_traces(told), self._folder / "said").wait()
+            _, traces = pickle.loads(told.read_bytes())
+        self.traces = traces
+
+    def _write_traces(self, told: Path) -> None:
+        traces = list(self._recorded())
+        self._leave()
+        told.write_bytes(pickle.dumps((self.checks, traces)))
+
+    def _leave(self) -> None:
+        """End what the checks of this process have started for the whole session."""
+        if not self._subject.server:  # which all share, and only their parent may stop
+            self._items[0].session._setupstate.teardown_exact(None)
 
     def _recorded(self) -> Any:
         last = len(self._items) - 1
@@ -158,8 +169,10 @@ class Kit:
             resource.setrlimit(resource.RLIMIT_CPU, (int(most) + 1, resource.RLIM_INFINITY))
             tell(f"begun {number}")
             if not self._passes(number, following):
+                self._leave()
                 tell(f"failed {number}")
                 return
+        self._leave()
         tell("passed")
 
     def _passes(self, number: int, following: int | None = None) -> bool:

@@ -22,7 +22,8 @@ class Subject:
     Attributes:
         package: the folder of its import package, of which a temporary copy is changed.
         modules: the mutated files, as patterns within the package.
-        tests: the class of the kit that has to notice, and tests of what is the backend's own and no promise of all.
+        tests: the classes of the kit that have to notice.
+        own: tests of what is no promise of all; they are asked about what the kit does not notice.
         renewed: what is imported anew for a mutant, with all below it; the whole package when empty.
         server: the store is a server that all mutants share, and that no check may stop.
     """
@@ -30,6 +31,7 @@ class Subject:
     package: str
     modules: tuple[str, ...]
     tests: tuple[str, ...]
+    own: tuple[str, ...] = ()
     renewed: str = ""
     server: bool = False
 
@@ -45,6 +47,15 @@ class Subject:
                 yield from ((file, mutant) for mutant in mutants_of(file, source))
 
 
+def _kit(plugin: str, *classes: str) -> tuple[str, ...]:
+    return tuple(f"plugins/{plugin}/tests/test_conformance.py::{one}" for one in classes)
+
+
+def _own(plugin: str) -> tuple[str, ...]:
+    found = (ROOT / "plugins" / plugin / "tests").glob("test_*.py")
+    return tuple(sorted(file.relative_to(ROOT).as_posix() for file in found if file.stem != "test_conformance"))
+
+
 def mutants_of(file: Path, source: str) -> Iterator[Mutant]:
     """Every mutant of a file, by the operators of its language."""
     if file.suffix == ".py":
@@ -56,32 +67,34 @@ SUBJECTS: dict[str, Subject] = {
     "files": Subject(
         "examples/jaf-memory-files/jaf_memory_files",
         ("__init__.py", "folder.py"),
-        (
-            "examples/jaf-memory-files/tests/test_conformance.py::TestFiles",
-            "examples/jaf-memory-files/tests/test_files.py",
-        ),
+        ("examples/jaf-memory-files/tests/test_conformance.py::TestFiles",),
+        ("examples/jaf-memory-files/tests/test_files.py",),
     ),
     "memory": Subject(
         "jaf_memory_core",
         ("backends/in_memory.py",),
-        ("tests/conformance/test_in_memory.py::TestInMemory", "tests/unit/test_in_memory.py"),
+        ("tests/conformance/test_in_memory.py::TestInMemory",),
+        ("tests/unit/test_in_memory.py",),
         renewed="jaf_memory_core.backends",
     ),
     "sqlite": Subject(
         "plugins/jaf-memory-sqlite/jaf_memory_sqlite",
         ("operations/*.py", "statements.sql"),
-        ("plugins/jaf-memory-sqlite/tests/test_conformance.py::TestFile",),
+        _kit("jaf-memory-sqlite", "TestFile", "TestSearchIndex"),
+        _own("jaf-memory-sqlite"),
     ),
     "redis": Subject(
         "plugins/jaf-memory-redis/jaf_memory_redis",
         ("operations/[!a]*.py", "scripts/*.lua"),  # adoption is not the kit's
-        ("plugins/jaf-memory-redis/tests/test_conformance.py::TestSingle",),
+        _kit("jaf-memory-redis", "TestSingle"),
+        _own("jaf-memory-redis"),
         server=True,
     ),
     "postgres": Subject(
         "plugins/jaf-memory-postgres/jaf_memory_postgres",
         ("operations/*.py", "statements.sql"),
-        ("plugins/jaf-memory-postgres/tests/test_conformance.py::TestPostgres",),
+        _kit("jaf-memory-postgres", "TestPostgres", "TestSearchIndex"),
+        _own("jaf-memory-postgres"),
         server=True,
     ),
 }

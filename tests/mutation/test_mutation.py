@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -135,3 +136,20 @@ def test_what_becomes_of_mutants() -> None:
     command = [sys.executable, "-c", PROGRAM, json.dumps(list(tried))]
     run = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True, timeout=1800)
     assert run.stdout.split("\n")[:-1] == list(tried.values()), run.stdout + run.stderr
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="it sees what a check reaches by sys.monitoring, of Python 3.12")
+def test_own_tests_are_asked_about_what_is_left() -> None:
+    """What the kit does not notice is tried on the backend's own tests, and told apart."""
+    path = os.pathsep.join((str(ROOT / "tests"), *sys.path))
+    environment = {**os.environ, "PYTHONPATH": path, "PYTEST_ADDOPTS": ""}
+    command = [sys.executable, "-m", "mutation", "files", "--areas", "basic", "--only"]
+    for only, told, status in (
+        ("key if isinstance(key, str) else None -> (key)", "1 tried in # s: 1 caught by own tests\n", 0),
+        ("_sync(fresh) -> pass", "1 tried in # s: 1 survived\n", 1),
+    ):
+        run = subprocess.run(
+            [*command, only], env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=1800
+        )
+        assert re.sub(r"in \d+ s", "in # s", run.stdout).endswith(told), run.stdout + run.stderr
+        assert run.returncode == status

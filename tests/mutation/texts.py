@@ -10,9 +10,9 @@ from mutation.operators import Mutant
 Rules = tuple[tuple[str, str, str], ...]
 
 SQL: Rules = (
-    ("comparison", r"(?<![<>!=-])<(?![=>])", "<="),
+    ("comparison", r"(?<![<>!=-])<(?![<=>])", "<="),
     ("comparison", r"<=", "<"),
-    ("comparison", r"(?<![<>=-])>(?!=)", ">="),
+    ("comparison", r"(?<![<>=-])>(?![>=])", ">="),
     ("comparison", r">=", ">"),
     ("comparison", r" IS NOT NULL", " IS NULL"),
     ("comparison", r" IS NULL", " IS NOT NULL"),
