@@ -86,14 +86,23 @@ def test_what_is_no_conversation_is_not_taken_for_one(tmp_path):
 
 @pytest.mark.parametrize("content", ["5\n{}", "no key at all", ""])
 def test_a_file_without_its_key_ends_no_listing(tmp_path, content):
-    """A file that does not even tell its key any more is told as damaged, and what else there is is listed."""
+    """Files that do not even tell their key any more are told as damaged, and what else there is is listed."""
 
     async def listed():
         async with open_folder(tmp_path) as provider:
             await provider.store_messages("chat", [Message("user", "Hello!")])
-            (tmp_path / "other.json").write_text(content, encoding="utf-8")
+            for name in ("one.json", "other.json"):
+                (tmp_path / name).write_text(content, encoding="utf-8")
             told = []
             found = [one.conversation_id async for one in provider.iter_conversations(on_damaged=told.append)]
             return found, [error.conversation_id for error in told]
 
-    assert asyncio.run(listed()) == (["chat"], [None])
+    assert asyncio.run(listed()) == (["chat"], [None, None])
+
+
+def test_the_entry_point_says_what_an_operator_asks():
+    """What is found by name has the settings, the backend, and words about its durability."""
+    spec = jaf_memory_files.jaf_memory_provider()
+    assert (spec.name, spec.config, spec.backend) == ("files", FilesConfig, FilesBackend)
+    assert "survive a crash" in spec.persistence
+    assert "JSON" in spec.summary

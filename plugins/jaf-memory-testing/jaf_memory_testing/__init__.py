@@ -56,6 +56,7 @@ from jaf_memory_testing.state_machine import StateMachineChecks
 from jaf_memory_testing.table import TableChecks
 from jaf_memory_testing.target import FEATURES, FourMethods, Store, Target
 from jaf_memory_testing.transfer import TransferChecks
+from jaf_memory_testing.turns import TurnChecks
 from jaf_memory_testing.values import ValueChecks
 from jaf_memory_testing.versions import VersionChecks
 
@@ -104,6 +105,7 @@ class ProviderConformance(  # from basic to hostile: the report runs them in thi
     LifecycleChecks,
     LoopChecks,
     CostChecks,
+    TurnChecks,
     RaceChecks,
     CancellationChecks,
     ProcessChecks,
@@ -169,6 +171,7 @@ __all__ = [
     "Target",
     "TimeChecks",
     "TransferChecks",
+    "TurnChecks",
     "ValueChecks",
     "VersionChecks",
     "needs",

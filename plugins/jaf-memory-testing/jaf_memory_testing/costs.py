@@ -1,4 +1,4 @@
-"""Costs without clocks: what is read for a page, whether the event loop goes on, what is left after a close."""
+"""Costs without clocks: what is read for a page, what is left after a close."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jaf_memory_core.values import freeze
 from jaf_memory_testing.checks import Checks, needs
 from jaf_memory_testing.expectations import done, whole
 from jaf_memory_testing.samples import said, talk
-from jaf_memory_testing.target import FourMethods, Store, left_to_default
+from jaf_memory_testing.target import Store, left_to_default
 
 LONG = 2_000
 """Messages of the long conversation."""
@@ -57,7 +57,8 @@ PARTS: dict[str, Callable[[Backend], Awaitable[Any]]] = {
 """Requests that must not read a whole conversation, where the backend has a form of its own for them."""
 
 
-async def _fill(store: Store) -> BackendProvider:
+async def filled(store: Store) -> BackendProvider:
+    """A provider that has the long conversation."""
     provider = await store.open()
     messages = [said("x" * SIZE, message_id=f"m{n}") for n in range(LONG)]
     done(await provider.store_messages("long", messages, user_id="u"))
@@ -77,13 +78,13 @@ async def _peak(work: Awaitable[Any]) -> int:
 
 
 class CostChecks(Checks):
-    """What a request takes, counted in bytes, beats and handles."""
+    """What a request takes, counted in bytes and handles."""
 
     @needs("backend")
     @pytest.mark.parametrize("part", PARTS)
     async def test_reads_no_more_than_it_needs(self, store: Store, part: str) -> None:
         """A request for a part takes, in Python's memory, less than a quarter of what the whole conversation does."""
-        provider = await _fill(store)
+        provider = await filled(store)
         backend = provider.backend
         # Once before: what a first call makes and keeps is not the request's.
         await PARTS[part](backend)
@@ -122,34 +123,6 @@ class CostChecks(Checks):
                 f"{name} takes {taken:,} bytes at once, of {count * size:,} in the store: "
                 "`scan` must hold a bounded number of records in memory"
             )
-
-    @needs("backend")
-    async def test_the_loop_goes_on(self, store: Store) -> None:
-        """While large reads are under way other tasks get their turns: nothing waits for the store on the loop."""
-        provider = await _fill(store)
-        backend = provider.backend
-        inner = backend.inner if isinstance(backend, FourMethods) else backend
-        if not inner.waits:
-            pytest.skip("the backend waits for nothing")
-        beats, going_on = 0, True
-
-        async def beat() -> None:
-            nonlocal beats
-            while going_on:
-                beats += 1
-                await asyncio.sleep(0)
-
-        beating = asyncio.ensure_future(beat())
-        await asyncio.sleep(0)
-        reads = 10
-        for _ in range(reads):
-            await backend.read("long")
-        counted, going_on = beats, False
-        await beating
-        assert counted >= reads, (
-            f"{reads} reads of a large conversation gave other tasks {counted} turns: they block the event loop. "
-            "A backend must wait in a thread, or with `await`"
-        )
 
     @needs("reopen")
     async def test_nothing_grows(self, store: Store) -> None:

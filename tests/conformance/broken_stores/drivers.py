@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from msgspec.structs import replace
 
 from broken_stores.erasure import Remembering
 from broken_stores.sound import Filed, Paged, Plain, caught_by
-from jaf_memory_core import MemoryError, MemoryQuery, MemoryStorageError, WriteResult, documents, pages, rules
-from jaf_memory_core.records import Page, Record, Revise, Tail, Write
+from jaf_memory_core import MemoryError, MemoryQuery, MemoryStorageError, WriteResult, codec, documents, pages, rules
+from jaf_memory_core.records import Damaged, Page, Record, Revise, Stamp, Tail, Write
 
 
 @caught_by("test_driver_errors_are_named")
@@ -58,6 +58,66 @@ class ReadsOnTheLoop(Plain):
     async def reach(self) -> None:
         if self.stalled or self.away:
             await super().reach()
+
+
+class _AtOnce(Paged):
+    """Some requests are done on the loop, and give nobody else a turn."""
+
+    at_once = False
+
+    async def reach(self) -> None:
+        if not self.at_once:
+            await super().reach()
+
+
+@caught_by("test_the_loop_goes_on_whatever_has_grown[revise]")
+class ForgetsHowLarge(_AtOnce):
+    """A page of what is small is read on the loop, and by a revision nothing becomes large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.largest: dict[str, int] = {}
+
+    async def write(self, record: Record, *, expected: Stamp | None) -> bool:
+        self.largest[record.conversation_id] = max((len(codec.encode(one)) for one in record.messages), default=0)
+        return await super().write(record, expected=expected)
+
+    async def revise(self, revise: Revise) -> int:
+        largest = self.largest[revise.conversation_id]
+        version = await super().revise(revise)
+        self.largest[revise.conversation_id] = largest
+        return version
+
+    async def tail(self, tail: Tail) -> Page | None:
+        self.at_once = self.largest.get(tail.conversation_id, 0) * tail.limit < 100_000
+        try:
+            return await super().tail(tail)
+        finally:
+            self.at_once = False
+
+
+@caught_by("test_the_loop_goes_on_beside_a_cap")
+class CutsOnTheLoop(_AtOnce):
+    """An append of few messages is done on the loop, however many it takes away."""
+
+    async def append(self, write: Write) -> WriteResult:
+        self.at_once = len(write.messages) < 10
+        try:
+            return await super().append(write)
+        finally:
+            self.at_once = False
+
+
+@caught_by("test_the_loop_goes_on_beside_heavy_labels")
+class ListsOnTheLoop(_AtOnce):
+    """A short list is read on the loop, however large the metadata in it."""
+
+    async def find(self, query: MemoryQuery) -> Sequence[Record | Damaged]:
+        self.at_once = query.limit is not None and query.limit < 10
+        try:
+            return await super().find(query)
+        finally:
+            self.at_once = False
 
 
 @caught_by("test_reads_no_more_than_it_needs[tail]")
