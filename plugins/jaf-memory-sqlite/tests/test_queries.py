@@ -15,6 +15,7 @@ from jaf_memory_testing.expectations import done, refused, whole
 from jaf_memory_testing.samples import ids, talk
 
 from jaf_memory_core import MemoryQuery, MemoryStorageError, Message
+from jaf_memory_core.records import Tail
 
 NOW = datetime.now(UTC)
 LAST = MemoryQuery(cursor=(NOW, NOW, "c"))
@@ -388,6 +389,21 @@ def test_a_slow_disk_is_left_to_the_thread(use, threads, monkeypatch):
         now += reader.PAUSE
         assert len(await provider.get_recent_messages("c")) == 2
         assert threads[6:] == ["MainThread"]
+
+    use(work)
+
+
+@pytest.mark.parametrize("gone", [[], ["m3"]])
+def test_what_is_asked_for_beside_a_page_comes_with_it(use, gone):
+    """First messages and the header come with a page in one go: nobody has to ask again."""
+
+    async def work(provider):
+        done(await provider.store_messages("c", talk(6)))
+        assert await provider.delete_messages("c", gone) == len(gone)
+        for with_header in (True, False):
+            page = await provider.backend.tail(Tail("c", 2, leading=2, with_header=with_header))
+            assert ids(page.leading) == ["m0", "m1"]
+            assert (page.header is not None) is with_header
 
     use(work)
 

@@ -147,6 +147,34 @@ def test_index_that_is_of_no_use(use, path, monkeypatch, statement):
     use(work, search="index")
 
 
+@pytest.mark.parametrize(("name", "most", "parts"), [("PROPOSED", 2, 2), ("PROPOSED_BYTES", 1, 1)])
+def test_a_stretch_is_bounded(use, monkeypatch, name, most, parts):
+    """What the index proposes is read so many messages, and bytes of them, at a time; nothing is left out."""
+    monkeypatch.setattr(search, "TOGETHER", 0)
+    monkeypatch.setattr(search, name, most)
+    read, proposed = [], search.proposed
+
+    def counted(*arguments):
+        stretch = proposed(*arguments)
+        read.append(len(stretch.parts))
+        return stretch
+
+    monkeypatch.setattr(search, "proposed", counted)
+
+    async def work(provider):
+        await fill(provider, 3)
+        done(await provider.append_messages("many", [said("word", message_id=f"{n}") for n in range(5)], create=True))
+        page = await provider.search_messages(MessageSearch("word", limit=50))
+        hits = [*page]
+        while page.cursor is not None:
+            page = await provider.search_messages(MessageSearch("word", limit=50, cursor=page.cursor))
+            hits += page
+        assert [hit.conversation_id for hit in hits] == [*["many"] * 5, "c2", "c1", "c0"]
+        assert max(read) == parts
+
+    use(work, search="index")
+
+
 def test_texts_of_many_words(use, monkeypatch):
     """Words that are too long for an index, and messages that have too many, are found all the same."""
     monkeypatch.setattr(search, "TOGETHER", 0)

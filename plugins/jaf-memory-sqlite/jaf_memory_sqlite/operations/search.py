@@ -228,9 +228,14 @@ class _Proposed:
             last = self._read(row for row in rows if _created(row) == place.created_at)
             if last is not None:
                 return Stretch(tuple(self._parts), place._replace(position=last.position))
+            if self._is_full():  # what stands behind it is the next stretch's
+                return Stretch(tuple(self._parts), place._replace(position=0))
         query = replace(self._look.query, cursor=None if place is None else place.cursor)
         behind = self._read(self._rows(query))
         return Stretch(tuple(self._parts), behind)
+
+    def _is_full(self) -> bool:
+        return self._left <= 0 or self._room <= 0
 
     def _rows(self, query: Any, below: int | None = None) -> Iterable[tuple[Any, ...]]:
         where, values = queries.newest(query, self._now, select=SQL["search_proposed"], values=[self._match])
@@ -243,7 +248,7 @@ class _Proposed:
         """Read what there is room for; the place of the last one if that is not all."""
         place = None
         for *row, number in rows:
-            if self._left <= 0 or self._room <= 0:
+            if self._is_full():
                 return place
             try:
                 header = kept(tuple(row)).record
