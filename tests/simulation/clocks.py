@@ -1,4 +1,4 @@
-"""The monotonic clock of what is tried: the simulated loop's, so that what it bounds in seconds is bounded in a schedule."""
+"""The clock that waits are measured by: the simulated loop's, so that a schedule reaches what they are bounded by."""
 
 import asyncio
 import contextlib
