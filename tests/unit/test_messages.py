@@ -46,6 +46,58 @@ def test_roles(role):
     assert Message(role=role, content="x").role == role
 
 
+class Text(str):
+    """A text that is more than one."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    ("given", "fields"),
+    [
+        (("user", "x"), {"message_id": "m"}),
+        ((), {"role": "user", "content": "x", "message_id": "m"}),
+        (("user",), {"content": "x", "message_id": "m"}),
+        (("user", Text("x")), {"message_id": Text("m")}),
+        ((), {"message_id": "m", "content": Text("x"), "role": "user", "name": None}),
+    ],
+)
+def test_ways_to_make_one(given, fields):
+    """However a role and a text are given, they make the same message, of plain texts."""
+    message = Message(*given, **fields)
+    assert codec.encode(message) == b'{"role":"user","content":"x","message_id":"m"}'
+    assert {type(text) for text in (message.role, message.content, message.message_id)} == {str}
+
+
+@pytest.mark.parametrize(
+    ("given", "fields"),
+    [
+        (("user", "x"), {"message_id": ""}),
+        (("user", "x"), {"message_id": "m\0"}),
+        (("user", "x"), {"message_id": "\ud800"}),
+        (("user", "x"), {"message_id": 5}),
+        (("bot", "x"), {}),
+        (("user", 5), {}),
+    ],
+)
+def test_what_makes_none(given, fields):
+    """One of them that is wrong is refused, however little else is given."""
+    with pytest.raises(MemoryInvalidInputError):
+        Message(*given, **fields)
+
+
+@pytest.mark.parametrize("fields", [{"role": "user"}, {"content": "y"}, {"role": "user", "message_id": "m"}])
+def test_nothing_twice(fields):
+    """What is given by its place and by its name is an error of the caller's."""
+    with pytest.raises(TypeError, match="once"):
+        Message("user", "x", **fields)
+
+
+def test_an_id_that_is_none():
+    """`None` for an id makes one, as other engines mean it."""
+    assert len(Message("user", "x", message_id=None).message_id) == 32
+
+
 @pytest.mark.parametrize("role", ["bot", "User", "", None, 1])
 def test_other_roles(role):
     """Another role is refused; the error names those that there are."""
