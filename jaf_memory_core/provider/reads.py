@@ -239,7 +239,8 @@ class Reads(ProviderBase):
     ) -> AsyncGenerator[ConversationMemory, None]:
         """Conversations that pass every filter, in (`created_at`, id) order, in bounded memory.
 
-        Misses nothing that stood throughout. The deadline counts for each conversation.
+        Misses nothing that stood throughout, and passes none twice; one that is deleted and made again meanwhile is
+        another, and may come again. The deadline counts for each conversation.
 
         Args:
             query: the filters; all conversations when absent.

@@ -231,8 +231,10 @@ async def _listed(provider, user, quiet):
 
 
 async def _scanned(provider, user, quiet):
-    scan = provider.iter_conversations(MemoryQuery(user_id=user))
-    _once([each.conversation_id async for each in scan], quiet, "a scan")
+    found = [each async for each in provider.iter_conversations(MemoryQuery(user_id=user))]
+    # What is erased and made again behind the scan's back is another conversation, and stands further on.
+    _once([(each.conversation_id, each.incarnation) for each in found], (), "a scan")
+    _once([each.conversation_id for each in found if each.conversation_id in quiet], quiet, "a scan")
 
 
 async def _searched(provider, user, quiet):
