@@ -404,6 +404,8 @@ def test_what_is_asked_for_beside_a_page_comes_with_it(use, gone):
             page = await provider.backend.tail(Tail("c", 2, leading=2, with_header=with_header))
             assert ids(page.leading) == ["m0", "m1"]
             assert (page.header is not None) is with_header
+        page = await provider.backend.tail(Tail("c", 2, after=0))
+        assert (ids(page.messages), page.end) == (["m1", "m2"], 6)
 
     use(work)
 

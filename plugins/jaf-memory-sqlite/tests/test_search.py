@@ -147,6 +147,47 @@ def test_index_that_is_of_no_use(use, path, monkeypatch, statement):
     use(work, search="index")
 
 
+def waiting(path):
+    """How many messages wait, as another connection sees it."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        return db.execute("SELECT count(*) FROM search_waiting").fetchone()[0]
+
+
+def test_all_that_waits_is_carried_over(use, path, monkeypatch):
+    """However many batches it takes."""
+
+    async def work(provider):
+        await fill(provider, 5)
+        assert waiting(path) == 10
+        monkeypatch.setattr(search, "BATCH", 3)
+        assert await provider.backend.apply_search("index") == (
+            "the index for searches is complete: index (0 messages wait)"
+        )
+        assert waiting(path) == 0
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+            db.execute("UPDATE search_state SET built = 77")
+            await provider.backend.apply_search("index")  # what is complete is not made anew
+            assert db.execute("SELECT built FROM search_state").fetchone() == (77,)
+
+    use(work, search="index")
+
+
+def test_another_rules_index_is_left_to_whom_it_is(use, path, monkeypatch):
+    """What waits for an index by another rule waits on: words by ours would be wrong in it."""
+    monkeypatch.setattr(search, "TOGETHER", 0)
+
+    async def work(provider):
+        await fill(provider, 3)
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+            db.execute("UPDATE search_state SET rule = 'another'")
+        waited = waiting(path)
+        done(await provider.append_messages("later", [said("word")], create=True))
+        assert await found(provider, "word") == ["later", "c2", "c1", "c0"]
+        assert waiting(path) == waited + 1
+
+    use(work, search="index")
+
+
 @pytest.mark.parametrize(("name", "most", "parts"), [("PROPOSED", 2, 2), ("PROPOSED_BYTES", 1, 1)])
 def test_a_stretch_is_bounded(use, monkeypatch, name, most, parts):
     """What the index proposes is read so many messages, and bytes of them, at a time; nothing is left out."""
