@@ -89,6 +89,7 @@ STATES: dict[str, State] = {
     "far-trimmed": lambda name: seed(name, first_position=65_533, trimmed=True),
     "gaps": lambda name: _with_gaps(name, (0, 1, 2, 6, 9), 11),
     "gaps-far": lambda name: _with_gaps(name, (65_530, 65_534, 65_536), 65_537),
+    "gaps-wide": lambda name: _with_gaps(name, (0, 20, 40), 41),
     "gap-of-one": lambda name: _with_gaps(name, (1, 3), 4, metadata=freeze(_SUMMARY)),
     "gap-at-the-end": lambda name: _with_gaps(name, (2, 3, 4), 6),
     "summarised": lambda name: seed(name, metadata=freeze(_SUMMARY)),
@@ -119,7 +120,15 @@ def _held(key: str) -> dict[str, str]:
     return {"m0": f"({key}) text 0;"}
 
 
-NEW = {"n0": "new text 0", "n1": "new text 1"}
+LONG_TEXT = 20_000
+"""Characters of a text that a store may take for a long one."""
+
+
+def _texts(count: int, characters: int = 0) -> dict[str, str]:
+    return {f"n{n}": f"new text {n}".ljust(characters, ".") for n in range(count)}
+
+
+NEW = _texts(2)
 
 _Make = Callable[[str], Call]
 
@@ -200,6 +209,9 @@ REQUESTS: dict[str, _Make] = {
     "append under a wide cap": _append(max_messages=1_000),
     "append too much metadata": _append(metadata=freeze({"b": "x" * 90}), max_metadata_bytes=100),
     "store enough metadata": _store(metadata=freeze({"b": "x"}), max_metadata_bytes=1_000),
+    # A store may have a way of its own for so many, and for so much.
+    **{f"append {count}": _append(_texts(count)) for count in (1, 3, 4, 5)},
+    **{f"append {count}, {LONG_TEXT:,} characters each": _append(_texts(count, LONG_TEXT)) for count in (1, 2, 3, 4)},
     "append many": _bulk(NEW, {"n1": NEW["n1"], "n2": "new text 2"}, create=True, user_id="u"),
     "append many under a cap": _bulk(NEW, {"n2": "new text 2"}, max_messages=2),
     "amend metadata": _amend(metadata=freeze({"a": None, "b": {"c": 1}})),

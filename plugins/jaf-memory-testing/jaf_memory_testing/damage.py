@@ -13,6 +13,8 @@ import pytest
 
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import MemoryConfigurationError, MemoryError, MemoryStorageError
+from jaf_memory_core.hits import MessageSearch
+from jaf_memory_core.messages import Message
 from jaf_memory_core.provider import BackendProvider
 from jaf_memory_core.records import Record
 from jaf_memory_core.results import Failure
@@ -60,6 +62,25 @@ class DamageChecks(Checks):
             if query.limit is None:
                 for way in ("find_conversations", "iter_conversations"):
                     await case.listing(name, query, way)
+
+    @needs("backend", "damage")
+    async def test_last_messages_go_on(self, store: Store) -> None:
+        """The last messages of several, and a search, name what cannot be read, once, and give what else there is."""
+        case = await _Case(store).begun([(kind, name) for kind in store.target.damage for name in ("one", "other")])
+        must = {key: one.messages[-1] for key, one in case.seeds.items() if one.expires_at is None}
+        for name in ("get_last_messages", "search_messages"):
+            told: list[MemoryStorageError] = []
+            found = await _last(case.provider, name, list(case.seeds), told.append)
+            named = [error.conversation_id for error in told if case.judged(error) == REFUSED]
+            assert len(set(named)) == len(named), case.failure(name, f"names some twice: {named}")
+            given = {key: found.get(key) for key in must if key not in named}
+            expected = {key: must[key] for key in given}
+            assert given == expected, case.failure(name, f"gives {given}, must be {expected}; it named {named}")
+            assert found.keys() <= must.keys() - set(named), case.failure(name, f"gives {sorted(found)}")
+            if named:
+                with pytest.raises(MemoryStorageError) as caught:
+                    await _last(case.provider, name, list(case.seeds), "raise")
+                case.judged(caught.value)
 
     @needs("backend", "damage")
     async def test_damage_is_in_nobodys_way(self, store: Store) -> None:
@@ -295,3 +316,11 @@ async def _listed(provider: BackendProvider, way: str, query: MemoryQuery, on_da
     if way == "find_conversations":
         return [one.conversation_id for one in await provider.find_conversations(query, on_damaged=on_damaged)]
     return [one.conversation_id async for one in provider.iter_conversations(query, on_damaged=on_damaged)]
+
+
+async def _last(provider: BackendProvider, way: str, keys: list[str], on_damaged: Any) -> dict[str, Message]:
+    """The last message of each, which says `text 4`."""
+    if way == "get_last_messages":
+        return await provider.get_last_messages(keys, on_damaged=on_damaged)
+    hits = await provider.search_messages(MessageSearch("text 4", limit=100), on_damaged=on_damaged)
+    return {hit.conversation_id: hit.message for hit in hits}

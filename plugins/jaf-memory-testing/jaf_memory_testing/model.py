@@ -109,6 +109,9 @@ def _moment(value: datetime, seeded: list[datetime | None]) -> str:
     return f"now + {BUCKET * round((value - datetime.now(UTC)).total_seconds() / BUCKET):g} s"
 
 
+AHEAD: tuple[tuple[int, int, int | None], ...] = ((2, 2, None), (3, 9, None), (1, 2, 2), (60, 60, 65_535))
+"""Pages with so many first messages, and the header, beside them: how many, of how many, before which position."""
+
 TAILS: tuple[tuple[int, int | None, int | None], ...] = (
     *((50, None, None), (3, None, None), (0, None, None), (1, 2, None), (3, 9, None), (3, 65_537, None), (3, 0, None)),
     *((60, None, -1), (2, None, 1), (2, None, 8), (2, 3, 0), (3, None, 65_534)),
@@ -123,7 +126,13 @@ def looks(key: str, *, pages: bool = True) -> dict[str, Call]:
         f"tail, limit={limit}, before={before}, after={after}": _tail(Tail(key, limit, before, after=after))
         for limit, before, after in TAILS
     }
-    return {"read": lambda backend: backend.read(key), **headers, **(tails if pages else {})}
+    ahead = {
+        f"tail, limit={limit}, before={before}, leading={leading}, with its header": _tail(
+            Tail(key, limit, before, leading=leading, with_header=True)
+        )
+        for limit, leading, before in AHEAD
+    }
+    return {"read": lambda backend: backend.read(key), **headers, **({**tails, **ahead} if pages else {})}
 
 
 def _header(key: str, scope: str | None) -> Call:
@@ -138,7 +147,8 @@ def comparable(found: Any, seeds: Mapping[str, Record]) -> Any:
     """What a look gave, as it can be compared."""
     if isinstance(found, Page):
         places = [found.position(index) for index in range(len(found.messages))]
-        return [codec.encode(message) for message in found.messages], places, found.first, found.more, found.end
+        messages, ahead = ([codec.encode(one) for one in some] for some in (found.messages, found.leading or ()))
+        return messages, places, found.first, found.more, found.end, ahead, shown(found.header, seeds)
     return shown(found, seeds) if isinstance(found, Record) else found
 
 

@@ -429,6 +429,11 @@ class SearchChecks(Checks):
             found.append(user)
             assert len(found) <= len(owners), f"it goes round: {found}"
         assert found == sorted({*owners, "stays"})
+        if await provider.backend.owners("", 1) is not None:
+            for limit in (1, 2, 10):
+                for after in ("", *found, "t", "uu"):
+                    behind = [user for user in found if user > after][:limit]
+                    assert await provider.backend.owners(after, limit) == behind, f"behind {after!r}, {limit} at most"
         for user, told in (("v", ["v"]), ("gone", []), ("nobody", [])):
             assert [one async for one in provider.for_user(user).iter_users()] == told
         assert await provider.clear_user_conversations("u") == 2

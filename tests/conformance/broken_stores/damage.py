@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from broken_stores.sound import Plain, caught_by
 from jaf_memory_core import MemoryQuery, MemoryStorageError, WriteResult, codec, documents, rules
-from jaf_memory_core.records import Damaged, Record, Stamp, Stats, Write
+from jaf_memory_core.records import Damaged, Page, Record, Stamp, Stats, Tail, Write
 
 
 class Documents(Plain):
@@ -288,3 +288,11 @@ class ReplacesTheNewer(Documents):
         if isinstance(self.found(write.conversation_id), Damaged):
             self.drop(write.conversation_id)
         return await super().store(write)
+
+
+@caught_by("test_last_messages_go_on")
+class OneEndsTheLot(Documents):
+    """Pages of several are read at once, and one that is damaged ends all of it."""
+
+    async def tails(self, tails: Sequence[Tail], room: int) -> Sequence[Page | MemoryStorageError | None]:
+        return [await self.tail(tail) for tail in tails]

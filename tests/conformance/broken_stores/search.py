@@ -227,6 +227,15 @@ class OwnersFromTheBeginning(Listing):
         return await super().owners("", limit)
 
 
+@caught_by("test_users")
+class OwnersFromOneOn(Listing):
+    """Begins each page with the owner that it should begin behind."""
+
+    async def owners(self, after: str, limit: int) -> Sequence[str]:
+        found = sorted({str(one.user_id) for one in self.owned()})
+        return [user for user in found if user >= after][:limit]
+
+
 @caught_by("test_pages_by_text")
 class ListsBehindTheMoment(Plain):
     """Goes on behind all that was active in the moment of a cursor."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from msgspec.structs import replace
 
-from broken_stores.sound import Plain, caught_by
+from broken_stores.sound import Paged, Plain, caught_by
 from jaf_memory_core import MemoryQuery, Message, WriteResult, codec, forks, rules
 from jaf_memory_core.records import Fork, Page, Record, Revise, Stamp, Tail, Write
 from jaf_memory_core.values import FrozenDict
@@ -189,3 +189,56 @@ class LocalTimeIsUtc(Plain):
 
     def now(self) -> datetime:
         return super().now().astimezone().replace(tzinfo=UTC)
+
+
+class _Ways(Plain):
+    """Some appends go a way of their own."""
+
+    def goes(self, write: Write) -> bool:
+        """Whether this one does."""
+        raise NotImplementedError
+
+    def less(self, before: Record, after: Record) -> Record:
+        """What that way leaves."""
+        raise NotImplementedError
+
+    async def append(self, write: Write) -> WriteResult:
+        before = self.records.get(write.conversation_id)
+        answer = await super().append(write)
+        if before is not None and self.goes(write):
+            self.records[write.conversation_id] = self.less(before, self.records[write.conversation_id])
+        return answer
+
+
+@caught_by("test_table[append 4]")
+class FewRenewNothing(_Ways):
+    """Four messages go a way of their own, where nobody thought of the expiry."""
+
+    def goes(self, write: Write) -> bool:
+        return len(write.messages) == 4
+
+    def less(self, before: Record, after: Record) -> Record:
+        return replace(after, expires_at=before.expires_at)
+
+
+@caught_by("test_table[append 3, 20,000 characters each]")
+class LongLeaveTheTime(_Ways):
+    """Long messages go a way of their own, where nobody thought of the times."""
+
+    def goes(self, write: Write) -> bool:
+        return sum(map(len, write.bodies)) > 16_384
+
+    def less(self, before: Record, after: Record) -> Record:
+        return replace(after, updated_at=before.updated_at, active_at=before.active_at)
+
+
+@caught_by("test_table[delete no messages]")
+class FirstByCounting(Paged):
+    """The first messages beside a page are counted, also where positions between them are empty."""
+
+    async def tail(self, tail: Tail) -> Page | None:
+        page = await super().tail(tail)
+        record = self.records.get(tail.conversation_id)
+        if page is None or record is None or not (tail.leading and record.gaps):
+            return page
+        return replace(page, leading=record.messages[: tail.leading])
