@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import random
 import sys
@@ -19,7 +20,7 @@ from mutation.subjects import ROOT, SUBJECTS, Subject, equivalents, place
 
 Made = list[tuple[Path, Mutant]]
 
-MISSED = ("survived", "not reached")
+MISSED = ("survived", "not reached", "undecided")
 
 
 def main() -> int:
@@ -39,6 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", default="", help="only mutants whose line in the output has this in it")
     parser.add_argument("--areas", default="", help="only these areas of the kit, with commas between")
     parser.add_argument("--traces", type=Path, help="a file that keeps, for the next time, what each check reaches")
+    parser.add_argument(
+        "--seconds", type=float, default=math.inf, metavar="N", help="of checks that are run on each mutant, at most"
+    )
     parser.add_argument("--kit", action="store_true", help="do not ask the backend's own tests about what is left")
     parser.add_argument("--list", action="store_true", help="show the mutants, and run nothing")
     return parser
@@ -53,13 +57,13 @@ def _subject(name: str, subject: Subject, options: argparse.Namespace) -> int:
         _say("\n".join(shown(*one) for one in chosen))
         return 0
     began = time.monotonic()
-    by_kit = _tried(name, subject, chosen, options.traces, options.areas)
+    by_kit = _tried(name, subject, chosen, options)
     counts = Counter(by_kit)
     missed = [one for one, how in zip(chosen, by_kit, strict=False) if how in MISSED]
     if missed and subject.own and not options.kit:
-        traces = options.traces and options.traces.with_suffix(".own")
         own = replace(subject, tests=subject.own, server=False)  # each of their servers may be stopped
-        by_own = _tried(f"{name}'s own tests", own, missed, traces)
+        others = {"areas": "", "traces": options.traces and options.traces.with_suffix(".own")}
+        by_own = _tried(f"{name}'s own tests", own, missed, argparse.Namespace(**{**vars(options), **others}))
         counts["caught by own tests"] = len(by_own) - len(_of(by_own, *MISSED))
         counts.subtract(how for how, by in zip(_of(by_kit, *MISSED), by_own, strict=False) if by not in MISSED)
     told = ", ".join(f"{n} {how}" for how, n in sorted((+counts).items()))
@@ -71,12 +75,12 @@ def _of(outcomes: list[str], *wanted: str) -> list[str]:
     return [how for how in outcomes if how in wanted]
 
 
-def _tried(name: str, subject: Subject, chosen: Made, traces: Path | None, areas: str = "") -> list[str]:
+def _tried(name: str, subject: Subject, chosen: Made, options: argparse.Namespace) -> list[str]:
     """What became of each mutant, so far as they were tried; in a process of its own, with a pytest of its own."""
     with tempfile.TemporaryFile() as outcomes:
         pid = os.fork()
         if not pid:
-            collected(subject, partial(_try, name, chosen, traces, outcomes.fileno()), areas=areas)
+            collected(subject, partial(_try, name, chosen, options, outcomes.fileno()), areas=options.areas)
             os._exit(0)
         status = os.waitpid(pid, 0)[1]
         outcomes.seek(0)
@@ -86,9 +90,9 @@ def _tried(name: str, subject: Subject, chosen: Made, traces: Path | None, areas
     return told
 
 
-def _try(name: str, chosen: Made, traces: Path | None, tell: int, kit: Kit) -> None:
+def _try(name: str, chosen: Made, options: argparse.Namespace, tell: int, kit: Kit) -> None:
     began = time.monotonic()
-    kit.record(traces)
+    kit.record(options.traces)
     told = f"{name}: {len(kit.checks)} checks, recorded in {time.monotonic() - began:.0f} s"
     kit.say(f"{told}; left out: {', '.join(kit.left_out) or 'none'}")
     known = equivalents()
@@ -97,7 +101,7 @@ def _try(name: str, chosen: Made, traces: Path | None, tell: int, kit: Kit) -> N
         if place(file, mutant) in known:
             how, told = "equivalent", known[place(file, mutant)]
         else:
-            outcome = kit.tried(file, mutant)
+            outcome = kit.tried(file, mutant, options.seconds)
             how, told = outcome.how, outcome.told
         kit.say(f"{number}/{len(chosen)} {how} {shown(file, mutant)} | {told} ({time.monotonic() - began:.1f} s)")
         os.write(tell, f"{how}\n".encode())

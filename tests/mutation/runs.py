@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import os
 import pickle  # of our own traces, between a process and its own child
 import resource
@@ -16,7 +17,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import accumulate, zip_longest
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, NoReturn
@@ -40,7 +41,8 @@ class Outcome:
     """What became of a mutant.
 
     Attributes:
-        how: "caught", "hangs" (which is caught, too), "survived", or "not reached" (which is survived, too).
+        how: "caught", "hangs" (which is caught, too), "survived", "not reached" (which is survived, too), or
+            "undecided", where not all checks that reach it were run.
         told: the check that failed or hung; how many passed.
     """
 
@@ -102,12 +104,13 @@ class Kit:
         """Checks that cannot tell anything of a mutant: they fail, or would stop the server."""
         return [name for name, trace in zip(self.checks, self.traces, strict=True) if not trace.passed]
 
-    def tried(self, file: Path, mutant: Mutant) -> Outcome:
+    def tried(self, file: Path, mutant: Mutant, seconds: float = math.inf) -> Outcome:
         """Run those checks that reach a mutant until one fails.
 
         Args:
             file: the module.
             mutant: what stands in it.
+            seconds: only so many checks as take no longer on the backend as it is.
         """
         package = ROOT / self._subject.package
         where = places(file, file.read_text(encoding="utf-8"), mutant.line, package)
@@ -115,7 +118,9 @@ class Kit:
         if not where or (not reaching and file.suffix != ".py"):  # for example a part of other statements
             reaching = [n for n, trace in enumerate(self.traces) if trace.passed]
         others = [n for n, trace in enumerate(self.traces) if trace.passed and trace.processes]
-        order = sorted({*reaching, *others}, key=self._cost)
+        every = sorted({*reaching, *others}, key=self._cost)
+        taken = accumulate(self.traces[number].seconds for number in every)
+        order = [number for number, until in zip(every, taken, strict=True) if until <= seconds]
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             copy = Path(folder) / package.name
             shutil.copytree(package, copy)
@@ -124,6 +129,8 @@ class Kit:
             outcome = self._outcome(child, order)
         if outcome.how == "survived" and not reaching:
             return Outcome("not reached", outcome.told)
+        if outcome.how == "survived" and len(order) < len(every):
+            return Outcome("undecided", f"{outcome.told}, of {len(every)}")
         return outcome
 
     def _cost(self, number: int) -> float:
