@@ -7,7 +7,6 @@ import zipfile
 
 import pytest
 from jaf_memory_bridges.readers import chatgpt
-from jaf_memory_bridges.readers import elements as reading
 
 from jaf_memory_core import MemoryConfig, MemoryInvalidInputError, MemorySession, create_memory_provider_from_env
 
@@ -173,17 +172,17 @@ VALUES = ["a", 'q"\\"\\\\', "[{,]}", {"k": ["]", {"x": "}"}]}, [], {}, 1.5, None
 @pytest.mark.parametrize("indent", [None, 2])
 def test_elements_of_an_array(chunk, indent, monkeypatch):
     """Elements are found wherever a chunk ends: within escapes, strings, and characters."""
-    monkeypatch.setattr(reading, "CHUNK", chunk)
+    monkeypatch.setattr(chatgpt, "CHUNK", chunk)
     text = json.dumps(VALUES, indent=indent, ensure_ascii=False)
-    found = reading.elements(io.BytesIO(text.encode()))
+    found = chatgpt.elements(io.BytesIO(text.encode()))
     assert [json.loads(one) for one in found] == VALUES
     with pytest.raises(MemoryInvalidInputError):
-        [*reading.elements(io.BytesIO(text.encode()[:-1]))]
+        [*chatgpt.elements(io.BytesIO(text.encode()[:-1]))]
 
 
 def test_an_element_without_end_takes_no_memory(monkeypatch):
     """What is longer than an element may be is passed over, and the next one is found."""
-    monkeypatch.setattr(reading, "CHUNK", 10)
-    monkeypatch.setattr(reading, "LONGEST", 100)
+    monkeypatch.setattr(chatgpt, "CHUNK", 10)
+    monkeypatch.setattr(chatgpt, "LONGEST", 100)
     text = json.dumps(["x" * 1_000, 1, "y" * 50])
-    assert [*reading.elements(io.BytesIO(text.encode()))] == [None, b" 1", b' "' + b"y" * 50 + b'"']
+    assert [*chatgpt.elements(io.BytesIO(text.encode()))] == [None, b" 1", b' "' + b"y" * 50 + b'"']

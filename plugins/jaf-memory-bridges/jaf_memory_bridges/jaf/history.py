@@ -1,4 +1,4 @@
-"""What the engine is shown of a conversation, and what in a list that it hands back is new."""
+"""What the engine is shown of a conversation, and what in a list that it hands back is new; its queries as ours."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import json
 import math
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, SupportsIndex
+
+from jaf.memory import types as jaf
 
 from jaf_memory_bridges.jaf.loads import MARKED, Loaded, Place, loaded_here, mark_of, marked
 from jaf_memory_bridges.jaf.messages import bearable, is_halted, to_core, to_jaf, usable_id
-from jaf_memory_core import ConversationMemory, MemoryConflictError, Message
+from jaf_memory_core import ConversationMemory, MemoryConflictError, MemoryInvalidInputError, MemoryQuery, Message
 from jaf_memory_core.session import views
 from jaf_memory_core.session.room import Room
+from jaf_memory_core.values import thaw
 
 BOUNDARY = "previous_response_boundary_id"
 """Metadata key: the last message that the model's own server knows (the engine counts in lists that it cuts)."""
@@ -234,3 +237,50 @@ def identified(messages: Sequence[Any], conversation_id: str, stored: Sequence[M
 def _digest(message: Any) -> str:
     fields = to_core(message, "x").dict()
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def to_jaf_conversation(found: ConversationMemory, origin: str, threshold: int | None = None, unread: int = 0) -> Any:
+    """A conversation as jaf-py's, the last so many of whose messages are a valid view.
+
+    Args:
+        found: one of ours.
+        origin: the store that it is in.
+        threshold: number of messages above which views leave out.
+        unread: how many messages are not there, between the first and the newest.
+    """
+    metadata: dict[str, Any] = thaw(found.metadata) | _derived(found)
+    conversation = jaf.ConversationMemory(found.conversation_id, found.user_id, [], metadata)
+    # jaf-py would make a plain tuple of it.
+    object.__setattr__(conversation, "messages", History.of(found, metadata, origin, threshold, unread))
+    return conversation
+
+
+def to_core_query(query: Any) -> MemoryQuery:
+    """What a query says to us.
+
+    Raises:
+        MemoryInvalidInputError: it is no query, or says what cannot be asked here.
+    """
+    if isinstance(query, MemoryQuery):
+        return query
+    if not isinstance(query, jaf.MemoryQuery):
+        raise MemoryInvalidInputError(f"a MemoryQuery is needed, not a {type(query).__name__}")
+    names = {field.name for field in fields(jaf.MemoryQuery)}
+    given = {name: value for name, value in vars(query).items() if value is not None}
+    unknown = sorted(given.keys() - names)
+    if unknown:
+        raise MemoryInvalidInputError(
+            f"the query's {', '.join(unknown)} would not be looked at; jaf_memory_core.MemoryQuery can also ask for "
+            "metadata, active_since and active_until"
+        )
+    asked: dict[str, Any] = {name: str(value) if name.endswith("_id") else value for name, value in given.items()}
+    return MemoryQuery(**asked)
+
+
+def _derived(found: ConversationMemory) -> dict[str, Any]:
+    """What jaf-py keeps in the metadata, in its form, which is local time without a zone."""
+    active = getattr(found, "active_at", None) or found.updated_at
+    moments = {"created_at": found.created_at, "updated_at": found.updated_at, "last_activity": active}
+    times = {name: moment.astimezone().replace(tzinfo=None) for name, moment in moments.items() if moment is not None}
+    count = found.message_count or len(found.messages)
+    return {**times, "total_messages": count}

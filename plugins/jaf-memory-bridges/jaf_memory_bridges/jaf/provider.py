@@ -10,7 +10,7 @@ from typing import Any, ClassVar, cast
 from jaf.memory import types as jaf
 
 from jaf_memory_bridges.jaf.callers import LOADS, cutting, forget_regeneration, remember_regeneration
-from jaf_memory_bridges.jaf.conversations import to_core_query, to_jaf_conversation
+from jaf_memory_bridges.jaf.history import to_core_query, to_jaf_conversation
 from jaf_memory_bridges.jaf.loads import forget_loads, note_load, origin_of
 from jaf_memory_bridges.jaf.messages import NAMES, named, to_jaf
 from jaf_memory_bridges.jaf.results import answered, failure

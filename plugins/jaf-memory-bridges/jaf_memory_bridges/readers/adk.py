@@ -47,16 +47,16 @@ async def read(address: str, _user_id: str | None, on_bad: OnBad) -> AsyncIterat
                 "`adk migrate session`"
             )
         with framework():
-            from jaf_memory_bridges.adk import states
+            from jaf_memory_bridges.adk import key_of, keys_of
         async for app, user, key, state, created, updated in rows("sessions"):
             names = _names(on_bad, "a session", app, user, key)
             if names is None:
                 continue
-            found = Gathering(states.key_of(*names), on_bad, "event of ADK", names[1])
+            found = Gathering(key_of(*names), on_bad, "event of ADK", names[1])
             found.created_at, found.active_at = found.moment(created), found.moment(updated)
             at = found.active_at.timestamp() if found.active_at is not None else 0.0
             found.metadata = {"engine": "adk", "app": names[0], "session": names[2], "at": at}
-            found.metadata |= states.keys_of(_state(found, state))
+            found.metadata |= keys_of(_state(found, state))
             async for event in rows("events", *names):
                 found.take(_place(event[0]), _message, *event)
             for conversation in found.conversations():
@@ -66,9 +66,9 @@ async def read(address: str, _user_id: str | None, on_bad: OnBad) -> AsyncIterat
                 names = _names(on_bad, "a state", app, *(() if user is None else (user,)))
                 if names is None:
                     continue
-                found = Gathering(states.key_of(*names), on_bad, "state of ADK", names[1] if user is not None else None)
+                found = Gathering(key_of(*names), on_bad, "state of ADK", names[1] if user is not None else None)
                 found.created_at = found.active_at = found.moment(updated)
-                found.metadata = states.keys_of(_state(found, state))
+                found.metadata = keys_of(_state(found, state))
                 for conversation in found.conversations():
                     yield conversation
 

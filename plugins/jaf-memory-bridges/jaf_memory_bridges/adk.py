@@ -1,15 +1,27 @@
-"""`JafMemorySessionService`: Google ADK's `BaseSessionService` over a provider."""
+"""Google ADK on any jaf-memory provider: a `BaseSessionService` whose events are messages.
+
+    service = JafMemorySessionService(provider)
+    runner = Runner(app_name="app", agent=agent, session_service=service)
+
+A session is a conversation of its user's; what is the user's state or the app's stands in a conversation of its own
+without messages. What ADK's own services promise and this one does otherwise, `JafMemorySessionService` says.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
-from google.adk.errors import StaleSessionError
+from jaf_memory_bridges import extras
+
+extras.require("adk", module="google.adk", distribution="google-adk", versions=">=2.13,<3")
+
+from google.adk.errors import StaleSessionError  # without it, the line above says what to do
 from google.adk.errors.already_exists_error import AlreadyExistsError
 from google.adk.errors.session_not_found_error import SessionNotFoundError
 from google.adk.events import Event, EventActions
@@ -17,8 +29,7 @@ from google.adk.sessions import BaseSessionService, Session, State
 from google.adk.sessions.base_session_service import GetSessionConfig, ListSessionsResponse
 from msgspec.structs import replace
 
-from jaf_memory_bridges.adk.events import ENGINE, oldest_since, since_of, to_event, to_message
-from jaf_memory_bridges.adk.states import delta_of, key_of, keys_of, scopes_of, state_of
+from jaf_memory_bridges.given import given_of, said
 from jaf_memory_bridges.providers import appended, checked
 from jaf_memory_core import (
     ConversationMemory,
@@ -30,6 +41,106 @@ from jaf_memory_core import (
     Message,
     Result,
 )
+from jaf_memory_core.values import thaw
+
+__all__ = ["JafMemorySessionService", "to_event", "to_message"]
+
+
+STATE = "state:"
+"""Beginning of the metadata keys that hold state, a key each: writers of different keys do not meet."""
+
+
+def key_of(*names: str) -> str:
+    """The conversation of an app's state, a user's, or a session; no two of them ever meet."""
+    return "/".join(["adk", *(name.replace("%", "%25").replace("/", "%2F") for name in names)])
+
+
+def keys_of(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state as metadata."""
+    return {STATE + name: value for name, value in state.items()}
+
+
+def state_of(header: ConversationMemory | None) -> dict[str, Any]:
+    """The state in a conversation's metadata, as plain dicts and lists; none where there is no conversation."""
+    metadata = header.metadata if header is not None else {}
+    return {name.removeprefix(STATE): thaw(value) for name, value in metadata.items() if name.startswith(STATE)}
+
+
+def delta_of(actions: EventActions) -> dict[str, Any]:
+    """The change of state that actions bring, as ADK writes it into JSON; it warns of what JSON cannot hold."""
+    delta: dict[str, Any] = actions.model_dump(mode="json", include={"state_delta"}).get("state_delta") or {}
+    return delta
+
+
+def scopes_of(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """What of a state is the app's, the user's, and the session's own; what is temporary is nobody's."""
+    app: dict[str, Any] = {}
+    user: dict[str, Any] = {}
+    own: dict[str, Any] = {}
+    for name, value in state.items():
+        if name.startswith(State.APP_PREFIX):
+            app[name.removeprefix(State.APP_PREFIX)] = value
+        elif name.startswith(State.USER_PREFIX):
+            user[name.removeprefix(State.USER_PREFIX)] = value
+        elif not name.startswith(State.TEMP_PREFIX):
+            own[name] = value
+    return app, user, own
+
+
+ENGINE = "adk"
+
+
+def to_message(event: Event) -> Message:
+    """A message that says what an event says, under the event's id, and from which `to_event` makes it again.
+
+    Calls and results stand in it as blocks, because one event may hold several. An event without content, which changes
+    state only, says nothing to a model.
+    """
+    fields: dict[str, Any] = event.model_dump(mode="json", exclude_none=True)
+    parts = [*_parts(event.id, (fields.get("content") or {}).get("parts") or ())]
+    if not parts:
+        role = "system"  # which a view leaves out where it is empty
+    else:
+        answers = any(part["type"] == "tool_result" for part in parts)
+        role = "user" if event.author == "user" or answers else "assistant"
+    plain = len(parts) == 1 and parts[0]["type"] == "text"
+    known = {"role": role, "message_id": event.id}
+    content = parts[0]["text"] if plain else parts or None
+    return said(ENGINE, fields, {**known, "content": content}, known)
+
+
+def _parts(event: str, parts: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    for number, part in enumerate(parts):
+        call, answer = part.get("function_call"), part.get("function_response")
+        if call is not None:
+            key = call.get("id") or f"{event}:{number}"
+            yield {"type": "tool_use", "id": key, "name": call.get("name") or "", "input": call.get("args") or {}}
+        elif answer is not None:
+            text = json.dumps(answer.get("response"), ensure_ascii=False)
+            yield {"type": "tool_result", "tool_use_id": answer.get("id") or "", "content": text}
+        elif part.get("text") is not None:
+            if not part.get("thought"):
+                yield {"type": "text", "text": part["text"]}
+        else:
+            yield from ({"type": name} for name in part if name not in ("thought", "thought_signature"))
+
+
+def to_event(message: Message) -> Event | None:
+    """The event that a message was made of; `None` of another engine's message."""
+    given = given_of(ENGINE, message)
+    return None if given is None else Event.model_validate(given)
+
+
+def since_of(events: Sequence[Event], moment: float) -> list[Event]:
+    """The newest events, from behind the last that is older than a moment."""
+    older = [place for place, event in enumerate(events) if event.timestamp < moment]
+    return [*events[older[-1] + 1 if older else 0 :]]
+
+
+def oldest_since(messages: Sequence[Message], moment: float) -> bool:
+    """Whether none of the messages is an event from before a moment, so that there may be others before them."""
+    return all((given_of(ENGINE, message) or {}).get("timestamp", moment) >= moment for message in messages)
+
 
 PAGE = 100
 """Events that are read at once where it is not known how many are asked for."""
