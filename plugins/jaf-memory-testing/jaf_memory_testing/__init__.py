@@ -31,7 +31,7 @@ from jaf_memory_testing.deadlines import DeadlineChecks
 from jaf_memory_testing.deletion import DeletionChecks
 from jaf_memory_testing.differential import DifferentialChecks
 from jaf_memory_testing.drivers import DriverChecks
-from jaf_memory_testing.erasure import ErasureChecks, FinalChecks
+from jaf_memory_testing.erasure import ErasureChecks, FinalChecks, RemainsChecks
 from jaf_memory_testing.errors import ErrorChecks, LimitChecks
 from jaf_memory_testing.expiry import ExpiryChecks, ReadChecks
 from jaf_memory_testing.fields import FieldChecks
@@ -40,14 +40,11 @@ from jaf_memory_testing.imports import ImportChecks
 from jaf_memory_testing.iteration import IterationChecks, StatisticsChecks
 from jaf_memory_testing.labels import LabelChecks
 from jaf_memory_testing.leases import LeaseChecks
-from jaf_memory_testing.lifecycle import LifecycleChecks, LoopChecks
+from jaf_memory_testing.lifecycle import LifecycleChecks, LoopChecks, PersistenceChecks
 from jaf_memory_testing.pages import CapChecks, CutChecks, PageChecks
-from jaf_memory_testing.persistence import PersistenceChecks
 from jaf_memory_testing.processes import ProcessChecks
-from jaf_memory_testing.query import QueryChecks, QueryPageChecks
-from jaf_memory_testing.query_times import TimeChecks
+from jaf_memory_testing.query import QueryChecks, QueryPageChecks, TimeChecks
 from jaf_memory_testing.races import RaceChecks
-from jaf_memory_testing.remains import RemainsChecks
 from jaf_memory_testing.scopes import ScopeChecks
 from jaf_memory_testing.search import SearchChecks
 from jaf_memory_testing.settings import SettingsChecks

@@ -1,4 +1,4 @@
-"""Opening, closing, event loops, threads and forks."""
+"""Opening, closing, event loops, threads and forks; and what a power cut leaves, as far as a target can make one."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ import pytest
 
 from jaf_memory_core.errors import MemoryConnectionError, MemoryError
 from jaf_memory_core.results import Success
+from jaf_memory_testing.cells import PROMISES, REQUESTS, others, seed
 from jaf_memory_testing.checks import Checks, needs
+from jaf_memory_testing.damage import WORDS
 from jaf_memory_testing.expectations import done, whole
+from jaf_memory_testing.model import Model, differences, observed, surveyed, told
 from jaf_memory_testing.processes import at_once
 from jaf_memory_testing.samples import OPERATIONS, ids, talk
 from jaf_memory_testing.target import Store
@@ -185,3 +188,36 @@ class LoopChecks(Checks):
         """After a fork, the child is refused at once and clearly, and the parent goes on."""
         told = at_once(store.target, [("fork_and_use", {})])[0]
         assert told == {"child": ["MemoryConnectionError", False], "parent": True}
+
+
+class PersistenceChecks(Checks):
+    """What stays when the power goes."""
+
+    @needs("backend", "power_cut")
+    @pytest.mark.parametrize("word", WORDS)
+    async def test_power_cut(self, store: Store, word: str) -> None:
+        """What a request did is there after a power cut behind its answer: all of it, and nothing that it removed."""
+        assert store.target.power_cut is not None
+        names = [name for name in REQUESTS if name.split()[0] == word]
+        model, seeds = Model(), {one.conversation_id: one for one in (*map(seed, names), *others())}
+        backend = (await store.open()).backend
+        await backend.open()
+        for record in seeds.values():
+            assert await backend.write(record, expected=None) is True
+            assert await model.write(record, expected=None) is True
+        for name in names:
+            await store.target.power_cut()
+            provider = await store.open()
+            await provider.open()
+            await told(model, REQUESTS[name](name))
+            await told(provider.backend, REQUESTS[name](name))
+            await store.target.power_cut()
+            backend = (await store.open()).backend
+            await backend.open()
+            problems = differences(await surveyed(model, seeds), await surveyed(backend, seeds))
+            for key in (name, f"fork of {name}"):
+                problems += differences(await observed(model, key, seeds), await observed(backend, key, seeds))
+            assert not problems, (
+                f"{name!r}, a power cut, and another provider that looks:\n  " + "\n  ".join(problems) + "\n"
+                f"  the promise: when a write has succeeded, it is as durable as the store promises; {PROMISES[word]}"
+            )
