@@ -52,4 +52,4 @@ def beside(tail: Tail, page: Page, fields: Sequence[Any], whole: Sequence[bytes]
     if not tail.leading:
         return page
     lead = max(0, min(tail.leading, page.first) - int(fields[5]))
-    return replace(page, leading=codec.decode_messages(first[:lead]))
+    return replace(page, leading=codec.decode_messages(first[:lead], tail.conversation_id))
