@@ -103,9 +103,10 @@ class Guard:
         if not self.backend.waits and self._observers is None:
             return await self._at_once(operation, call)
         repeatable = operation in REPEATABLE if repeatable is None else repeatable
-        # A step of an iteration is told of with all of it.
-        observers = None if isinstance(request, Tally) else self._observers
-        watched = None if observers is None else observers.begun(self.backend.name, operation, request)
+        # A step of an iteration is told to its tally, and observers are told of all of it.
+        tally = request if isinstance(request, Tally) else None
+        observers = None if tally is not None else self._observers
+        watched = tally if observers is None else observers.begun(self.backend.name, operation, request)
         seconds = self.operation_timeout if seconds is None else seconds
         attempt = _Attempt(self, operation, seconds, repeatable=repeatable, retry=retry)
         started = time.perf_counter()
@@ -224,7 +225,7 @@ class Guard:
             raise
         finally:
             await records.aclose()
-            watched.end(tally.seconds, tally.attempts, tally.error, tally)
+            watched.end(tally.seconds, tally.attempts, tally.error, tally, waited=tally.waited)
 
     async def _records(
         self, operation: str, query: MemoryQuery, tally: Tally
@@ -239,7 +240,6 @@ class Guard:
                 await _close_source(source)
                 # The cursor stands behind the last record that was passed on, so that none comes twice.
                 source = self.backend.scan(query)
-                tally.attempts += 1
             broken = True
             record = await anext(source)
             broken = False
@@ -247,13 +247,10 @@ class Guard:
 
         try:
             while True:
-                started = time.perf_counter()
                 try:
                     record = await self.run(operation, step, tally)
                 except StopAsyncIteration:
                     return
-                finally:
-                    tally.seconds += time.perf_counter() - started
                 query = _behind(query, record) if isinstance(record, Record) else query
                 yield record
         finally:

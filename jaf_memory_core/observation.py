@@ -110,6 +110,7 @@ class Tally(Struct):
     Attributes:
         conversations, messages: how many.
         seconds: how long the store took for them.
+        waited: seconds of these between attempts.
         attempts: how often it was begun.
         error: what has ended it.
     """
@@ -117,8 +118,17 @@ class Tally(Struct):
     conversations: int = 0
     messages: int = 0
     seconds: float = 0.0
+    waited: float = 0.0
     attempts: int = 1
     error: BaseException | None = None
+
+    def end(
+        self, seconds: float, attempts: int, _error: BaseException | None, _answer: Any = None, *, waited: float = 0.0
+    ) -> None:
+        """Take notice of a step that has ended."""
+        self.seconds += seconds
+        self.waited += waited
+        self.attempts += max(0, attempts - 1)
 
 
 class Observers:

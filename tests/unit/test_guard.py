@@ -671,6 +671,21 @@ class TestEvents:
         assert all(event.provider == "line" and 0 <= event.seconds < 5 for event in events)
         assert "SENTINEL" not in repr(events)
 
+    def test_a_scan_that_waited(self, line):
+        """Of a scan whose line is lost, the time between its attempts is told as that of any operation is."""
+        events = []
+
+        async def main():
+            provider = BackendProvider(line, observers=[events.append])
+            await provider.store_messages("c", talk(1))
+            line.before = [ConnectionResetError() for _ in range(2)]
+            assert len([one async for one in provider.iter_conversations()]) == 1
+
+        asyncio.run(main())
+        event = events[-1]
+        assert (event.operation, event.attempts) == ("iter_conversations", 3)
+        assert 0.02 < event.waited <= event.seconds
+
     def test_failing_observer(self, line, caplog):
         """An observer that fails is told of in the log, and harms nothing."""
 
