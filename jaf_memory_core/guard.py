@@ -232,6 +232,8 @@ class Guard:
     ) -> AsyncGenerator[Record | Damaged, None]:
         source = self.backend.scan(query)
         broken = False
+        # Behind the last record: what is tried again meets them a second time.
+        damaged: set[str | None] = set()
 
         async def step() -> Record | Damaged:
             # An attempt like any other's, within the deadline of its record: one that failed has ended its source.
@@ -251,7 +253,13 @@ class Guard:
                     record = await self.run(operation, step, tally)
                 except StopAsyncIteration:
                     return
-                query = _behind(query, record) if isinstance(record, Record) else query
+                if isinstance(record, Record):
+                    query = _behind(query, record)
+                    damaged.clear()
+                elif record.error.conversation_id in damaged:
+                    continue
+                else:
+                    damaged.add(record.error.conversation_id)
                 yield record
         finally:
             await _close_source(source)

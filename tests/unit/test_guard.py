@@ -22,8 +22,10 @@ from jaf_memory_core import (
     Success,
 )
 from jaf_memory_core.backends.in_memory import InMemoryBackend
+from jaf_memory_core.codec import damaged
 from jaf_memory_core.deadline import Deadline, is_never_sent, never_sent, waiting
 from jaf_memory_core.errors import MemoryNotFoundError
+from jaf_memory_core.records import Damaged
 from jaf_memory_core.steps import in_steps
 
 
@@ -628,6 +630,28 @@ class TestIteration:
             line.before = [ConnectionResetError() for _ in range(500)]
             with pytest.raises(MemoryConnectionError):
                 _ = [one async for one in provider.iter_conversations(MemoryQuery())]
+
+        asyncio.run(main())
+
+    def test_damaged_once(self):
+        """What is damaged is told of once, also where the line is lost behind it, and it is met again."""
+
+        class Damaging(Line):
+            async def scan(self, query):
+                if query.cursor is None:
+                    yield Damaged(damaged("first"))
+                async for record in super().scan(query):
+                    yield record
+                    yield Damaged(damaged("behind"))
+
+        async def main():
+            line, told = Damaging(), []
+            provider = over(line)
+            await provider.store_messages("c", talk(1))
+            line.before = [ConnectionResetError() for _ in range(3)]
+            seen = [one async for one in provider.iter_conversations(on_damaged=told.append)]
+            assert [one.conversation_id for one in seen] == ["c"]
+            assert [error.conversation_id for error in told] == ["first", "behind"]
 
         asyncio.run(main())
 
