@@ -233,7 +233,7 @@ class Guard:
         source = self.backend.scan(query)
         broken = False
         # Behind the last record: what is tried again meets them a second time.
-        damaged: set[str | None] = set()
+        damaged: set[str] = set()
 
         async def step() -> Record | Damaged:
             # An attempt like any other's, within the deadline of its record: one that failed has ended its source.
@@ -256,10 +256,10 @@ class Guard:
                 if isinstance(record, Record):
                     query = _behind(query, record)
                     damaged.clear()
-                elif record.error.conversation_id in damaged:
+                elif (named := record.error.conversation_id) in damaged:
                     continue
-                else:
-                    damaged.add(record.error.conversation_id)
+                elif named is not None:
+                    damaged.add(named)
                 yield record
         finally:
             await _close_source(source)
