@@ -97,13 +97,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> typing.Any:
-    # A twelfth of what this import takes, for who keeps sessions.
-    if name in {"MemoryConfig", "MemorySession"}:
-        from jaf_memory_core import session
+if not typing.TYPE_CHECKING:  # a checker would take any name for one of the module's
 
-        return getattr(session, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> typing.Any:
+        # A twelfth of what this import takes, for who keeps sessions.
+        if name in {"MemoryConfig", "MemorySession"}:
+            from jaf_memory_core import session
+
+            return getattr(session, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -14,6 +14,7 @@ from pydantic import PlainValidator
 from jaf_memory_core.errors import MemoryInvalidInputError
 from jaf_memory_core.values import (
     EMPTY,
+    Checked,
     FrozenDict,
     Identifier,
     Items,
@@ -122,10 +123,10 @@ class Attachment(OpenValue, frozen=True, omit_defaults=True):
     further: FrozenDict = EMPTY
 
 
-class _Quick(type(OpenValue)):  # type: ignore[misc]
+class _Quick(Checked):
     """Spares a message that is a role and a text the constructor's checks, which take half of what making one takes."""
 
-    def __call__(cls, /, *args: Any, **fields: Any) -> Any:
+    def __call__(cls, /, *args: Any, **fields: Any) -> Any:  # noqa: N805  (of a metaclass)
         role, content = args if len(args) == 2 else (fields.get("role"), fields.get("content"))
         further = len(fields) - (0 if args else 2)
         # Nothing else is given, and nothing twice; or an id beside it.

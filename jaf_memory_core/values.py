@@ -203,10 +203,11 @@ Plain = dict[str, Any]
 """Plain dicts and lists all the way down."""
 
 
-class _Checked(StructMeta):
+class Checked(StructMeta):
     """Lets pydantic check the arguments of a constructor; decoding from a store does not come through here."""
 
     def __call__(cls, /, *args: Any, **fields: Any) -> Any:  # noqa: N805  (of a metaclass)
+        """Make one of what a caller gives, which is checked."""
         # Its own, and not an inherited one: a subclass has further fields.
         check = cls.__dict__.get("_check") or _build_check(cls)
         if args:
@@ -310,7 +311,7 @@ def _fields_of(model: Any) -> dict[str, Any]:
 V = TypeVar("V", bound="Value")
 
 
-class Value(Struct, frozen=True, omit_defaults=True, metaclass=_Checked):
+class Value(Struct, frozen=True, omit_defaults=True, metaclass=Checked):
     """Base of our types: frozen, checked at construction, understood by msgspec and by pydantic."""
 
     def __copy__(self) -> Self:

@@ -56,6 +56,13 @@ def test_star_import():
     assert run.stdout.strip() == "['MemoryError']"
 
 
+def test_type_checkers_see_no_getattr():
+    """What the package imports late is hidden from type checkers' view: to them any name would be one of its own."""
+    body = ast.parse(Path(jaf_memory_core.__file__).read_text(encoding="utf-8")).body
+    assert "__getattr__" not in [getattr(node, "name", None) for node in body]
+    assert not hasattr(jaf_memory_core, "MemorySesion")
+
+
 def test_tests_are_not_collected():
     """`test_memory_provider_connection` is no test, wherever it is imported."""
     assert jaf_memory_core.test_memory_provider_connection.__test__ is False
