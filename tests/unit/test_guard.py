@@ -344,7 +344,8 @@ class TestReconnecting:
             line.before = [ConnectionRefusedError() for _ in range(1000)]
             with Stopwatch() as watch, pytest.raises(MemoryConnectionError, match="could not be reached") as caught:
                 await provider.get_recent_messages("c")
-            assert 0.3 <= watch.seconds < 1.5 + GRACE
+            assert watch.seconds + watch.late >= 0.3  # how late a machine is shortens the former
+            assert watch.seconds < 1.5 + GRACE
             assert (caught.value.outcome, caught.value.retryable) == ("not_applied", True)
 
         asyncio.run(main())
