@@ -137,6 +137,22 @@ def test_dropped_by_redis(server, prefix):
     asyncio.run(main())
 
 
+def test_kept_for_good(server, prefix):
+    """Who takes an expiry away takes it from every key: a minute after it Redis would drop one that has it still."""
+
+    async def main():
+        async with await opened(server, prefix) as provider:
+            await provider.store_messages("c", [Message("user", "x")], {"a": "x" * 2_000}, user_id="u")
+            await provider.set_expiry("c", 600)
+            keys = [key for key in Keys(prefix).conversation("c") if server.command("EXISTS", key.decode())]
+            assert len(keys) == 3
+            assert all(server.command("PTTL", key.decode()) > 0 for key in keys)
+            await provider.set_expiry("c", None)
+            assert [server.command("PTTL", key.decode()) for key in keys] == [-1, -1, -1]
+
+    asyncio.run(main())
+
+
 def test_memory(server7, prefix):
     """A conversation of 1,000 messages takes at most 1.5 times the bytes of its messages."""
 
