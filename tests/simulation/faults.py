@@ -209,7 +209,7 @@ FAULTS = [
         ("an operation has no deadline", "append", "            with deadline:\n", "            if True:\n"),
         (
             "a time-out is told as not applied",
-            "anything",
+            "revision",
             '            outcome="not_applied" if unsent else "unknown",\n',
             '            outcome="not_applied",\n',
         ),
