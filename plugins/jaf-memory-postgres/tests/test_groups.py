@@ -343,7 +343,8 @@ def test_a_group_without_an_answer(postgres, table):
     async def main():
         async with Cutting(postgres.port) as line:
             url = postgres.url().replace(f":{postgres.port}/", f":{line.port}/")
-            async with await opened(url, table, operation_timeout=5.0, max_connections=8) as provider:
+            # Open already: over a line that is silent nobody opens any, and one group alone would travel.
+            async with await opened(url, table, operation_timeout=5.0, max_connections=8, pool_min_size=8) as provider:
                 await filled(provider)
                 await asyncio.gather(*(provider.append_messages(key, said("x")) for key in MANY))
                 line.silent = True
