@@ -100,13 +100,12 @@ def decode_message(body: bytes | str, conversation_id: str | None = None) -> Mes
     """
     try:
         try:
-            (message,) = check_roles((_message.decode(body),))
+            message = _message.decode(body)
         except msgspec.DecodeError:
-            (message,) = check_roles((converted(json.loads(body), Message),))
+            message = converted(json.loads(body), Message)
+        return check_roles((message,))[0]
     except UNREADABLE:
         pass
-    else:
-        return message
     raise damaged(conversation_id)
 
 
@@ -137,9 +136,10 @@ def decode_joined(bodies: bytes | str, conversation_id: str | None = None) -> tu
     try:
         text = b"[" + bodies + b"]" if isinstance(bodies, bytes) else f"[{bodies}]"
         try:
-            return check_roles(_messages.decode(text))
+            messages = _messages.decode(text)
         except msgspec.DecodeError:
-            return check_roles(tuple(converted(value, Message) for value in json.loads(text)))
+            messages = tuple(converted(value, Message) for value in json.loads(text))
+        return check_roles(messages)
     except UNREADABLE:
         pass
     raise damaged(conversation_id)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 
 from msgspec.structs import replace
 
@@ -69,6 +70,15 @@ class _AtOnce(Paged):
         if not self.at_once:
             await super().reach()
 
+    @contextmanager
+    def on_the_loop(self, *, at_once: bool) -> Iterator[None]:
+        """One request that is, where that holds of it."""
+        self.at_once = at_once
+        try:
+            yield
+        finally:
+            self.at_once = False
+
 
 @caught_by("test_the_loop_goes_on_whatever_has_grown[revise]")
 class ForgetsHowLarge(_AtOnce):
@@ -89,11 +99,8 @@ class ForgetsHowLarge(_AtOnce):
         return version
 
     async def tail(self, tail: Tail) -> Page | None:
-        self.at_once = self.largest.get(tail.conversation_id, 0) * tail.limit < 100_000
-        try:
+        with self.on_the_loop(at_once=self.largest.get(tail.conversation_id, 0) * tail.limit < 100_000):
             return await super().tail(tail)
-        finally:
-            self.at_once = False
 
 
 @caught_by("test_the_loop_goes_on_beside_a_cap")
@@ -101,11 +108,8 @@ class CutsOnTheLoop(_AtOnce):
     """An append of few messages is done on the loop, however many it takes away."""
 
     async def append(self, write: Write) -> WriteResult:
-        self.at_once = len(write.messages) < 10
-        try:
+        with self.on_the_loop(at_once=len(write.messages) < 10):
             return await super().append(write)
-        finally:
-            self.at_once = False
 
 
 @caught_by("test_the_loop_goes_on_beside_heavy_labels")
@@ -113,11 +117,8 @@ class ListsOnTheLoop(_AtOnce):
     """A short list is read on the loop, however large the metadata in it."""
 
     async def find(self, query: MemoryQuery) -> Sequence[Record | Damaged]:
-        self.at_once = query.limit is not None and query.limit < 10
-        try:
+        with self.on_the_loop(at_once=query.limit is not None and query.limit < 10):
             return await super().find(query)
-        finally:
-            self.at_once = False
 
 
 @caught_by("test_reads_no_more_than_it_needs[tail]")
