@@ -76,8 +76,8 @@ class World:
         self.faults.calm()
         if self.closes is None:
             for provider in self._open:
-                # The first ones may meet a connection that fell silent, which nobody can tell before it is used.
-                await asyncio.gather(*(self._works(provider, place) for place in range(6)), return_exceptions=True)
+                if self.faults.silences:  # the first ones may meet such a line, which nobody can tell before it is used
+                    await asyncio.gather(*(self._works(provider, place) for place in range(6)), return_exceptions=True)
                 await asyncio.gather(*(self._works(provider, place) for place in range(6, 12)))
         await self._erase_all()
         for provider in self._open:
