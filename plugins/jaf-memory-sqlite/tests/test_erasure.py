@@ -8,7 +8,7 @@ import time
 
 import pytest
 from jaf_memory_sqlite import SqliteConfig, create_sqlite_provider
-from jaf_memory_sqlite.connection import vacuum
+from jaf_memory_sqlite.operations import erasure
 from jaf_memory_testing.expectations import done
 from jaf_memory_testing.samples import talk
 
@@ -143,14 +143,14 @@ def test_a_reader_that_holds_an_old_state(path, use, found):
         end = time.monotonic() + 10
         while found("TEXT-ann", "META-ann"):
             assert time.monotonic() < end
-            await asyncio.sleep(vacuum.AGAIN)
+            await asyncio.sleep(erasure.AGAIN)
 
     use(work)
 
 
 def test_rewritten_in_a_quiet_moment(path, use, monkeypatch):
     """After conversations were deleted the file is written anew once, when it is quiet, and shrinks by that."""
-    monkeypatch.setattr(vacuum, "QUIET", 0.2)
+    monkeypatch.setattr(erasure, "QUIET", 0.2)
 
     async def work(provider):
         await fill(provider)
@@ -173,7 +173,7 @@ def test_rewritten_in_a_quiet_moment(path, use, monkeypatch):
 
 def test_large_files_are_not_rewritten(path, use, monkeypatch):
     """A file beyond some size is left to its owner's VACUUM: writing it anew would hold up others for too long."""
-    monkeypatch.setattr(vacuum, "SMALL", 100_000)
+    monkeypatch.setattr(erasure, "SMALL", 100_000)
 
     async def work(provider):
         await fill(provider)

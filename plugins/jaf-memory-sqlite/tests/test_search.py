@@ -6,8 +6,7 @@ import sqlite3
 
 import pytest
 from jaf_memory_sqlite import SqliteConfig, create_sqlite_provider
-from jaf_memory_sqlite.connection import vacuum
-from jaf_memory_sqlite.operations import search
+from jaf_memory_sqlite.operations import erasure, search
 from jaf_memory_testing.expectations import done
 from jaf_memory_testing.samples import said
 from services.searches import fill, found, state
@@ -303,11 +302,11 @@ READ = """
 def test_nothing_remains(use, path, python, monkeypatch, small):
     """Words of what was erased stand in no byte of the index, once it has been quiet; of a large one, step by step."""
     monkeypatch.setattr(search, "TOGETHER", 0)
-    monkeypatch.setattr(vacuum, "QUIET", 0.1)
+    monkeypatch.setattr(erasure, "QUIET", 0.1)
     if not small:
         monkeypatch.setattr(search, "is_large", lambda _: True)
         monkeypatch.setattr(search, "STEP", 4)
-        monkeypatch.setattr(vacuum, "SMALL", 0)
+        monkeypatch.setattr(erasure, "SMALL", 0)
 
     async def work(provider):
         await fill(provider, 60, "zyx")

@@ -19,10 +19,10 @@ from jaf_memory_core.errors import MemoryConnectionError, MemoryError
 from jaf_memory_sqlite import migrations
 from jaf_memory_sqlite.connection import Connector
 from jaf_memory_sqlite.connection.reader import OFTEN, SLOW, Reader
-from jaf_memory_sqlite.connection.vacuum import Vacuum
 from jaf_memory_sqlite.connection.worker import Call, Erases, Job, Worker, fail
 from jaf_memory_sqlite.errors import InDoubtError, may_stand
 from jaf_memory_sqlite.locks import wait_for_lock
+from jaf_memory_sqlite.operations.erasure import Vacuum
 
 T = TypeVar("T")
 Waiting = list[Job[Any]]
