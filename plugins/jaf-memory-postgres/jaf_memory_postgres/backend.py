@@ -43,12 +43,11 @@ from jaf_memory_core.results import WriteResult
 from jaf_memory_core.search import Term
 from jaf_memory_core.steps import in_steps
 from jaf_memory_postgres import adoption, errors, health, migrations, remains, rows
-from jaf_memory_postgres.connection.clients import ApplicationConnection, ApplicationPool, is_pool
+from jaf_memory_postgres.connection.clients import ApplicationConnection, ApplicationPool, check, is_pool
 from jaf_memory_postgres.connection.connector import Connector
 from jaf_memory_postgres.connection.execution import BeatenError, Connection, Pool, Turns, Work, execute, transaction
 from jaf_memory_postgres.connection.groups import Groups
 from jaf_memory_postgres.connection.pool import OwnPool
-from jaf_memory_postgres.connection.suitability import check
 from jaf_memory_postgres.migrations import rights
 from jaf_memory_postgres.migrations.script import script
 from jaf_memory_postgres.names import Names

@@ -8,7 +8,7 @@ import json
 import asyncpg
 import pytest
 from jaf_memory_postgres import PostgresConfig, create_postgres_provider
-from jaf_memory_postgres.connection.suitability import KINDS
+from jaf_memory_postgres.connection.clients import KINDS
 from jaf_memory_postgres.names import Names
 
 from jaf_memory_core import MemoryQuery, Message
