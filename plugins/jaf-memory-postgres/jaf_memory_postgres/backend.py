@@ -49,7 +49,6 @@ from jaf_memory_postgres.connection.execution import BeatenError, Connection, Po
 from jaf_memory_postgres.connection.groups import Groups
 from jaf_memory_postgres.connection.pool import OwnPool
 from jaf_memory_postgres.migrations import rights
-from jaf_memory_postgres.migrations.script import script
 from jaf_memory_postgres.names import Names
 from jaf_memory_postgres.operations.bulk import Bulk
 from jaf_memory_postgres.operations.erasure import STEP, Older
@@ -435,7 +434,7 @@ class PostgresBackend(Backend):
 
     async def schema(self) -> str:
         """The definitions, as an administrator runs them with psql."""
-        return script(self._names, self._config.address.user)
+        return migrations.script(self._names, self._config.address.user)
 
     async def absent(self) -> str | None:
         """Why there are no tables, if so; none are made. What cannot be looked at is for `open` to explain."""

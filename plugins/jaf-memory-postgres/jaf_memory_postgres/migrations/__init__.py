@@ -9,7 +9,7 @@ import asyncpg
 from jaf_memory_core.errors import MemoryConfigurationError
 from jaf_memory_core.statements import quoted
 from jaf_memory_postgres.connection.connector import TRIGGERLESS
-from jaf_memory_postgres.connection.execution import Connection, transaction
+from jaf_memory_postgres.connection.execution import BEGIN, Connection, transaction
 from jaf_memory_postgres.migrations import rights
 from jaf_memory_postgres.migrations.catalogue import (
     INDEXES,
@@ -26,7 +26,7 @@ from jaf_memory_postgres.migrations.catalogue import (
 from jaf_memory_postgres.migrations.older import DOCUMENTED
 from jaf_memory_postgres.names import Names
 
-__all__ = ["Found", "Migration", "apply", "check", "locking", "look", "migrations", "prepare"]
+__all__ = ["Found", "Migration", "apply", "check", "locking", "look", "migrations", "prepare", "script"]
 
 OLDEST = 140_000
 """The oldest server that has all that our statements use (`date_bin`), as it numbers itself."""
@@ -240,3 +240,25 @@ async def _keys_again(connection: Connection, names: Names, found: Found) -> Non
                     f"the key {name!r} is missing, and what stands there has come to be twice meanwhile; restore the "
                     "tables from a backup"
                 ) from None
+
+
+def script(names: Names, role: str) -> str:
+    """What an administrator runs, with psql, to make the layout: all of it or nothing.
+
+    Args:
+        names: our names.
+        role: whom the provider logs in as; it gets the rights it needs, and no others.
+    """
+    parts = [
+        BEGIN,
+        locking(names),
+        # Every database has `public`, and even IF NOT EXISTS wants the right to make one.
+        *([names.fill("CREATE SCHEMA IF NOT EXISTS {schema}")] if names.schema != "public" else []),
+        names.sql["create_ledger"],
+    ]
+    for migration in migrations():
+        parts.append(names.fill(migration.template).strip().removesuffix(";"))
+        entry = names.sql["ledger_entry"].replace("$1", str(migration.version))
+        parts.append(entry.replace("$2", f"'{migration.name}'"))
+    parts += rights.grants(names, role)
+    return ";\n\n".join([*parts, "COMMIT"]) + ";\n"
