@@ -16,9 +16,8 @@ from jaf_memory_core.records import Damaged, Page, Record, Revise, Tail
 from jaf_memory_redis import layout, scripts
 from jaf_memory_redis.errors import ServerError, TransportError, damaged, is_wrong_type, misplaced
 from jaf_memory_redis.layout import Keys, server_time
-from jaf_memory_redis.operations.pages import beside, fields_of, tail_form
+from jaf_memory_redis.operations.pages import ABREAST, BULKY, HEAVY, SINGLY, Sizes, beside, fields_of, tail_form
 from jaf_memory_redis.operations.rights import ReadOnly
-from jaf_memory_redis.operations.sizes import ABREAST, BULKY, HEAVY, SINGLY, Sizes
 from jaf_memory_redis.pool import Topology
 from jaf_memory_redis.scripts import Command, Part, asked, command
 
