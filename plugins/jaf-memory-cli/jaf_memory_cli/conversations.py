@@ -12,11 +12,11 @@ from msgspec.structs import replace
 from rich.console import RenderableType
 from rich.text import Text
 
-from jaf_memory_cli.damage import noting, told
 from jaf_memory_cli.errors import FAILED, USAGE, Stop
 from jaf_memory_cli.options import Id, Json, KeepGoing, User, moment
 from jaf_memory_cli.output import Output, count, heading, number, pairs, shortened, size, table, text_or_dash
 from jaf_memory_cli.output import moment as shown_moment
+from jaf_memory_cli.reports import noting, told
 from jaf_memory_cli.stores import chosen, said_before
 from jaf_memory_cli.terminal import safe
 from jaf_memory_cli.transcript import header, transcript

@@ -10,9 +10,9 @@ import typer
 from msgspec.structs import replace
 from rich.text import Text
 
-from jaf_memory_cli.damage import noting, told
 from jaf_memory_cli.options import Json, KeepGoing, User, moment
 from jaf_memory_cli.output import Output, count
+from jaf_memory_cli.reports import noting, told
 from jaf_memory_cli.stores import chosen, said_before
 from jaf_memory_cli.terminal import safe
 from jaf_memory_cli.transcript import STYLES

@@ -1,4 +1,4 @@
-"""What an import and a copy have come to, told to people and to machines."""
+"""What a command has come to, told to people and to machines: imports, copies, and damaged conversations left out."""
 
 from __future__ import annotations
 
@@ -11,12 +11,31 @@ from typing import Any, Literal
 
 from rich.text import Text
 
-from jaf_memory_cli.damage import DAMAGED
+from jaf_memory_cli.errors import FAILED, OK
 from jaf_memory_cli.output import Output, count
 from jaf_memory_core import digest
 from jaf_memory_core.conversations import ConversationMemory
-from jaf_memory_core.errors import MemoryError
+from jaf_memory_core.damage import OnDamaged
+from jaf_memory_core.errors import MemoryError, MemoryStorageError
 from jaf_memory_core.transfer.reports import Copied, Imported, Problems
+
+DAMAGED = "damaged, left out"
+"""The title under which damaged conversations are told, which `--keep-going` passes over."""
+
+
+def noting(damaged: Problems, *, keep_going: bool) -> OnDamaged:
+    """What a listing does with a damaged conversation: it ends, or notes each once, however often it is met."""
+
+    def note(error: MemoryStorageError) -> None:
+        damaged.add(error.conversation_id or f"one without a readable id ({damaged.count + 1})", str(error))
+
+    return note if keep_going else "raise"
+
+
+def told(damaged: Problems) -> int:
+    """Tell of what is damaged, beside JSON, too, each line of which is a conversation; the command's exit status."""
+    Output(as_json=False).problems(damaged, DAMAGED)
+    return FAILED if damaged else OK
 
 
 class Bad(Problems):

@@ -10,13 +10,12 @@ from typing import Annotated
 
 import typer
 
-from jaf_memory_cli.damage import DAMAGED, noting
 from jaf_memory_cli.errors import FAILED, OK, USAGE, Stop
 from jaf_memory_cli.execution import interruption
 from jaf_memory_cli.files import STANDARD, Counted, reading, same_file, writing
 from jaf_memory_cli.options import Json, KeepGoing, User, local, moment
 from jaf_memory_cli.output import Advance, Output, count, progress, wanted
-from jaf_memory_cli.reports import Bad, Read, left_out, tell_of_copy, tell_of_import, telling
+from jaf_memory_cli.reports import DAMAGED, Bad, Read, left_out, noting, tell_of_copy, tell_of_import, telling
 from jaf_memory_cli.stores import Store, choose, chosen, own_files, warn_if_gone_at_end
 from jaf_memory_core import digest
 from jaf_memory_core.conversations import ConversationMemory, MemoryQuery
