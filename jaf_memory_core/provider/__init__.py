@@ -19,7 +19,6 @@ from jaf_memory_core.provider.forks import Forks
 from jaf_memory_core.provider.imports import Imports
 from jaf_memory_core.provider.leases import Leases
 from jaf_memory_core.provider.reads import Reads
-from jaf_memory_core.provider.regeneration import RegenerationPoints
 from jaf_memory_core.provider.search import Searches
 from jaf_memory_core.provider.summaries import Summaries
 from jaf_memory_core.provider.users import Users
@@ -37,7 +36,7 @@ PURGE_STEP = 1_000
 """Expired conversations removed by one statement, so that each stays within the deadline."""
 
 
-class BackendProvider(Reads, Searches, Users, Imports, Forks, RegenerationPoints, Leases, Summaries):
+class BackendProvider(Reads, Searches, Users, Imports, Forks, Leases, Summaries):
     """Conversation memory over a backend: what applications hold.
 
     Args:
