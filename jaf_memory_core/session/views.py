@@ -173,15 +173,15 @@ def _some(staying: list[Block], final: Block | None, room: Room) -> list[Block]:
     order = [*([] if final is None else [final]), *staying[:1], *reversed(staying[1:])]
     chosen: dict[str, Block] = {}
     left = room
-    for block in order:
-        if block.key in chosen:
+    for whole in order:
+        if whole.key in chosen:
             continue
-        after = left.without(block.messages)
+        block, after = whole, left.without(whole.messages)
         if after.short:
-            short = shortened(block.messages, left.tokens, left.count) if not chosen and left.messages > 0 else None
+            short = shortened(whole.messages, left.tokens, left.count) if not chosen and left.messages > 0 else None
             if short is None:
                 continue
-            block = replace(block, messages=tuple(short))  # noqa: PLW2901  (it stands for itself)
+            block = replace(whole, messages=tuple(short))
             after = left.without(block.messages)
         chosen[block.key] = block
         left = after

@@ -159,7 +159,7 @@ def _sections(command: Any, records: Any, arguments: Any) -> Iterator[tuple[str,
     yield "Options", [record for param, record in records if record and param not in arguments]
 
 
-def _show_version(wanted: bool) -> None:  # noqa: FBT001  (typer calls it so)
+def _show_version(*, wanted: bool) -> None:
     if wanted:
         from importlib_metadata import version
 

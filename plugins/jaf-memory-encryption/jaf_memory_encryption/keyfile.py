@@ -150,15 +150,14 @@ class KeyFile:
 
     def of_user(self, user: str) -> WrappedKey | None:
         """A user's key."""
-        return self._one("user", user)
+        return self._one("SELECT id, user, ring, wrapped FROM data_key WHERE user = ?", user)
 
     def by_id(self, key_id: str) -> WrappedKey | None:
         """The key of an id."""
-        return self._one("id", key_id)
+        return self._one("SELECT id, user, ring, wrapped FROM data_key WHERE id = ?", key_id)
 
-    def _one(self, column: str, value: str) -> WrappedKey | None:
+    def _one(self, sql: str, value: str) -> WrappedKey | None:
         with self._connection() as db:
-            sql = f"SELECT id, user, ring, wrapped FROM data_key WHERE {column} = ?"  # noqa: S608  (a name of ours)
             row = db.execute(sql, (value,)).fetchone()
             return WrappedKey(*row) if row else None
 

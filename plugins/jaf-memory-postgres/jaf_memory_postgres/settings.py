@@ -137,7 +137,7 @@ class PostgresConfig(ProviderConfig):
     def address(self) -> Address:
         """The server and the database that these settings name."""
         parsed = self._parsed()
-        tls = secured(parsed.parameters, self.ssl_ca_file, self.ssl)
+        tls = secured(parsed.parameters, self.ssl_ca_file, setting=self.ssl)
         return resolved(parsed, tls, self._password(), self.passfile)
 
     def _parsed(self) -> Parsed:

@@ -189,22 +189,22 @@ class FinalChecks(Checks):
     async def test_writers_under_way(self, store: Store, way: str) -> None:
         """Writers that run beside an erasure cannot bring a conversation back."""
         provider, other = await store.open(), await store.open()
+
+        async def erase(after: float) -> None:
+            await asyncio.sleep(after)
+            if way == "delete":
+                assert await other.delete_conversation("c") is True
+            else:
+                assert await other.clear_user_conversations("u") == 1
+
         for round_ in range(5):
             done(await provider.store_messages("c", talk(1), user_id="u"))
-
-            async def erase() -> None:
-                # In each round at another moment of the writes.
-                await asyncio.sleep(0.001 * round_)  # noqa: B023  (awaited within the round)
-                if way == "delete":
-                    assert await other.delete_conversation("c") is True
-                else:
-                    assert await other.clear_user_conversations("u") == 1
-
             writes: list[Any] = [provider.append_messages("c", talk(2, f"w{n}-")) for n in range(8)]
             writes += [provider.update_metadata("c", {f"k{n}": 1}) for n in range(4)]
             writes += [provider.set_expiry("c", 600), provider.truncate_conversation_after("c", "m0")]
             reads: list[Any] = [provider.get_conversation("c") for _ in range(4)]
-            answers = await asyncio.gather(erase(), *writes, *reads, return_exceptions=True)
+            # In each round the erasure comes at another moment of the writes.
+            answers = await asyncio.gather(erase(0.001 * round_), *writes, *reads, return_exceptions=True)
             for answer in answers:
                 assert not isinstance(answer, BaseException) or isinstance(answer, MemoryError), repr(answer)
             await absent(provider)

@@ -99,7 +99,7 @@ class Tls(NamedTuple):
         return context
 
 
-def secured(parameters: Mapping[str, str], authority: str | None, setting: bool | Mode | None) -> Tls:  # noqa: FBT001
+def secured(parameters: Mapping[str, str], authority: str | None, *, setting: bool | Mode | None) -> Tls:
     """How connections are secured by a connection string's parameters and the settings together.
 
     Args:
