@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from jaf_memory_core.errors import MemoryInvalidInputError, MemoryStorageError
-from jaf_memory_core.messages import Message, check_roles, plain_from_start
+from jaf_memory_core.messages import Message, are_plain_texts, check_roles
 from jaf_memory_core.values import EMPTY, FrozenDict, freeze
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ _canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=True, separators=(","
 _message = msgspec.json.Decoder(Message, dec_hook=freeze_hook)
 _messages = msgspec.json.Decoder(tuple[Message, ...], dec_hook=freeze_hook)
 _object = msgspec.json.Decoder(dict[str, Any])
+_OWNER = frozenset({"user_id"})
 
 
 def encode(value: Any) -> bytes:
@@ -205,36 +206,47 @@ def digest(conversation: ConversationMemory) -> str:
 
     if not isinstance(conversation, ConversationMemory):
         raise MemoryInvalidInputError(f"digest() takes a ConversationMemory, not a {type(conversation).__name__}")
-    return digest_of(conversation, chat_form(conversation.messages))
+    return digest_of(conversation, _canonical_messages(conversation.messages))
 
 
-def chat_form(messages: tuple[Message, ...]) -> tuple[Message, ...] | list[dict[str, Any]]:
-    """Messages for a writer of JSON, in the chat form; all plain texts, as most are, need not become dicts first."""
-    if plain_from_start(messages) == len(messages) and all(message.content is not None for message in messages):
-        return messages
-    return [message.dict() for message in messages]
+def written_messages(conversation: ConversationMemory) -> tuple[bytes, str]:
+    """Its messages as JSON, in the chat form, and its digest: what is written for the one serves the other, mostly."""
+    messages = conversation.messages
+    text = _sorted_texts(messages)
+    if text:
+        return text, digest_of(conversation, text)
+    # What is not ASCII stays legible; of the digest it is escaped.
+    form = [message.dict() for message in messages]
+    return encode(form), digest_of(conversation, canonical(form).encode())
 
 
-def _canonical_messages(messages: tuple[Message, ...] | list[dict[str, Any]]) -> str:
-    if isinstance(messages, list):
-        return canonical(messages)
+def _canonical_messages(messages: tuple[Message, ...]) -> bytes:
+    return _sorted_texts(messages) or canonical([message.dict() for message in messages]).encode()
+
+
+def _sorted_texts(messages: tuple[Message, ...]) -> bytes:
+    """What `canonical` makes of messages that are all plain texts, as most are; empty where it may be another."""
+    if not are_plain_texts(messages):
+        return b""
     try:
         text = _in_order.encode(messages)
-    except UnicodeEncodeError:  # lone surrogates
-        text = b""
+    except (UnicodeEncodeError, TypeError):  # lone surrogates, and subclasses of str that passed no constructor
+        return b""
     # Beyond these characters the two write texts differently.
-    if text.isascii() and b"\x7f" not in text and text:
-        return text.decode()
-    return canonical([message.dict() for message in messages])
+    return text if text.isascii() and b"\x7f" not in text else b""
 
 
-def digest_of(conversation: ConversationMemory, messages: tuple[Message, ...] | list[dict[str, Any]]) -> str:
-    """The digest of a conversation whose messages are there in the chat form already."""
-    metadata = {**conversation.metadata}
-    if conversation.user_id is not None:
-        metadata["user_id"] = conversation.user_id
-    parts = (_canonical_messages(messages), canonical(metadata), canonical(conversation.user_id))
-    return hashlib.sha256('{{"messages":{},"metadata":{},"user_id":{}}}'.format(*parts).encode()).hexdigest()
+def digest_of(conversation: ConversationMemory, messages: bytes) -> str:
+    """The digest of a conversation whose messages are there in their canonical form already."""
+    owner = canonical(conversation.user_id)
+    if conversation.user_id is None:
+        metadata = canonical(conversation.metadata)
+    elif not conversation.metadata.keys() - _OWNER:
+        metadata = f'{{"user_id":{owner}}}'
+    else:
+        metadata = canonical({**conversation.metadata, "user_id": conversation.user_id})
+    rest = f',"metadata":{metadata},"user_id":{owner}}}'
+    return hashlib.sha256(b'{"messages":%b%b' % (messages, rest.encode())).hexdigest()
 
 
 def size(bodies: Iterable[bytes]) -> int:

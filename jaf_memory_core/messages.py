@@ -255,6 +255,21 @@ def plain_from_start(messages: Iterable[Any]) -> int:
     return count
 
 
+def are_plain_texts(messages: Iterable[Message]) -> bool:
+    """Whether a writer of JSON makes of each what it makes of its chat form: a text, and nothing in parts (0.1 µs)."""
+    kind: Any = Message
+    for message in messages:
+        if (
+            type(message) is not kind
+            or type(message.content) is not str
+            or message.further is not EMPTY
+            or message.tool_calls is not None
+            or message.attachments is not None
+        ):
+            return False
+    return True
+
+
 def _has_role_and_id(message: Any) -> bool:
     role, key = message.role, message.message_id
     return (

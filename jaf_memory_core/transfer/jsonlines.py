@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NoReturn, Protocol
 
 import msgspec
@@ -14,7 +14,6 @@ from jaf_memory_core import codec
 from jaf_memory_core.conversations import ConversationMemory
 from jaf_memory_core.errors import MemoryInvalidInputError
 from jaf_memory_core.messages import Message
-from jaf_memory_core.values import thaw
 
 TIMES = ("created_at", "active_at", "updated_at", "expires_at")
 
@@ -75,20 +74,24 @@ def write_line(conversation: ConversationMemory) -> bytes:
     Returns:
         the line; its `digest` is that of `jaf_memory_core.digest`.
     """
-    fields: dict[str, Any] = {
-        "conversation_id": conversation.conversation_id,
-        "user_id": conversation.user_id,
-        "messages": codec.chat_form(conversation.messages),
-        "metadata": thaw(conversation.metadata),
-    }
+    messages, digest = codec.written_messages(conversation)
+    before = codec.encode({"conversation_id": conversation.conversation_id, "user_id": conversation.user_id})
+    metadata = codec.encode(conversation.metadata)
+    behind: dict[str, Any] = {} if conversation.ttl is None else {"ttl": conversation.ttl}
+    behind["digest"] = digest
+    parts = (before[:-1], messages, metadata, _times(conversation), codec.encode(behind)[1:])
+    return b'%b,"messages":%b,"metadata":%b,%b%b\n' % parts
+
+
+def _times(conversation: ConversationMemory) -> bytes:
+    """Those that it has, as fields with a comma behind each."""
+    times: dict[str, Any] = {}
     for name in TIMES:
         moment: datetime | None = getattr(conversation, name)
         if moment is not None:
-            fields[name] = moment.isoformat()
-    if conversation.ttl is not None:
-        fields["ttl"] = conversation.ttl
-    fields["digest"] = codec.digest_of(conversation, fields["messages"])
-    return codec.encode(fields) + b"\n"
+            # Each takes `isoformat` 0.8 µs; of UTC it makes the same as msgspec, but for the name of the zone.
+            times[name] = moment if moment.tzinfo is UTC else moment.isoformat()
+    return codec.encode(times)[1:-1].replace(b'Z"', b'+00:00"') + b"," if times else b""
 
 
 def read_lines(
