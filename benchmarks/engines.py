@@ -19,7 +19,6 @@ from typing import Any
 
 from benchmarks.competitors import Competitor, Place
 from benchmarks.measurement import Case, by_turns
-from benchmarks.payload import text
 from benchmarks.servers import STAGES
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -54,7 +53,9 @@ def bridge_of(engine: str, store: str, place: Place) -> Competitor:
 
         made = {}
     else:
-        base, made = PydanticAI, {}
+        base = import_module("benchmarks.peers.pydantic_ai").InMemory
+
+        made = {}
 
     async def opened(self: Any) -> None:
         await ours.open()
@@ -62,7 +63,7 @@ def bridge_of(engine: str, store: str, place: Place) -> Competitor:
             from jaf_memory_bridges.adk import JafMemorySessionService
 
             self.service, self.sessions = JafMemorySessionService(ours.provider), {}
-        if base is PydanticAI:
+        if engine == "Pydantic AI":
             from jaf_memory_bridges.pydantic_ai import JafMemoryConversationStore
 
             self.store = JafMemoryConversationStore(ours.provider)
@@ -72,46 +73,6 @@ def bridge_of(engine: str, store: str, place: Place) -> Competitor:
 
     bridge: Competitor = type("Bridge", (base,), {**made, "open": opened, "close": closed})(place)
     return bridge
-
-
-class PydanticAI(Competitor):
-    """Pydantic AI's conversations, in the store that it brings: in memory."""
-
-    async def open(self) -> None:
-        """Make it."""
-        from pydantic_ai.conversation_store import InMemoryConversationStore
-
-        self.store: Any = InMemoryConversationStore()
-
-    async def fill(self, key: str, length: int) -> None:
-        """Save a conversation of so many messages."""
-        from pydantic_ai.conversation import Conversation
-
-        await self.store.save(Conversation(conversation_id=key, messages=_messages(length)))
-
-    async def append(self, key: str) -> None:
-        """Load the newest messages, as a run does, and save two more."""
-        conversation = await self.store.load(key, limit=2)
-        conversation.messages = [*conversation.messages, *_messages(2)]
-        await self.store.save(conversation)
-
-    async def recent(self, key: str, limit: int) -> None:
-        """Load the last messages."""
-        await self.store.load(key, limit=limit)
-
-    async def load(self, key: str) -> None:
-        """Load all."""
-        await self.store.load(key)
-
-
-def _messages(count: int) -> list[Any]:
-    from pydantic_ai.messages import ModelRequest, ModelResponse, TextPart, UserPromptPart
-
-    turn = (
-        lambda: ModelRequest([UserPromptPart(text())]),
-        lambda: ModelResponse([TextPart(text("assistant"))]),
-    )
-    return [turn[number % 2]() for number in range(count)]
 
 
 def _adk_file(place: Place) -> Competitor:
@@ -150,7 +111,7 @@ ENGINES: Mapping[str, Mapping[str, Callable[[Place], Competitor]]] = {
     },
     "LangChain": {"postgres": peer("langchain", "Postgres")},
     "Google ADK": {"sqlite": _adk_file, "postgres": peer("adk", "Postgres")},
-    "Pydantic AI": {"memory": PydanticAI},
+    "Pydantic AI": {"memory": peer("pydantic_ai", "InMemory")},
 }
 """Each engine's own stores, where it has one."""
 

@@ -58,8 +58,8 @@ async def crowded(both: Both, crowds: Sequence[int], rounds: int) -> list[Figure
     return [_compared(case, both, speed=True) for case in cases]
 
 
-async def sampled(both: Both, rounds: int) -> list[Figure]:
-    """The median and the slowest of a hundred: alone, and among tasks that do the same."""
+async def sampled(both: Both, crowds: Sequence[int], rounds: int) -> list[Figure]:
+    """The median and the slowest of a hundred: alone, and among tasks that do the same at once."""
     keys = DRIVERS_SHELF.of_tasks(MANY_TASKS)
     kinds: dict[tuple[str, int], Callable[[Competitor, list[float]], Awaitable[object]]] = {
         (APPEND, 1): lambda one, taken: _timed(one.append, keys * 3, taken),
@@ -67,6 +67,7 @@ async def sampled(both: Both, rounds: int) -> list[Figure]:
         (APPEND, MANY_TASKS): lambda one, taken: asyncio.gather(
             *(_timed(one.append_among, [key] * 4, taken) for key in keys)
         ),
+        **{(PAIR, count): partial(_pairs, DRIVERS_SHELF.of_tasks(count)) for count in (MANY_TASKS, *crowds)},
     }
     figures = []
     for (what, tasks), work in kinds.items():
@@ -90,6 +91,12 @@ async def _timed(work: Callable[[str], Awaitable[object]], keys: Sequence[str], 
         started = time.perf_counter()
         await work(key)
         taken.append(time.perf_counter() - started)
+
+
+async def _pairs(keys: Sequence[str], one: Competitor, taken: list[float]) -> None:
+    """A pair in each conversation at once, and a hundred at least."""
+    for _ in range(-(-SAMPLES // len(keys))):
+        await asyncio.gather(*(_timed(one.pair, [key], taken) for key in keys))
 
 
 async def _recent(one: Competitor, key: str) -> None:
@@ -176,4 +183,4 @@ async def measure(order: dict[str, Any], both: Both) -> list[Figure]:
     """All but lines, on one store."""
     rounds, crowds = order["rounds"], order["crowds"]
     await filled(both, max(crowds))
-    return [*await crowded(both, crowds, rounds), *await sampled(both, rounds), *await worked(both, rounds)]
+    return [*await crowded(both, crowds, rounds), *await sampled(both, crowds, rounds), *await worked(both, rounds)]

@@ -105,7 +105,8 @@ def _compared(plan: Plan, backend: str) -> Iterator[Job]:
             yield Job({**order, "kind": "beside", "loop": loop, **much}, "filled")
     if "latency" in plan.sections:
         rounds = {"rounds": min(3, plan.rounds), "crowds": plan.crowds}
-        yield Job({**order, "kind": "latency", "how": "loopback", **rounds})
+        for loop in plan.loops:
+            yield Job({**order, "kind": "latency", "how": "loopback", "loop": loop, **rounds})
     if "bulk" in plan.sections:
         yield Job({**order, "kind": "bulk", "conversations": plan.bulk})
     if "peers" in plan.sections:

@@ -19,13 +19,15 @@ from benchmarks import processors
 from benchmarks.competitors import Place
 from benchmarks.figures import Figure, Report, as_figure, merged
 from benchmarks.payload import ROOT
-from benchmarks.peers import PEERS
+from benchmarks.peers import DISTRIBUTIONS, PEERS
 from benchmarks.plan import Job, Plan, jobs
 from benchmarks.servers import STAGES, Stage
 from benchmarks.targets import target_of
 
-PATIENCE = 900.0
-"""Seconds for one worker."""
+PATIENCE, PATIENCE_EACH = 900.0, 3e-3
+"""Seconds for one worker, and for each operation where more of them are asked for than that would do."""
+
+DRIVERS = ("asyncpg", "redis", "hiredis", "msgspec", "pydantic", "uvloop")
 
 
 def run(plan: Plan) -> Report:
@@ -80,6 +82,7 @@ def _obeyed(job: Job, place: Place, folder: Path, number: str) -> list[Figure]:
 
 def _start(order: dict[str, Any], errors: Path) -> str:
     """Run a worker; what went wrong, or nothing. What it prints is thrown away: some peers print at every step."""
+    patience = max(PATIENCE, PATIENCE_EACH * order.get("operations", 0))
     quiet = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "OPENAI_AGENTS_DISABLE_TRACING": "1", "PYTHONWARNINGS": "ignore"}
     environment = {**os.environ, **quiet}
     environment.pop("PYTHONSAFEPATH", None)  # a worker is a module of the folder that it starts in
@@ -91,25 +94,24 @@ def _start(order: dict[str, Any], errors: Path) -> str:
                 stdout=subprocess.DEVNULL,
                 stderr=file,
                 cwd=ROOT,
-                timeout=PATIENCE,
+                timeout=patience,
                 check=False,
                 env=environment,
             )
         except subprocess.TimeoutExpired:
-            return f"it took more than {PATIENCE:g} s"
+            return f"it took more than {patience:g} s"
     return errors.read_text(errors="replace")[-2_000:] or "it failed without a word" if done.returncode else ""
 
 
 def machine(plan: Plan) -> dict[str, str]:
     """What this runs on, and how much is measured."""
-    libraries = ("asyncpg", "redis", "hiredis", "msgspec", "pydantic", "uvloop", "jaf-py", "openai-agents")
     found = {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
         "servers": "on processors of their own" if processors.are_apart() else "on the client's processors",
         "processes": f"{plan.processes}, of {plan.rounds} rounds",
     }
-    for name in (*libraries, "langchain-postgres", "google-adk"):
+    for name in (*DRIVERS, *DISTRIBUTIONS):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

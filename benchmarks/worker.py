@@ -101,7 +101,8 @@ async def beside_others(order: Order) -> list[Figure]:
         ready = []
         for peer in them:
             try:
-                await opened(stack, peer)
+                await peer.open()
+                stack.push_async_callback(_closed, peer, failed)
                 await asyncio.wait_for(fill_shelf(peer, shelf), order["patience"])
             except Exception as error:  # noqa: BLE001  (whatever a library raises is told in the table)
                 failed[peer.name] = describe(error)
@@ -109,6 +110,14 @@ async def beside_others(order: Order) -> list[Figure]:
                 ready.append(peer)
         figures = await beside_peers(ours, ready, shelf, order["rounds"]) if ready else []
     return [*figures, *(Figure("peers", "", "", None, name, error=error) for name, error in failed.items())]
+
+
+async def _closed(peer: Competitor, failed: dict[str, str]) -> None:
+    """Close a peer; one that cannot be closed has failed, and the others have not."""
+    try:
+        await peer.close()
+    except Exception as error:  # noqa: BLE001  (as above)
+        failed[peer.name] = describe(error)
 
 
 async def resident(order: Order) -> list[Figure]:

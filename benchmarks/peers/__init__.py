@@ -12,17 +12,44 @@ from benchmarks.competitors import Competitor, Place
 from benchmarks.measurement import describe
 
 PEERS = {
-    "memory": {"jaf-py": "jaf:InMemory"},
-    "sqlite": {"OpenAI Agents SDK": "openai_agents:Sqlite"},
-    "redis": {"jaf-py": "jaf:Redis", "OpenAI Agents SDK": "openai_agents:Redis"},
+    "memory": {
+        "jaf-py": "jaf:InMemory",
+        "Pydantic AI": "pydantic_ai:InMemory",
+        "py-key-value": "key_value:InMemory",
+    },
+    "sqlite": {
+        "OpenAI Agents SDK": "openai_agents:Sqlite",
+        "LangGraph": "langgraph:Sqlite",
+        "py-key-value": "key_value:Sqlite",
+    },
+    "redis": {
+        "jaf-py": "jaf:Redis",
+        "OpenAI Agents SDK": "openai_agents:Redis",
+        "py-key-value": "key_value:Redis",
+    },
     "postgres": {
         "jaf-py": "jaf:Postgres",
         "OpenAI Agents SDK": "openai_agents:Postgres",
         "LangChain": "langchain:Postgres",
+        "LangGraph": "langgraph:Postgres",
         "Google ADK": "adk:Postgres",
+        "py-key-value": "key_value:Postgres",
     },
 }
 """Module and class of each peer, by store and name."""
+
+DISTRIBUTIONS = (
+    "jaf-py",
+    "openai-agents",
+    "langchain-postgres",
+    "langgraph",
+    "langgraph-checkpoint-postgres",
+    "langgraph-checkpoint-sqlite",
+    "google-adk",
+    "pydantic-ai-slim",
+    "py-key-value-aio",
+)
+"""What brings them."""
 
 
 def load(backend: str, place: Place) -> tuple[list[Competitor], dict[str, str]]:

@@ -32,6 +32,7 @@ from benchmarks import (
     worker,
     writers,
 )
+from benchmarks.backends import memory as memory_store
 from benchmarks.backends import sqlite
 from benchmarks.bulk import EXPORT, IMPORT
 from benchmarks.costs import core
@@ -72,13 +73,13 @@ def expected():
         yield from (("beside", store, comparisons.RECENT_TEN, at, loop) for at in (10, 10_000))
         yield from (("beside", store, comparisons.PAIRS, at, loop) for at in (1, 32))
         yield "beside", store, comparisons.LOAD, 1_000, loop
-        if loop == "asyncio":
-            yield "beside", store, comparisons.PAIRS, 128, loop
-            yield "beside", store, comparisons.CONTENDED, 32, loop
-            for what, tasks in ((comparisons.APPEND, 1), (comparisons.RECENT_READ, 1), (comparisons.APPEND, 32)):
-                yield from (("beside", store, f"{what}, {part}", tasks, loop) for part in ("p50", "p99"))
-            for what, tasks in ((comparisons.APPEND, 1), (comparisons.RECENT_READ, 1), (comparisons.PAIR, 32)):
-                yield "beside", store, f"{what}, the client's processor", tasks, loop
+        yield "beside", store, comparisons.PAIRS, 128, loop
+        yield "beside", store, comparisons.CONTENDED, 32, loop
+        timed = [(comparisons.APPEND, 1), (comparisons.RECENT_READ, 1), (comparisons.APPEND, 32)]
+        for what, tasks in (*timed, (comparisons.PAIR, 32), (comparisons.PAIR, 128)):
+            yield from (("beside", store, f"{what}, {part}", tasks, loop) for part in ("p50", "p99"))
+        for what, tasks in ((comparisons.APPEND, 1), (comparisons.RECENT_READ, 1), (comparisons.PAIR, 32)):
+            yield "beside", store, f"{what}, the client's processor", tasks, loop
         for what in (comparisons.APPEND, comparisons.RECENT_TEN):
             yield "beside", store, f"{what}, {comparisons.GROWTH}", None, loop
     for store in STORES:
@@ -175,6 +176,26 @@ def test_a_peer_that_fails_is_told_and_not_counted(monkeypatch):
     assert "9.00" not in tables.peers(report)
     told = "0 of 0 targets are reached. Failed, and not counted: Nobody on in memory, Sometimes on Redis."
     assert tables.summary(report) == told
+
+
+class Stuck(memory_store.Bare):
+    """A dict of lists that cannot be closed."""
+
+    name = "Stuck"
+
+    async def close(self):
+        """Fail."""
+        raise OSError("still busy")
+
+
+def test_a_peer_that_cannot_be_closed_wrongs_nobody(monkeypatch):
+    """It is told as failed, and what was measured of the others stays."""
+    monkeypatch.setattr(peers, "load", lambda *_: ([Stuck({}), memory_store.Bare({})], {}))
+    order = {"kind": "peers", "backend": "memory", "place": {}, "loop": "asyncio", "rounds": 1, "patience": 60}
+    figures = merged(asyncio.run(worker.obey(order)))
+    (stuck,) = [one for one in figures if one.beside == "Stuck"]
+    assert stuck.error == "OSError: still busy"
+    assert {one.what for one in figures if one.value} > {comparisons.APPEND, comparisons.RECENT_READ, comparisons.PAIRS}
 
 
 def test_bridges_are_measured_beside_their_engines(monkeypatch):
