@@ -47,7 +47,7 @@ from jaf_memory_sqlite.connection.reader import InlineReads, Reader
 from jaf_memory_sqlite.connection.worker import Call, Erases, Worker
 from jaf_memory_sqlite.connection.writer import Writer
 from jaf_memory_sqlite.errors import NeedsThreadError, closed, translated
-from jaf_memory_sqlite.operations import erasure, queries, reads, search, writes
+from jaf_memory_sqlite.operations import erasure, queries, reads, scans, search, writes
 from jaf_memory_sqlite.operations.reads import INLINE_BYTES
 from jaf_memory_sqlite.operations.writes import append_many
 from jaf_memory_sqlite.rows import name_in
@@ -247,20 +247,30 @@ class SqliteBackend(Backend):
         return await self._write(lambda db: erasure.delete(db, conversation_id, expected), erases="whole")
 
     async def scan(self, query: MemoryQuery) -> AsyncIterator[Record | Damaged]:
-        """Records in order of creation; each is read when it is its turn."""
-        above = queries.start(query)
+        """Records in order of creation, read in stretches; each as it stands when it is its turn."""
+        above, most = scans.start(query), scans.STRETCH
         while True:
-            keys = await self._search(partial(queries.keys, query=query, above=above))
-            for key in keys:
-                found = await self._listed(key, query)
+            ahead = partial(scans.stretch, query=query, above=above, most=most, commits=self._commits())
+            stretch = await self._search(ahead)
+            fresh = 0
+            for key, row in stretch.found:
+                found: Record | Damaged | None = None
+                if row is not None and stretch.is_fresh(self._commits()):
+                    fresh += 1
+                    found = scans.read(row, with_messages=query.include_messages)
+                found = found or await self._listed(key, query)
                 if found is not None:
                     yield found
-            if len(keys) < queries.STRETCH:
+            if stretch.ended:
                 return
-            above = queries.last(keys)
+            above = stretch.last
+            most = min(scans.STRETCH, max(scans.FEWEST, 2 * fresh))
             await asyncio.sleep(0)  # short reads do not wait for anything, and others want their turn in the loop
 
-    async def _listed(self, key: queries.Key, query: MemoryQuery) -> Record | Damaged | None:
+    def _commits(self) -> int:
+        return self._writer.commits if self._writer is not None else 0
+
+    async def _listed(self, key: scans.Key, query: MemoryQuery) -> Record | Damaged | None:
         if key.creation is None:
             return Damaged(codec.damaged(name_in(key.conversation_id)))
         try:

@@ -15,6 +15,14 @@ first_position, message_count, trimmed, size, largest, listed_at, amended_at, ga
 -- name: headers
 SELECT {columns}, metadata FROM conversation
 
+-- name: whole
+-- The same with the messages, their bodies with commas between them, unless they have too many bytes, or gaps.
+SELECT {columns}, metadata, CASE WHEN size <= ? AND gaps = 0 THEN (
+    SELECT CAST(group_concat(body) AS BLOB) FROM (
+        SELECT body FROM message WHERE id >= conversation.id << 32 AND id < (conversation.id + 1) << 32 ORDER BY id
+    )
+) END FROM conversation
+
 -- name: keys
 SELECT created_at, conversation_id FROM conversation
 

@@ -8,8 +8,9 @@ from random import Random
 from types import SimpleNamespace
 
 import pytest
+from jaf_memory_sqlite import SqliteConfig, create_sqlite_provider
 from jaf_memory_sqlite.connection import reader
-from jaf_memory_sqlite.operations import queries, reads, writes
+from jaf_memory_sqlite.operations import queries, reads, scans, writes
 from jaf_memory_sqlite.rows import BUSY, LAG, RESTING, SQL, held
 from jaf_memory_testing.expectations import done, refused, whole
 from jaf_memory_testing.samples import ids, talk
@@ -221,10 +222,67 @@ def test_a_scan_goes_by_an_index(use, query):
     """A scan's page is found by an index, too, from beyond its cursor on."""
 
     async def work(provider):
-        above = queries.Key(1, "c")
-        steps = await plan(provider, queries.in_order_of_creation(query, above, 100))
+        above = scans.Key(1, "c")
+        steps = await plan(provider, scans.in_order_of_creation(query, above, 100))
         assert "SEARCH conversation USING" in steps
         assert "SCAN" not in steps
+
+    use(work)
+
+
+@pytest.mark.parametrize("where", ["here", "elsewhere"])
+@pytest.mark.parametrize("with_messages", [True, False])
+def test_a_scan_gives_each_as_it_stands(use, path, monkeypatch, where, with_messages):
+    """What was read ahead is read again once this process has changed anything, or another may have."""
+
+    async def work(provider):
+        for key in "abcd":
+            done(await provider.store_messages(key, talk(2)))
+        scan = provider.backend.scan(MemoryQuery(include_messages=with_messages))
+        assert (await anext(scan)).conversation_id == "a"
+        if where == "here":
+            monkeypatch.setattr(scans, "STALE", 60.0)
+            await changed(provider)
+        else:
+            other = await create_sqlite_provider(SqliteConfig(path=path))
+            await changed(other)
+            await other.close()
+            await asyncio.sleep(2 * scans.STALE)
+        found = [(one.conversation_id, one.message_count, len(one.messages)) async for one in scan]
+        assert found == [("b", 3, 3 if with_messages else 0), ("d", 2, 2 if with_messages else 0)]
+
+    async def changed(provider):
+        done(await provider.append_messages("b", talk(1, start=2)))
+        assert await provider.delete_conversation("c")
+
+    use(work)
+
+
+def test_a_scan_reads_ahead(use, monkeypatch):
+    """What nobody changes is read in one statement, and nothing of it by itself, whatever there is of it."""
+
+    async def work(provider):
+        for count, key in enumerate("abcd"):
+            done(await provider.store_messages(key, talk(count)))
+        monkeypatch.setattr(scans, "STALE", 60.0)
+        monkeypatch.setattr(reads, "conversation", None)
+        found = [one async for one in provider.backend.scan(MemoryQuery())]
+        assert [one.messages for one in found] == [tuple(talk(count)) for count in range(4)]
+
+    use(work)
+
+
+def test_a_scan_of_what_is_large_goes_in_stretches(use, monkeypatch):
+    """It holds no more than there is room for, and reads by itself what is too large to be read ahead."""
+    monkeypatch.setattr(scans, "ROOM", 3_000)
+    monkeypatch.setattr(scans, "INLINE_BYTES", 2_000)
+
+    async def work(provider):
+        lengths = [1, 40, 3, 40, 12, 12, 12, 0]
+        for number, length in enumerate(lengths):
+            done(await provider.store_messages(f"c{number}", talk(length)))
+        found = [one async for one in provider.backend.scan(MemoryQuery())]
+        assert [len(one.messages) for one in found] == lengths
 
     use(work)
 
@@ -232,6 +290,7 @@ def test_a_scan_goes_by_an_index(use, query):
 @pytest.mark.parametrize(
     ("text", "values"),
     [
+        (f"{SQL['whole']} WHERE id = ?", (1, 1)),
         (SQL["tail"], (1, 1, 1, 1, 1, 1, "c")),
         (SQL["bodies"], (1, 2)),
         (SQL["bytes"], (1, 2)),

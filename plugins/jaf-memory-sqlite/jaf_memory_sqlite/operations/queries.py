@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import partial
 from heapq import merge
 from itertools import chain, islice
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -42,9 +42,6 @@ from jaf_memory_sqlite.rows import (
     moment,
 )
 
-STRETCH = 100
-"""Conversations whose keys a scan looks up at once."""
-
 INLINE_CONVERSATIONS = 50
 """Conversations that a list in an event loop's own thread may bring, and pass over."""
 
@@ -58,33 +55,6 @@ Statement = tuple[str, list[Any]]
 Row = tuple[Any, ...]
 
 
-class Key(NamedTuple):
-    """What a scan goes by, as it stands in the file: a number and a text, unless they are damaged."""
-
-    created_at: Any
-    conversation_id: Any
-
-    @property
-    def creation(self) -> tuple[datetime, str] | None:
-        """The order of a record, or `None` for what is no key of one."""
-        try:
-            self.conversation_id.encode()
-            return moment(self.created_at), self.conversation_id
-        except (AttributeError, TypeError, ValueError, OverflowError):
-            return None
-
-    @property
-    def place(self) -> str:
-        """Where `bound` stands in a statement."""
-        return "CAST(? AS TEXT)" if isinstance(self.conversation_id, str) else "?"
-
-    @property
-    def bound(self) -> Any:
-        """The id as a statement takes it, though it may be no UTF-8."""
-        value = self.conversation_id
-        return value.encode(errors="surrogateescape") if isinstance(value, str) else value
-
-
 def newest(query: MemoryQuery, now: datetime, select: str = SQL["headers"], values: Sequence[Any] = ()) -> Statement:
     """Live conversations, newest activity first, all sorted; it is for the caller to page.
 
@@ -94,24 +64,24 @@ def newest(query: MemoryQuery, now: datetime, select: str = SQL["headers"], valu
         select: what of them.
         values: those that this binds.
     """
-    where = [*_filters(query), *_active(query), _live(now), *_behind(query, "updated_at")]
+    where = [*filters(query), *active(query), _live(now), *_behind(query, "updated_at")]
     if query.updated_since is not None and query.user_id is None:
         # Where they may stand: each has an index of its own.
         since = micros(query.updated_since)
         text = "(listed_at >= ? OR (listed_at >= ? AND listed_at < ?) OR amended_at >= ?)"
         where.append((text, [since, busy(since - LAG), RESTING, since]))
-    text, filtered = _joined(select, where)
+    text, filtered = joined(select, where)
     return f"{text} ORDER BY updated_at DESC, conversation_id DESC", [*values, *filtered]
 
 
 def resting(query: MemoryQuery, now: datetime) -> Statement:
     """Those of them that rest, which stand in an index in the very order."""
     since, until = _span(query)
-    where = [*_filters(query), ("listed_at >= ?", [RESTING if since is None else since]), _live(now)]
+    where = [*filters(query), ("listed_at >= ?", [RESTING if since is None else since]), _live(now)]
     if until is not None:
         where.append(("listed_at < ?", [until]))
     where += _behind(query, "listed_at")
-    text, values = _joined(SQL["headers"], where)
+    text, values = joined(SQL["headers"], where)
     return f"{text} ORDER BY listed_at DESC, conversation_id DESC", values
 
 
@@ -121,20 +91,11 @@ def busily(query: MemoryQuery, now: datetime) -> Statement:
     below = rules.activity_cursor(query)
     ends = [until, None if below is None else micros(below[0]) + 1]
     end = min((busy(one) for one in ends if one is not None), default=RESTING)
-    where = [*_filters(query), *_active(query), ("listed_at < ?", [end]), _live(now), *_behind(query, "updated_at")]
+    where = [*filters(query), *active(query), ("listed_at < ?", [end]), _live(now), *_behind(query, "updated_at")]
     if since is not None:
         where.append(("listed_at >= ?", [busy(since - LAG)]))
-    text, values = _joined(SQL["headers"], where)
+    text, values = joined(SQL["headers"], where)
     return f"{text} ORDER BY listed_at DESC", values
-
-
-def in_order_of_creation(query: MemoryQuery, above: Key | None, limit: int) -> Statement:
-    """Keys of conversations, expired ones too, oldest `created_at` first."""
-    where = [*_filters(query), *_active(query)]
-    if above is not None:
-        where.append((f"(created_at, conversation_id) > (?, {above.place})", [above.created_at, above.bound]))
-    text, values = _joined(SQL["keys"], where)
-    return f"{text} ORDER BY created_at, conversation_id LIMIT ?", [*values, limit]
 
 
 def _stand_together(query: MemoryQuery) -> bool:
@@ -156,7 +117,7 @@ def _behind(query: MemoryQuery, column: str) -> list[Statement]:
     return [] if cursor is None else [(f"({column}, conversation_id) < (?, ?)", [micros(cursor[0]), cursor[1]])]
 
 
-def _filters(query: MemoryQuery) -> list[Statement]:
+def filters(query: MemoryQuery) -> list[Statement]:
     """All but the bounds on activity."""
     metadata = query.metadata or EMPTY
     texts = [
@@ -178,7 +139,7 @@ def _filters(query: MemoryQuery) -> list[Statement]:
     return where + [(text, [micros(value)]) for text, value in times if value is not None]
 
 
-def _active(query: MemoryQuery) -> list[Statement]:
+def active(query: MemoryQuery) -> list[Statement]:
     """The bounds on activity, exactly."""
     bounds = [("updated_at >= ?", query.active_since), ("updated_at < ?", query.active_until)]
     return [(text, [micros(value)]) for text, value in bounds if value is not None]
@@ -200,7 +161,8 @@ def _stands_as_it_is(key: str) -> bool:
     return key != "user_id" and key.isascii() and key.isprintable() and not {'"', "\\"} & set(key)
 
 
-def _joined(select: str, where: list[Statement]) -> Statement:
+def joined(select: str, where: list[Statement]) -> Statement:
+    """A statement with these conditions."""
     text = " AND ".join(text for text, _ in where)
     values = [value for _, some in where for value in some]
     return f"{select} WHERE {text}" if text else select, values
@@ -341,24 +303,6 @@ def _whole(db: sqlite3.Connection, one: Kept | Damaged) -> Record | Damaged:
     return Damaged(codec.damaged(key), one.record.created_at)
 
 
-def start(query: MemoryQuery) -> Key | None:
-    """The key behind which a scan begins."""
-    cursor = rules.creation_cursor(query)
-    return None if cursor is None else Key(micros(cursor[0]), cursor[1])
-
-
-def keys(db: sqlite3.Connection, query: MemoryQuery, above: Key | None) -> list[Key]:
-    """Keys of the next conversations of a scan, at most `STRETCH`."""
-    # Text that is no UTF-8 would end the whole stretch; this way it is one damaged conversation among others.
-    db.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
-    try:
-        rows = db.execute(*in_order_of_creation(query, above, STRETCH)).fetchall()
-    finally:
-        db.text_factory = str
-    migrations.check(db)
-    return [Key(*row) for row in rows]
-
-
 def owners(db: sqlite3.Connection, after: str, limit: int, now: datetime) -> list[str]:
     """The first owners of live conversations behind one, in the order of their ids."""
     # Bytes, so that text which is no UTF-8 is passed over: it is nobody's id.
@@ -373,18 +317,6 @@ def owners(db: sqlite3.Connection, after: str, limit: int, now: datetime) -> lis
         with suppress(ValueError):
             found.append(identifier(owner.decode()) if isinstance(owner, bytes) else identifier(owner))
     return found
-
-
-def last(keys: list[Key]) -> Key:
-    """The key behind which the next stretch begins.
-
-    Raises:
-        MemoryStorageError: nothing of the whole stretch can be compared.
-    """
-    comparable = [key for key in keys if key.created_at is not None and key.conversation_id is not None]
-    if not comparable:
-        raise codec.damaged()
-    return comparable[-1]
 
 
 def stats(db: sqlite3.Connection, user_id: str | None, now: datetime) -> Stats:

@@ -1,0 +1,164 @@
+"""A scan: conversations in order of creation, read in stretches, as far ahead as nobody changes anything."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import closing
+from datetime import datetime
+from functools import partial
+from typing import Any, NamedTuple
+
+from msgspec.structs import replace
+
+from jaf_memory_core import codec, rules
+from jaf_memory_core.conversations import MemoryQuery
+from jaf_memory_core.errors import MemoryStorageError
+from jaf_memory_core.records import Record
+from jaf_memory_sqlite import migrations
+from jaf_memory_sqlite.errors import tells_damage
+from jaf_memory_sqlite.operations.queries import Statement, active, filters, joined
+from jaf_memory_sqlite.operations.reads import INLINE_BYTES, snapshot
+from jaf_memory_sqlite.rows import METADATA, SQL, kept, micros, moment
+
+FEWEST, STRETCH = 8, 100
+"""Conversations that a scan looks up at once: where others write all the time, and else."""
+
+ROOM = 1 << 20
+"""Bytes of messages that a stretch may hold."""
+
+CREATED = 5
+"""Where `created_at` stands in a row of `columns`."""
+
+STALE = 0.01
+"""Seconds after which what was read ahead is read again, because another process may have changed it."""
+
+
+Row = tuple[Any, ...]
+
+
+class Key(NamedTuple):
+    """What a scan goes by, as it stands in the file: a number and a text, unless they are damaged."""
+
+    created_at: Any
+    conversation_id: Any
+
+    @property
+    def creation(self) -> tuple[datetime, str] | None:
+        """The order of a record, or `None` for what is no key of one."""
+        try:
+            self.conversation_id.encode()
+            return moment(self.created_at), self.conversation_id
+        except (AttributeError, TypeError, ValueError, OverflowError):
+            return None
+
+    @property
+    def place(self) -> str:
+        """Where `bound` stands in a statement."""
+        return "CAST(? AS TEXT)" if isinstance(self.conversation_id, str) else "?"
+
+    @property
+    def bound(self) -> Any:
+        """The id as a statement takes it, though it may be no UTF-8."""
+        value = self.conversation_id
+        return value.encode(errors="surrogateescape") if isinstance(value, str) else value
+
+
+class Stretch(NamedTuple):
+    """What a scan has read ahead.
+
+    Attributes:
+        found: keys, each with a row and its messages; without one it is read when it is its turn.
+        ended: whether nothing comes behind it.
+        commits: how many there had been in this process.
+        read_at: when it was read.
+    """
+
+    found: list[tuple[Key, Row | None]]
+    ended: bool
+    commits: int
+    read_at: float
+
+    def is_fresh(self, commits: int) -> bool:
+        """Whether it stands as it was read."""
+        return commits == self.commits and time.monotonic() - self.read_at < STALE
+
+    @property
+    def last(self) -> Key:
+        """The key behind which the next stretch begins.
+
+        Raises:
+            MemoryStorageError: nothing of the whole stretch can be compared.
+        """
+        comparable = [key for key, _ in self.found if key.created_at is not None and key.conversation_id is not None]
+        if not comparable:
+            raise codec.damaged()
+        return comparable[-1]
+
+
+def start(query: MemoryQuery) -> Key | None:
+    """The key behind which a scan begins."""
+    cursor = rules.creation_cursor(query)
+    return None if cursor is None else Key(micros(cursor[0]), cursor[1])
+
+
+def stretch(db: sqlite3.Connection, query: MemoryQuery, above: Key | None, most: int, commits: int) -> Stretch:
+    """The next conversations of a scan, at most so many."""
+    read_at = time.monotonic()
+    try:
+        found, ended = _rows(db, query, above, most)
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        if not tells_damage(error):
+            raise
+        # One by one, so that what is damaged is one conversation among others.
+        keys = _keys(db, query, above, most)
+        found, ended = [(key, None) for key in keys], len(keys) < most
+    return Stretch(found, ended, commits, read_at)
+
+
+def _rows(
+    db: sqlite3.Connection, query: MemoryQuery, above: Key | None, most: int
+) -> tuple[list[tuple[Key, Row | None]], bool]:
+    select, values = (SQL["whole"], [INLINE_BYTES]) if query.include_messages else (SQL["headers"], [])
+    text, filtered = in_order_of_creation(query, above, most, select)
+    found: list[tuple[Key, Row | None]] = []
+    room = ROOM
+    with snapshot(db), closing(db.execute(text, [*values, *filtered])) as rows:
+        for row in rows:
+            found.append((Key(row[CREATED], row[1]), row))
+            room -= len(row[METADATA] or "") + len(row[-1] or "")
+            if room < 0:
+                return found, False
+    return found, len(found) < most
+
+
+def _keys(db: sqlite3.Connection, query: MemoryQuery, above: Key | None, most: int) -> list[Key]:
+    # Text that is no UTF-8 would end the whole stretch, too.
+    db.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
+    try:
+        rows = db.execute(*in_order_of_creation(query, above, most)).fetchall()
+    finally:
+        db.text_factory = str
+    migrations.check(db)
+    return [Key(*row) for row in rows]
+
+
+def in_order_of_creation(query: MemoryQuery, above: Key | None, limit: int, select: str = SQL["keys"]) -> Statement:
+    """Conversations, expired ones too, oldest `created_at` first."""
+    where = [*filters(query), *active(query)]
+    if above is not None:
+        where.append((f"(created_at, conversation_id) > (?, {above.place})", [above.created_at, above.bound]))
+    text, values = joined(select, where)
+    return f"{text} ORDER BY created_at, conversation_id LIMIT ?", [*values, limit]
+
+
+def read(row: Row, *, with_messages: bool) -> Record | None:
+    """The record of a row that was read ahead; `None` for one that has to be read by itself, since it is unusual."""
+    try:
+        record = kept(row).record
+        if not with_messages:
+            return record
+        messages = codec.decode_joined(row[-1], record.conversation_id) if row[-1] is not None else ()
+    except MemoryStorageError:
+        return None  # by itself it tells what of it is damaged
+    return replace(record, messages=messages) if len(messages) == record.message_count else None
