@@ -37,19 +37,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sample", type=int, metavar="N", help="so many mutants, chosen at random, and not all")
     parser.add_argument("--seed", type=int, default=0, help="which sample")
     parser.add_argument("--module", default="", help="only files whose path has this in it")
-    parser.add_argument("--only", default="", help="only mutants whose line in the output has this in it")
+    parser.add_argument(
+        "--only", action="append", default=[], help="only mutants whose line in the output has this in it, or another"
+    )
     parser.add_argument("--areas", default="", help="only these areas of the kit, with commas between")
+    parser.add_argument("--checks", default="", metavar="EXPRESSION", help="only these checks, as pytest's -k has them")
     parser.add_argument("--traces", type=Path, help="a file that keeps, for the next time, what each check reaches")
     parser.add_argument(
         "--seconds", type=float, default=math.inf, metavar="N", help="of checks that are run on each mutant, at most"
     )
-    parser.add_argument("--kit", action="store_true", help="do not ask the backend's own tests about what is left")
+    asked = parser.add_mutually_exclusive_group()
+    asked.add_argument("--kit", action="store_true", help="do not ask the backend's own tests about what is left")
+    asked.add_argument("--own", action="store_true", help="ask the backend's own tests alone")
     parser.add_argument("--list", action="store_true", help="show the mutants, and run nothing")
     return parser
 
 
 def _subject(name: str, subject: Subject, options: argparse.Namespace) -> int:
-    made = [one for one in subject.mutants(options.module) if options.only in shown(*one)]
+    wanted = options.only or [""]
+    made = [one for one in subject.mutants(options.module) if any(part in shown(*one) for part in wanted)]
     chosen = made
     if options.sample is not None:
         chosen = random.Random(options.seed).sample(made, min(options.sample, len(made)))
@@ -57,14 +63,15 @@ def _subject(name: str, subject: Subject, options: argparse.Namespace) -> int:
         _say("\n".join(shown(*one) for one in chosen))
         return 0
     began = time.monotonic()
-    by_kit = _tried(name, subject, chosen, options)
+    by_kit = ["undecided"] * len(chosen) if options.own else _tried(name, subject, chosen, options)
     counts = Counter(by_kit)
     missed = [one for one, how in zip(chosen, by_kit, strict=False) if how in MISSED]
     if missed and subject.own and not options.kit:
         own = replace(subject, tests=subject.own, server=False)  # each of their servers may be stopped
         others = {"areas": "", "traces": options.traces and options.traces.with_suffix(".own")}
         by_own = _tried(f"{name}'s own tests", own, missed, argparse.Namespace(**{**vars(options), **others}))
-        counts["caught by own tests"] = len(by_own) - len(_of(by_own, *MISSED))
+        counts["caught by own tests"] = len(_of(by_own, "caught", "hangs"))
+        counts["equivalent"] += by_own.count("equivalent")
         counts.subtract(how for how, by in zip(_of(by_kit, *MISSED), by_own, strict=False) if by not in MISSED)
     told = ", ".join(f"{n} {how}" for how, n in sorted((+counts).items()))
     _say(f"{name}: {len(made)} mutants, {counts.total()} tried in {time.monotonic() - began:.0f} s: {told}")
@@ -80,7 +87,8 @@ def _tried(name: str, subject: Subject, chosen: Made, options: argparse.Namespac
     with tempfile.TemporaryFile() as outcomes:
         pid = os.fork()
         if not pid:
-            collected(subject, partial(_try, name, chosen, options, outcomes.fileno()), areas=options.areas)
+            work = partial(_try, name, chosen, options, outcomes.fileno())
+            collected(subject, work, areas=options.areas, checks=options.checks)
             os._exit(0)
         status = os.waitpid(pid, 0)[1]
         outcomes.seek(0)

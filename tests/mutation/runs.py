@@ -17,6 +17,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import accumulate, zip_longest
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -55,6 +56,7 @@ class Kit:
 
     Attributes:
         checks: their names.
+        ids: what pytest calls them.
         traces: what each of them does; `left_out` are those that fail, or that would stop a server.
     """
 
@@ -63,6 +65,7 @@ class Kit:
         self._failed: list[str] = []
         self._caught: Counter[int] = Counter()
         self.checks = [item.name for item in items]
+        self.ids = [item.nodeid for item in items]
         self.traces: list[Trace] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -75,29 +78,32 @@ class Kit:
         os.write(self._shown, line.encode() + b"\n")
 
     def record(self, told: Path | None = None) -> None:
-        """Run all checks once; or take what is told in that file, else write it there."""
+        """Run each check once that is not told in that file, of the package as it stands, and tell it there."""
         told = told or self._folder / "traces"
-        names, traces = pickle.loads(told.read_bytes()) if told.exists() else ([], [])
-        if names != self.checks:  # there are others now
-            _forked(lambda _: self._write_traces(told), self._folder / "said").wait()
-            _, traces = pickle.loads(told.read_bytes())
-        self.traces = traces
+        package = ROOT / self._subject.package
+        state = sha256(b"".join(file.read_bytes() for file in sorted(package.rglob("*.*")) if file.suffix != ".pyc"))
+        known = pickle.loads(told.read_bytes()) if told.exists() else {}
+        if known.get("") != state.digest():  # lines have moved
+            known = {"": state.digest()}
+        missing = [number for number, name in enumerate(self.ids) if name not in known]
+        if missing:
+            _forked(lambda _: self._write_traces(told, known, missing), self._folder / "said").wait()
+            known = pickle.loads(told.read_bytes())
+        self.traces = [known[name] for name in self.ids]
 
-    def _write_traces(self, told: Path) -> None:
-        traces = list(self._recorded())
+    def _write_traces(self, told: Path, known: dict[str, Any], numbers: Sequence[int]) -> None:
+        following = [*numbers[1:], None]
+        found = recorded(
+            str(ROOT / self._subject.package), len(numbers), lambda at: self._passes(numbers[at], following[at])
+        )
+        known.update(zip((self.ids[number] for number in numbers), found, strict=True))
         self._leave()
-        told.write_bytes(pickle.dumps((self.checks, traces)))
+        told.write_bytes(pickle.dumps(known))
 
     def _leave(self) -> None:
         """End what the checks of this process have started for the whole session."""
         if not self._subject.server:  # which all share, and only their parent may stop
             self._items[0].session._setupstate.teardown_exact(None)
-
-    def _recorded(self) -> Any:
-        last = len(self._items) - 1
-        return recorded(
-            str(ROOT / self._subject.package), last + 1, lambda n: self._passes(n, n + 1 if n < last else None)
-        )
 
     @property
     def left_out(self) -> list[str]:
@@ -237,13 +243,14 @@ def renew(name: str, package: Path, users: set[ModuleType]) -> None:
                 setattr(module, key, getattr(sys.modules[value.__module__], value.__name__, value))
 
 
-def collected(subject: Subject, work: Callable[[Kit], None], *, areas: str = "") -> None:
+def collected(subject: Subject, work: Callable[[Kit], None], *, areas: str = "", checks: str = "") -> None:
     """Collect the kit of a subject, and hand it over; in a process that does nothing else.
 
     Args:
         subject: the backend.
         work: what is done with the kit.
         areas: pytest's `--jaf-area`.
+        checks: pytest's `-k`.
     """
     os.environ.update(JAF_TEST_SHRINK="0", PYTHONDONTWRITEBYTECODE="1", PYTHONSAFEPATH="1")
     os.environ.setdefault("JAF_TEST_PATIENCE", "600")  # our own limits come first
@@ -255,6 +262,7 @@ def collected(subject: Subject, work: Callable[[Kit], None], *, areas: str = "")
         arguments = ["-q", "-s", "-p", "no:cacheprovider", "-p", "no:xdist", f"--basetemp={folder}/tests"]
         arguments += ["-c", str(ROOT / "pyproject.toml"), f"--rootdir={ROOT}", "-o", "tmp_path_retention_policy=failed"]
         arguments += [f"--jaf-area={areas}"] if areas else []
+        arguments += ["-k", checks] if checks else []
         room = _Room(subject, work, Path(folder), shown)
         try:
             pytest.main([*arguments, *(str(ROOT / one) for one in subject.tests)], plugins=[room])
