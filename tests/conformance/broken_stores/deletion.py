@@ -132,6 +132,14 @@ class DeletesTheFirstOnly(Asking):
         return replace(delete, ids=delete.ids[:1])
 
 
+@caught_by("test_delete_many_messages[9690]")
+class DeletesFewOfMany(Asking):
+    """Of very many messages those go that one command takes."""
+
+    def asked(self, delete: DeleteMessages, record: Record | None) -> DeleteMessages:
+        return replace(delete, ids=delete.ids[:8_000])
+
+
 @caught_by("test_table[delete messages, of which some are there]")
 class AllOrNoneOfThem(Asking):
     """Where one of the messages is not held, none goes."""
