@@ -111,6 +111,28 @@ def test_stopped_at_every_await(cluster, prefix, way, beside):
     asyncio.run(main())
 
 
+def test_a_new_owner_costs_no_look_at_others(cluster, prefix, monkeypatch):
+    """Who has no conversation yet gets the first without a look through all the others for what the index lost."""
+
+    async def main():
+        config = RedisConfig(host=cluster.hosts, cluster=True, key_prefix=prefix)
+        async with await create_redis_provider(config) as provider:
+            restored = []
+
+            async def restore(owner, *, lost=True):
+                restored.append((owner, lost))
+
+            monkeypatch.setattr(provider.backend._indexes, "restore", restore)
+            await provider.store_messages("c", [Message("user", "x")], user_id="u")
+            await provider.append_messages("d", [Message("user", "x")], user_id="v", create=True)
+            await provider.store_messages("e", [Message("user", "x")])
+            await provider.update_metadata("e", {"user_id": "w"})
+            await provider.store_messages("f", [Message("user", "x")], user_id="u")
+            assert restored == []
+
+    asyncio.run(main())
+
+
 def test_deleted_and_made_again(cluster):
     """A deletion that another provider's new creation overtakes, and that is killed at any await, hides nothing."""
 

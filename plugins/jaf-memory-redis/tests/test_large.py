@@ -121,6 +121,36 @@ async def bodies_of(provider, name):
     return bodies
 
 
+LARGE = {
+    "append": lambda p: p.append_messages("c", batch(MANY, start=MANY)),
+    "store": lambda p: p.store_messages("c", batch(MANY)),
+    "delete messages": lambda p: p.delete_messages("c", [f"m{n}" for n in range(0, MANY, 7)]),
+    "truncate": lambda p: p.truncate_conversation_after("c", "m1000"),
+    "fork": lambda p: p.fork_conversation("c", "d"),
+    "revise": lambda p: p.revise_messages("c", {one.message_id: one for one in batch(100, 9)}),
+}
+
+
+def renamed(server):
+    """How often a key's name was changed."""
+    told = server.command("INFO", "commandstats").decode().partition("cmdstat_rename:calls=")[2]
+    return int(told.partition(",")[0] or 0)
+
+
+@pytest.mark.parametrize("way", LARGE)
+def test_what_was_laid_aside_is_taken(server7, prefix, way):
+    """A large change takes what was laid aside for it, bodies and ids, and does not copy all of it in one script."""
+
+    async def main():
+        async with await create_redis_provider(RedisConfig(port=server7.port, key_prefix=prefix)) as provider:
+            await provider.store_messages("c", batch(MANY, 1_000))
+            before = renamed(server7)
+            await LARGE[way](provider)
+            assert renamed(server7) - before == 2
+
+    asyncio.run(main())
+
+
 def test_long_pages(address):
     """A page of many messages is the same as by small ones: from the end, before a position, and beside writers."""
 
