@@ -250,12 +250,12 @@ class SqliteBackend(Backend):
         """Records in order of creation, read in stretches; each as it stands when it is its turn."""
         above, most = scans.start(query), scans.STRETCH
         while True:
-            ahead = partial(scans.stretch, query=query, above=above, most=most, commits=self._commits())
+            ahead = partial(scans.stretch, query=query, above=above, most=most, stood=self._standing())
             stretch = await self._search(ahead)
             fresh = 0
             for key, row in stretch.found:
                 found: Record | Damaged | None = None
-                if row is not None and stretch.is_fresh(self._commits()):
+                if row is not None and stretch.is_fresh(self._standing()):
                     fresh += 1
                     found = scans.read(row, with_messages=query.include_messages)
                 found = found or await self._listed(key, query)
@@ -267,8 +267,13 @@ class SqliteBackend(Backend):
             most = min(scans.STRETCH, max(scans.FEWEST, 2 * fresh))
             await asyncio.sleep(0)  # short reads do not wait for anything, and others want their turn in the loop
 
-    def _commits(self) -> int:
-        return self._writer.commits if self._writer is not None else 0
+    def _standing(self) -> scans.Standing | None:
+        if self._writer is None:
+            raise closed()
+        look = partial(scans.standing, commits=self._writer.commits)
+        with suppress(NeedsThreadError):
+            return self._at_once(look) if self._reader is None else self._inline_reads.read(look)
+        return None
 
     async def _listed(self, key: scans.Key, query: MemoryQuery) -> Record | Damaged | None:
         if key.creation is None:

@@ -31,7 +31,10 @@ CREATED = 5
 """Where `created_at` stands in a row of `columns`."""
 
 STALE = 0.01
-"""Seconds after which what was read ahead is read again, because another process may have changed it."""
+"""Seconds after which what was read ahead is read again: it may have expired."""
+
+Standing = tuple[int, int, int]
+"""What tells whether the file changed: commits of this writer's; a connection, and its count of others' commits."""
 
 
 Row = tuple[Any, ...]
@@ -70,18 +73,18 @@ class Stretch(NamedTuple):
     Attributes:
         found: keys, each with a row and its messages; without one it is read when it is its turn.
         ended: whether nothing comes behind it.
-        commits: how many there had been in this process.
+        standing: of the file, before it was read; `None` where nobody could tell.
         read_at: when it was read.
     """
 
     found: list[tuple[Key, Row | None]]
     ended: bool
-    commits: int
+    standing: Standing | None
     read_at: float
 
-    def is_fresh(self, commits: int) -> bool:
+    def is_fresh(self, standing: Standing | None) -> bool:
         """Whether it stands as it was read."""
-        return commits == self.commits and time.monotonic() - self.read_at < STALE
+        return standing is not None and standing == self.standing and time.monotonic() - self.read_at < STALE
 
     @property
     def last(self) -> Key:
@@ -102,7 +105,14 @@ def start(query: MemoryQuery) -> Key | None:
     return None if cursor is None else Key(micros(cursor[0]), cursor[1])
 
 
-def stretch(db: sqlite3.Connection, query: MemoryQuery, above: Key | None, most: int, commits: int) -> Stretch:
+def standing(db: sqlite3.Connection, commits: int) -> Standing:
+    """How the file stands; `PRAGMA data_version` counts what every other connection has committed, of any process."""
+    return commits, id(db), db.execute("PRAGMA data_version").fetchone()[0]
+
+
+def stretch(
+    db: sqlite3.Connection, query: MemoryQuery, above: Key | None, most: int, stood: Standing | None
+) -> Stretch:
     """The next conversations of a scan, at most so many."""
     read_at = time.monotonic()
     try:
@@ -113,7 +123,7 @@ def stretch(db: sqlite3.Connection, query: MemoryQuery, above: Key | None, most:
         # One by one, so that what is damaged is one conversation among others.
         keys = _keys(db, query, above, most)
         found, ended = [(key, None) for key in keys], len(keys) < most
-    return Stretch(found, ended, commits, read_at)
+    return Stretch(found, ended, stood, read_at)
 
 
 def _rows(
