@@ -314,18 +314,27 @@ FAULTS = [
         (
             "an answer goes to another member of its group",
             "groups",
-            "            answers[row[-1]] = (True, row)\n",
-            "            answers[row[-1] - 1] = (True, row)\n",
+            "        _tell(group, answers)\n",
+            "        _tell(group, [*answers[1:], *answers[:1]])\n",
         ),
         (
             "who is told by a group is told before its commit",
             "groups",
-            "        found = await connection.fetchmany(self._statement, arguments)\n",
+            "        answers = await self._ask(connection, [member.request for member in members])\n",
             (
-                "        if self._order is not None:\n"
-                "            _tell(group, [(True, (1, 1, number)) for number in range(len(members))])\n"
-                "        found = await connection.fetchmany(self._statement, arguments)\n"
+                "        if self._key is not None:\n"
+                "            from jaf_memory_core.results import WriteResult\n"
+                "            _tell(group, [WriteResult(1, 1, 1) for _ in members])\n"
+                "        answers = await self._ask(connection, [member.request for member in members])\n"
             ),
+        ),
+    ),
+    *_in("postgres", "postgres", "operations/writes.py")(
+        (
+            "who appends to one conversation with others is told of the version of the last",
+            "crowd",
+            "                version -= 1\n",
+            "",
         ),
     ),
     *_in("postgres", "postgres", "statements.sql")(

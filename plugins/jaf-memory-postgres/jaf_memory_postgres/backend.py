@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from operator import itemgetter
+from operator import attrgetter
 from typing import Any, ClassVar, Literal, TypeVar
 
 from msgspec.structs import replace
@@ -99,8 +99,8 @@ class PostgresBackend(Backend):
         self._client_loop = asyncio.get_running_loop() if client is not None else None
         self._pool: Pool | None = None
         self._opening: Pool | None = None
-        self._appends: Groups | None = None
-        self._tails: Groups | None = None
+        self._appends: Groups[Write] | None = None
+        self._tails: Groups[Tail] | None = None
         # Who was cancelled after so long may have met a dead line, as have the connections that were idle since.
         self._long = self._config.operation_timeout / 2
         self._older = Older(self._names)
@@ -140,8 +140,10 @@ class PostgresBackend(Backend):
                 translate=self.translate,
                 connections=self._config.most_connections,
             )
-            self._appends = group(self._sql["append_together"], order=itemgetter(0))
-            self._tails = group(self._sql["tail_together"])
+            fast, reader = self._fast, self._reader
+            key = attrgetter("conversation_id")
+            self._appends = group(fast.together, fast.fits, key=key, joins=fast.joins)
+            self._tails = group(reader.together, reader.fits)
 
     async def _prepared(self, connection: Connection) -> migrations.Found:
         if self._client is not None:
@@ -279,17 +281,15 @@ class PostgresBackend(Backend):
     async def append(self, write: Write) -> WriteResult:
         """Add in one statement; where a rule has to decide, under the lock."""
         write = rows.finite(write)
-        await self._note(len(write.messages))
-        return await self._turns.run(write.conversation_id, lambda: self._appended(write))
-
-    async def _appended(self, write: Write) -> WriteResult:
+        if self._config.search == "index":
+            await self._note(len(write.messages))
         if self._appends is None:
-            return await self._one_statement(write, self._fast.append)
-        return await self._appends.call(
-            partial(self._fast.together, write),
-            lambda row: row and WriteResult(row[0], row[1], len(write.messages)),
-            lambda: self._one_statement(write, self._fast.append),
-        )
+            return await self._appended(write)
+        return await self._appends.call(write, _as_told, partial(self._appended, write))
+
+    def _appended(self, write: Write) -> Awaitable[WriteResult]:
+        """Append alone, when it is this conversation's turn."""
+        return self._turns.run(write.conversation_id, partial(self._one_statement, write, self._fast.append))
 
     async def _one_statement(
         self, write: Write, fast: Callable[[Connection, Write], Awaitable[WriteResult | None]]
@@ -384,9 +384,7 @@ class PostgresBackend(Backend):
         """A page of messages, in one statement."""
         if self._tails is None:
             return self._tail(tail)
-        return self._tails.call(
-            partial(self._reader.together, tail), partial(self._reader.of_group, tail), partial(self._tail, tail)
-        )
+        return self._tails.call(tail, partial(self._reader.of_group, tail), partial(self._tail, tail))
 
     def _tail(self, tail: Tail) -> Coroutine[Any, Any, Page | None]:
         return self.run(lambda connection: self._reader.tail(connection, tail))
@@ -494,3 +492,7 @@ class PostgresBackend(Backend):
                 return await self._on(pool, work)
         finally:
             await pool.close()
+
+
+def _as_told(answer: WriteResult) -> WriteResult:
+    return answer

@@ -84,10 +84,30 @@ WHERE {seen}
 SELECT header.first_position, header.message_count, header.gaps, {short_page} FROM {header} AS header WHERE {seen}
 
 -- name: tail_together
--- The same of a group; the last column says whose it is. What is long on average would keep all others waiting.
-SELECT header.first_position, header.message_count,
-    CASE WHEN header.size <= 16384 * header.message_count THEN {short_page} END, $5::integer
-FROM {header} AS header WHERE {seen}
+-- Those of a group, a row each for what can be seen; the last column says whose it is. What is long on average would keep all
+-- others waiting. As values of a subquery the arrays tell the server nothing, so that it keeps one plan for groups of any size,
+-- and each conversation is looked up by itself (OFFSET keeps that apart).
+SELECT page.first_position, page.message_count, page.bodies, asked.place
+FROM unnest((SELECT $1::text[]), (SELECT $2::bigint[]), (SELECT $3::bigint[]), (SELECT $4::text[]))
+    WITH ORDINALITY AS asked (conversation_id, before, count, scope, place)
+CROSS JOIN LATERAL (
+    SELECT header.first_position, header.message_count,
+        CASE WHEN header.size <= 16384 * header.message_count AND header.size <= {large} AND header.gaps = 0 THEN (
+            SELECT coalesce(string_agg(listed.body, ','), '') FROM (
+                SELECT message.position, message.body FROM {message} AS message
+                WHERE message.conversation = header.id AND message.position < {end_asked}
+                    AND message.position >= greatest(header.first_position, {end_asked} - asked.count)
+                ORDER BY message.position DESC LIMIT asked.count
+            ) AS listed
+        ) END AS bodies
+    FROM {header} AS header
+    WHERE header.conversation_id = asked.conversation_id AND {live}
+        AND (asked.scope IS NULL OR header.user_id = asked.scope)
+    OFFSET 0
+) AS page
+
+-- name: end_asked
+least(asked.before, header.first_position + header.message_count + header.gaps)
 
 -- name: leading
 -- The first messages, below a position, of those that stand before the page, as one text, in their order.
@@ -264,11 +284,12 @@ LIMIT $2
 
 -- name: touched
 -- Of a write that changes messages; see `migrations/0005_amended.sql` for the two times.
-version = header.version + 1,
+{renewed}, version = header.version + 1, user_id = coalesce(header.user_id, $3)
+
+-- name: renewed
 updated_at = greatest(header.updated_at, clock_timestamp()),
 expires_at = CASE WHEN header.ttl IS NULL THEN header.expires_at
-    ELSE clock_timestamp() + make_interval(secs => header.ttl) END,
-user_id = coalesce(header.user_id, $3)
+    ELSE clock_timestamp() + make_interval(secs => header.ttl) END
 
 -- name: merged
 metadata = CASE WHEN $5::text IS NULL THEN header.metadata ELSE header.metadata || $5::text::jsonb END
@@ -346,20 +367,37 @@ WITH changed AS (
 SELECT version, message_count FROM changed
 
 -- name: append_together
--- The same of a group, of $5 messages; the others are null, and the last column says whose row it is. A header that
--- somebody holds is skipped, so that a group waits for nobody.
+-- The same of a group, in one statement: a row for each conversation, to which one append or several add, and a row for each
+-- message, which says whose it is. The last column of what comes back says so, too. A header that somebody holds is skipped, so
+-- that a group waits for nobody. One plan is kept, whatever the size of groups and tables: the arrays are values of a subquery,
+-- each header is looked up by itself, and the hidden limit lets the server expect one of them.
 WITH free AS MATERIALIZED (
-    SELECT header.id FROM {header} AS header WHERE header.conversation_id = $1 FOR NO KEY UPDATE SKIP LOCKED
+    SELECT held.id, asked.* FROM unnest(
+        (SELECT $1::text[]), (SELECT $2::text[]), (SELECT $3::text[]), (SELECT $4::bigint[]), (SELECT $5::integer[]),
+        (SELECT $6::integer[]), (SELECT $7::bigint[])
+    ) WITH ORDINALITY AS asked (conversation_id, scope, user_id, version, writes, count, size, place)
+    CROSS JOIN LATERAL (
+        SELECT header.id FROM {header} AS header WHERE header.conversation_id = asked.conversation_id
+        FOR NO KEY UPDATE SKIP LOCKED
+    ) AS held
 ), changed AS (
-    UPDATE {header} AS header SET {touched}, message_count = header.message_count + $5::integer,
-        size = header.size + $6
-    FROM free WHERE header.id = free.id AND {admitted}
+    UPDATE {header} AS header SET {renewed}, version = header.version + asked.writes,
+        user_id = coalesce(header.user_id, asked.user_id),
+        message_count = header.message_count + asked.count, size = header.size + asked.size
+    FROM (SELECT * FROM free LIMIT (SELECT 4611686018427387903)) AS asked
+    WHERE header.id = asked.id AND {live}
+        AND (asked.scope IS NULL OR header.user_id = asked.scope)
+        AND (asked.user_id IS NULL OR header.user_id IS NULL OR header.user_id = asked.user_id)
+        AND (asked.version IS NULL OR header.version = asked.version)
     RETURNING header.id, header.version, header.message_count,
-        header.first_position + header.message_count + header.gaps - $5::integer AS fresh_from
-), added AS ({added} (
-    VALUES (1, $7::text, $8::text), (2, $9::text, $10::text), (3, $11::text, $12::text), (4, $13::text, $14::text)
-) AS batch(place, message_id, body) WHERE batch.message_id IS NOT NULL)
-SELECT version, message_count, $15::integer FROM changed
+        header.first_position + header.message_count + header.gaps - asked.count AS fresh_from, asked.place
+), added AS (
+    INSERT INTO {message} (conversation, position, message_id, body)
+    SELECT changed.id, changed.fresh_from + batch.nth, batch.message_id, batch.body
+    FROM unnest($8::integer[], $9::integer[], $10::text[], $11::text[]) AS batch(place, nth, message_id, body)
+        JOIN changed ON changed.place = batch.place
+)
+SELECT version, message_count, place FROM changed
 
 -- name: append_capped
 -- The same with the oldest removed. It goes ahead only if nobody wrote between its snapshot and its lock (`seen`),

@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 from jaf_memory_postgres import PostgresConfig, create_postgres_provider
 from jaf_memory_postgres.connection import groups
+from jaf_memory_postgres.operations.writes import Fast
 
 from jaf_memory_core import Message
 from jaf_memory_core.errors import MemoryConflictError, MemoryConnectionError, MemoryNotFoundError, MemoryStorageError
@@ -145,6 +146,66 @@ def test_appends_of_every_kind_at_once(postgres, table):
             assert all(isinstance(found[name], Success) for name in ("version", "made", "labelled", "long", "four"))
             assert sorted(found[name].data.version for name in ("twice", "thrice")) == [2, 3]
             assert len(await texts(provider, "c05")) == 5
+
+    asyncio.run(main())
+
+
+def test_many_writers_of_one_conversation(postgres, table):
+    """Appends to one conversation travel together, too: each has a version of its own, and stands where it was told."""
+
+    async def main():
+        async with await opened(postgres.url(), table, operation_timeout=30.0) as provider:
+            await filled(provider, ["c00"])
+            await provider.store_messages("owned", [], user_id="u")
+
+            async def write(task):
+                key, view = ("owned", provider.for_user("u")) if task % 4 == 3 else ("c00", provider)
+                told = []
+                for number in range(10):
+                    if task == 5 and number % 3 == 2:  # one that no other joins
+                        standing = await view.get_conversation(key)
+                        answer = await view.append_messages(key, said("x"), expected_version=standing.version)
+                        if not isinstance(answer, Success):
+                            assert isinstance(answer.error, MemoryConflictError)
+                        continue
+                    batch = [Message("user", f"{task}.{number}.{part}") for part in range(1 + task % 3)]
+                    answer = await view.append_messages(key, batch)
+                    told.append((key, answer.data.version, answer.data.message_count, batch))
+                return told
+
+            told = [one for some in await asyncio.gather(*map(write, range(32))) for one in some]
+            for key in ("c00", "owned"):
+                stored = await texts(provider, key)
+                versions = [version for of, version, _, _ in told if of == key]
+                assert len(versions) == len(set(versions))
+                for of, _, count, batch in told:
+                    if of == key:
+                        assert stored[count - len(batch) : count] == [message.content for message in batch]
+            usage = provider.backend.usage()
+            assert usage.committed > 4 * usage.commits
+            assert usage.waiting == 0
+
+    asyncio.run(main())
+
+
+def test_a_held_conversation_is_waited_for_by_few(postgres, table):
+    """Of many appends to a conversation that somebody holds two wait at the server, and all stand in the end."""
+
+    async def main():
+        async with await opened(postgres.url(), table, operation_timeout=30.0) as provider:
+            await filled(provider)
+            held = f"SELECT FROM {table}__header WHERE conversation_id = 'c00' FOR UPDATE"
+            async with holding(postgres, held):
+                tasks = [asyncio.create_task(provider.append_messages("c00", said(str(n)))) for n in range(40)]
+                await asyncio.sleep(1)
+                waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                assert await asyncio.to_thread(postgres.sql, waits) == "2"
+                began = time.monotonic()
+                await asyncio.gather(*(provider.append_messages(key, said("x")) for key in MANY[1:]))
+                assert time.monotonic() - began < 10
+            answers = await asyncio.gather(*tasks)
+            assert sorted(answer.data.version for answer in answers) == list(range(2, 42))
+            assert sorted(await texts(provider, "c00")) == sorted(["c00", *map(str, range(40))])
 
     asyncio.run(main())
 
@@ -362,13 +423,13 @@ def test_a_group_without_an_answer(postgres, table):
 def test_groups_are_bounded(postgres, table, monkeypatch):
     """A group has no more members and bytes than it may, and what is long goes alone."""
     sent = []
-    fetchmany = asyncpg.Connection.fetchmany
+    together = Fast.together
 
-    async def recorded(self, query, args, **options):
-        sent.append([sum(len(value) for value in one if isinstance(value, str)) for one in args])
-        return await fetchmany(self, query, args, **options)
+    async def recorded(self, connection, writes):
+        sent.append([sum(map(len, write.bodies)) + len(write.conversation_id) for write in writes])
+        return await together(self, connection, writes)
 
-    monkeypatch.setattr(asyncpg.Connection, "fetchmany", recorded)
+    monkeypatch.setattr(Fast, "together", recorded)
 
     async def main():
         keys = [f"c{number:03}" for number in range(400)]

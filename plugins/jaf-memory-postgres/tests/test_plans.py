@@ -85,6 +85,11 @@ def statements(names):
         "append": (sql["append"], ["c7", None, "u7", None, None, 2, *arrays, 1 << 20]),
         "append_few": (sql["append_2"], ["c7", None, "u7", None, None, 4, "m", "{}", "n", "{}"]),
         "append_capped": (sql["append_capped"], ["c7", None, "u7", None, None, 2, *arrays, 3, False, 1 << 20]),
+        "append_together": (
+            sql["append_together"],
+            [["c7"], [None], ["u7"], [None], [1], [2], [4], [1, 1], [0, 1], ["m", "n"], ["{}", "{}"]],
+        ),
+        "tail_together": (sql["tail_together"], [["c7", "c8"], [None, 4], [20, 20], [None, "u8"]]),
         "create": (sql["create"], ["n", "u", "i", "{}", *arrays, 2, False, *[None] * 5]),
         "lock": (sql["lock"], ["c7"]),
         "held": (sql["held"], [7, ["m1"]]),
@@ -120,6 +125,30 @@ def test_messages_come_in_the_order_of_their_index(postgres, large, name):
     """No read of messages sorts them: behind a pooler, each would read the whole conversation for the last few."""
     sql, values = statements(large)[name]
     assert "Sort" not in json.dumps(asyncio.run(explained(postgres, sql, values)))
+
+
+@pytest.mark.parametrize("name", ["append_together", "tail_together"])
+@pytest.mark.parametrize("members", [2, 64])
+def test_groups_of_any_size_have_one_plan(postgres, large, name, members):
+    """The server keeps one plan for groups, which looks up each conversation, and does not plan at each call."""
+    sql, values = statements(large)[name]
+    values = [value * members for value in values]
+    values[0] = [f"none{number}" for number in range(len(values[0]))]
+    if name == "append_together":
+        values[7] = [999] * len(values[7])  # nobody's
+
+    async def main():
+        connection = await asyncpg.connect(postgres.url())
+        for _ in range(10):
+            assert await connection.fetch(sql, *values) == []
+        counted = "SELECT generic_plans FROM pg_prepared_statements WHERE statement = $1"
+        kept = await connection.fetchval(counted, sql)
+        await connection.close()
+        return kept
+
+    assert asyncio.run(main()) == 5
+    for mode in ("force_custom_plan", "force_generic_plan"):
+        assert not scans(asyncio.run(planned(postgres, sql, values, mode)))
 
 
 def test_newest_of_a_user_have_one_plan(postgres, large):

@@ -1,10 +1,11 @@
-"""Group commit in the client: what waits at the same moment travels together, in one pipelined series and one commit.
+"""Group commit in the client: what waits at the same moment travels together, in one statement and one commit.
 
-A statement is bound and executed once for each member of a group, and one Sync behind the last of them ends the
-transaction that the server made of it. So a group stands as a whole, or not at all; where it does not, each member
-asks alone, as if there were no groups. Whoever is alone goes alone, at once.
+A statement is executed for all members of a group at once. So a group stands as a whole, or not at all; where it does
+not, each member asks alone, as if there were no groups. Whoever is alone goes alone, at once.
 
-A group waits for no row that somebody holds: its statements skip it (`SKIP LOCKED`), and whose row that was asks alone.
+A group waits for no row that somebody holds: its statement skips it (`SKIP LOCKED`), and whose row that was asks alone.
+What is asked of one and the same conversation while a group, or one alone, is at it, waits for their end, and then
+travels together, too.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Any, Generic, TypeVar
 
 from jaf_memory_core.deadline import never_sent
 from jaf_memory_core.errors import MemoryError
@@ -21,20 +22,18 @@ from jaf_memory_postgres import errors
 from jaf_memory_postgres.connection.execution import Connection, Work
 
 T = TypeVar("T")
+Q = TypeVar("Q")
 
 MEMBERS = 64
 """Members of a group at most."""
 
 BYTES = 100_000
-"""Bytes of a group's arguments at most.
-
-Up to 128 KiB the driver sends all in one go. With more it waits in between, and would swallow a cancellation there.
-"""
+"""Bytes of a group's arguments at most."""
 
 EACH = 500
 """Bytes that a member may take beside its messages: the ids, and what the protocol adds."""
 
-FULL = 8
+FULL = 16
 """Members from which on a group is divided where there are places: one is read here while the server does the next."""
 
 ABREAST = 4
@@ -44,56 +43,68 @@ While one is committed, the next is executed.
 """
 
 OVERDUE = 0.05
-"""Seconds after which a group holds no place any more: its connection may be dead, and others have theirs."""
+"""Seconds after which a group holds no place any more, and nobody back from its conversation.
+
+Its connection may be dead, and others have theirs; or somebody else holds the row.
+"""
 
 ALONE = 2
 """Operations that go alone at the same time; from then on they look whether others come with them."""
 
 FAILURES: tuple[type[Exception], ...] = (MemoryError, *errors.DRIVER_ERRORS)
 
-Values = Sequence[Any]
-"""The arguments of a member's statement but the last, its number, which its row says again as the last column."""
 
+class _Member(Generic[Q]):
+    """One who waits for a group.
 
-class _Member:
-    """One who waits for a group."""
+    Attributes:
+        key: of what it asks for, where no two groups may be at that.
+        late: whether it has waited for that long enough.
+    """
 
-    __slots__ = ("answer", "group", "size", "values")
+    __slots__ = ("answer", "group", "key", "late", "request", "size")
 
-    def __init__(self, values: Values, size: int, answer: asyncio.Future[Any]) -> None:
-        self.values = values
+    def __init__(self, request: Q, size: int, key: Hashable, answer: asyncio.Future[Any]) -> None:
+        self.request = request
         self.size = size
+        self.key = key
         self.answer = answer
-        self.group: _Group | None = None
+        self.late = False
+        self.group: _Group[Q] | None = None
 
 
-class _Group:
+class _Group(Generic[Q]):
     """Who travels together.
 
     Attributes:
+        keys: of what they are at, each with the first who is.
         sent: whether the server may have heard of it.
         holds: whether it has one of the places.
     """
 
-    __slots__ = ("holds", "members", "overdue", "sent", "task")
+    __slots__ = ("holds", "keys", "members", "overdue", "sent", "task")
 
-    def __init__(self, members: list[_Member]) -> None:
-        self.members = members
+    def __init__(self) -> None:
+        self.members: list[_Member[Q]] = []
+        self.keys: dict[Hashable, _Member[Q]] = {}
         self.sent = False
         self.holds = True
         self.task: asyncio.Task[None] | None = None
         self.overdue: asyncio.TimerHandle | None = None
 
 
-class Groups:
+class Groups(Generic[Q]):
     """The groups of one statement.
 
     Args:
-        statement: its text.
+        ask: executes it for all members at once, and gives an answer for each; `None` for one for which nothing was
+            changed, and which has to be asked alone.
+        fits: the bytes of a request; `None` if it has to go alone.
         run: gives a connection of its own to what sends a group.
         translate: makes an error of ours of the driver's.
         connections: how many there are for everybody.
-        order: gives that of a member, by its arguments, by which they are executed; `None` leaves them as they came.
+        key: that of a request, by which no two groups are at the same; `None` if they may.
+        joins: whether two requests of one key may travel in one group.
 
     Attributes:
         sent, carried: how many groups were answered, and their members.
@@ -101,21 +112,27 @@ class Groups:
 
     def __init__(
         self,
-        statement: str,
+        ask: Callable[[Connection, Sequence[Q]], Awaitable[Sequence[Any]]],
+        fits: Callable[[Q], int | None],
         run: Callable[[Work[Any]], Awaitable[Any]],
         translate: Callable[[Exception, str], MemoryError],
         *,
         connections: int,
-        order: Callable[[Values], Any] | None = None,
+        key: Callable[[Q], Hashable] | None = None,
+        joins: Callable[[Q, Q], bool] | None = None,
     ) -> None:
-        self._statement = statement
+        self._ask = ask
+        self._fits = fits
         self._run = run
         self._translate = translate
-        self._order = order
+        self._key = key
+        self._joins = joins
         self.sent = self.carried = 0
         self._alone = 0
-        self._waiting: deque[_Member] = deque()
-        self._under_way: set[_Group] = set()
+        self._waiting: deque[_Member[Q]] = deque()
+        self._busy: dict[Hashable, int] = {}
+        self._parked: dict[Hashable, tuple[list[_Member[Q]], asyncio.TimerHandle]] = {}
+        self._under_way: set[_Group[Q]] = set()
         self._places = max(1, min(ABREAST, connections // 2))
         self._comes = False
         self._crowded = False
@@ -123,52 +140,49 @@ class Groups:
     @property
     def waiting(self) -> int:
         """How many wait for a group."""
-        return sum(not member.answer.done() for member in self._waiting)
+        parked = sum(not member.answer.done() for members, _ in self._parked.values() for member in members)
+        return parked + sum(not member.answer.done() for member in self._waiting)
 
-    async def call(
-        self,
-        values: Callable[[], tuple[Values, int] | None],
-        read: Callable[[Any], T | None],
-        alone: Callable[[], Awaitable[T]],
-    ) -> T:
+    async def call(self, request: Q, read: Callable[[Any], T | None], alone: Callable[[], Awaitable[T]]) -> T:
         """Ask with others, or alone.
 
         Args:
-            values: gives the arguments, and how many bytes they have beside the ids; `None` for what has to go alone.
-            read: makes an answer of the member's row, or of `None` where the statement had none for it; `None` if it
-                has to be asked alone. Nothing was changed where there is no row.
+            request: what is asked.
+            read: makes what is told of the group's answer; `None` if it has to be asked alone.
             alone: asks alone, on a connection of its own.
         """
-        if self._crowded or self._alone >= ALONE or self._waiting or self._under_way:
-            given = values()
-            if given is not None:
-                answered, row = await self._joined(*given)
-                found = read(row) if answered else None
-                if found is not None:
-                    return found
+        key = None if self._key is None else self._key(request)
+        if (self._crowded or self._alone >= ALONE or self._waiting or self._under_way or key in self._busy) and (
+            size := self._fits(request)
+        ) is not None:
+            member = _Member(request, size + EACH, key, asyncio.get_running_loop().create_future())
+            self._waiting.append(member)
+            self._expect()
+            try:
+                answer = await member.answer
+            except asyncio.CancelledError as error:
+                self._left(member, error)
+                raise
+            found = None if answer is None else read(answer)
+            if found is not None:
+                return found
         self._alone += 1
+        if key is not None:
+            self._busy[key] = self._busy.get(key, 0) + 1
         try:
             return await alone()
         finally:
             self._alone -= 1
+            if key is not None:
+                self._leave(key)
 
-    async def _joined(self, values: Values, size: int) -> tuple[bool, Any]:
-        """Whether a group answered, and with which row."""
-        loop = asyncio.get_running_loop()
-        member = _Member(values, size + EACH, loop.create_future())
-        self._waiting.append(member)
+    def _expect(self) -> None:
+        """Send what waits; not now, for whoever is ready to ask, too, comes along."""
         if self._places and not self._comes:
-            # Not now: whoever is ready to ask, too, comes along.
             self._comes = True
-            loop.call_soon(self._arrived)
-        try:
-            answer: tuple[bool, Any] = await member.answer
-        except asyncio.CancelledError as error:
-            self._left(member, error)
-            raise
-        return answer
+            asyncio.get_running_loop().call_soon(self._arrived)
 
-    def _left(self, member: _Member, error: asyncio.CancelledError) -> None:
+    def _left(self, member: _Member[Q], error: asyncio.CancelledError) -> None:
         """Take notice of one who gives up. A group of which nobody is left ends, on the server, too."""
         group = member.group
         if group is None or not group.sent:
@@ -182,46 +196,92 @@ class Groups:
 
     def _send(self) -> None:
         while self._places and self._waiting:
-            members = self._next()
-            self._crowded = len(members) > 1
+            group = self._next()
+            self._crowded = len(group.members) > 1
             if self._crowded:
-                self._begin(_Group(members))
-            elif members:
-                members[0].answer.set_result(_NONE)
+                self._begin(group)
+            elif group.members:
+                group.members[0].answer.set_result(None)
 
-    def _next(self) -> list[_Member]:
+    def _next(self) -> _Group[Q]:
         """Those who come next, as many as a group may have; whoever has given up has left its place."""
-        members: list[_Member] = []
+        group: _Group[Q] = _Group()
+        members, keys = group.members, group.keys
         room = BYTES
-        most = min(MEMBERS, max(FULL, -(-len(self._waiting) // self._places)))
-        while self._waiting and len(members) < most:
+        # Who joins another costs the server next to nothing, and so does not count.
+        most = max(FULL, -(-len(self._waiting) // self._places))
+        while self._waiting and len(members) < MEMBERS and most:
             member = self._waiting[0]
             if not member.answer.done():
+                key = member.key
+                first = None if key is None else keys.get(key)
+                if (first is None and key in self._busy and not member.late) or (
+                    first is not None and not (self._joins and self._joins(first.request, member.request))
+                ):
+                    self._park(self._waiting.popleft())
+                    continue
                 if members and member.size > room:
                     break
                 room -= member.size
                 members.append(member)
+                if first is None:
+                    most -= 1
+                    if key is not None:
+                        keys[key] = member
             self._waiting.popleft()
-        return members
+        return group
 
-    def _begin(self, group: _Group) -> None:
+    def _park(self, member: _Member[Q]) -> None:
+        """Let one wait until nobody is at what it asks for, but not for long."""
+        parked = self._parked.get(member.key)
+        if parked is None:
+            timer = asyncio.get_running_loop().call_later(OVERDUE, self._too_long, member.key)
+            self._parked[member.key] = [member], timer
+        else:
+            parked[0].append(member)
+
+    def _too_long(self, key: Hashable) -> None:
+        members, _ = self._parked.pop(key)
+        for member in members:
+            member.late = True
+        self._return(members)
+
+    def _leave(self, key: Hashable) -> None:
+        """One less is at it."""
+        left = self._busy[key] - 1
+        if left:
+            self._busy[key] = left
+            return
+        del self._busy[key]
+        if key in self._parked:
+            members, timer = self._parked.pop(key)
+            timer.cancel()
+            self._return(members)
+
+    def _return(self, members: list[_Member[Q]]) -> None:
+        self._waiting.extendleft(reversed(members))
+        self._expect()
+
+    def _begin(self, group: _Group[Q]) -> None:
         for member in group.members:
             member.group = group
+        for key in group.keys:
+            self._busy[key] = self._busy.get(key, 0) + 1
         self._places -= 1
         self._under_way.add(group)
         loop = asyncio.get_running_loop()
         group.overdue = loop.call_later(OVERDUE, self._give_up_place, group)
         group.task = loop.create_task(self._travel(group))
 
-    def _give_up_place(self, group: _Group) -> None:
+    def _give_up_place(self, group: _Group[Q]) -> None:
         if group.holds:
             group.holds = False
             self._places += 1
             self._send()
 
-    async def _travel(self, group: _Group) -> None:
+    async def _travel(self, group: _Group[Q]) -> None:
         try:
-            await self._run(lambda connection: self._series(connection, group))
+            await self._run(lambda connection: self._together(connection, group))
         except FAILURES as error:
             self._failed(group, error)
         finally:
@@ -229,27 +289,22 @@ class Groups:
                 group.overdue.cancel()
             self._under_way.discard(group)
             # Whoever is still without an answer asks alone, where it learns what is the matter.
-            _tell(group, [_NONE] * len(group.members))
+            _tell(group, [None] * len(group.members))
+            for key in group.keys:
+                self._leave(key)
             self._give_up_place(group)
 
-    async def _series(self, connection: Connection, group: _Group) -> None:
+    async def _together(self, connection: Connection, group: _Group[Q]) -> None:
         members = group.members = [member for member in group.members if not member.answer.done()]
-        if self._order is not None:
-            order = self._order
-            members.sort(key=lambda member: order(member.values))
-        arguments = [(*member.values, number) for number, member in enumerate(members)]
-        if not arguments:
+        if not members:
             return
         group.sent = True
-        found = await connection.fetchmany(self._statement, arguments)
+        answers = await self._ask(connection, [member.request for member in members])
         self.sent += 1
         self.carried += len(members)
-        answers: list[tuple[bool, Any]] = [_NO_ROW] * len(members)
-        for row in found:
-            answers[row[-1]] = (True, row)
         _tell(group, answers)
 
-    def _failed(self, group: _Group, error: Exception) -> None:
+    def _failed(self, group: _Group[Q], error: Exception) -> None:
         """Tell each member what it would have been told alone, unless it is known that nothing of the group stands."""
         for member in group.members:
             # One for each: whoever gets it may write into it.
@@ -265,11 +320,7 @@ class Groups:
                 member.answer.set_exception(problem)
 
 
-_NONE: tuple[bool, Any] = (False, None)
-_NO_ROW: tuple[bool, Any] = (True, None)
-
-
-def _tell(group: _Group, answers: Sequence[tuple[bool, Any]]) -> None:
+def _tell(group: _Group[Any], answers: Sequence[Any]) -> None:
     for member, answer in zip(group.members, answers, strict=True):
         if not member.answer.done():
             member.answer.set_result(answer)

@@ -97,16 +97,24 @@ class Reader:
         except asyncpg.DataError:  # what the header counts cannot be reckoned with
             raise codec.damaged(tail.conversation_id) from None
 
-    def together(self, tail: Tail) -> tuple[Sequence[Any], int] | None:
-        """What `tail_together` is given; `None` for what has to go alone."""
-        if tail.limit > SHORT_PAGE or tail.after is not None or tail.leading or tail.with_header:
-            return None
-        before = None if tail.before is None else min(tail.before, rows.MOST)
-        return (tail.conversation_id, before, tail.limit, tail.scope), 0
+    def fits(self, tail: Tail) -> int | None:
+        """0, the size of its messages, if a page may be read with others."""
+        return None if tail.limit > SHORT_PAGE or tail.after is not None or tail.leading or tail.with_header else 0
+
+    async def together(self, connection: Connection, tails: Sequence[Tail]) -> Sequence[Any]:
+        """Rows for `of_group`, by one statement; `None` for what has to be asked alone."""
+        asked = [
+            (tail.conversation_id, None if tail.before is None else min(tail.before, rows.MOST), tail.limit, tail.scope)
+            for tail in tails
+        ]
+        answers: list[Any] = [None] * len(tails)
+        for row in await connection.fetch(self._sql["tail_together"], *zip(*asked, strict=True)):
+            answers[row[3] - 1] = row
+        return answers
 
     def of_group(self, tail: Tail, row: Any) -> Page | None:
-        """The page in a row of `tail_together`; `None` if it has to be asked for alone."""
-        if row is None or row[2] is None:
+        """The page in a row of `together`; `None` if it has to be asked for alone."""
+        if row[2] is None:
             return None
         return _page(tail, row[0], row[1], codec.decode_joined(row[2], tail.conversation_id))
 

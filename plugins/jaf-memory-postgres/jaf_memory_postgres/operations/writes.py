@@ -56,19 +56,59 @@ class Fast:
             return await self.create(connection, write)
         return None
 
-    def together(self, write: Write) -> tuple[Sequence[Any], int] | None:
-        """What `append_together` is given, and the size of the messages; `None` for what has to go alone."""
-        count = len(write.messages)
-        if not 0 < count <= FEW or write.metadata or write.max_messages is not None or write.origin is not None:
+    def fits(self, write: Write) -> int | None:
+        """The size of the messages, if the write may travel with others."""
+        if not write.messages or write.metadata or write.max_messages is not None or write.origin is not None:
             return None
         size = codec.size(write.bodies)
-        if size > SHORT:
-            return None
-        version = None if write.expected_version is None else min(write.expected_version, rows.MOST)
-        arguments: list[Any] = [write.conversation_id, write.scope, write.user_id, version, count, size]
-        for message, body in zip(write.messages, write.bodies, strict=True):
-            arguments += (message.message_id, body.decode())
-        return arguments + [None] * (2 * (FEW - count)), size
+        return size if size <= SHORT else None
+
+    def joins(self, one: Write, other: Write) -> bool:
+        """Whether two appends to one conversation may be one change of it: what admits one, admits the other."""
+        return (
+            one.expected_version is None
+            and other.expected_version is None
+            and one.scope == other.scope
+            and one.user_id == other.user_id
+        )
+
+    async def together(self, connection: Connection, writes: Sequence[Write]) -> Sequence[WriteResult | None]:
+        """Append in one statement, each write as one of its own; `None` for what has to be asked alone.
+
+        Writes to one conversation have to join each other, and are applied in their order.
+        """
+        headers: list[list[Any]] = []
+        batch: list[tuple[int, int, str, str]] = []
+        members: list[list[int]] = []
+        last = None
+        # In the order of ids, as everybody takes his locks.
+        for number in sorted(range(len(writes)), key=lambda number: writes[number].conversation_id):
+            write = writes[number]
+            if write.conversation_id != last:
+                last = write.conversation_id
+                version = None if write.expected_version is None else min(write.expected_version, rows.MOST)
+                headers.append([last, write.scope, write.user_id, version, 0, 0, 0])
+                members.append([])
+            header = headers[-1]
+            at = header[5]
+            for message, body in zip(write.messages, write.bodies, strict=True):
+                batch.append((len(headers), at, message.message_id, body.decode()))
+                at += 1
+            header[4] += 1
+            header[5] = at
+            header[6] += codec.size(write.bodies)
+            members[-1].append(number)
+        columns = *zip(*headers, strict=True), *zip(*batch, strict=True)
+        answers: list[WriteResult | None] = [None] * len(writes)
+        for row in await connection.fetch(self._sql["append_together"], *columns):
+            version, count, place = row
+            # The last of them left the conversation so; who came before it, one version earlier, without its messages.
+            for number in reversed(members[place - 1]):
+                added = len(writes[number].messages)
+                answers[number] = WriteResult(version, count, added)
+                version -= 1
+                count -= added
+        return answers
 
     def _adding(self, write: Write) -> tuple[str, list[Any]]:
         patch = rows.stored(write.metadata) if write.metadata else None
