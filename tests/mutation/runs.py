@@ -215,6 +215,19 @@ def _reaches(trace: Trace, where: Sequence[tuple[str, range]]) -> bool:
     return any(not trace.lines.get(file, set()).isdisjoint(lines) for file, lines in where)
 
 
+def ours() -> set[ModuleType]:
+    """The modules of this repository that are imported."""
+    return {one for one in sys.modules.values() if str(getattr(one, "__file__", "")).startswith(str(ROOT))}
+
+
+def _forget() -> None:
+    """Empty what our functions keep for the next call: it may come from a file of what is imported anew."""
+    for module in ours():
+        for value in vars(module).values():
+            if hasattr(value, "cache_clear"):
+                value.cache_clear()
+
+
 def renew(name: str, package: Path, users: set[ModuleType]) -> None:
     """Import a package, or one within it, anew from a copy, and hand that to all modules of ours that hold the old.
 
@@ -230,12 +243,11 @@ def renew(name: str, package: Path, users: set[ModuleType]) -> None:
     old = [one for one in sys.modules if one == name or one.startswith(name + ".")]
     for one in old:
         del sys.modules[one]
+    _forget()
     importlib.invalidate_caches()
     for one in old:
         importlib.import_module(one)
-    for module in users | {
-        one for one in sys.modules.values() if str(getattr(one, "__file__", "")).startswith(str(ROOT))
-    }:
+    for module in users | ours():
         for key, value in list(vars(module).items()):
             if isinstance(value, ModuleType) and value.__name__ in old:
                 setattr(module, key, sys.modules[value.__name__])
