@@ -343,6 +343,29 @@ class Agno(Writers):
         return [text for text in said if text != "first"]
 
 
+class KeyValue(Writers):
+    """py-key-value: a conversation is a value, as the other comparison has it."""
+
+    async def open(self) -> None:
+        """Open the store, and put an empty list."""
+        kinds = {"memory": "InMemory", "sqlite": "Sqlite", "redis": "Redis", "postgres": "Postgres"}
+        self.values = getattr(import_module("benchmarks.peers.key_value"), kinds[self.place["store"]])(self.place)
+        await self.values.open()
+        await self.values.fill(KEY, 0)
+
+    async def close(self) -> None:
+        """Close it."""
+        await self.values.close()
+
+    def say(self) -> Say:
+        """Read the value, and put it back with a message more."""
+        return lambda text: self.values.extend(KEY, [{"role": "user", "content": text}])
+
+    async def kept(self) -> list[str]:
+        """Read the value."""
+        return [message["content"] for message in await self.values.held(KEY)]
+
+
 LIBRARIES: Mapping[str, tuple[type[Writers], str, tuple[str, ...]]] = {
     "jaf-memory": (Ours, "jaf-memory-core", ("memory", "sqlite", "redis", "postgres")),
     "jaf-py": (JafPy, "jaf-py", ("memory", "redis", "postgres")),
@@ -351,5 +374,6 @@ LIBRARIES: Mapping[str, tuple[type[Writers], str, tuple[str, ...]]] = {
     "Pydantic AI": (PydanticAI, "pydantic-ai-slim", ("memory",)),
     "Google ADK": (GoogleADK, "google-adk", ("memory", "sqlite", "postgres")),
     "Agno": (Agno, "agno", ("memory", "sqlite", "redis", "postgres")),
+    "py-key-value": (KeyValue, "py-key-value-aio", ("memory", "sqlite", "redis", "postgres")),
 }
 """Each library, the distribution that brings it, and the stores that it has."""

@@ -33,18 +33,23 @@ class Values(Competitor):
         await self.store.put(key, {"messages": items(length)}, collection=SHELF)
 
     async def append(self, key: str) -> None:
-        """Read all, and put all with two more."""
-        await self.store.put(key, {"messages": [*await self._all(key), *items(2)]}, collection=SHELF)
+        """Add two messages."""
+        await self.extend(key, items(2))
+
+    async def extend(self, key: str, more: list[dict[str, str]]) -> None:
+        """Read all, and put all with some more."""
+        await self.store.put(key, {"messages": [*await self.held(key), *more]}, collection=SHELF)
 
     async def recent(self, key: str, limit: int) -> object:
         """Read all, and take the last."""
-        return (await self._all(key))[-limit:]
+        return (await self.held(key))[-limit:]
 
     async def load(self, key: str) -> None:
         """Read all."""
-        await self._all(key)
+        await self.held(key)
 
-    async def _all(self, key: str) -> list[dict[str, str]]:
+    async def held(self, key: str) -> list[dict[str, str]]:
+        """All messages."""
         value = await self.store.get(key, collection=SHELF)
         found: list[dict[str, str]] = value["messages"]
         return found

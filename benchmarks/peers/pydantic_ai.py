@@ -22,7 +22,7 @@ def messages(count: int) -> list[Any]:
 
 
 class InMemory(Competitor):
-    """`InMemoryConversationStore`, which keeps an application's own objects."""
+    """`InMemoryConversationStore`, which keeps and hands out copies of an application's own objects."""
 
     store: ConversationStore
 
