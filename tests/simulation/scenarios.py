@@ -45,7 +45,7 @@ async def _until_done(world, name, provider, what, *arguments):
 
 
 def _rough(world, function):
-    world.faults.cut, world.faults.silence = function.cut, function.silence
+    world.faults.cut, world.faults.silence = function.cut * world.store.roughness, function.silence
 
 
 async def _clients(*works):

@@ -31,6 +31,7 @@ class Store:
     Attributes:
         has_line: whether a line leads to it, which may fail.
         leads_on: whether a server may send on to another.
+        roughness: how many of a scenario's cuts a line to it has: one whose operations take more messages needs fewer.
         faults: what happens on the way to it.
         history: the calls of the schedule.
         images: what its disk held at some moments: each the moment, and the path of the file.
@@ -41,6 +42,7 @@ class Store:
     name = ""
     has_line = False
     leads_on = False
+    roughness = 1.0
 
     def __init__(self):
         self.faults = lines.Faults()
@@ -287,6 +289,7 @@ class Postgres(Served):
     """PostgreSQL; one table for all schedules, each of which has ids of its own."""
 
     name = "postgres"
+    roughness = 0.4
     _tables = ("simulated__header", "simulated__message")
 
     def __init__(self, server):
