@@ -234,6 +234,48 @@ def test_damaged_bodies(stored, body, caplog):
     assert CONTENT not in caplog.text
 
 
+PAGE = 4096
+"""Bytes of a page of SQLite's."""
+
+
+def test_a_damaged_page(path, use):
+    """Where a page of the file is lost, lists and scans tell of whose it was, and go on behind it."""
+
+    async def fill(provider):
+        for key in "abc":
+            texts = [Message("user", f"of-{key} " * 150, message_id=f"{key}{n}") for n in range(20)]
+            assert await provider.store_messages(key, texts)
+
+    use(fill)
+    content = bytearray(path.read_bytes())
+    starts = range(0, len(content), PAGE)
+    lost = [start for start in starts if b"of-b of-b" in content[start : start + PAGE]]
+    pages = [content[start : start + PAGE] for start in lost]
+    assert pages
+    for start in (
+        start for start, page in zip(lost, pages, strict=True) if b"of-a" not in page and b"of-c" not in page
+    ):
+        content[start : start + 8] = b"\xff" * 8
+    path.write_bytes(content)
+
+    async def work(provider):
+        for query in (MemoryQuery(limit=10), MemoryQuery(), MemoryQuery(limit=2)):
+            told = []
+            found = await provider.find_conversations(query, on_damaged=told.append)
+            see(found, told)
+        told = []
+        see(await listed(provider.iter_conversations(on_damaged=told.append)), told)
+
+    def see(found, told):
+        # Where a's messages end is seen on b's page.
+        assert [one.conversation_id for one in found] == ["c"]
+        assert len(found[0].messages) == 20
+        assert {error.conversation_id for error in told} <= {"a", "b"}
+        assert "b" in {error.conversation_id for error in told}
+
+    use(work)
+
+
 def test_missing_messages(stored, use):
     """A conversation that lacks a row is damaged, and is not shown as a shorter one."""
     db = sqlite3.connect(stored)

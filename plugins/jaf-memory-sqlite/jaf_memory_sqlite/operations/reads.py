@@ -53,13 +53,14 @@ def _end(db: sqlite3.Connection) -> None:
     """Leave the transaction, which some errors end by themselves.
 
     A progress handler may break off this statement, too, whose steps SQLite counts over all its runs; but not twice.
+    Behind a damaged page SQLite does not commit, which would end a list that goes on behind what is damaged.
     """
     try:
         if db.in_transaction:
             db.execute("COMMIT")
-    except sqlite3.OperationalError:
+    except sqlite3.DatabaseError:
         if db.in_transaction:
-            db.execute("COMMIT")
+            db.execute("ROLLBACK")
 
 
 def conversation(
