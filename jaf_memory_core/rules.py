@@ -415,18 +415,18 @@ def messages_deleted(record: Record | None, delete: DeleteMessages, now: datetim
 def matches(record: Record, query: MemoryQuery) -> bool:
     """Whether a live record passes every filter of the query (its cursor, limit and offset aside)."""
     return (
-        query.conversation_id in (None, record.conversation_id)
-        and query.user_id in (None, record.user_id)
-        and _within(record.created_at, query.since, query.until)
-        and _within(record.active_at, query.active_since, query.active_until)
-        and _within(record.updated_at, query.updated_since, query.updated_until)
+        (query.conversation_id is None or query.conversation_id == record.conversation_id)
+        and (query.user_id is None or query.user_id == record.user_id)
+        # In place, bound by bound: a list and an export look at each conversation.
+        and (query.since is None or record.created_at >= query.since)
+        and (query.until is None or record.created_at < query.until)
+        and (query.active_since is None or record.active_at >= query.active_since)
+        and (query.active_until is None or record.active_at < query.active_until)
+        and (query.updated_since is None or record.updated_at >= query.updated_since)
+        and (query.updated_until is None or record.updated_at < query.updated_until)
         and (query.trace_id is None or holds(record, {"trace_id": query.trace_id}))
         and (query.metadata is None or holds(record, query.metadata))
     )
-
-
-def _within(moment: datetime, since: datetime | None, until: datetime | None) -> bool:
-    return (since is None or moment >= since) and (until is None or moment < until)
 
 
 def holds(record: Record, wanted: Mapping[str, Any]) -> bool:
@@ -437,9 +437,11 @@ def holds(record: Record, wanted: Mapping[str, Any]) -> bool:
 
 def shown_metadata(record: Record) -> FrozenDict:
     """Metadata as the application sees it: the owner is in it, and what the provider keeps there is not."""
-    metadata = applications(record.metadata)
+    metadata = record.metadata and applications(record.metadata)
     if record.user_id is None:
         return metadata
+    if not metadata:
+        return FrozenDict(user_id=record.user_id)
     return FrozenDict({**metadata, "user_id": record.user_id})
 
 

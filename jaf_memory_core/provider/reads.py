@@ -230,7 +230,8 @@ class Reads(ProviderBase):
             if record is not None and rules.matches(record, scoped):
                 asked = _asked_for(record, scoped)
                 one = await self._listed(asked, operation, listing) if self._chain.steps else shown(asked)
-                conversations += [] if one is None else [one]
+                if one is not None:
+                    conversations.append(one)
         listing.end()
         return conversations
 
@@ -271,7 +272,8 @@ class Reads(ProviderBase):
                 if skip:
                     skip -= 1
                     continue
-                conversation = await self._listed(_asked_for(record, scoped), operation, listing)
+                asked = _asked_for(record, scoped)
+                conversation = await self._listed(asked, operation, listing) if self._chain.steps else shown(asked)
                 if conversation is None:
                     continue
                 left = None if left is None else left - 1

@@ -15,7 +15,7 @@ from jaf_memory_sqlite.rows import BUSY, LAG, RESTING, SQL, held
 from jaf_memory_testing.expectations import done, refused, whole
 from jaf_memory_testing.samples import ids, talk
 
-from jaf_memory_core import MemoryQuery, MemoryStorageError, Message
+from jaf_memory_core import ConversationMemory, MemoryQuery, MemoryStorageError, Message
 from jaf_memory_core.records import Tail
 
 NOW = datetime.now(UTC)
@@ -267,6 +267,24 @@ def test_a_scan_reads_ahead(use, monkeypatch):
         monkeypatch.setattr(reads, "conversation", None)
         found = [one async for one in provider.backend.scan(MemoryQuery())]
         assert [one.messages for one in found] == [tuple(talk(count)) for count in range(4)]
+
+    use(work)
+
+
+def test_a_short_list_brings_its_messages(use, monkeypatch):
+    """A page of conversations that rest is one statement with its messages, unless they are many."""
+    monkeypatch.setattr(queries, "INLINE_BYTES", 5_000)
+
+    async def work(provider):
+        for count in range(4):
+            done(await provider.import_conversation(ConversationMemory(f"c{count}", "u", talk(count))))
+        with monkeypatch.context() as patched:
+            patched.setattr(queries, "all_bodies", None)
+            found = await provider.find_conversations(MemoryQuery(user_id="u", limit=10))
+        assert [one.messages for one in found] == [tuple(talk(count)) for count in (3, 2, 1, 0)]
+        done(await provider.import_conversation(ConversationMemory("large", "u", talk(100))))
+        found = await provider.find_conversations(MemoryQuery(user_id="u", limit=10))
+        assert [len(one.messages) for one in found] == [100, 3, 2, 1, 0]
 
     use(work)
 

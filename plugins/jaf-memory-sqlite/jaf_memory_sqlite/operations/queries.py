@@ -25,9 +25,10 @@ from jaf_memory_core.records import Damaged, Record, Stats
 from jaf_memory_core.values import EMPTY, identifier
 from jaf_memory_sqlite import migrations
 from jaf_memory_sqlite.errors import NeedsThreadError, tells_damage
-from jaf_memory_sqlite.operations.reads import ANY, INLINE_BYTES, all_bodies, snapshot
+from jaf_memory_sqlite.operations.reads import ANY, INLINE_BYTES, all_bodies, snapshot, with_joined
 from jaf_memory_sqlite.rows import (
     BEYOND,
+    BODIES,
     BUSY,
     LAG,
     LISTED,
@@ -53,6 +54,7 @@ INLINE_STEPS = 5_000
 
 Statement = tuple[str, list[Any]]
 Row = tuple[Any, ...]
+Listed = Kept | Record | Damaged
 
 
 def newest(query: MemoryQuery, now: datetime, select: str = SQL["headers"], values: Sequence[Any] = ()) -> Statement:
@@ -74,15 +76,15 @@ def newest(query: MemoryQuery, now: datetime, select: str = SQL["headers"], valu
     return f"{text} ORDER BY updated_at DESC, conversation_id DESC", [*values, *filtered]
 
 
-def resting(query: MemoryQuery, now: datetime) -> Statement:
-    """Those of them that rest, which stand in an index in the very order."""
+def resting(query: MemoryQuery, now: datetime, *, whole: bool = False) -> Statement:
+    """Those of them that rest, which stand in an index in the very order; with their messages, unless they are long."""
     since, until = _span(query)
     where = [*filters(query), ("listed_at >= ?", [RESTING if since is None else since]), _live(now)]
     if until is not None:
         where.append(("listed_at < ?", [until]))
     where += _behind(query, "listed_at")
-    text, values = joined(SQL["headers"], where)
-    return f"{text} ORDER BY listed_at DESC, conversation_id DESC", values
+    text, values = joined(SQL["whole" if whole else "headers"], where)
+    return f"{text} ORDER BY listed_at DESC, conversation_id DESC", [INLINE_BYTES, *values] if whole else values
 
 
 def busily(query: MemoryQuery, now: datetime) -> Statement:
@@ -175,9 +177,11 @@ def find(db: sqlite3.Connection, query: MemoryQuery, now: datetime, most: float 
         NeedsThreadError: their metadata or their messages have more than `most` bytes.
     """
     with snapshot(db):
+        # What is passed over need not bring messages.
+        whole = query.include_messages and not query.offset and is_short(query)
         try:
-            found = list(_page(_rows(db, query, now, most), query))
-        except sqlite3.OperationalError as error:
+            found = list(_page(_rows(db, query, now, most, whole=whole), query))
+        except sqlite3.DatabaseError as error:
             if not tells_damage(error):
                 raise
             found = _with_odd_text(db, query, now)
@@ -213,8 +217,8 @@ def find_inline(db: sqlite3.Connection, query: MemoryQuery, now: datetime) -> li
     raise NeedsThreadError
 
 
-def _with_odd_text(db: sqlite3.Connection, query: MemoryQuery, now: datetime) -> list[Kept | Damaged]:
-    """The same where some text is no UTF-8: it is read all the same, and then found to be none."""
+def _with_odd_text(db: sqlite3.Connection, query: MemoryQuery, now: datetime) -> list[Listed]:
+    """The headers where some text is no UTF-8: it is read all the same, and then found to be none."""
     db.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
     try:
         return list(_page(_rows(db, query, now), query))
@@ -222,8 +226,10 @@ def _with_odd_text(db: sqlite3.Connection, query: MemoryQuery, now: datetime) ->
         db.text_factory = str
 
 
-def _rows(db: sqlite3.Connection, query: MemoryQuery, now: datetime, most: float = ANY) -> Iterator[Row]:
-    """Rows of conversations, the newest first; whoever takes few costs few."""
+def _rows(
+    db: sqlite3.Connection, query: MemoryQuery, now: datetime, most: float = ANY, *, whole: bool = False
+) -> Iterator[Row]:
+    """Rows of conversations, the newest first, some `whole`, with their messages; whoever takes few costs few."""
     if _stand_together(query):
         text, values = newest(query, now)
         if query.limit is None or query.metadata is not None:
@@ -231,7 +237,7 @@ def _rows(db: sqlite3.Connection, query: MemoryQuery, now: datetime, most: float
         return iter(db.execute(f"{text} LIMIT ?", [*values, min(query.limit + query.offset, BEYOND)]))
     settled = _settled(_light(db.execute(*busily(query, now)), most))
     first = next(settled, None)
-    rest = _light(db.execute(*resting(query, now)), most)
+    rest = _light(db.execute(*resting(query, now, whole=whole)), most)
     return rest if first is None else merge(chain((first,), settled), rest, key=_activity, reverse=True)
 
 
@@ -244,7 +250,7 @@ def _light(rows: Iterable[Row], most: float) -> Iterator[Row]:
 
 def _weighed(rows: Iterable[Row], most: float) -> Iterator[Row]:
     for row in rows:
-        most -= len(row[METADATA])
+        most -= len(row[METADATA]) + len((len(row) > BODIES and row[BODIES]) or b"")
         if most < 0:
             raise NeedsThreadError
         yield row
@@ -267,30 +273,32 @@ def _activity(row: Row) -> tuple[int, str]:
     return updated if updated.__class__ is int else BEYOND << 31, key if key.__class__ is str else ""
 
 
-def _page(rows: Iterator[Row], query: MemoryQuery) -> Iterator[Kept | Damaged]:
+def _page(rows: Iterator[Row], query: MemoryQuery) -> Iterator[Listed]:
     wanted = query.metadata
     offset = min(query.offset, BEYOND)
     stop = None if query.limit is None else offset + min(query.limit, BEYOND)
     if wanted is None:
         return map(_kept, islice(rows, offset, stop))
     found = map(_kept, rows)
-    holding = (one for one in found if isinstance(one, Damaged) or rules.holds(one.record, wanted))
+    holding = (one for one in found if not isinstance(one, Kept) or rules.holds(one.record, wanted))
     return islice(holding, offset, stop)
 
 
-def _kept(row: tuple[Any, ...]) -> Kept | Damaged:
+def _kept(row: tuple[Any, ...]) -> Listed:
+    """A row; the whole record, where its messages have come with it."""
     try:
-        return kept(row)
+        found = kept(row)
+        return (len(row) > BODIES and with_joined(found, row[BODIES])) or found
     except MemoryStorageError as error:
         return Damaged(error)
 
 
-def _header(one: Kept | Damaged) -> Record | Damaged:
-    return one if isinstance(one, Damaged) else one.record
+def _header(one: Listed) -> Record | Damaged:
+    return one.record if isinstance(one, Kept) else one
 
 
-def _whole(db: sqlite3.Connection, one: Kept | Damaged) -> Record | Damaged:
-    if isinstance(one, Damaged):
+def _whole(db: sqlite3.Connection, one: Listed) -> Record | Damaged:
+    if not isinstance(one, Kept):
         return one
     key = one.record.conversation_id
     try:

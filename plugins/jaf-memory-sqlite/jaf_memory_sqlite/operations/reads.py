@@ -236,6 +236,16 @@ def all_bodies(db: sqlite3.Connection, found: Kept) -> list[bytes]:
     return [body for (body,) in rows]
 
 
+def with_joined(found: Kept, bodies: bytes | None) -> Record | None:
+    """The record whose messages a statement has brought with its header; `None` where they have to be read."""
+    record = found.record
+    try:
+        messages = () if bodies is None else codec.decode_joined(bodies, record.conversation_id)
+    except MemoryStorageError:
+        return None  # who reads them one by one tells what is damaged
+    return replace(record, messages=messages) if len(messages) == record.message_count else None
+
+
 def all_places(db: sqlite3.Connection, found: Kept) -> tuple[int, ...]:
     """Positions of all messages, where they do not follow each other.
 

@@ -9,8 +9,6 @@ from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
-from msgspec.structs import replace
-
 from jaf_memory_core import codec, rules
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import MemoryStorageError
@@ -18,8 +16,8 @@ from jaf_memory_core.records import Record
 from jaf_memory_sqlite import migrations
 from jaf_memory_sqlite.errors import tells_damage
 from jaf_memory_sqlite.operations.queries import Statement, active, filters, joined
-from jaf_memory_sqlite.operations.reads import INLINE_BYTES, snapshot
-from jaf_memory_sqlite.rows import METADATA, SQL, kept, micros, moment
+from jaf_memory_sqlite.operations.reads import INLINE_BYTES, snapshot, with_joined
+from jaf_memory_sqlite.rows import BODIES, METADATA, SQL, kept, micros, moment
 
 FEWEST, STRETCH = 8, 100
 """Conversations that a scan looks up at once: where others write all the time, and else."""
@@ -136,7 +134,7 @@ def _rows(
     with snapshot(db), closing(db.execute(text, [*values, *filtered])) as rows:
         for row in rows:
             found.append((Key(row[CREATED], row[1]), row))
-            room -= len(row[METADATA] or "") + len(row[-1] or "")
+            room -= len(row[METADATA] or "") + (len(row[BODIES] or "") if query.include_messages else 0)
             if room < 0:
                 return found, False
     return found, len(found) < most
@@ -165,10 +163,7 @@ def in_order_of_creation(query: MemoryQuery, above: Key | None, limit: int, sele
 def read(row: Row, *, with_messages: bool) -> Record | None:
     """The record of a row that was read ahead; `None` for one that has to be read by itself, since it is unusual."""
     try:
-        record = kept(row).record
-        if not with_messages:
-            return record
-        messages = codec.decode_joined(row[-1], record.conversation_id) if row[-1] is not None else ()
+        found = kept(row)
     except MemoryStorageError:
-        return None  # by itself it tells what of it is damaged
-    return replace(record, messages=messages) if len(messages) == record.message_count else None
+        return None  # by itself it tells so
+    return with_joined(found, row[BODIES]) if with_messages else found.record
