@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +18,32 @@ from broken_stores import BROKEN, sound_base
 CHECKED = Path(__file__).parent / "broken_stores" / "suite.py"
 Outcomes = dict[tuple[str, str], str]
 
+TOGETHER = 2
+"""Runs of pytest that share the stores: some wait for tens of seconds, until their fault shows."""
+
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
-    """(store, check) → what became of it, from one run of pytest over all of them."""
+    """(store, check) → what became of it, from runs of pytest over all of them."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent  # the workers share one run
-    report = folder / "kit.xml"
-    with (folder / "kit.lock").open("w") as lock:
+        folder = folder.parent  # the workers share them
+    reports = [folder / f"kit-{part}.xml" for part in range(TOGETHER)]
+    with (folder / "kit.lock").open("w") as lock, ThreadPoolExecutor() as pool:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not report.exists():
-            _run(report)
+        if not all(report.exists() for report in reports):
+            wanted = {(store.__name__, check) for store, check in BROKEN.items()}
+            wanted |= {(sound_base(store).__name__, check) for store, check in BROKEN.items()}
+            parts = [sorted(wanted)[part::TOGETHER] for part in range(TOGETHER)]
+            list(pool.map(_run, reports, parts))
     found: Outcomes = {}
-    for case in ET.parse(report).iter("testcase"):
-        found.setdefault(_name(case), _outcome(case))  # an error while cleaning up comes as a second one
+    for report in reports:
+        for case in ET.parse(report).iter("testcase"):
+            found.setdefault(_name(case), _outcome(case))  # an error while cleaning up comes as a second one
     return found
 
 
-def _run(report: Path) -> None:
-    wanted = {(store.__name__, check) for store, check in BROKEN.items()}
-    wanted |= {(sound_base(store).__name__, check) for store, check in BROKEN.items()}
+def _run(report: Path, wanted: Iterable[tuple[str, str]]) -> None:
     command = [
         sys.executable,
         "-m",
@@ -49,7 +56,7 @@ def _run(report: Path) -> None:
         "--import-mode=importlib",
     ]
     command += ["-c", os.devnull, f"--rootdir={CHECKED.parent}", "-W", "error", f"--junitxml={report}"]
-    command += [f"{CHECKED}::Test{store}::{check}" for store, check in sorted(wanted)]
+    command += [f"{CHECKED}::Test{store}::{check}" for store, check in wanted]
     path = os.pathsep.join(sys.path)
     environment = {
         **os.environ,
