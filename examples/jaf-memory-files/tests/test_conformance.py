@@ -18,7 +18,7 @@ from jaf_memory_files.folder import Folder
 WAYS = {
     "a message": (b'"role":"user"', b'"role":5'),
     "cut off": (b"}}", b""),
-    "a newer format": (b'"format":1', b'"format":3'),
+    "a newer format": (b'"format":', b'"format":3'),
 }
 """What is replaced in a file, by what that damages."""
 

@@ -18,7 +18,7 @@ from jaf_memory_core.messages import Message
 from jaf_memory_core.provider import BackendProvider
 from jaf_memory_core.records import Record
 from jaf_memory_core.results import Failure
-from jaf_memory_testing.cells import PROMISES, REQUESTS, others, seed
+from jaf_memory_testing.cells import PROMISES, REQUESTS, STATES, State, others, seed
 from jaf_memory_testing.checks import Checks, in_full, needs
 from jaf_memory_testing.expectations import absent, done, whole
 from jaf_memory_testing.model import QUERIES, Call, Model, comparable, looks, tried
@@ -37,6 +37,9 @@ WORDS = tuple(word for word in PROMISES if any(name.split()[0] == word for name 
 
 REFUSED = "a MemoryStorageError that names it"
 
+FEW = 6
+"""So many requests of a kind meet each way of damage in the short form, too."""
+
 
 class DamageChecks(Checks):
     """Conversations whose stored form cannot be read."""
@@ -45,12 +48,17 @@ class DamageChecks(Checks):
     @pytest.mark.parametrize("word", WORDS)
     async def test_table_of_the_damaged(self, store: Store, word: str) -> None:
         """A request for what cannot be read comes to what it would for a sound one, or is refused by name."""
-        names = [name for name in REQUESTS if name.split()[0] == word]
-        ways = list(store.target.damage)
-        # In the short form the first request meets each way, and each other request one of them.
-        cells = [(kind, name) for kind in ways for name in (names if in_full() else names[:1])]
-        cells += [] if in_full() else [(ways[place % len(ways)], name) for place, name in enumerate(names[1:])]
+        cells = _cells(store, word)
         case = await _Case(store).begun(cells)
+        for kind, name in cells:
+            await case.request(kind, name)
+
+    @needs("backend", "damage")
+    @pytest.mark.parametrize("word", WORDS)
+    async def test_table_of_the_thinned_and_damaged(self, store: Store, word: str) -> None:
+        """The same holds where single messages were deleted before, and what is left has to be looked for."""
+        cells = _cells(store, word)
+        case = await _Case(store, STATES["gaps"]).begun(cells)
         for kind, name in cells:
             await case.request(kind, name)
 
@@ -192,18 +200,31 @@ async def _asked(backend: Any, call: Call) -> Any:
         raise AssertionError(f"what cannot be read raises {type(error).__name__}: {error}. {PROMISE}") from error
 
 
+def _cells(store: Store, word: str) -> list[tuple[str, str]]:
+    """Ways of damage and requests of a kind: in the short form each with each only where there are few."""
+    names = [name for name in REQUESTS if name.split()[0] == word]
+    ways = list(store.target.damage)
+    if in_full() or len(names) <= FEW:
+        return [(kind, name) for kind in ways for name in names]
+    met = [name for name in names if name == names[0] or " cap" in name]  # a cap has to find where to cut
+    rest = [name for name in names if name not in met]
+    return [(kind, name) for kind in ways for name in met] + [
+        (ways[place % len(ways)], name) for place, name in enumerate(rest)
+    ]
+
+
 class _Case:
     """Conversations on the store, each damaged in one way and for one request; and the same, sound, on the model."""
 
-    def __init__(self, store: Store) -> None:
-        self.store, self.model = store, Model()
+    def __init__(self, store: Store, state: State = seed) -> None:
+        self.store, self.model, self.state = store, Model(), state
         self.copies = {"taken-expired"}  # what a fork may have copied damage to
 
     async def begun(self, cells: Sequence[tuple[str, str]]) -> _Case:
         """Write a conversation for each way of damage and name, and others; damage them."""
         await self._open()
         self.damaged = {_key(kind, name): kind for kind, name in cells}
-        self.seeds = {one.conversation_id: one for one in (*map(seed, self.damaged), *others())}
+        self.seeds = {one.conversation_id: one for one in (*filter(None, map(self.state, self.damaged)), *others())}
         for record in self.seeds.values():
             assert await self.backend.write(record, expected=None) is True
             assert await self.model.write(record, expected=None) is True

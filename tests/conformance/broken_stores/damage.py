@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from broken_stores.sound import Plain, caught_by
 from jaf_memory_core import MemoryQuery, MemoryStorageError, WriteResult, codec, documents, rules
-from jaf_memory_core.records import Damaged, Page, Record, Stamp, Stats, Tail, Write
+from jaf_memory_core.records import Damaged, Fork, Page, Record, Stamp, Stats, Tail, Write
 
 
 class Documents(Plain):
@@ -30,7 +30,7 @@ class Documents(Plain):
         damage = {
             "a message": partial(store.spoil, b'"role":"user"', b'"role":5'),
             "cut off": partial(store.spoil, b"}}", b""),
-            "a newer format": partial(store.spoil, b'"format":1', b'"format":3'),
+            "a newer format": partial(store.spoil, b'"format":', b'"format":3'),
         }
         return Target(open=partial(cls._open, store), dump=store.dump, damage=damage, newer=damage["a newer format"])
 
@@ -186,6 +186,27 @@ class BlamesTheCaller(Documents):
         except MemoryStorageError as error:
             error.retryable = True
             raise
+
+
+@caught_by("test_table_of_the_thinned_and_damaged[fork]")
+class ForksWhatIsLeft(Documents):
+    """Where single messages were deleted, a copy leaves out what cannot be read, as if that had gone as well."""
+
+    forking = False
+
+    async def fork(self, fork: Fork) -> int:
+        self.forking = True
+        try:
+            return await super().fork(fork)
+        finally:
+            self.forking = False
+
+    def decode(self, body: bytes, conversation_id: str) -> Record | None:
+        record = documents.decode_record(body.replace(b'"role":5', b'"role":"user"'), conversation_id)
+        if not self.forking or b'"role":5' not in body or not record.gaps:
+            return super().decode(body, conversation_id)
+        header = rules.ends_at(record, record.message_count - 1, record.end)
+        return rules.placed(header, record.messages[:-1], record.positions[:-1])
 
 
 @caught_by("test_listings_go_on")

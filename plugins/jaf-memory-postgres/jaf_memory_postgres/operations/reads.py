@@ -205,6 +205,8 @@ class Reader:
         listed = await connection.fetch(self._sql["ends"], *asked)
         if not listed:
             return None
+        if listed[0][0] is None:
+            raise codec.damaged(tail.conversation_id)
         *head, first = listed[0][0]
         if head[-1]:
             return await self._placed(connection, tail)

@@ -277,19 +277,24 @@ class Writer(Eraser):
         """How many messages stand before a position."""
         if not standing.gaps:
             return position - standing.first_position
+        await self._check_complete(key, standing)
         count: int = await self._connection.fetchval(
             self._sql["messages_between"], key, standing.first_position, position
         )
         return count
+
+    async def _check_complete(self, key: int, standing: Record) -> None:
+        """See that as many messages stand as the header says: beside gaps nothing else tells of a missing row."""
+        count = await self._connection.fetchval(self._sql["messages_between"], key, 0, rows.MOST)
+        if count != standing.message_count:
+            raise codec.damaged(standing.conversation_id)
 
     async def delete_messages(self, delete: DeleteMessages) -> int:
         """Remove single messages; how many."""
         locked = await self.lock(delete.conversation_id)
         standing = rules.deletable(_seen(locked, delete.scope), delete)
         assert locked.key is not None  # `rules.deletable` raises for a missing one
-        count = await self._connection.fetchval(self._sql["messages_between"], locked.key, 0, rows.MOST)
-        if count != standing.message_count:  # once there are gaps, nothing else tells that a row is missing
-            raise codec.damaged(delete.conversation_id)
+        await self._check_complete(locked.key, standing)
         gone = await self._connection.fetch(self._sql["pick"], locked.key, delete.ids)
         if not gone:
             return 0

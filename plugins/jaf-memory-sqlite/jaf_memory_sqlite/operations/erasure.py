@@ -47,6 +47,7 @@ def truncate(db: sqlite3.Connection, request: Truncate, clock: Clock) -> int:
     position = row[0] - standing.row_of(0)
     left = position - standing.record.first_position
     if standing.record.gaps:
+        check_complete(db, standing)
         (left,) = db.execute(SQL["messages_before"], (standing.row_of(0), row[0])).fetchone()
     removed: int = standing.record.message_count - left
     size = standing.size - drop(db, row[0], end)

@@ -16,7 +16,7 @@ from jaf_memory_core.errors import MemoryError, MemoryNotFoundError, MemoryStora
 from jaf_memory_core.records import Amend, Fork, Record, Revise, Stamp, Write
 from jaf_memory_core.results import WriteResult
 from jaf_memory_sqlite.errors import NeedsThreadError
-from jaf_memory_sqlite.operations.reads import ANY, INLINE_BYTES, held_bodies, look_up
+from jaf_memory_sqlite.operations.reads import ANY, INLINE_BYTES, check_complete, held_bodies, look_up
 from jaf_memory_sqlite.rows import BEYOND, LAG, RESTING, SQL, Kept, amended_at, busy, columns, labels, micros, row_of
 
 MOST_BUSY = 256
@@ -273,6 +273,8 @@ def fork(db: sqlite3.Connection, request: Fork, clock: Clock) -> int:
     if there is not None and rules.live(there.record, now):
         raise forks.taken(request.new_id)
     first, end = parent.row_of(parent.record.first_position), _end(db, parent, request)
+    if parent.record.gaps:
+        check_complete(db, parent)
     if there is not None:
         # What stands under the new id has expired, and goes with its messages.
         db.execute(SQL["erase"], (there.key,))
