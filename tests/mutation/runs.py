@@ -78,14 +78,14 @@ class Kit:
         os.write(self._shown, line.encode() + b"\n")
 
     def record(self, told: Path | None = None) -> None:
-        """Run each check once that is not told in that file, of the package as it stands, and tell it there."""
+        """Run each check once that is not told to pass in that file, of the package as it stands, and tell it there."""
         told = told or self._folder / "traces"
         package = ROOT / self._subject.package
         state = sha256(b"".join(file.read_bytes() for file in sorted(package.rglob("*.*")) if file.suffix != ".pyc"))
         known = pickle.loads(told.read_bytes()) if told.exists() else {}
         if known.get("") != state.digest():  # lines have moved
             known = {"": state.digest()}
-        missing = [number for number, name in enumerate(self.ids) if name not in known]
+        missing = [number for number, name in enumerate(self.ids) if name not in known or not known[name].passed]
         if missing:
             _forked(lambda _: self._write_traces(told, known, missing), self._folder / "said").wait()
             known = pickle.loads(told.read_bytes())

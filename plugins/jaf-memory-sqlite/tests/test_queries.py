@@ -430,6 +430,7 @@ def test_what_is_small_is_read_at_once(use, threads, monkeypatch):
             (provider.get_conversation("small"), "MainThread"),
             (provider.get_recent_messages("long", 20), "MainThread"),
             (provider.get_messages("long", 4000, 20), "MainThread"),
+            (provider.backend.tail(Tail("long", 20, leading=3)), "MainThread"),
             (provider.get_recent_messages("wide", 2), "MainThread"),
             (provider.get_conversation("long"), "reader"),
             (provider.get_recent_messages("long", 5000), "reader"),

@@ -8,7 +8,7 @@ import pytest
 from jaf_memory_sqlite import SqliteConfig, create_sqlite_provider
 from jaf_memory_sqlite.operations import erasure, search
 from jaf_memory_testing.expectations import done
-from jaf_memory_testing.samples import said
+from jaf_memory_testing.samples import said, talk
 from services.searches import fill, found, state
 
 from jaf_memory_core import MemoryStorageError, Message, MessageSearch, Processor, proposals, stretches
@@ -102,6 +102,22 @@ def test_build_that_was_interrupted(path, monkeypatch):
             assert (await provider.health_check())["warnings"] == []
             assert await found(provider, "word98") == []
             assert await found(provider, "later") == ["c99"]
+
+    asyncio.run(work())
+
+
+def test_a_build_that_lacks_the_end_is_not_told_as_done(path, monkeypatch):
+    """As long as something is left of the newest conversation, no share is told as all of it."""
+    monkeypatch.setattr(search, "BATCH", 50)
+
+    async def work():
+        async with await create_sqlite_provider(SqliteConfig(path=path)) as provider:
+            done(await provider.store_messages("c", talk(60)))
+            await provider.backend._write(search.make)
+            await provider.backend._write(search.build)
+            assert "being built (99 %)" in await state(provider)
+            await provider.backend._write(search.build)
+            assert (await state(provider)).startswith("index")
 
     asyncio.run(work())
 
@@ -320,5 +336,22 @@ def test_nothing_remains(use, path, python, monkeypatch, small):
             if not python(READ, path.parent, "zyx"):
                 return
         raise AssertionError(python(READ, path.parent, "zyx"))
+
+    use(work, search="index")
+
+
+@pytest.mark.parametrize("small", [True, False], ids=["small", "large"])
+def test_what_is_small_is_written_anew_at_once(use, monkeypatch, small):
+    """A small index is rid of what was erased in one go, which a close waits for; a large one by steps."""
+    monkeypatch.setattr(search, "STEP", 1)
+    if not small:
+        monkeypatch.setattr(search, "is_large", lambda _: True)
+
+    async def work(provider):
+        for key in "cde":
+            await fill(provider, 5, key=key)
+            await provider.backend._write(search.carry)  # a part of the index
+        await provider.delete_conversation("c1")
+        assert await provider.backend._write(lambda db: search.clear_out(db, first=True)) is small
 
     use(work, search="index")
