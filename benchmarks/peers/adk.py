@@ -22,12 +22,12 @@ def event(author: str) -> Event:
 
 
 class Postgres(Competitor):
-    """The service on PostgreSQL, over asyncpg."""
+    """The service on PostgreSQL, over asyncpg, with as many connections as ours."""
 
     async def open(self) -> None:
         """Connect."""
         url = self.place["url"].replace("postgresql://", "postgresql+asyncpg://").replace("sslmode=", "ssl=")
-        self.service = DatabaseSessionService(url)
+        self.service = DatabaseSessionService(url, pool_size=10, max_overflow=0)
         self.sessions: dict[str, Any] = {}
 
     async def close(self) -> None:
