@@ -264,7 +264,7 @@ class SqliteBackend(Backend):
             if stretch.ended:
                 return
             above = stretch.last
-            most = min(scans.STRETCH, max(scans.FEWEST, 2 * fresh))
+            most = scans.next_length(most, fresh)
             await asyncio.sleep(0)  # short reads do not wait for anything, and others want their turn in the loop
 
     def _standing(self) -> scans.Standing | None:

@@ -271,6 +271,30 @@ def test_a_scan_reads_ahead(use, monkeypatch):
     use(work)
 
 
+def test_a_scan_beside_writers_reads_little_ahead(use, monkeypatch):
+    """Where something is written at each step, a scan soon goes by keys, and tries again now and then."""
+    monkeypatch.setattr(scans, "STRETCH", 10)
+    lengths, rows = [], scans._rows
+
+    def counted(db, query, above, most):
+        lengths.append(most)
+        return rows(db, query, above, most)
+
+    monkeypatch.setattr(scans, "_rows", counted)
+
+    async def work(provider):
+        for number in range(35):
+            done(await provider.store_messages(f"c{number:02}", talk(1)))
+        found = []
+        async for one in provider.backend.scan(MemoryQuery()):
+            found.append(one.conversation_id)
+            done(await provider.append_messages("c00", talk(1, start=len(found))))
+        assert found == [f"c{number:02}" for number in range(35)]
+        assert lengths == [10, 8]
+
+    use(work, synchronous="NORMAL")
+
+
 def test_a_short_list_brings_its_messages(use, monkeypatch):
     """A page of conversations that rest is one statement with its messages, unless they are many."""
     monkeypatch.setattr(queries, "INLINE_BYTES", 5_000)

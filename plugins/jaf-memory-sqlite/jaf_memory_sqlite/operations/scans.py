@@ -20,7 +20,7 @@ from jaf_memory_sqlite.operations.reads import INLINE_BYTES, snapshot, with_join
 from jaf_memory_sqlite.rows import BODIES, METADATA, SQL, kept, micros, moment
 
 FEWEST, STRETCH = 8, 100
-"""Conversations that a scan looks up at once: where others write all the time, and else."""
+"""Conversations that a scan reads ahead where others have just written, and at most."""
 
 ROOM = 1 << 20
 """Bytes of messages that a stretch may hold."""
@@ -111,17 +111,33 @@ def standing(db: sqlite3.Connection, commits: int) -> Standing:
 def stretch(
     db: sqlite3.Connection, query: MemoryQuery, above: Key | None, most: int, stood: Standing | None
 ) -> Stretch:
-    """The next conversations of a scan, at most so many."""
+    """The next conversations of a scan.
+
+    Args:
+        db: the connection.
+        query: which ones.
+        above: the key that they stand behind.
+        most: so many are read ahead; with 0 there are only keys.
+        stood: the standing of the file, taken before.
+    """
     read_at = time.monotonic()
-    try:
-        found, ended = _rows(db, query, above, most)
-    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-        if not tells_damage(error):
-            raise
-        # One by one, so that what is damaged is one conversation among others.
-        keys = _keys(db, query, above, most)
-        found, ended = [(key, None) for key in keys], len(keys) < most
-    return Stretch(found, ended, stood, read_at)
+    if most:
+        try:
+            return Stretch(*_rows(db, query, above, most), stood, read_at)
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            # One by one, so that what is damaged is one conversation among others.
+            if not tells_damage(error):
+                raise
+    keys = _keys(db, query, above, STRETCH)
+    return Stretch([(key, None) for key in keys], len(keys) < STRETCH, stood, read_at)
+
+
+def next_length(most: int, fresh: int) -> int:
+    """How many to read ahead, when so many of the last were passed on as they were read."""
+    if not most:
+        return FEWEST
+    # Where others write all the time, what was read ahead is read again: better not at all for a while.
+    return min(STRETCH, 2 * fresh) if 2 * fresh >= FEWEST else 0
 
 
 def _rows(
