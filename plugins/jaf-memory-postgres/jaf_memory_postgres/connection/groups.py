@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import sys
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from typing import Any, Generic, TypeVar
 
 from jaf_memory_core.deadline import never_sent
@@ -34,7 +35,10 @@ EACH = 500
 """Bytes that a member may take beside its messages: the ids, and what the protocol adds."""
 
 FULL = 16
-"""Members from which on a group is divided where there are places: one is read here while the server does the next."""
+"""Members, each of something else, with which a group goes at once where there is a place.
+
+The server then does it while here the next are made ready, or those of the one before are read.
+"""
 
 ABREAST = 4
 """Groups of a statement at once, each on a connection, and on no more than half of all of them.
@@ -157,6 +161,9 @@ class Groups(Generic[Q]):
         ) is not None:
             member = _Member(request, size + EACH, key, asyncio.get_running_loop().create_future())
             self._waiting.append(member)
+            if len(self._waiting) >= FULL:
+                # Now: the server begins while the next of those who are ready are still being read here.
+                self._send()
             self._expect()
             try:
                 answer = await member.answer
@@ -178,7 +185,7 @@ class Groups(Generic[Q]):
 
     def _expect(self) -> None:
         """Send what waits; not now, for whoever is ready to ask, too, comes along."""
-        if self._places and not self._comes:
+        if self._places and self._waiting and not self._comes:
             self._comes = True
             asyncio.get_running_loop().call_soon(self._arrived)
 
@@ -269,9 +276,8 @@ class Groups(Generic[Q]):
             self._busy[key] = self._busy.get(key, 0) + 1
         self._places -= 1
         self._under_way.add(group)
-        loop = asyncio.get_running_loop()
-        group.overdue = loop.call_later(OVERDUE, self._give_up_place, group)
-        group.task = loop.create_task(self._travel(group))
+        group.overdue = asyncio.get_running_loop().call_later(OVERDUE, self._give_up_place, group)
+        group.task = _begun(self._travel(group))
 
     def _give_up_place(self, group: _Group[Q]) -> None:
         if group.holds:
@@ -324,3 +330,11 @@ def _tell(group: _Group[Any], answers: Sequence[Any]) -> None:
     for member, answer in zip(group.members, answers, strict=True):
         if not member.answer.done():
             member.answer.set_result(answer)
+
+
+def _begun(travel: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """A task that has begun, and has sent what it sends; before Python 3.12 it begins a turn of the loop later."""
+    loop = asyncio.get_running_loop()
+    if sys.version_info >= (3, 12):
+        return asyncio.Task(travel, loop=loop, eager_start=True)
+    return loop.create_task(travel)
