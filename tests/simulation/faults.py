@@ -329,14 +329,6 @@ FAULTS = [
             ),
         ),
     ),
-    *_in("postgres", "postgres", "operations/writes.py")(
-        (
-            "who appends to one conversation with others is told of the version of the last",
-            "crowd",
-            "                version -= 1\n",
-            "",
-        ),
-    ),
     *_in("postgres", "postgres", "statements.sql")(
         (
             "a header is read without its lock",

@@ -188,6 +188,37 @@ def test_many_writers_of_one_conversation(postgres, table):
     asyncio.run(main())
 
 
+def test_who_joins_nobody_is_decided_by_itself(postgres, table):
+    """Of many appends to one conversation at once, who expects a version, or is another, is decided as alone."""
+
+    async def main():
+        async with await opened(postgres.url(), table, operation_timeout=30.0) as provider:
+            await provider.store_messages("owned", [], user_id="u")
+            hers, his = provider.for_user("u"), provider.for_user("v")
+            for _ in range(5):
+                version = (await provider.get_conversation("owned")).version
+                tasks = [
+                    append("owned", said("x"), expected_version=expected)
+                    for number in range(10)
+                    for append, expected in (
+                        (provider.append_messages, None),
+                        (hers.append_messages, None),
+                        (provider.append_messages, version + number),
+                        (his.append_messages, None),
+                    )
+                ]
+                answers = await asyncio.gather(*tasks)
+                assert all(isinstance(answer, Success) for answer in (*answers[::4], *answers[1::4]))
+                assert all(isinstance(answer.error, MemoryNotFoundError) for answer in answers[3::4])
+                for number, answer in enumerate(answers[2::4]):
+                    if isinstance(answer, Success):
+                        assert answer.data.version == version + number + 1
+                    else:
+                        assert isinstance(answer.error, MemoryConflictError)
+
+    asyncio.run(main())
+
+
 def test_a_held_conversation_is_waited_for_by_few(postgres, table):
     """Of many appends to a conversation that somebody holds two wait at the server, and all stand in the end."""
 
