@@ -158,7 +158,9 @@ class Writer(GroupCommit):
 
     def commit_inline(self, jobs: list[Job[Any]]) -> bool:
         """Do all of these jobs, or none of them; whether it was done. What the thread has comes first."""
-        if self.stopped or self.busy or len(jobs) > MOST or not self._latency.allows():
+        # A long log is the thread's, and so is what comes meanwhile: under writes without a pause on a quick disk it
+        # would not get the lock, and SQLite would write the log into the file within a commit.
+        if self._logged >= LOG or self.stopped or self.busy or len(jobs) > MOST or not self._latency.allows():
             return False
         # Without waiting: who holds the lock may be within a sync of the disk, and this is an event loop's thread.
         if not all(job.inline for job in jobs) or not self.lock.acquire(blocking=False):
