@@ -24,7 +24,15 @@ from jaf_memory_testing.deadlines import GRACE, Stopwatch
 from jaf_memory_testing.expectations import done, refused, whole
 from jaf_memory_testing.samples import ids, talk
 
-from jaf_memory_core import MemoryConflictError, MemoryConnectionError, MemoryNotFoundError, MemoryStorageError, Message
+from jaf_memory_core import (
+    MemoryConflictError,
+    MemoryConnectionError,
+    MemoryNotFoundError,
+    MemoryStorageError,
+    Message,
+    codec,
+)
+from jaf_memory_core.records import Write
 
 _earlier = set()
 
@@ -256,6 +264,19 @@ def test_much_is_the_threads(use, threads):
         for name in ("wide", "long"):
             done(await provider.store_messages(name, []))
             assert threads.pop() == "writer"
+
+    use(work)
+
+
+def test_new_conversations_are_made_together(use, monkeypatch):
+    """Of many that are not there yet none is looked up and written by itself."""
+    monkeypatch.setattr(writes, "write", None)
+    turn = talk(2)
+
+    async def work(provider):
+        asked = [Write(f"c{n}", tuple(turn), tuple(map(codec.encode, turn)), create=True) for n in range(20)]
+        assert [one.added for one in await provider.backend.append_many(asked)] == [2] * 20
+        assert len((await provider.get_conversation("c7")).messages) == 2
 
     use(work)
 

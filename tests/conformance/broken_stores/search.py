@@ -243,3 +243,12 @@ class ListsBehindTheMoment(Plain):
     async def find(self, query: MemoryQuery) -> Sequence[Record | Damaged]:
         cursor = query.cursor and (*query.cursor[:2], "")
         return await super().find(replace(query, cursor=cursor))
+
+
+@caught_by("test_last_messages")
+class LeavesThinnedPagesOut(Plain):
+    """Of several pages leaves out those of conversations with gaps, so that others come in their places."""
+
+    async def tails(self, tails: Sequence[Tail], room: int) -> Sequence[Page | MemoryStorageError | None]:
+        found = await super().tails(tails, room)
+        return [page for page in found if page is None or isinstance(page, MemoryStorageError) or not page.positions]
