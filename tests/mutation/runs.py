@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import math
 import os
 import pickle  # of our own traces, between a process and its own child
@@ -22,6 +23,7 @@ from itertools import accumulate, zip_longest
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, NoReturn
+from zlib import crc32
 
 import pytest
 
@@ -56,7 +58,7 @@ class Kit:
 
     Attributes:
         checks: their names.
-        ids: what pytest calls them.
+        ids: what pytest calls them, and a number that changes with what they say.
         traces: what each of them does; `left_out` are those that fail, or that would stop a server.
     """
 
@@ -65,7 +67,8 @@ class Kit:
         self._failed: list[str] = []
         self._caught: Counter[int] = Counter()
         self.checks = [item.name for item in items]
-        self.ids = [item.nodeid for item in items]
+        said = [inspect.getsource(item.function) for item in items]  # type: ignore[attr-defined]
+        self.ids = [f"{item.nodeid} {crc32(text.encode())}" for item, text in zip(items, said, strict=True)]
         self.traces: list[Trace] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

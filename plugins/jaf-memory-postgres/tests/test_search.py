@@ -116,6 +116,19 @@ async def test_build_that_was_interrupted(opened, monkeypatch):
 
 
 @at_once
+async def test_a_build_by_another_rule_is_left_alone(opened, execute):
+    """What another Python builds by its own rule is not told as complete by this one."""
+    async with await opened() as provider:
+        await fill(provider, 3)
+        index = provider.backend._index
+        await provider.backend.apart(index.make)
+        await execute("UPDATE {search_state} SET rule = 'another'")
+        assert await provider.backend.apart(index.build) is False
+        (row,) = await execute("SELECT complete FROM {search_state}")
+        assert not row["complete"]
+
+
+@at_once
 async def test_drop(opened, execute):
     """The same command drops it, and leaves nothing of it."""
     async with await opened(search="index") as provider:
