@@ -121,6 +121,11 @@ def name_in(value: object) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
+def weight(row: tuple[Any, ...]) -> int:
+    """Characters of its metadata, and bytes of its bodies, if it has them; damaged ones may be neither."""
+    return sum(len(value) for value in row[METADATA:] if isinstance(value, (str, bytes)))
+
+
 def _kept(row: tuple[Any, ...]) -> Kept | None:
     """What a row says; `None` unless numbers stand where they must, each within its bounds, and text is text."""
     key, conversation_id, user_id, incarnation, version, created, updated, expires = row[:8]

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import random
+import re
 import sqlite3
 
 import pytest
@@ -185,6 +186,33 @@ def test_damaged_rows(stored, column):
         assert others >= set(NAMES) - {"c3"}, value
         assert {one.conversation_id for one in found["find"]} >= set(NAMES) - {"c3"}, value
         assert isinstance(found["delete"], bool), value
+
+
+@pytest.mark.parametrize("value", ["5", "1.5", "NULL", "x'7b7d'"])
+def test_metadata_that_are_no_text(stored, use, value):
+    """A damaged page can hold what the column would not take: lists and scans tell of it, and go on behind it."""
+    with contextlib.closing(sqlite3.connect(stored)) as db:
+        definition = "UPDATE sqlite_master SET sql = ? WHERE name = 'conversation'"
+        (exact,) = db.execute("SELECT sql FROM sqlite_master WHERE name = 'conversation'").fetchone()
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute(definition, (re.sub(r"(metadata +)TEXT +NOT NULL", r"\1BLOB", exact),))
+        db.commit()
+    with contextlib.closing(sqlite3.connect(stored)) as db:
+        db.execute(HEADER_OF_C3.format(f"metadata = {value}"))
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute(definition, (exact,))
+        db.commit()
+
+    async def work(provider):
+        for query in (MemoryQuery(include_messages=whole, limit=n) for whole in (True, False) for n in (None, 20)):
+            told, told_by_scan = [], []
+            found = await provider.find_conversations(query, on_damaged=told.append)
+            passed = await listed(provider.iter_conversations(query, on_damaged=told_by_scan.append))
+            for conversations, errors in ((found, told), (passed, told_by_scan)):
+                assert {one.conversation_id for one in conversations} == set(NAMES) - {"c3"}
+                assert [error.conversation_id for error in errors] == ["c3"]
+
+    use(work)
 
 
 BODIES = [

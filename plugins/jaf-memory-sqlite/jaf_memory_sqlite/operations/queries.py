@@ -32,7 +32,6 @@ from jaf_memory_sqlite.rows import (
     BUSY,
     LAG,
     LISTED,
-    METADATA,
     RESTING,
     SQL,
     UPDATED,
@@ -41,6 +40,7 @@ from jaf_memory_sqlite.rows import (
     kept,
     micros,
     moment,
+    weight,
 )
 
 INLINE_CONVERSATIONS = 50
@@ -250,7 +250,7 @@ def _light(rows: Iterable[Row], most: float) -> Iterator[Row]:
 
 def _weighed(rows: Iterable[Row], most: float) -> Iterator[Row]:
     for row in rows:
-        most -= len(row[METADATA]) + len((len(row) > BODIES and row[BODIES]) or b"")
+        most -= weight(row)
         if most < 0:
             raise NeedsThreadError
         yield row

@@ -17,7 +17,7 @@ from jaf_memory_sqlite import migrations
 from jaf_memory_sqlite.errors import tells_damage
 from jaf_memory_sqlite.operations.queries import Statement, active, filters, joined
 from jaf_memory_sqlite.operations.reads import INLINE_BYTES, snapshot, with_joined
-from jaf_memory_sqlite.rows import BODIES, METADATA, SQL, kept, micros, moment
+from jaf_memory_sqlite.rows import BODIES, SQL, kept, micros, moment, weight
 
 FEWEST, STRETCH = 8, 100
 """Conversations that a scan reads ahead where others have just written, and at most."""
@@ -150,7 +150,7 @@ def _rows(
     with snapshot(db), closing(db.execute(text, [*values, *filtered])) as rows:
         for row in rows:
             found.append((Key(row[CREATED], row[1]), row))
-            room -= len(row[METADATA] or "") + (len(row[BODIES] or "") if query.include_messages else 0)
+            room -= weight(row)
             if room < 0:
                 return found, False
     return found, len(found) < most
