@@ -260,7 +260,8 @@ def _settled(rows: Iterable[Row]) -> Iterator[Row]:
     """Bring busy ones into the order of their activity: each waits while one that comes may stand before it."""
     waiting: list[Row] = []
     for row in rows:
-        latest = row[LISTED] - BUSY + LAG
+        # A damaged page can hold NULL, which no `listed_at` is: SQLite takes it for the least one.
+        latest = BEYOND << 31 if row[LISTED] is None else row[LISTED] - BUSY + LAG
         while waiting and _activity(waiting[-1])[0] >= latest:
             yield waiting.pop()
         insort(waiting, row, key=_activity)
