@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -172,17 +173,31 @@ def run_tests(session: nox.Session, installed: str, *arguments: str) -> None:
     """Run pytest, on twice as many processes as there are processors: some always wait for a server or the disk."""
     # Neither `python -m pytest` nor unsafe paths in what the tests start: Python would put the current
     # folder, the checkout, before the wheels.
-    session.run(
-        *("pytest", "-n", str((os.cpu_count() or 1) * 2), "--dist", "worksteal", *arguments, *session.posargs),
-        env={
-            "JAF_TEST_INSTALLED": installed,
-            # Sixteen processes that start at once have taken forty seconds where others worked as well.
-            "JAF_TEST_PATIENCE": "600",
-            # A thousand processes of Python start; each would compile what it imports again.
-            "PYTHONDONTWRITEBYTECODE": None,
-            "PYTHONSAFEPATH": "1",
-        },
-    )
+    with files_of_tests(installed) as folder:
+        session.run(
+            *("pytest", "-n", str((os.cpu_count() or 1) * 2), "--dist", "worksteal", *arguments, *session.posargs),
+            env={
+                "JAF_TEST_INSTALLED": installed,
+                # Sixteen processes that start at once have taken forty seconds where others worked as well.
+                "JAF_TEST_PATIENCE": "600",
+                # A thousand processes of Python start; each would compile what it imports again.
+                "PYTHONDONTWRITEBYTECODE": None,
+                "PYTHONSAFEPATH": "1",
+                "PYTEST_DEBUG_TEMPROOT": folder,
+            },
+        )
+
+
+def files_of_tests(installed: str) -> contextlib.AbstractContextManager[str | None]:
+    """Make a folder for the files of tests in memory, where there is room, so that none waits for the disk.
+
+    The wheels are tested on the disk: on a slow one SQLite goes other ways.
+    """
+    memory = Path("/dev/shm")  # noqa: S108  (what is made in it has a name of its own, and is ours alone)
+    room = shutil.disk_usage(memory).free if os.access(memory, os.W_OK) else 0
+    if installed == "wheels" or room < 8 << 30 or "PYTEST_DEBUG_TEMPROOT" in os.environ:
+        return contextlib.nullcontext(os.environ.get("PYTEST_DEBUG_TEMPROOT"))
+    return tempfile.TemporaryDirectory(prefix="jaf-memory-", dir=memory)
 
 
 def group(name: str) -> tuple[str, ...]:
