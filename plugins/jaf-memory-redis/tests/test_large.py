@@ -123,6 +123,7 @@ async def bodies_of(provider, name):
 
 LARGE = {
     "append": lambda p: p.append_messages("c", batch(MANY, start=MANY)),
+    "append to none": lambda p: p.append_messages("d", batch(MANY), create=True),
     "store": lambda p: p.store_messages("c", batch(MANY)),
     "delete messages": lambda p: p.delete_messages("c", [f"m{n}" for n in range(0, MANY, 7)]),
     "truncate": lambda p: p.truncate_conversation_after("c", "m1000"),

@@ -272,6 +272,7 @@ class DeletionChecks(Checks):
         left = _left(count, gone)
         assert ids((await whole(other)).messages) == left
         assert ids(await other.get_messages("c", limit=count)) == left
+        assert ids(await other.get_messages("c", limit=len(left) - 5)) == left[5:]
         behind = [f"m{n}" for n in range(0, count, STRIDE) if n > count // 2]
         assert ids(await other.get_messages("c", after=count // 2, limit=300)) == behind[:300]
         done(await other.append_messages("c", [*talk(count - (count - 1) % STRIDE), *talk(300, "n")]))

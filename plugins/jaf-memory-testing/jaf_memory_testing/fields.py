@@ -233,6 +233,10 @@ class FieldChecks(Checks):
         assert done(await provider.append_messages("c", [*batch, *talk(1, "n")])).added == 1
         wrong = [*talk(1, "o"), *batch[:1_100], said("other", message_id="m1100"), *batch[1_101:]]
         refused(await provider.append_messages("c", wrong), MemoryConflictError)
+        # What is held stands far from where it comes in the batch.
+        wrong = [*batch[-300:-1], said("other", message_id="m1202")]
+        refused(await provider.append_messages("c", wrong), MemoryConflictError)
+        assert done(await provider.append_messages("c", batch[-300:])).added == 0
         found = await whole(provider)
         assert ids(found.messages) == [*ids(batch), "n0"]
         assert found.message_count in (None, 1_204)

@@ -116,6 +116,24 @@ class ForksAThousand(Plain):
 
 
 @caught_by("test_large_batches")
+class ComparesByPlaceInTheBatch(Plain):
+    """What is held further on than it comes in the batch is taken for equal, if there are many."""
+
+    async def append(self, write: Write) -> WriteResult:
+        def change(record: Record | None, write: Write, now: datetime) -> tuple[Record, WriteResult]:
+            held = {one.message_id: at for at, one in enumerate(record.messages)} if record else {}
+            given = list(write.messages)
+            for at, message in enumerate(given):
+                place = held.get(message.message_id, 0)
+                if record and place > len(given) > 100:
+                    given[at] = record.messages[place]
+            same = replace(write, messages=tuple(given), bodies=tuple(map(codec.encode, given)))
+            return rules.written(record, same, now)
+
+        return await self.by(write, change)
+
+
+@caught_by("test_large_batches")
 class ScansAThousand(Plain):
     """A scan leaves out messages beyond the thousandth."""
 
