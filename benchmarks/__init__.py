@@ -5,5 +5,5 @@ of `backends/` for what a bare driver does in place of ours, one of `peers/` for
 we want to reach, and `program.py` for the order in which the parent lets its workers run.
 
 Four programs are run by their own names: `sessions.py` measures loads and records beside the provider's own methods,
-`postgres_searches.py` the searches alone, `redis_faults.py` and `postgres_faults.py` measure no time.
+`postgres_searches.py` searches and statistics alone, `redis_faults.py` and `postgres_faults.py` measure no time.
 """
