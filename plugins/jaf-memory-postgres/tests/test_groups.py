@@ -333,6 +333,28 @@ def test_cancelled_members_leave_the_others(postgres, table):
     assert postgres.sql(f"SELECT count(*) FROM {table}__header WHERE message_count <> version") == "0"
 
 
+def test_closing_refuses_all_who_wait(postgres, table, monkeypatch):
+    """However many wait for a group when the provider is closed, each is told at once, and not at its deadline."""
+    monkeypatch.setattr(groups, "MEMBERS", 2)  # many groups, as of tens of thousands of tasks
+
+    async def main():
+        async with await opened(postgres.url(), table, operation_timeout=120.0) as provider:
+            await filled(provider)
+            calls = [provider.append_messages(f"n{number}", said("x"), create=True) for number in range(3000)]
+            async with holding(postgres, f"LOCK TABLE {table}__header IN EXCLUSIVE MODE"):
+                tasks = [asyncio.create_task(call) for call in calls]
+                await asyncio.sleep(0.3)
+                appends = provider.backend._appends
+                assert appends.waiting > 2000
+                await provider.close()
+                done, late = await asyncio.wait(tasks, timeout=30)
+        assert not late
+        assert all(isinstance(task.exception(), MemoryConnectionError) for task in done)
+        assert not appends._busy
+
+    asyncio.run(main())
+
+
 class Cutting:
     """A line to the server that is cut once, within the next group that goes up or within the answer to it.
 

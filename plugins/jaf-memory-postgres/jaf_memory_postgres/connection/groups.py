@@ -140,6 +140,7 @@ class Groups(Generic[Q]):
         self._places = max(1, min(ABREAST, connections // 2))
         self._comes = False
         self._crowded = False
+        self._sending = False
 
     @property
     def waiting(self) -> int:
@@ -202,13 +203,20 @@ class Groups(Generic[Q]):
         self._send()
 
     def _send(self) -> None:
-        while self._places and self._waiting:
-            group = self._next()
-            self._crowded = len(group.members) > 1
-            if self._crowded:
-                self._begin(group)
-            elif group.members:
-                group.members[0].answer.set_result(None)
+        # A group that ends as it begins, as on a closed pool, comes back here: within each other many are too deep.
+        if self._sending:
+            return
+        self._sending = True
+        try:
+            while self._places and self._waiting:
+                group = self._next()
+                self._crowded = len(group.members) > 1
+                if self._crowded:
+                    self._begin(group)
+                elif group.members:
+                    group.members[0].answer.set_result(None)
+        finally:
+            self._sending = False
 
     def _next(self) -> _Group[Q]:
         """Those who come next, as many as a group may have; whoever has given up has left its place."""
