@@ -74,11 +74,10 @@ class World:
     async def close(self):
         """Over a calm line every provider works again; then erase all, let go of all, and nothing of it is left."""
         self.faults.calm()
-        if self.closes is None:
-            for provider in self._open:
-                if self.faults.silences:  # the first ones may meet such a line, which nobody can tell before it is used
-                    await asyncio.gather(*(self._works(provider, place) for place in range(6)), return_exceptions=True)
-                await asyncio.gather(*(self._works(provider, place) for place in range(6, 12)))
+        for provider in [one for one in self._open if one is not self.closes]:
+            if self.faults.silences:  # the first ones may meet such a line, which nobody can tell before it is used
+                await asyncio.gather(*(self._works(provider, place) for place in range(6)), return_exceptions=True)
+            await asyncio.gather(*(self._works(provider, place) for place in range(6, 12)))
         await self._erase_all()
         for provider in self._open:
             begun = engine.now()
