@@ -12,7 +12,7 @@ from jaf_memory_testing import Target
 from msgspec.structs import replace
 
 from broken_stores.sound import Plain, caught_by
-from jaf_memory_core import MemoryQuery, MemoryStorageError, WriteResult, codec, documents, rules
+from jaf_memory_core import MemoryQuery, MemoryStorageError, WriteResult, documents, rules
 from jaf_memory_core.records import Damaged, Fork, Page, Record, Stamp, Stats, Tail, Write
 
 
@@ -298,7 +298,7 @@ class ReadsTheNewer(Documents):
     """A newer format is read as if it were ours."""
 
     def decode(self, body: bytes, conversation_id: str) -> Record | None:
-        return documents.decode_record(body.replace(b'{"format":3', b'{"format":%d' % codec.FORMAT, 1), conversation_id)
+        return documents.decode_record(body.replace(b'{"format":3', b'{"format":', 1), conversation_id)
 
 
 @caught_by("test_a_newer_format")
