@@ -152,6 +152,19 @@ def test_what_was_laid_aside_is_taken(server7, prefix, way):
     asyncio.run(main())
 
 
+def test_gaps_need_no_script(server7, prefix, monkeypatch):
+    """A conversation of which single messages were deleted is read whole without a script, in which all others wait."""
+
+    async def main():
+        async with await create_redis_provider(RedisConfig(port=server7.port, key_prefix=prefix)) as provider:
+            await provider.store_messages("c", batch(20))
+            assert await provider.delete_messages("c", ["m3", "m4"]) == 2
+            monkeypatch.setattr(provider.backend._reader, "_read_by_script", None)
+            assert contents(await provider.get_conversation("c")) == [*range(3), *range(5, 20)]
+
+    asyncio.run(main())
+
+
 def test_long_pages(address):
     """A page of many messages is the same as by small ones: from the end, before a position, and beside writers."""
 
@@ -377,17 +390,17 @@ def test_beside_others(server, prefix):
     asyncio.run(main())
 
 
-def test_cut_without_memory(server7, prefix):
+@pytest.mark.parametrize("version", [7, 6], ids=["7.0", "6.2"])
+def test_cut_without_memory(version):
     """On a server that is out of memory a large truncation still frees some."""
 
-    async def main():
-        async with await create_redis_provider(RedisConfig(port=server7.port, key_prefix=prefix)) as provider:
+    async def main(server):
+        async with await create_redis_provider(RedisConfig(port=server.port)) as provider:
             await provider.store_messages("c", batch(MANY))
-            server7.command("CONFIG", "SET", "maxmemory", "1")
-            try:
-                assert await provider.truncate_conversation_after("c", "m1000") == MANY - 1_000
-            finally:
-                server7.command("CONFIG", "SET", "maxmemory", "0")
+            server.command("CONFIG", "SET", "maxmemory", "1")
+            assert await provider.truncate_conversation_after("c", "m1000") == MANY - 1_000
+            server.command("CONFIG", "SET", "maxmemory", "0")
             assert contents(await provider.get_conversation("c")) == list(range(1_000))
 
-    asyncio.run(main())
+    with redis_servers.single(version=version) as server:
+        asyncio.run(main(server))
