@@ -308,6 +308,11 @@ def test_what_a_server_keeps_for_a_client(prefix):
         async with await create_redis_provider(RedisConfig(**address, operation_timeout=2.0)) as provider:
             with pytest.raises(MemoryConnectionError, match="client-output-buffer-limit"):
                 await provider.get_recent_messages("e")
+        async with await create_redis_provider(RedisConfig(**address, operation_timeout=2.0)) as provider:
+            for _ in range(3):  # each reads more carefully than the one before
+                with pytest.raises(MemoryConnectionError) as caught:
+                    await provider.revise_messages("e", {"m0": Message("user", "other", message_id="m0")})
+            assert "client-output-buffer-limit" in str(caught.value)
 
     with redis_servers.single({"client-output-buffer-limit": "normal 1mb 1mb 0"}) as server:
         asyncio.run(main(server))

@@ -474,3 +474,19 @@ def test_expired_leave_nothing(server, prefix):
             assert server.command("KEYS", f"{prefix}*") == []
 
     asyncio.run(main())
+
+
+def test_entries_that_point_nowhere_go(server7, prefix):
+    """What an index names, and is not there, is dropped by the list that meets it."""
+
+    async def main():
+        async with await create_redis_provider(RedisConfig(port=server7.port, key_prefix=prefix)) as provider:
+            await provider.store_messages("c", [Message("user", "x")], user_id="u")
+            for user, key in ((None, provider.backend.keys.everything[0]), ("u", provider.backend.keys.owned("u")[0])):
+                name = key.decode()
+                server7.command("ZADD", name, server7.command("ZSCORE", name, "c").decode(), "gone")
+                found = await provider.find_conversations(MemoryQuery(user_id=user))
+                assert [one.conversation_id for one in found] == ["c"]
+                assert server7.command("ZRANGE", name, 0, -1) == [b"c"]
+
+    asyncio.run(main())
