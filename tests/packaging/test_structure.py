@@ -1,12 +1,16 @@
 """The house stays as it is drawn: rooms, names, chains of imports."""
 
+import functools
 import re
 from collections import Counter
 
 import pytest
 import structure
 
-KNOWN = structure.modules()
+known = functools.cache(structure.modules)
+"""Every module by name; read once, and by the process that has the tests."""
+
+DISTRIBUTIONS = sorted({place.name for pattern in structure.PACKAGES for place in structure.ROOT.glob(pattern)})
 
 
 def test_the_page_shows_the_tree_that_there_is():
@@ -17,7 +21,7 @@ def test_the_page_shows_the_tree_that_there_is():
 
 def test_rooms_are_called_by_nouns():
     """No module is called after what somebody was doing, and none by a name that says nothing."""
-    last = {name: name.rpartition(".")[2] for name in KNOWN}
+    last = {name: name.rpartition(".")[2] for name in known()}
     assert not [name for name, word in last.items() if word.endswith("ing") and name != "jaf_memory_testing"]
     assert not set(last.values()) & {"utils", "util", "helpers", "common", "manager", "misc"}
 
@@ -29,10 +33,10 @@ def left_over(texts):
     return {name for name in private if words[name] == 1}
 
 
-@pytest.mark.parametrize("distribution", sorted({module.distribution for module in KNOWN.values()}))
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 def test_nothing_private_is_left_over(distribution):
     """Each private name of a module is used somewhere in its package."""
-    inside = [module for module in KNOWN.values() if module.distribution == distribution]
+    inside = [module for module in known().values() if module.distribution == distribution]
     assert left_over([module.file.read_text(encoding="utf-8") for module in inside]) == set()
 
 
@@ -44,12 +48,12 @@ def test_what_is_left_over_is_found():
 
 def test_the_core_is_shallow():
     """No chain of imports in the core is longer than eleven modules."""
-    assert len(structure.chain(KNOWN)) <= 11
+    assert len(structure.chain(known())) <= 11
 
 
-@pytest.mark.parametrize("distribution", sorted({module.distribution for module in KNOWN.values()}))
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 def test_every_room_says_what_it_is_for(distribution):
     """Each module begins with a sentence, and has at most 500 lines."""
-    inside = [module for module in KNOWN.values() if module.distribution == distribution]
+    inside = [module for module in known().values() if module.distribution == distribution]
     assert all(structure._says(module) for module in inside)
     assert not [module.name for module in inside if module.lines > 500]
