@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import tempfile
 import time
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -23,6 +25,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("repeatable")
+
+# What mypy knows of the core and of pydantic it learns once, and not in each folder in which a test runs it.
+os.environ.setdefault("MYPY_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"jaf-memory-mypy-{os.getuid()}"))
 
 
 def pytest_collection_finish() -> None:
