@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import inspect
 import math
@@ -15,6 +16,7 @@ import signal
 import sys
 import tempfile
 import threading
+import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -227,7 +229,7 @@ def _forget() -> None:
     """Empty what our functions keep for the next call: it may come from a file of what is imported anew."""
     for module in ours():
         for value in vars(module).values():
-            if hasattr(value, "cache_clear"):
+            if isinstance(value, functools._lru_cache_wrapper):  # `pytest.mark` has whatever it is asked for, or fails
                 value.cache_clear()
 
 
@@ -374,5 +376,7 @@ def _in_child(work: Callable[[Callable[[str], None]], object], reading: int, wri
         os.dup2(hidden, 2)
         work(lambda line: (os.write(writing, line.encode() + b"\n"), None)[1])
         status = 0
+    except BaseException:  # noqa: BLE001  (whatever it is, the parent tells of it)
+        os.write(2, traceback.format_exc().encode())
     finally:
         os._exit(status)

@@ -18,6 +18,9 @@ from jaf_memory_core import Message
 NOISE = 0.003
 """Seconds that a busy machine may add to any of them."""
 
+PAUSE = 0.1
+"""Seconds between two appends of one of many."""
+
 ROUNDS = 5
 """What is slow each time is so by itself, and not by the machine's load."""
 
@@ -49,14 +52,16 @@ class Loads:
         await asyncio.sleep(self.seconds)
 
     async def busy(self):
-        """200 who append to one conversation."""
+        """200 who append to one conversation, 2,000 times a second: without a pause they would keep the client busy."""
         end = time.monotonic() + self.seconds
 
-        async def one():
+        async def one(place):
+            await asyncio.sleep(place * PAUSE / 200)
             while time.monotonic() < end:
                 await self.provider.append_messages("hot", said())
+                await asyncio.sleep(PAUSE)
 
-        await asyncio.gather(*(one() for _ in range(200)))
+        await asyncio.gather(*map(one, range(200)))
 
     async def copied(self):
         """A fork of a long conversation, and appends that wait for it."""
