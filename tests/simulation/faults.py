@@ -405,7 +405,7 @@ FAULTS = [
     *_in("postgres", "postgres", "connection/execution.py")(
         (
             "a commit whose answer is lost is told as refused",
-            "deletion",
+            "anything",
             '    await connection.execute("COMMIT")\n',
             (
                 '    try:\n        await connection.execute("COMMIT")\n    except (OSError, asyncpg.InterfaceError, '
