@@ -49,13 +49,9 @@ def bridge_of(engine: str, store: str, place: Place) -> Competitor:
 
         made = {"history": lambda _self, key: JafMemoryChatMessageHistory(key, ours.provider)}
     elif engine == "Google ADK":
-        base = import_module("benchmarks.peers.adk").Postgres
-
-        made = {}
+        base, made = import_module("benchmarks.peers.adk").Postgres, {}
     else:
-        base = import_module("benchmarks.peers.pydantic_ai").InMemory
-
-        made = {}
+        base, made = import_module("benchmarks.peers.pydantic_ai").InMemory, {}
 
     async def opened(self: Any) -> None:
         await ours.open()

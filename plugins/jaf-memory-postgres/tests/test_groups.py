@@ -43,6 +43,11 @@ async def texts(provider, key):
     return [message.content for message in (await provider.get_conversation(key)).messages]
 
 
+def holding_first(server, table):
+    """Somebody holds the row of the first of `MANY`."""
+    return holding(server, f"SELECT FROM {table}__header WHERE conversation_id = '{MANY[0]}' FOR UPDATE")
+
+
 @contextlib.asynccontextmanager
 async def holding(server, statement):
     """Somebody has run a statement, and forgot to commit."""
@@ -225,8 +230,7 @@ def test_a_held_conversation_is_waited_for_by_few(postgres, table):
     async def main():
         async with await opened(postgres.url(), table, operation_timeout=30.0) as provider:
             await filled(provider)
-            held = f"SELECT FROM {table}__header WHERE conversation_id = 'c00' FOR UPDATE"
-            async with holding(postgres, held):
+            async with holding_first(postgres, table):
                 tasks = [asyncio.create_task(provider.append_messages("c00", said(str(n)))) for n in range(40)]
                 await asyncio.sleep(1)
                 waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
@@ -266,8 +270,7 @@ def test_a_held_row_delays_nobody_else(postgres, table):
     async def main():
         async with await opened(postgres.url(), table, operation_timeout=30.0) as provider:
             await filled(provider)
-            held = f"SELECT FROM {table}__header WHERE conversation_id = 'c00' FOR UPDATE"
-            async with holding(postgres, held):
+            async with holding_first(postgres, table):
                 waiting = []
                 for _ in range(3):
                     began = time.monotonic()
