@@ -117,7 +117,7 @@ def _costs(plan: Plan) -> Iterator[Job]:
     order = {"kind": "costs", "loop": "asyncio", "rounds": plan.rounds}
     yield Job({**order, "backend": "", "what": "core"}, "")
     if "redis" in plan.backends:
-        yield Job({**order, "backend": "redis", "what": "redis"})
+        yield Job({**order, "backend": "redis", "what": "redis", "appends": plan.appends})
     if "postgres" in plan.backends:
         yield Job({**order, "backend": "postgres", "what": "postgres", "appends": plan.appends}, "filled")
 

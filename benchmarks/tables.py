@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from benchmarks import bulk, comparisons
-from benchmarks.costs import core
 from benchmarks.figures import Figure, Report
 from benchmarks.payload import MANY_TASKS, WHOLE
 from benchmarks.plan import LOOPS
@@ -160,7 +159,7 @@ def _of_peer(figures: Sequence[Figure], columns: Sequence[str]) -> list[str]:
 
 def costs(report: Report) -> str:
     """A row a thing."""
-    return _list(report.of("costs"), lambda one: one.what if one.what != core.IMPORTING else f"`{one.what}`")
+    return _list(report.of("costs"), lambda one: one.what)
 
 
 def resident(report: Report) -> str:

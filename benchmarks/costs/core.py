@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
+import os
 import statistics
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -22,7 +24,33 @@ from jaf_memory_core.messages import new_message_id
 TIMES = 1_000
 """Messages made in one step."""
 
-MAKING, DECODING, IMPORTING = "make a message", "decode 1,000 messages", "import jaf_memory_core"
+MAKING, DECODING = "make a message", "decode 1,000 messages"
+FLOOR = "import pydantic_settings"
+IMPORTING, OPENING = f"import jaf_memory_core ÷ {FLOOR}", f"from nothing to an open provider on SQLite ÷ {FLOOR}"
+
+IMPORT = """
+import time
+started = time.perf_counter()
+import {}
+print(time.perf_counter() - started)
+"""
+
+OPEN = """
+import time
+started = time.perf_counter()
+import asyncio
+from jaf_memory_core import create_memory_provider_from_env
+
+async def main():
+    provider = await create_memory_provider_from_env()
+    print(time.perf_counter() - started)
+    await provider.close()
+
+asyncio.run(main())
+"""
+
+STARTS = {FLOOR: IMPORT.format("pydantic_settings"), IMPORTING: IMPORT.format("jaf_memory_core"), OPENING: OPEN}
+"""Programs that tell their seconds; the first is what the others are compared with."""
 
 
 class PydanticMessage(BaseModel):
@@ -87,16 +115,18 @@ def decoding() -> Case:
     return Case(DECODING, None, 3, {name: step(call) for name, call in calls.items()})
 
 
-async def importing(times: int) -> float:
-    """Milliseconds of the import in a new process, as `-X importtime` tells."""
-    found = []
-    for _ in range(times):
-        command = (sys.executable, "-X", "importtime", "-c", "import jaf_memory_core")
-        process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
-        _, report = await process.communicate()
-        (microseconds,) = re.findall(r"\|\s*(\d+) \| jaf_memory_core$", report.decode(), re.MULTILINE)
-        found.append(int(microseconds) / 1e3)
-    return statistics.median(found)
+async def starting(times: int, folder: Path) -> dict[str, list[float]]:
+    """Seconds of new processes, by turns, without what the interpreter takes to start."""
+    environment = {**os.environ, "JAF_MEMORY_TYPE": "sqlite", "JAF_SQLITE_PATH": str(folder / "memory.db")}
+    found: dict[str, list[float]] = {what: [] for what in STARTS}
+    for _ in range(times + 1):
+        for what, program in STARTS.items():
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE, env=environment
+            )
+            told, _ = await process.communicate()
+            found[what].append(float(told))
+    return {what: seconds[1:] for what, seconds in found.items()}  # the first reads files from the disk
 
 
 async def measure(order: dict[str, Any]) -> list[Figure]:
@@ -111,5 +141,12 @@ async def measure(order: dict[str, Any]) -> list[Figure]:
         for case in cases
         for name in case.works
     ]
-    times = max(1, order["rounds"] // 3)
-    return [*figures, Figure("costs", "", IMPORTING, unit="ms", value=await importing(times))]
+    with TemporaryDirectory() as folder:
+        found = await starting(order["rounds"], Path(folder))
+    floor = found.pop(FLOOR)
+    return [*figures, *(_start(what, seconds, floor) for what, seconds in found.items())]
+
+
+def _start(what: str, seconds: list[float], floor: list[float]) -> Figure:
+    value = statistics.median(one / least for one, least in zip(seconds, floor, strict=True))
+    return Figure("costs", "", what, value=value, ours=statistics.median(seconds), theirs=statistics.median(floor))
