@@ -18,24 +18,26 @@ class Deadline:
         ends: when it does, by the event loop's clock; once it has begun.
     """
 
-    __slots__ = ("_cancelling", "_seconds", "_task", "_timer", "ends", "expired")
-
+    expired = False
     ends: float
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self.expired = False
 
     def __enter__(self) -> Self:
         task = asyncio.current_task()
         assert task is not None  # a coroutine runs in a task
         self._task = task
         self._cancelling = task.cancelling()
-        timer = _here.timers.get(self._seconds)
-        if timer is None or timer.loop is not task.get_loop():
-            timer = _timer(self._seconds, task.get_loop())
+        loop, seconds = task.get_loop(), self._seconds
+        timer = _here.timers.get(seconds)
+        if timer is None or timer.loop is not loop:
+            timer = _timer(seconds, loop)
         self._timer = timer
-        timer.start(self)
+        self.ends = ends = loop.time() + seconds
+        timer.running[self] = None
+        if timer.handle is None:
+            timer.ring_at(ends)
         return self
 
     def expire(self) -> None:
@@ -47,7 +49,7 @@ class Deadline:
         self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
         if not self.expired:
-            self._timer.stop(self)
+            del self._timer.running[self]
             return
         # Somebody else's cancellation goes on as one; only our own becomes a TimeoutError.
         ours = self._task.uncancel() <= self._cancelling
@@ -102,33 +104,30 @@ class _Timer:
 
     A timer of the loop's for each of them would cost an operation more than its deadline is worth. This one rings
     about once in that time, and not at all where nothing has begun since.
+
+    Attributes:
+        running: those that have begun. A dict keeps their order, and lets any of them go at once.
+        handle: of the loop's timer, while it is set.
     """
 
-    __slots__ = ("_handle", "_running", "_seconds", "loop")
+    __slots__ = ("handle", "loop", "running")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._seconds = seconds
-        self._running: dict[Deadline, None] = {}  # a dict keeps their order, and lets any of them go at once
-        self._handle: asyncio.TimerHandle | None = None
+        self.running: dict[Deadline, None] = {}
+        self.handle: asyncio.TimerHandle | None = None
 
-    def start(self, deadline: Deadline) -> None:
-        deadline.ends = self.loop.time() + self._seconds
-        self._running[deadline] = None
-        if self._handle is None:
-            self._handle = self.loop.call_at(deadline.ends, self._ring)
-
-    def stop(self, deadline: Deadline) -> None:
-        del self._running[deadline]
+    def ring_at(self, ends: float) -> None:
+        self.handle = self.loop.call_at(ends, self._ring)
 
     def _ring(self) -> None:
-        self._handle = None
+        self.handle = None
         now = self.loop.time()
-        for deadline in tuple(self._running):
+        for deadline in tuple(self.running):
             if deadline.ends > now:
-                self._handle = self.loop.call_at(deadline.ends, self._ring)
+                self.ring_at(deadline.ends)
                 break
-            del self._running[deadline]
+            del self.running[deadline]
             deadline.expire()
 
 
@@ -144,7 +143,7 @@ _here = _Here()
 
 def _timer(seconds: float, loop: asyncio.AbstractEventLoop) -> _Timer:
     # What still runs on another loop keeps its timer, which that loop and the deadlines hold.
-    timer = _Timer(loop, seconds)
+    timer = _Timer(loop)
     _here.timers = {length: one for length, one in _here.timers.items() if one.loop is loop}
     _here.timers[seconds] = timer
     return timer

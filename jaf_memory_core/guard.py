@@ -8,7 +8,7 @@ import math
 import os
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.deadline import Deadline, is_never_sent
 from jaf_memory_core.errors import MemoryConflictError, MemoryConnectionError, MemoryError, MemoryStorageError
-from jaf_memory_core.observation import Observer, Observers, Tally
+from jaf_memory_core.observation import Observation, Observer, Observers, Tally
 from jaf_memory_core.outages import Outage, tell_slow
 from jaf_memory_core.records import Damaged, Record
 
@@ -76,7 +76,7 @@ class Guard:
         """Mean duration of the operations so far."""
         return self._seconds / self._operations if self._operations else 0.0
 
-    async def run(
+    def run(
         self,
         operation: str,
         call: Callable[[], Awaitable[T]],
@@ -85,7 +85,7 @@ class Guard:
         repeatable: bool | None = None,
         retry: bool = True,
         seconds: float | None = None,
-    ) -> T:
+    ) -> Coroutine[Any, Any, T]:
         """Run one operation of the backend within the deadline.
 
         Args:
@@ -101,24 +101,26 @@ class Guard:
             MemoryError: what the backend refused, or what its driver's error was translated to.
         """
         if not self.backend.waits and self._observers is None:
-            return await self._at_once(operation, call)
-        repeatable = operation in REPEATABLE if repeatable is None else repeatable
-        # A step of an iteration is told to its tally, and observers are told of all of it.
-        tally = request if isinstance(request, Tally) else None
-        observers = None if tally is not None else self._observers
-        watched = tally if observers is None else observers.begun(self.backend.name, operation, request)
+            return self._at_once(operation, call)
         seconds = self.operation_timeout if seconds is None else seconds
-        attempt = _Attempt(self, operation, seconds, repeatable=repeatable, retry=retry)
+        repeatable = operation in REPEATABLE if repeatable is None else repeatable
+        return self._in_time(_Attempt(self, operation, seconds, repeatable, retry), call, request)
+
+    async def _in_time(self, attempt: _Attempt, call: Callable[[], Awaitable[T]], request: object) -> T:
+        # A step of an iteration is told to its tally, and observers are told of all of it.
+        watched: Tally | Observation | None = request if request.__class__ is Tally else None
+        if watched is None and self._observers is not None:
+            watched = self._observers.begun(self.backend.name, attempt.operation, request)
         started = time.perf_counter()
-        deadline = Deadline(seconds)
         answer: Any = None
         error: BaseException | None = None
         try:
             if self.backend.waits:
-                with deadline:
+                with attempt:
                     # The first try stands here, and mostly is the last: each coroutine on the way would cost.
                     try:
-                        if not self.is_ready():
+                        # As `is_ready` has it, without a call.
+                        if self._closed or asyncio.get_running_loop() is not self._loop or self._pid != os.getpid():
                             await attempt.opened()
                         attempt.count = 1
                         # Behind the opening: before that nothing can have been sent (`too_late`).
@@ -128,7 +130,7 @@ class Guard:
                         attempt.failed = failed
                     # Outside of the handler, so that what fails later has no earlier error as its context.
                     if attempt.failed is not None:
-                        answer = await attempt.until_done(call, deadline)
+                        answer = await attempt.until_done(call)
             else:
                 # Without a deadline: what never waits cannot be late, and is spared the timer.
                 await self.ready()
@@ -137,7 +139,7 @@ class Guard:
         except StopAsyncIteration:
             raise
         except BaseException as other:
-            error = self._told(other, attempt, deadline, started)
+            error = self._told(other, attempt, started)
             if error is not other:
                 raise error from other
             raise
@@ -164,10 +166,10 @@ class Guard:
             if seconds >= self._slow:
                 tell_slow(self.backend.name, operation, seconds, 0, 0.0)
 
-    def _told(self, error: BaseException, attempt: _Attempt, deadline: Deadline, started: float) -> BaseException:
+    def _told(self, error: BaseException, attempt: _Attempt, started: float) -> BaseException:
         """What an operation's caller is told of an error: of the deadline's, how things stand."""
         # A driver may raise a TimeoutError of its own: the deadline's is told by `expired`.
-        if not (deadline.expired and isinstance(error, TimeoutError)):
+        if not (attempt.expired and isinstance(error, TimeoutError)):
             return error
         late = attempt.too_late(error)
         # One that is only slow answers others meanwhile.
@@ -334,8 +336,8 @@ class Guard:
             self.backend.abandon()
 
 
-class _Attempt:
-    """The attempts of one operation."""
+class _Attempt(Deadline):
+    """The attempts of one operation, and their deadline."""
 
     # Of the class, so that most operations, which end at the first try, need not set them.
     _away_since: float | None = None
@@ -347,21 +349,21 @@ class _Attempt:
     count = 0
     waited = 0.0
 
-    def __init__(self, guard: Guard, operation: str, seconds: float, *, repeatable: bool, retry: bool) -> None:
+    def __init__(self, guard: Guard, operation: str, seconds: float, repeatable: bool, retry: bool) -> None:  # noqa: FBT001  (by place: each operation makes one)
         self._guard = guard
         self.operation = operation
         self._seconds = seconds
         self._repeatable = repeatable
         self._retry = retry
 
-    async def until_done(self, call: Callable[[], Awaitable[T]], deadline: Deadline) -> T:
+    async def until_done(self, call: Callable[[], Awaitable[T]]) -> T:
         """Try again behind the error of the first try, and behind those that follow, until it is done."""
         for tries in count(1):
             error, self.failed = self.failed, None  # whoever keeps an error keeps what it was raised in
             assert error is not None
             problem = self._guard.problem(error, self.operation)
             # A driver may answer the deadline's cancellation with an error of its own.
-            again = not deadline.expired and self._again(problem)
+            again = not self.expired and self._again(problem)
             self.met_outage(problem, failed=not again)
             self.sending = False
             self._lost = self._lost or problem.outcome != "not_applied"

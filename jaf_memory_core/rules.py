@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from msgspec import UNSET
@@ -43,7 +43,7 @@ def seen(record: Record | None, now: datetime, scope: str | None) -> Record | No
     return record if record is None or scope is None or record.user_id == scope else None
 
 
-class Plan(NamedTuple):
+class Plan(msgspec.Struct, frozen=True):
     """What a write comes to.
 
     Attributes:

@@ -143,8 +143,11 @@ class InMemoryBackend(Backend):
     def now(self) -> datetime:
         """The computer's time, strictly increasing, so that the order of writes is the order of times."""
         with self._lock:
-            self._clock = max(datetime.now(UTC), self._clock + TICK)
-            return self._clock
+            now = datetime.now(UTC)
+            if now <= self._clock:
+                now = self._clock + TICK
+            self._clock = now
+            return now
 
     # The four that every backend has.
 
@@ -229,10 +232,12 @@ class InMemoryBackend(Backend):
             header = kept.header
             if header.gaps:
                 return pages.page(kept.record(), tail)
-            first, end = pages.bounds(header, tail)
             oldest = header.first_position
-            leading = kept.between(0, pages.lead(header, tail, first)) if tail.leading else None
+            first, end = pages.bounds_within(oldest, oldest + header.message_count, tail)
             messages = kept.between(first - oldest, end - oldest)
+            if not tail.leading and not tail.with_header and tail.after is None:
+                return Page(messages, first, first > oldest)
+            leading = kept.between(0, pages.lead(header, tail, first)) if tail.leading else None
             end_told = pages.known_end(header, tail)
             return Page(messages, first, first > oldest, leading, header if tail.with_header else None, end_told)
 
@@ -401,8 +406,11 @@ class InMemoryBackend(Backend):
         return kept if kept is not None and rules.live(kept.header, now) else None
 
     def _seen(self, conversation_id: str, scope: str | None) -> _Kept | None:
-        kept = self._live(self._all.get(conversation_id), self.now())
-        return kept if kept is not None and scope in (None, kept.header.user_id) else None
+        now = self.now()
+        kept = self._all.get(conversation_id)
+        if kept is None or (scope is not None and scope != kept.header.user_id):
+            return None
+        return self._live(kept, now)
 
     def _replace(self, record: Record, standing: _Kept | None) -> None:
         kept = _Kept(replace(record, messages=(), positions=()))

@@ -23,7 +23,7 @@ from jaf_memory_core.provider.search import Searches
 from jaf_memory_core.provider.summaries import Summaries
 from jaf_memory_core.provider.users import Users
 from jaf_memory_core.records import Amend, DeleteMessages, Stats, Truncate, Write
-from jaf_memory_core.results import Result
+from jaf_memory_core.results import Result, Success
 
 logger = logging.getLogger("jaf_memory_core")
 
@@ -178,16 +178,21 @@ class BackendProvider(Reads, Searches, Users, Imports, Forks, Leases, Summaries)
                 case Failure(error):
                     print(error)
         """
-
-        def write(owner: Any) -> list[Write]:
-            chain = self._passing("append_messages", conversation_id, metadata, owner)
+        operation = "append_messages"
+        # As `_result` has it, and in one step less: nothing is written more often.
+        try:
+            owner = user_id
+            if self._chain.needs_owner:
+                owner = await self._owner(operation, conversation_id, metadata, user_id)
+            chain = self._passing(operation, conversation_id, metadata, owner)
             batch = validation.batch(messages, self.config, chain, longest=self.config.max_append_messages)
             labels = self._labels(metadata, owner, chain)
-            return [self._write(conversation_id, batch, labels, expected_version, create=create, ttl=ttl)]
-
-        # With `create` a repetition could bring back what was deleted behind the first try.
-        about = (conversation_id, metadata, user_id)
-        return await self._result("append_messages", write, self.backend.append, about, repeatable=not create)
+            write = self._write(conversation_id, batch, labels, expected_version, create=create, ttl=ttl)
+            # With `create` a repetition could bring back what was deleted behind the first try.
+            send = partial(self.backend.append, write)
+            return Success(await self._guard.run(operation, send, write, repeatable=not create))
+        except MemoryError as error:
+            return self._answered(error)
 
     async def update_metadata(
         self,

@@ -95,7 +95,7 @@ class ProviderBase:
 
     def _labels(self, metadata: Any, user_id: Any, chain: Chain) -> validation.Labels:
         if metadata is None and user_id is None:
-            return validation.Labels(EMPTY, self._scope)
+            return validation.NO_LABELS if self._scope is None else validation.Labels(EMPTY, self._scope)
         return validation.labels(metadata, user_id, self.config, chain, scope=self._scope)
 
     def _write(
@@ -110,22 +110,23 @@ class ProviderBase:
         ttl: float | None = None,
         origin: Origin | None = None,
     ) -> Write:
+        # By place, which takes less: every write makes one.
         return Write(
-            conversation_id=validation.checked_id(conversation_id, "conversation_id"),
-            messages=batch.messages,
-            bodies=batch.bodies,
-            metadata=labels.metadata,
-            user_id=labels.user_id,
-            scope=self._scope,
-            replace=replace,
-            create=create,
-            expected_version=validation.checked_version(expected_version),
-            ttl=self.config.ttl if ttl is None else validation.checked_ttl(ttl),
-            max_messages=self.config.max_messages,
-            max_metadata_bytes=self.config.max_metadata_bytes,
-            dropped=batch.dropped,
-            incarnation=new_incarnation() if create else "",
-            origin=origin,
+            validation.checked_id(conversation_id, "conversation_id"),
+            batch.messages,
+            batch.bodies,
+            labels.metadata,
+            labels.user_id,
+            self._scope,
+            replace,
+            create,
+            None if expected_version is None else validation.checked_version(expected_version),
+            self.config.ttl if ttl is None else validation.checked_ttl(ttl),
+            self.config.max_messages,
+            self.config.max_metadata_bytes,
+            batch.dropped,
+            new_incarnation() if create else "",
+            origin,
         )
 
     async def _result(
@@ -148,12 +149,8 @@ class ProviderBase:
                 result = await self._guard.run(operation, partial(send, request), request, repeatable=repeatable)
                 result = replace(result, added=added + result.added)
             return Success(result)
-        # A `Failure` is an answer of the store, and there was none.
-        except (MemoryConnectionError, MemoryConfigurationError):
-            raise
         except MemoryError as error:
-            error.provider = error.provider or self.name
-            return Failure(error)
+            return self._answered(error)
 
     def _scoped(self, query: MemoryQuery, operation: str) -> MemoryQuery | None:
         """The query as the store is asked it; `None` where nothing can match."""
@@ -187,6 +184,12 @@ class ProviderBase:
             metadata = chain.incoming_metadata(rules.applications(record.metadata))
             record = replace(record, messages=chain.incoming(record.messages), metadata=metadata)
         return shown(record)
+
+    def _answered(self, error: MemoryError) -> Failure:
+        """What a write answers in the place of an error; one that is no answer of the store is raised."""
+        if isinstance(error, MemoryConnectionError | MemoryConfigurationError):
+            raise error
+        return self._failure(error)
 
     def _failure(self, error: MemoryError) -> Failure:
         error.provider = error.provider or self.backend.name

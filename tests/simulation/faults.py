@@ -206,7 +206,7 @@ FAULTS = [
         ),
     ),
     *_in("postgres", "core", "guard.py")(
-        ("an operation has no deadline", "append", "            with deadline:\n", "            if True:\n"),
+        ("an operation has no deadline", "append", "            with attempt:\n", "            if True:\n"),
         (
             "a time-out is told as not applied",
             "revision",

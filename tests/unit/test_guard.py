@@ -580,7 +580,7 @@ class TestDeadline:
                     await asyncio.sleep(0)
                 timers.add(deadline._timer)
             assert len(timers) == 1
-            assert not deadline._timer._running
+            assert not deadline._timer.running
 
         asyncio.run(main())
 

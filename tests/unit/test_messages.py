@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import os
 import pickle
+import subprocess
+import sys
 import warnings
 
 import msgspec
@@ -121,6 +124,20 @@ def test_refused_ids(name):
     """What is no id is refused."""
     with pytest.raises(MemoryInvalidInputError, match="message_id"):
         Message(role="user", content="x", message_id=REFUSED_IDS[name])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_ids_behind_a_fork():
+    """A forked child makes other ids than its parent, though both began with the same random bits."""
+    script = (
+        "import os\n"
+        "from jaf_memory_core import Message\n"
+        "Message('user', 'x')\n"
+        "os.fork()\n"
+        "os.write(1, ''.join(Message('user', 'x').message_id[12:] + '\\n' for _ in range(3)).encode())\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, timeout=60)
+    assert len(set(ended.stdout.split())) == 6
 
 
 def test_all_ids():
