@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Generator, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Any, Generic, Self, TypeVar
+
+T = TypeVar("T")
 
 
 class Deadline:
@@ -55,6 +57,55 @@ class Deadline:
         ours = self._task.uncancel() <= self._cancelling
         if ours and isinstance(error, asyncio.CancelledError):
             raise TimeoutError from error
+
+
+class Begun(Generic[T]):
+    """Something that was begun outside of any deadline, and waits: to be awaited within one, in the same task."""
+
+    __slots__ = ("_going", "_waits")
+
+    def __init__(self, going: Generator[Any, None, T], waits: Any) -> None:
+        self._going = going
+        self._waits = waits
+
+    def __await__(self) -> Generator[Any, None, T]:
+        """Go on with it; what it waits for, or has failed with, comes first."""
+        going, waits = self._going, self._waits
+        if isinstance(waits, Exception):
+            raise waits
+        while True:
+            thrown: BaseException | None = None
+            try:
+                yield waits
+            except GeneratorExit:
+                going.close()
+                raise
+            except BaseException as error:  # noqa: BLE001  (a cancellation, for one, is for what waits)
+                thrown = error
+            try:
+                waits = next(going) if thrown is None else going.throw(thrown)
+            except StopIteration as done:
+                answer: T = done.value
+                return answer
+
+
+def begin(work: Awaitable[T]) -> T | Begun[T]:
+    """What something comes to without any wait; or, begun, what of it waits or has failed, to be awaited.
+
+    Raises:
+        StopAsyncIteration: it was the next of an iteration that has ended.
+    """
+    going = work.__await__()
+    try:
+        waits = next(going)
+    except StopIteration as done:
+        answer: T = done.value
+        return answer
+    except StopAsyncIteration:
+        raise
+    except Exception as error:  # noqa: BLE001  (raised again where it is awaited)
+        waits = error
+    return Begun(going, waits)
 
 
 def never_sent(error: asyncio.CancelledError) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from msgspec.structs import replace
 
 from jaf_memory_core.conversations import MemoryQuery
-from jaf_memory_core.deadline import Deadline, is_never_sent
+from jaf_memory_core.deadline import Begun, Deadline, begin, is_never_sent
 from jaf_memory_core.errors import MemoryConflictError, MemoryConnectionError, MemoryError, MemoryStorageError
 from jaf_memory_core.observation import Observation, Observer, Observers, Tally
 from jaf_memory_core.outages import Outage, tell_slow
@@ -49,6 +49,9 @@ REPEATABLE = frozenset(
 
 READING = REPEATABLE - {"append_messages"}
 """Those of them that change nothing, whether they were sent or not."""
+
+UNASKED = frozenset({"open", "iter_conversations"})
+"""Operations whose end need not mean that the store has answered just now."""
 
 
 class Guard:
@@ -201,7 +204,7 @@ class Guard:
         return seconds
 
     def iterate(self, operation: str, query: MemoryQuery) -> AsyncGenerator[Record | Damaged, None]:
-        """Scan with a deadline for each record; what is tried again goes on behind the last one.
+        """Scan with a deadline for each wait; what is tried again goes on behind the last record.
 
         Observers are told of it as of one operation.
         """
@@ -234,29 +237,44 @@ class Guard:
     ) -> AsyncGenerator[Record | Damaged, None]:
         source = self.backend.scan(query)
         broken = False
+        begun: Record | Damaged | Begun[Record | Damaged] | None = None
+        last: Record | None = None
         # Behind the last record: what is tried again meets them a second time.
         damaged: set[str] = set()
 
         async def step() -> Record | Damaged:
             # An attempt like any other's, within the deadline of its record: one that failed has ended its source.
-            nonlocal source, broken
+            nonlocal source, broken, begun
             if broken:
                 await _close_source(source)
                 # The cursor stands behind the last record that was passed on, so that none comes twice.
-                source = self.backend.scan(query)
+                source = self.backend.scan(query if last is None else replace(query, cursor=last.cursor))
             broken = True
-            record = await anext(source)
+            waiting, begun = begun, None
+            record = await (waiting if isinstance(waiting, Begun) else anext(source))
             broken = False
             return record
 
         try:
             while True:
                 try:
-                    record = await self.run(operation, step, tally)
+                    if self._closed or asyncio.get_running_loop() is not self._loop or self._pid != os.getpid():
+                        record = await self.run(operation, step, tally)
+                    else:
+                        started = time.perf_counter()
+                        begun = begin(anext(source))
+                        self._seconds += (seconds := time.perf_counter() - started)
+                        tally.seconds += seconds
+                        if isinstance(begun, Begun):
+                            record = await self.run(operation, step, tally)
+                        else:
+                            # It is there without any wait, as most of a stretch are, and cannot be late.
+                            record = begun
+                            self._stepped(operation, seconds)
                 except StopAsyncIteration:
                     return
                 if isinstance(record, Record):
-                    query = _behind(query, record)
+                    last = record
                     damaged.clear()
                 elif (named := record.error.conversation_id) in damaged:
                     continue
@@ -265,6 +283,15 @@ class Guard:
                 yield record
         finally:
             await _close_source(source)
+
+    def _stepped(self, operation: str, seconds: float) -> None:
+        """Take notice of a record that came without any wait, as `_ended` does of an operation."""
+        self._operations += 1
+        self._answered = time.perf_counter()
+        if self.outage.since is not None and operation not in UNASKED:
+            self.outage.over()
+        if seconds >= self._slow:
+            tell_slow(self.backend.name, operation, seconds, 0, 0.0)
 
     def is_ready(self) -> bool:
         """Whether the backend is open on this loop; refuses as `check` does."""
@@ -389,7 +416,7 @@ class _Attempt(Deadline):
     @property
     def asks(self) -> bool:
         """Whether its end says that the store has answered just now."""
-        return self.operation not in ("open", "iter_conversations")
+        return self.operation not in UNASKED
 
     def met_outage(self, error: BaseException, *, failed: bool) -> None:
         """Take notice of an error that means that the store is away."""
@@ -444,10 +471,6 @@ class _Attempt(Deadline):
             provider=self._guard.backend.name,
             outcome="not_applied" if unsent else "unknown",
         )
-
-
-def _behind(query: MemoryQuery, record: Record) -> MemoryQuery:
-    return replace(query, cursor=record.cursor)
 
 
 def _heard(opening: asyncio.Task[None]) -> None:

@@ -656,6 +656,75 @@ class TestIteration:
 
         asyncio.run(main())
 
+    def test_without_a_wait(self):
+        """What comes without a wait needs no deadline, and keeps none running while its reader takes time over it."""
+
+        class Ahead(Line):
+            async def scan(self, query):
+                async for record in InMemoryBackend.scan(self, query):
+                    if self.before:
+                        raise self.before.pop(0)
+                    yield record
+
+        async def main():
+            ahead = Ahead()
+            provider = over(ahead, operation_timeout=0.3)
+            names = [f"c{n}" for n in range(4)]
+            for name in names:
+                await provider.store_messages(name, talk(1))
+            seen = []
+            async for one in provider.iter_conversations():
+                seen.append(one.conversation_id)
+                await asyncio.sleep(0.4 if len(seen) == 1 else 0)
+                ahead.before = [ConnectionResetError(), ConnectionResetError()] if len(seen) == 2 else []
+            assert seen == names
+            ahead.before = [ZeroDivisionError()]
+            with pytest.raises(ZeroDivisionError):
+                _ = [one async for one in provider.iter_conversations()]
+
+        asyncio.run(main())
+
+    def test_an_iterator_of_any_kind(self):
+        """A scan may be any asynchronous iterator; the deadline ends one that waits, and takes its time over that."""
+
+        class Records:
+            def __init__(self, records, waits):
+                self.records, self.waits, self.ended = records, waits, False
+
+            def __aiter__(self):
+                return self
+
+            async def __anext__(self):
+                try:
+                    await asyncio.sleep(self.waits)
+                except asyncio.CancelledError:
+                    await asyncio.sleep(0.01)
+                    self.ended = True
+                    raise
+                if not self.records:
+                    raise StopAsyncIteration
+                return self.records.pop(0)
+
+        class Kept(Line):
+            def scan(self, _query):
+                return source
+
+        async def main():
+            nonlocal source
+            provider = over(Kept(), operation_timeout=0.3)
+            await provider.store_messages("c", talk(1))
+            record = await InMemoryBackend.read(provider.backend, "c")
+            source = Records([record, record], 0)
+            assert len([one async for one in provider.iter_conversations()]) == 2
+            source = Records([record], 30)
+            with Stopwatch() as watch, pytest.raises(MemoryConnectionError, match="did not end within"):
+                _ = [one async for one in provider.iter_conversations()]
+            assert watch.seconds < 0.3 + GRACE
+            assert source.ended
+
+        source = None
+        asyncio.run(main())
+
     def test_closed_meanwhile(self, line):
         """It ends with a clear error when the provider is closed meanwhile."""
 
