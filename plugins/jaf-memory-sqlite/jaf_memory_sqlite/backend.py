@@ -295,9 +295,14 @@ class SqliteBackend(Backend):
 
     async def append(self, write: Write) -> WriteResult:
         """Add what is new; costs the new messages, however long the conversation is."""
-        call = partial(writes.write, request=write, clock=self.now)
+        writer = self._writer
+        if writer is None:
+            raise closed()
+        call = partial(writes.write, request=write, clock=self.now, headers=writer.headers)
         inline = partial(call, most=INLINE_BYTES) if writes.is_small(write) else None
-        return await self._noting(len(write.messages), call, inline=inline)
+        if self.config.search == "index":
+            return await self._noting(len(write.messages), call, inline=inline)
+        return await writer.do(call, inline=inline)
 
     async def append_many(self, writes: Sequence[Write]) -> Sequence[WriteResult | MemoryError | None]:
         """In one transaction; each in one of its own where that fails."""

@@ -16,13 +16,13 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from jaf_memory_core.errors import MemoryConnectionError, MemoryError
-from jaf_memory_sqlite import migrations
 from jaf_memory_sqlite.connection import Connector
 from jaf_memory_sqlite.connection.reader import OFTEN, SLOW, Reader
 from jaf_memory_sqlite.connection.worker import Call, Erases, Job, Worker, fail
 from jaf_memory_sqlite.errors import InDoubtError, may_stand
 from jaf_memory_sqlite.locks import wait_for_lock
 from jaf_memory_sqlite.operations.erasure import Vacuum
+from jaf_memory_sqlite.operations.headers import Headers
 
 T = TypeVar("T")
 Waiting = list[Job[Any]]
@@ -136,6 +136,7 @@ class Writer(GroupCommit):
 
     Attributes:
         commits, committed: how many there were, and how many jobs in them.
+        headers: what it knows of the file, for jobs of its own.
     """
 
     writes = True
@@ -146,6 +147,7 @@ class Writer(GroupCommit):
         self._logged = 0
         self.commits = self.committed = 0
         self._vacuum = Vacuum(connector.path)
+        self.headers = Headers()
         super().__init__(name, connector)
 
     def renew(self) -> None:
@@ -163,7 +165,7 @@ class Writer(GroupCommit):
         if self._logged >= LOG or self.stopped or self.busy or len(jobs) > MOST or not self._latency.allows():
             return False
         # Without waiting: who holds the lock may be within a sync of the disk, and this is an event loop's thread.
-        if not all(job.inline for job in jobs) or not self.lock.acquire(blocking=False):
+        if any(job.inline is None for job in jobs) or not self.lock.acquire(blocking=False):
             return False
         try:
             return self._committed_inline(jobs)
@@ -177,7 +179,7 @@ class Writer(GroupCommit):
         try:
             db.execute("BEGIN IMMEDIATE")
             # Within the transaction: from here on no newer version can upgrade the file.
-            migrations.check(db)
+            self.headers.begin(db)
             self._commit(db, jobs, inline=True)
         except InDoubtError as doubt:
             # Not for the thread: a change that stands already would be made twice.
@@ -206,7 +208,7 @@ class Writer(GroupCommit):
             except sqlite3.OperationalError:
                 if not self._begin_later(db, jobs):
                     return
-            migrations.check(db)
+            self.headers.begin(db)
         except (sqlite3.Error, MemoryError) as error:
             self._give_up(db, jobs, error)
             return
@@ -235,6 +237,7 @@ class Writer(GroupCommit):
         for job in jobs:
             try:
                 wait_for_lock(lambda: db.execute("BEGIN IMMEDIATE"))
+                self.headers.begin(db)
                 self._commit(db, [job])
             except Exception as error:  # noqa: BLE001  (whoever waits gets it as it is)
                 self._give_up(db, [job], error)
@@ -261,6 +264,13 @@ class Writer(GroupCommit):
     # In either.
 
     def _commit(self, db: sqlite3.Connection, jobs: list[Job[Any]], *, inline: bool = False) -> None:
+        try:
+            self._do(db, jobs, inline=inline)
+        except BaseException:
+            self.headers.forget()
+            raise
+
+    def _do(self, db: sqlite3.Connection, jobs: list[Job[Any]], *, inline: bool) -> None:
         before = db.total_changes
         erased = [job.erases for job in jobs if _try(db, job, inline=inline) and job.erases]
         if erased:

@@ -16,6 +16,7 @@ from jaf_memory_core.errors import MemoryError, MemoryNotFoundError, MemoryStora
 from jaf_memory_core.records import Amend, Fork, Record, Revise, Stamp, Write
 from jaf_memory_core.results import WriteResult
 from jaf_memory_sqlite.errors import NeedsThreadError
+from jaf_memory_sqlite.operations.headers import Headers
 from jaf_memory_sqlite.operations.reads import ANY, INLINE_BYTES, check_complete, held_bodies, look_up
 from jaf_memory_sqlite.rows import BEYOND, LAG, RESTING, SQL, Kept, amended_at, busy, columns, labels, micros, row_of
 
@@ -34,20 +35,33 @@ def is_small(request: Write) -> bool:
     return len(request.messages) <= INLINE_MESSAGES and codec.size(request.bodies) <= INLINE_BYTES
 
 
-def write(db: sqlite3.Connection, request: Write, clock: Clock, most: float = ANY) -> WriteResult:
+def write(
+    db: sqlite3.Connection, request: Write, clock: Clock, most: float = ANY, headers: Headers | None = None
+) -> WriteResult:
     """Store or append, as `rules.plan_write` decides; costs the new messages.
+
+    Args:
+        db: the connection.
+        request: what to write.
+        clock: tells the time.
+        most: bytes of messages that may be taken away.
+        headers: what the writer knows of the file.
 
     Raises:
         NeedsThreadError: so much would be taken away, beyond `most` bytes or a few messages.
     """
     now = clock()
     # Without a patch there is nothing to merge, and the metadata need not be read; a store may drop a summary from it.
-    standing = look_up(db, request.conversation_id, with_metadata=bool(request.metadata) or request.replace)
+    with_metadata = bool(request.metadata) or request.replace
+    if headers is None or with_metadata:
+        headers, standing = None, look_up(db, request.conversation_id, with_metadata=with_metadata)
+    else:
+        standing = headers.get(db, request.conversation_id) or look_up(db, request.conversation_id)
     live = standing if standing and rules.live(standing.record, now) else None
     if standing is not None and most < ANY:
         _check_small(standing, request, most, replaces=live is None or request.replace)
     if live is not None and _is_plain(live, request):
-        result = _append_unheld(db, live, request, now)
+        result = _append_unheld(db, live, request, now, headers)
         if result is not None:
             return result
     held = (
@@ -61,7 +75,11 @@ def write(db: sqlite3.Connection, request: Write, clock: Clock, most: float = AN
     if live is None:
         if standing is not None:
             db.execute(SQL["erase"], (standing.key,))
-        _add(db, SQL["add"], _create(db, plan.header, request.bodies), plan, request)
+        key = _create(db, plan.header, request.bodies)
+        _add(db, SQL["add"], key, plan, request)
+        if headers is not None:
+            header, bodies = plan.header, request.bodies
+            headers.keep(db, Kept(key, header, codec.size(bodies), longest(bodies), micros(header.active_at)))
         return plan.result
     if request.replace:
         db.execute(SQL["drop"], (live.row_of(live.record.first_position), live.row_of(live.end)))
@@ -86,14 +104,18 @@ def _is_plain(live: Kept, request: Write) -> bool:
     )
 
 
-def _append_unheld(db: sqlite3.Connection, live: Kept, request: Write, now: datetime) -> WriteResult | None:
+def _append_unheld(
+    db: sqlite3.Connection, live: Kept, request: Write, now: datetime, headers: Headers | None
+) -> WriteResult | None:
     """Append without asking first what is held: the index knows. `None`, and nothing is changed, if anything is."""
     plan = rules.plan_write(live.record, request, {}, now)
     if _add(db, SQL["add_unheld"], live.key, plan, request) < len(request.messages):
         # By their rows, which only this call can have filled: the writer is alone in the file.
         db.execute(SQL["drop"], (live.row_of(live.end), live.row_of(BEYOND)))
         return None
-    _save(db, live, plan, request)
+    kept = _save(db, live, plan, request)
+    if headers is not None:
+        headers.keep(db, kept)
     return plan.result
 
 
@@ -121,8 +143,8 @@ def _add(db: sqlite3.Connection, statement: str, key: int, plan: rules.Plan, req
     return db.executemany(statement, rows).rowcount
 
 
-def _save(db: sqlite3.Connection, live: Kept, plan: rules.Plan, request: Write) -> None:
-    """Remove what a cap removes, and write the header of a conversation that was there."""
+def _save(db: sqlite3.Connection, live: Kept, plan: rules.Plan, request: Write) -> Kept:
+    """Remove what a cap removes, and write the header of a conversation that was there, as it stands then."""
     sizes = [len(request.bodies[index]) for index in plan.fresh]
     size = live.size + sum(sizes)
     header = plan.header
@@ -130,8 +152,10 @@ def _save(db: sqlite3.Connection, live: Kept, plan: rules.Plan, request: Write) 
         header = rules.begins(header, _position_at(db, live, header.end, plan.cut))
     if plan.cut:
         size -= drop(db, live.row_of(live.record.first_position), live.row_of(header.first_position))
-    touch(db, live, header, size, max([live.largest, *sizes]))
+    largest = max([live.largest, *sizes])
+    listed = touch(db, live, header, size, largest)
     relabel(db, live, header)
+    return Kept(live.key, header, size, largest, listed)
 
 
 def _position_at(db: sqlite3.Connection, live: Kept, end: int, place: int) -> int:
@@ -149,14 +173,15 @@ def drop(db: sqlite3.Connection, first: int, end: int) -> int:
     return int(size)
 
 
-def touch(db: sqlite3.Connection, before: Kept, after: Record, size: int, largest: int) -> None:
-    """Write what every change changes."""
+def touch(db: sqlite3.Connection, before: Kept, after: Record, size: int, largest: int) -> int:
+    """Write what every change changes; where the conversation stands in lists."""
     updated = micros(after.active_at)
     counts = (after.first_position, after.message_count, int(after.trimmed), size, largest)
     db.execute(SQL["touch"], (after.version, updated, *counts, before.key))
     listed = _listed(db, before, updated)
     if listed != before.listed:
         db.execute(SQL["move"], (listed, before.key))
+    return listed
 
 
 def _listed(db: sqlite3.Connection, before: Kept, updated: int) -> int:
