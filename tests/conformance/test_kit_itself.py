@@ -183,7 +183,7 @@ class TestReport:
 
     def test_what_python_cannot_end(self, tmp_path: Path) -> None:
         """What keeps the GIL is ended too, with the stacks of all threads."""
-        program = "import jaf_memory_testing.watchdog as w\nwith w.watching(0.3): sum(range(10**11))"
+        program = "import jaf_memory_testing.target as t\nwith t.watching(0.3): sum(range(10**11))"
         command = [sys.executable, "-c", program]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         ended = subprocess.run(

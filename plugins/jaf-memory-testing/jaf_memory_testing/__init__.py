@@ -18,44 +18,34 @@ import pytest
 
 pytest.register_assert_rewrite(*(f"{__name__}.{file.stem}" for file in Path(__file__).parent.glob("[!_]*.py")))
 
-from jaf_memory_testing.activity import ActivityChecks
-from jaf_memory_testing.append import AppendChecks
 from jaf_memory_testing.backend_forms import FormChecks
-from jaf_memory_testing.backend_methods import BackendChecks
-from jaf_memory_testing.basic import BasicChecks, IdentifierChecks
-from jaf_memory_testing.cancellation import CancellationChecks
+from jaf_memory_testing.backends import BackendChecks, DriverChecks
+from jaf_memory_testing.basic import AppendChecks, BasicChecks
 from jaf_memory_testing.checks import Checks, needs, slow
-from jaf_memory_testing.costs import CostChecks
+from jaf_memory_testing.costs import CostChecks, TurnChecks
 from jaf_memory_testing.damage import DamageChecks
-from jaf_memory_testing.deadlines import DeadlineChecks
+from jaf_memory_testing.deadlines import CancellationChecks, DeadlineChecks
 from jaf_memory_testing.deletion import DeletionChecks
 from jaf_memory_testing.differential import DifferentialChecks
-from jaf_memory_testing.drivers import DriverChecks
 from jaf_memory_testing.erasure import ErasureChecks, FinalChecks, RemainsChecks
-from jaf_memory_testing.errors import ErrorChecks, LimitChecks
+from jaf_memory_testing.errors import ErrorChecks, LimitChecks, SettingsChecks
 from jaf_memory_testing.expiry import ExpiryChecks, ReadChecks
 from jaf_memory_testing.fields import FieldChecks
 from jaf_memory_testing.forks import BranchChecks
-from jaf_memory_testing.imports import ImportChecks
 from jaf_memory_testing.iteration import IterationChecks, StatisticsChecks
-from jaf_memory_testing.labels import LabelChecks
 from jaf_memory_testing.leases import LeaseChecks
 from jaf_memory_testing.lifecycle import LifecycleChecks, LoopChecks, PersistenceChecks
+from jaf_memory_testing.owners import LabelChecks, ScopeChecks
 from jaf_memory_testing.pages import CapChecks, CutChecks, PageChecks
-from jaf_memory_testing.processes import ProcessChecks
 from jaf_memory_testing.query import QueryChecks, QueryPageChecks, TimeChecks
-from jaf_memory_testing.races import RaceChecks
-from jaf_memory_testing.scopes import ScopeChecks
+from jaf_memory_testing.races import ProcessChecks, RaceChecks
 from jaf_memory_testing.search import SearchChecks
-from jaf_memory_testing.settings import SettingsChecks
-from jaf_memory_testing.six_methods import SixMethodTableChecks
 from jaf_memory_testing.state_machine import StateMachineChecks
-from jaf_memory_testing.table import TableChecks
+from jaf_memory_testing.table import SixMethodTableChecks, TableChecks
 from jaf_memory_testing.target import FEATURES, FourMethods, Store, Target
-from jaf_memory_testing.transfer import TransferChecks
-from jaf_memory_testing.turns import TurnChecks
-from jaf_memory_testing.values import ValueChecks
-from jaf_memory_testing.versions import VersionChecks
+from jaf_memory_testing.transfer import ImportChecks, TransferChecks
+from jaf_memory_testing.values import IdentifierChecks, ValueChecks
+from jaf_memory_testing.versions import ActivityChecks, VersionChecks
 
 
 class SixMethodConformance(BasicChecks, AppendChecks, ValueChecks, IdentifierChecks, SixMethodTableChecks):

@@ -20,7 +20,7 @@ from jaf_memory_core.provider.base import ends
 from jaf_memory_core.records import Amend, DeleteMessages, Fork, Origin, Record, Revise, Tail, Truncate, Write
 from jaf_memory_core.results import WriteResult
 from jaf_memory_core.values import freeze
-from jaf_memory_testing.backend_methods import records_of
+from jaf_memory_testing.backends import records_of
 from jaf_memory_testing.checks import Checks, examples, needs
 from jaf_memory_testing.differential import IDS, USERS, queries, stored
 from jaf_memory_testing.samples import FAR, at, said

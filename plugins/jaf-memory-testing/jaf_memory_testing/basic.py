@@ -1,17 +1,16 @@
-"""The six methods of the user's document, and ids: any text means itself, whatever the store makes of it."""
+"""The six methods of the user's document: what each does, and appends, idempotent, all or nothing, contiguous."""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
 
 import pytest
 
-from jaf_memory_core.errors import MemoryInvalidInputError, MemoryNotFoundError
+from jaf_memory_core.errors import MemoryConflictError, MemoryNotFoundError
 from jaf_memory_core.protocol import MemoryProvider
 from jaf_memory_core.results import Success
 from jaf_memory_testing.checks import Checks
 from jaf_memory_testing.expectations import absent, done, refused, whole
-from jaf_memory_testing.hostile import IDS, REFUSED_IDS
 from jaf_memory_testing.samples import ids, rich, said, talk
 from jaf_memory_testing.target import Store
 
@@ -192,93 +191,165 @@ class BasicChecks(Checks):
         assert not health.get("error")
 
 
-class IdentifierChecks(Checks):
-    """Ids of conversations and messages; asks for no more than the six documented methods."""
+class AppendChecks(Checks):
+    """Appends from one task and from many; asks for no more than the six documented methods."""
 
-    async def test_ids_never_meet(self, store: Store) -> None:
-        """Conversations under ids that differ in case, space, normal form or wildcards only are different ones."""
+    async def test_retry_adds_nothing(self, store: Store) -> None:
+        """An append that is repeated, as after a lost answer, succeeds and adds nothing."""
         provider = await store.open()
-        for n, key in enumerate(IDS):
-            done(await provider.store_messages(key, [said(f"of {n}", message_id="m")], {"n": n}))
-        for n, key in enumerate(IDS):
-            conversation = await whole(provider, key)
-            assert conversation.conversation_id == key
-            assert conversation.metadata == {"n": n}, f"{key!r} has met another id"
-            assert [message.content for message in conversation.messages] == [f"of {n}"]
+        done(await provider.store_messages("c", talk(1)))
+        for _ in range(3):
+            done(await provider.append_messages("c", talk(3, "n")))
+        assert ids((await whole(provider)).messages) == ["m0", "n0", "n1", "n2"]
 
-    async def test_appends_never_meet(self, store: Store) -> None:
-        """An append reaches the conversation of exactly that id."""
+    async def test_retry_of_what_was_stored(self, store: Store) -> None:
+        """A message that `store_messages` brought counts as held, too."""
         provider = await store.open()
-        for key in IDS:
-            done(await provider.store_messages(key, []))
-        for n, key in enumerate(IDS):
-            done(await provider.append_messages(key, [said(f"of {n}", message_id="m")]))
-        for n, key in enumerate(IDS):
-            assert [message.content for message in await provider.get_recent_messages(key)] == [f"of {n}"]
+        done(await provider.store_messages("c", talk(3)))
+        done(await provider.append_messages("c", talk(3)))
+        assert list((await whole(provider)).messages) == talk(3)
 
-    async def test_deletes_never_meet(self, store: Store) -> None:
-        """A delete removes the conversation of exactly that id."""
+    async def test_partial_retry_adds_the_rest(self, store: Store) -> None:
+        """Of a batch of which some messages are held, the others are added, in order."""
         provider = await store.open()
-        for key in IDS:
-            done(await provider.store_messages(key, talk(1)))
-        for key in IDS[::2]:
-            assert await provider.delete_conversation(key) is True
-        for n, key in enumerate(IDS):
-            assert (await provider.get_conversation(key) is None) == (n % 2 == 0), f"{key!r} has met another id"
+        done(await provider.store_messages("c", talk(1)))
+        done(await provider.append_messages("c", talk(2, "n")))
+        done(await provider.append_messages("c", talk(4, "n")))
+        assert ids((await whole(provider)).messages) == ["m0", "n0", "n1", "n2", "n3"]
 
-    async def test_ids_that_are_missing(self, store: Store) -> None:
-        """An id that could match others as a pattern matches nothing."""
+    async def test_held_in_between(self, store: Store) -> None:
+        """Held messages in the middle of a batch are passed over."""
         provider = await store.open()
-        done(await provider.store_messages("abc", talk(1)))
-        for key in ("*", "a*", "%", "a%", "a_c", "a?c", "[a]bc", "ABC", "abc ", " abc", "ab", "abcd"):
-            await absent(provider, key)
-            assert await provider.delete_conversation(key) is False
-        await whole(provider, "abc")
+        done(await provider.store_messages("c", talk(2)))
+        new = talk(3, "n")
+        done(await provider.append_messages("c", [new[0], *talk(1), new[1], *talk(1, start=1), new[2]]))
+        assert ids((await whole(provider)).messages) == ["m0", "m1", "n0", "n1", "n2"]
 
-    async def test_message_ids_never_meet(self, store: Store) -> None:
-        """Messages under ids that look alike are different ones."""
+    async def test_twice_in_one_batch(self, store: Store) -> None:
+        """Two equal messages within one batch are one."""
         provider = await store.open()
-        messages = [said("x", message_id=key) for key in IDS]
+        done(await provider.store_messages("c", talk(1)))
+        one, two = talk(2, "n")
+        done(await provider.append_messages("c", [one, two, one, two]))
+        assert ids((await whole(provider)).messages) == ["m0", "n0", "n1"]
+
+    async def test_other_content_is_a_conflict(self, store: Store) -> None:
+        """The same `message_id` with other content is refused as a conflict."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(2)))
+        refused(await provider.append_messages("c", [said("other", message_id="m1")]), MemoryConflictError)
+        assert list((await whole(provider)).messages) == talk(2)
+
+    async def test_other_role_is_a_conflict(self, store: Store) -> None:
+        """Any other field is other content, too."""
+        provider = await store.open()
+        done(await provider.store_messages("c", [said("x", message_id="m")]))
+        for other in (
+            said("x", "assistant", message_id="m"),
+            said("x", name="n", message_id="m"),
+            said("x", further=1, message_id="m"),
+        ):
+            refused(await provider.append_messages("c", [other]), MemoryConflictError)
+        assert list((await whole(provider)).messages) == [said("x", message_id="m")]
+
+    async def test_other_number_type_is_a_conflict(self, store: Store) -> None:
+        """1, 1.0 and True are different contents of a further field."""
+        provider = await store.open()
+        done(await provider.store_messages("c", [said("x", message_id="m", value=1)]))
+        for value in (1.0, True, "1"):
+            other = said("x", message_id="m", value=value)
+            refused(await provider.append_messages("c", [other]), MemoryConflictError)
+        done(await provider.append_messages("c", [said("x", message_id="m", value=1)]))
+
+    async def test_order_of_keys_is_no_conflict(self, store: Store) -> None:
+        """A message whose inner keys come in another order is the same message."""
+        provider = await store.open()
+        done(await provider.store_messages("c", [said("x", message_id="m", value={"a": 1, "b": 2})]))
+        done(await provider.append_messages("c", [said("x", message_id="m", value={"b": 2, "a": 1})]))
+        assert len((await whole(provider)).messages) == 1
+
+    async def test_conflict_applies_nothing(self, store: Store) -> None:
+        """When one message of a batch is in conflict, none of the batch is added, nor its metadata."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(2), {"a": 1}))
+        batch = [*talk(2, "n"), said("other", message_id="m0"), *talk(2, "o")]
+        refused(await provider.append_messages("c", batch, {"a": 2, "b": 3}), MemoryConflictError)
+        conversation = await whole(provider)
+        assert list(conversation.messages) == talk(2)
+        assert conversation.metadata == {"a": 1}
+
+    async def test_conflict_within_a_batch(self, store: Store) -> None:
+        """One id with two contents within a batch is a conflict, and nothing is added."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(1)))
+        batch = [said("one", message_id="n"), said("two", message_id="n")]
+        refused(await provider.append_messages("c", batch), MemoryConflictError)
+        assert list((await whole(provider)).messages) == talk(1)
+
+    async def test_same_ids_in_two_conversations(self, store: Store) -> None:
+        """A `message_id` means something within its conversation only."""
+        provider = await store.open()
+        done(await provider.store_messages("a", [said("one", message_id="m")]))
+        done(await provider.store_messages("b", talk(1)))
+        done(await provider.append_messages("b", [said("two", message_id="m")]))
+        assert (await whole(provider, "a")).messages[0].content == "one"
+        assert ids((await whole(provider, "b")).messages) == ["m0", "m"]
+
+    async def test_equal_contents_are_two_messages(self, store: Store) -> None:
+        """Messages with equal content and different ids are all kept."""
+        provider = await store.open()
+        done(await provider.store_messages("c", [said("ok"), said("ok")]))
+        done(await provider.append_messages("c", [said("ok"), said("ok")]))
+        assert [message.content for message in (await whole(provider)).messages] == ["ok"] * 4
+
+    async def test_append_nothing(self, store: Store) -> None:
+        """An append of no messages succeeds, and changes none."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(2)))
+        done(await provider.append_messages("c", []))
+        assert list((await whole(provider)).messages) == talk(2)
+
+    async def test_append_merges_metadata(self, store: Store) -> None:
+        """Metadata of an append is merged by top-level key."""
+        provider = await store.open()
+        done(await provider.store_messages("c", talk(1), {"kept": 1, "changed": {"x": 1, "y": 2}}))
+        done(await provider.append_messages("c", talk(1, "n"), {"changed": {"z": 3}, "new": None}))
+        assert (await whole(provider)).metadata == {"kept": 1, "changed": {"z": 3}, "new": None}
+
+    async def test_concurrent_appends_all_stay(self, store: Store) -> None:
+        """Appends of many tasks at once all stay, once each, and none is refused."""
+        provider = await store.open()
         done(await provider.store_messages("c", []))
-        for message in messages:
-            done(await provider.append_messages("c", [message]))
-        # All are held by now: what is added once more was not known.
-        done(await provider.append_messages("c", messages[::-1]))
-        assert ids((await whole(provider)).messages) == list(IDS)
 
-    @pytest.mark.parametrize("name", list(REFUSED_IDS))
-    async def test_refused_conversation_id(self, store: Store, name: str) -> None:
-        """What is no id is refused: by writes as `Failure`, by the others with `MemoryInvalidInputError`."""
+        async def writer(name: str) -> None:
+            for n in range(5):
+                done(await provider.append_messages("c", talk(1, name, start=n)))
+
+        names = [f"w{n}-" for n in range(16)]
+        await asyncio.gather(*map(writer, names))
+        found = ids((await whole(provider)).messages)
+        assert sorted(found) == sorted(f"{name}{n}" for name in names for n in range(5))
+        for name in names:
+            own = [one for one in found if one.startswith(name)]
+            assert own == [f"{name}{n}" for n in range(5)], "a task's appends are out of order"
+
+    async def test_batches_are_contiguous(self, store: Store) -> None:
+        """A batch stays together and in order beside those of other tasks."""
         provider = await store.open()
-        key: Any = REFUSED_IDS[name]
-        refused(await provider.store_messages(key, talk(1)), MemoryInvalidInputError)
-        refused(await provider.append_messages(key, talk(1)), MemoryInvalidInputError)
-        for call in (provider.get_conversation, provider.get_recent_messages, provider.delete_conversation):
-            with pytest.raises(MemoryInvalidInputError):
-                await call(key)
+        done(await provider.store_messages("c", []))
+        names = [f"w{n}-" for n in range(16)]
+        await asyncio.gather(*(provider.append_messages("c", talk(7, name)) for name in names))
+        found = ids((await whole(provider)).messages)
+        assert len(found) == 16 * 7
+        for start in range(0, len(found), 7):
+            name = found[start].removesuffix("0")
+            assert found[start : start + 7] == ids(talk(7, name))
 
-    @pytest.mark.parametrize("name", [name for name in REFUSED_IDS if name != "none"])
-    async def test_refused_user_id_in_metadata(self, store: Store, name: str) -> None:
-        """What is no id is no owner."""
+    async def test_one_append_sent_many_times_at_once(self, store: Store) -> None:
+        """The same append from many tasks at once adds its messages once."""
         provider = await store.open()
-        refused(await provider.store_messages("c", talk(1), {"user_id": REFUSED_IDS[name]}), MemoryInvalidInputError)
-        await absent(provider)
-
-    @pytest.mark.parametrize("name", [name for name in REFUSED_IDS if name != "none"])
-    def test_refused_message_id(self, name: str) -> None:
-        """What is no id is no `message_id`."""
-        with pytest.raises(MemoryInvalidInputError):
-            said("x", message_id=REFUSED_IDS[name])
-
-    async def test_longest_ids_at_once(self, store: Store) -> None:
-        """Conversation, owner and message may all have ids of 255 characters outside ASCII."""
-        provider = await store.open()
-        key = "😀" * 255
-        done(await provider.store_messages(key, [said("x", message_id=key)], {"user_id": key}))
-        done(await provider.append_messages(key, [said("y", message_id=key[:-1])]))
-        conversation = await whole(provider, key)
-        assert conversation.user_id == key
-        assert ids(conversation.messages) == [key, key[:-1]]
-        assert await provider.delete_conversation(key) is True
-        with pytest.raises(MemoryNotFoundError):
-            await provider.get_recent_messages(key)
+        done(await provider.store_messages("c", []))
+        answers = await asyncio.gather(*(provider.append_messages("c", talk(3)) for _ in range(16)))
+        for answer in answers:
+            done(answer)
+        assert list((await whole(provider)).messages) == talk(3)

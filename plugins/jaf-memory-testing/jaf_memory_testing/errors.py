@@ -1,19 +1,21 @@
-"""What is refused and how: errors, and limits of what may be stored."""
+"""What is refused and how: errors, limits of what may be stored, and settings, which must not show secrets."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any
 
 import pytest
+from pydantic import SecretStr, ValidationError
 
 from jaf_memory_core.conversations import MemoryQuery
-from jaf_memory_core.errors import MemoryError, MemoryInvalidInputError, MemoryNotFoundError
+from jaf_memory_core.errors import MemoryConfigurationError, MemoryError, MemoryInvalidInputError, MemoryNotFoundError
 from jaf_memory_core.provider import BackendProvider
 from jaf_memory_core.results import Failure
-from jaf_memory_testing.checks import Checks
+from jaf_memory_core.settings import ProviderConfig
+from jaf_memory_testing.checks import Checks, needs
 from jaf_memory_testing.expectations import absent, done, refused, whole
 from jaf_memory_testing.samples import RAISING, nested, said, talk
 from jaf_memory_testing.target import Store
@@ -226,3 +228,61 @@ class LimitChecks(Checks):
             ("max_metadata_bytes", talk(1, "o"), {"x": "a" * 2**20}),
         ):
             await self._held(provider, limit, partial(provider.append_messages, "c", messages, metadata))
+
+
+HIDDEN = "hunter2-of-the-kit"
+
+SECRET = ("password", "secret", "token", "credential", "connection", "dsn", "url", "uri")
+"""Parts of names of settings that may hold a secret."""
+
+
+def wrong_settings() -> Iterator[tuple[str, Any]]:
+    """For each setting that every provider has, values beyond its bounds and of other types, as its type says."""
+    for name, field in ProviderConfig.model_fields.items():
+        for bound in field.metadata:
+            for kind, beyond in (("gt", 0), ("ge", -1), ("le", 1)):
+                if hasattr(bound, kind):
+                    yield name, getattr(bound, kind) + beyond
+        yield from ((name, value) for value in (True, "5", float("nan"), float("inf"), [5]))
+    yield "no_such_setting", 1
+
+
+WRONG = list(wrong_settings())
+
+
+class SettingsChecks(Checks):
+    """Settings, as an application gives them in code."""
+
+    @needs("backend")
+    async def test_wrong_settings(self, store: Store) -> None:
+        """A setting that every provider has is refused beyond its bounds and of another type, by its name."""
+        for name, value in WRONG:
+            refusal = await _refusal(store, name, value)
+            assert refusal is not None, f"the setting {name}={value!r} is accepted"
+            assert name in refusal, f"the refusal of {name}={value!r} does not name it: {refusal}"
+
+    @needs("backend")
+    async def test_settings_show_no_secret(self, store: Store) -> None:
+        """Neither the `repr` of the settings nor their refusal shows what a setting of a secret's name holds."""
+        config = type((await store.open()).config)
+        for name, field in config.model_fields.items():
+            of_a_secret = any(part in name for part in SECRET) and not name.endswith(("_file", "_timeout", "_lifetime"))
+            if of_a_secret or "Secret" in str(field.annotation):
+                for value in (HIDDEN, SecretStr(HIDDEN), f"scheme://user:{HIDDEN}@host:1/name"):
+                    shown = _shown(config, name, value)
+                    assert HIDDEN not in shown, f"{config.__name__}.{name} shows what it holds: {shown}"
+
+
+async def _refusal(store: Store, name: str, value: Any) -> str | None:
+    try:
+        await store.open(**{name: value})
+    except (MemoryConfigurationError, ValidationError) as error:
+        return str(error)
+    return None
+
+
+def _shown(config: type[Any], name: str, value: Any) -> str:
+    try:
+        return repr(config(**{name: value}))
+    except (MemoryConfigurationError, ValidationError) as error:
+        return f"{error} {error!r}"

@@ -1,27 +1,155 @@
-"""Processes of their own, that work on the store beside the check."""
+"""Processes of their own, that work on the store beside the check: forked from one that has imported the kit, no more.
+
+A process of Python that imports the kit takes half a second of a processor, and a check may ask for sixteen. What a
+store brings is imported in the fork, so that no driver ever meets one.
+"""
 
 from __future__ import annotations
 
+import atexit
 import base64
 import io
 import json
 import os
 import pickle  # of our own callable, to a process of our own; nothing that is stored is read so
+import signal
+import socket
+import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FunctionType, TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
-from jaf_memory_core.codec import digest
-from jaf_memory_core.conversations import MemoryQuery
-from jaf_memory_testing import fork_server, worker
-from jaf_memory_testing.checks import Checks, in_full, needs
-from jaf_memory_testing.expectations import absent, done, let_expire, whole
-from jaf_memory_testing.samples import ids, rich, talk
-from jaf_memory_testing.target import PATIENCE, Store, Target
+from jaf_memory_testing import worker
+from jaf_memory_testing.target import PATIENCE, Target
+
+_LONGEST = 64
+"""Bytes of a message: a process's number, or how it ended."""
+
+_SERVING = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from jaf_memory_testing import processes
+processes.serve()
+"""
+"""The program of the process that forks."""
+
+
+class ForkServer:
+    """The process that forks; it ends with ours.
+
+    Args:
+        path: its `sys.path`.
+    """
+
+    def __init__(self, path: list[str]) -> None:
+        self._line, theirs = socket.socketpair()
+        self._turn = threading.Lock()
+        with theirs:
+            command = [sys.executable, "-P", "-c", _SERVING, json.dumps(path)]
+            self._process = subprocess.Popen(command, stdin=theirs.fileno())  # noqa: S603  (our own text)
+        atexit.register(self.close)
+
+    @property
+    def runs(self) -> bool:
+        """Whether it can be asked."""
+        return self._process.poll() is None
+
+    def start(self, streams: list[int]) -> int:
+        """Fork; the number of the process that has these for its three streams."""
+        with self._turn:
+            socket.send_fds(self._line, [b"fork"], streams)
+            return int(self._line.recv(_LONGEST))
+
+    def wait(self, pid: int) -> int:
+        """Wait until a process has ended; its status, as `Popen.returncode` tells it."""
+        with self._turn:
+            self._line.send(str(pid).encode())
+            return int(self._line.recv(_LONGEST))
+
+    def close(self) -> None:
+        """End it."""
+        atexit.unregister(self.close)
+        self._line.close()
+        self._process.wait()
+
+
+class Forked:
+    """A process from the server, with what the kit uses of `subprocess.Popen`."""
+
+    def __init__(self, server: ForkServer, errors: IO[bytes]) -> None:
+        self._server = server
+        self.returncode: int | None = None
+        reads, writes = os.pipe()
+        hears, tells = os.pipe()
+        self.stdin, self.stdout = os.fdopen(writes, "w"), os.fdopen(hears)
+        try:
+            self.pid = server.start([reads, tells, errors.fileno()])
+        finally:
+            os.close(reads)
+            os.close(tells)
+
+    def kill(self) -> None:
+        """End it at once, if it has not been waited for."""
+        if self.returncode is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self) -> int:
+        """Wait until it has ended."""
+        if self.returncode is None:
+            self.returncode = self._server.wait(self.pid)
+        return self.returncode
+
+
+_servers: dict[Any, ForkServer] = {}
+
+
+def python(file: str, errors: IO[bytes]) -> Forked | subprocess.Popen[str]:
+    """Start a process that runs `file`, the kit's worker: forked where the system is known to bear it."""
+    if sys.platform != "linux":
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        return subprocess.Popen([sys.executable, file], **pipes, stderr=errors, text=True)  # noqa: S603
+    # What Python takes from these when it starts, it cannot take later.
+    ours = tuple(sorted((name, text) for name, text in os.environ.items() if name.startswith("PYTHON")))
+    like = (os.getpid(), tuple(sys.path), ours)
+    if like not in _servers or not _servers[like].runs:
+        _servers[like] = ForkServer(sys.path)
+    return Forked(_servers[like], errors)
+
+
+def _is_forked() -> bool:
+    """Fork whenever somebody asks; `True` in each new process, `False` here when nobody will ask again."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with socket.socket(fileno=os.dup(0)) as line:
+        while True:
+            message, streams, _, _ = socket.recv_fds(line, _LONGEST, 3)
+            if not message:
+                return False
+            if not streams:
+                status = os.waitstatus_to_exitcode(os.waitpid(int(message), 0)[1])
+                line.send(str(status).encode())
+                continue
+            child = os.fork()
+            if not child:
+                break
+            for stream in streams:
+                os.close(stream)
+            line.send(str(child).encode())
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    return True
+
+
+def serve() -> None:
+    """Be the process that forks, or one of its children, which does a job."""
+    if _is_forked():
+        worker.main()
+
 
 PROCESS_PATIENCE = 0.75 * PATIENCE
 """Seconds after which a process is ended: before the check is, so that it says why."""
@@ -56,7 +184,7 @@ class Process:
         opens = _pickled(target.elsewhere or target.open)
         # A file: nobody reads it meanwhile, and a full pipe would hold the process up.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed in `end`)
-        self._child = fork_server.python(worker.__file__, self._errors)
+        self._child = python(worker.__file__, self._errors)
         self._timer = threading.Timer(PROCESS_PATIENCE, self._child.kill)
         self._timer.start()
         around = {"path": sys.path, "folder": str(Path.cwd()), "environ": dict(os.environ)}
@@ -127,86 +255,3 @@ def at_once(target: Target, jobs: Sequence[tuple[str, dict[str, Any]]]) -> list[
     finally:
         for process in processes:
             process.__exit__(None, None, None)
-
-
-class ProcessChecks(Checks):
-    """What holds between processes."""
-
-    @needs("processes")
-    async def test_read_by_another_process(self, store: Store) -> None:
-        """What is acknowledged here is at once there for another process, equal in every value."""
-        provider = await store.open()
-        done(await provider.store_messages("c", rich(), {"a": [1, 1.0, -0.0]}, user_id="u"))
-        there = at_once(store.target, [("read_digest", {"conversation_id": "c"})])
-        assert there == [digest(await whole(provider))]
-
-    @needs("processes")
-    async def test_appends_of_many_processes(self, store: Store) -> None:
-        """Appends by 16 tasks in each of 4 processes all stay, once, each batch contiguous and in order."""
-        provider = await store.open()
-        done(await provider.store_messages("c", []))
-        work = {"conversation_id": "c", "tasks": 16, "batches": 3, "size": 3}
-        added = at_once(store.target, [("append_many", {**work, "name": f"p{n}"}) for n in range(4)])
-        assert added == [16 * 3 * 3] * 4
-        conversation = await whole(provider)
-        found = ids(conversation.messages)
-        assert len(found) == len(set(found)) == 4 * 16 * 3 * 3
-        assert conversation.version == 1 + 4 * 16 * 3
-        for start in range(0, len(found), 3):
-            batch = found[start].removesuffix("0")
-            assert found[start : start + 3] == [f"{batch}{n}" for n in range(3)], "a batch is torn"
-
-    @needs("processes")
-    async def test_sixteen_start_at_once(self, store: Store) -> None:
-        """Sixteen processes may start at once on an empty store, and all that they store is there (by default six)."""
-        number = 16 if in_full() else 6
-        jobs = [("store_one", {"conversation_id": f"c{n}", "user_id": "u"}) for n in range(number)]
-        assert at_once(store.target, jobs) == [1] * number
-        provider = await store.open()
-        found = await provider.find_conversations(MemoryQuery(user_id="u"))
-        assert sorted(one.conversation_id for one in found) == sorted(f"c{n}" for n in range(number))
-
-    @needs("processes", "reopen")
-    async def test_killed_while_appending(self, store: Store) -> None:
-        """When a writing process is killed, every acknowledged append is there, once and whole."""
-        provider = await store.open()
-        done(await provider.store_messages("c", []))
-        acknowledged: list[str] = []
-        for n in range(3):
-            with Process(store.target, "append_until_killed", conversation_id="c", name=f"p{n}") as process:
-                process.wait_until_ready()
-                process.go()
-                # Killed at another moment each time.
-                for _ in range(20 + 7 * n):
-                    told = process.next()
-                    assert told is not None, "the process ended by itself"
-                    acknowledged += told[1]
-                process.kill()
-                # What it told before it died was acknowledged, though nobody had read it yet.
-                while (told := process.next()) is not None:
-                    acknowledged += told[1]
-            found = ids((await whole(provider)).messages)
-            assert len(found) == len(set(found))
-            assert set(acknowledged) <= set(found)
-            assert all(found[i : i + 3] == [f"{found[i][:-1]}{k}" for k in range(3)] for i in range(0, len(found), 3))
-        done(await provider.append_messages("c", talk(1)))
-
-    @needs("processes")
-    async def test_purged_by_many_processes(self, store: Store) -> None:
-        """Any number of processes may purge at once: each expired conversation is counted once."""
-        provider = await store.open()
-        for n in range(30):
-            done(await provider.store_messages(f"c{n}", talk(1)))
-        await let_expire(provider, *(f"c{n}" for n in range(20)))
-        assert sum(at_once(store.target, [("purge", {})] * 4)) == 20
-        assert (await provider.get_stats())["total_conversations"] == 10
-
-    @needs("processes")
-    async def test_cleared_by_many_processes(self, store: Store) -> None:
-        """When several processes clear one user at once, each conversation is counted once, and none is left."""
-        provider = await store.open()
-        for n in range(30):
-            done(await provider.store_messages(f"c{n}", talk(1), user_id="u" if n % 3 else "v"))
-        assert sum(at_once(store.target, [("clear_user", {"user_id": "u"})] * 4)) == 20
-        await absent(provider, "c1")
-        assert (await provider.get_stats("v"))["user_conversations"] == 10

@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterable, Iterator
 
 import pytest
 
-from jaf_memory_testing import watchdog
+from jaf_memory_testing import target
 from jaf_memory_testing.checks import NOT_OFFERED, SLOW, Checks, in_full
 
 MARK = "jaf_slow"
@@ -53,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--jaf-slow"):
         # In a variable: some modules of checks ask when they are imported, before there is any fixture.
         os.environ[SLOW] = "1"
-    watchdog.keep_stderr()
+    target.keep_stderr()
 
 
 @pytest.hookimpl(trylast=True)

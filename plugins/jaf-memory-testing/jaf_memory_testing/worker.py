@@ -1,4 +1,4 @@
-"""What another process does for a check: forked by `fork_server.py`, or, where that cannot be, run as a program.
+"""What another process does for a check: forked by `processes.py`, or, where that cannot be, run as a program.
 
 It imports neither pytest nor the rest of the kit, so that it starts quickly.
 """
