@@ -92,8 +92,7 @@ class PostgresBackend(Backend):
         self._reader = Reader(self._sql)
         self._fast = Fast(self._sql)
         self._bulk = Bulk(self._names)
-        self._index = Index(self._names)
-        self._noted = 0
+        self._index = Index(self._names, used=self._config.search == "index")
         self._proposals = Proposals()
         self._client = client
         self._client_loop = asyncio.get_running_loop() if client is not None else None
@@ -231,22 +230,6 @@ class PostgresBackend(Backend):
     def _set_clock(self, moment: datetime) -> None:
         self._clock = (moment, time.perf_counter())
 
-    async def _note(self, messages: int) -> None:
-        """Messages are about to be written: those that wait for the index are carried over, once they are some."""
-        if self._config.search != "index":
-            return
-        if self._noted >= TOGETHER:
-            await self._carry(self._noted)
-        self._noted += messages
-
-    async def _carry(self, messages: int) -> None:
-        """Carry over what waits for the index, and note a part of what stood there before it."""
-        self._noted = 0
-        with suppress(MemoryError, *errors.DRIVER_ERRORS):  # a search reads it all the same
-            await self.run(self._index.build)
-            while messages > 0 and (batch := await self.run(self._index.carry)):
-                messages -= batch
-
     # Whole conversations.
 
     async def read(self, conversation_id: str) -> Record | None:
@@ -275,31 +258,42 @@ class PostgresBackend(Backend):
 
     async def store(self, write: Write) -> WriteResult:
         """Create in one statement, or replace under the lock."""
-        await self._note(len(write.messages))
-        return await self._turns.run(write.conversation_id, lambda: self._one_statement(write, self._fast.create))
+        await self._index.note(self.run, len(write.messages))
+        return await self._turns.run(write.conversation_id, lambda: self._stored(write))
+
+    async def _stored(self, write: Write) -> WriteResult:
+        result = await self.run(lambda connection: self._fast.create(connection, write))
+        return result if result is not None else await self._decided(write)
 
     async def append(self, write: Write) -> WriteResult:
-        """Add in one statement; where a rule has to decide, under the lock."""
+        """Add in one statement, with others who do; where a rule has to decide, under the lock."""
         write = rows.finite(write)
-        if self._config.search == "index":
-            await self._note(len(write.messages))
-        if self._appends is None:
-            return await self._appended(write)
-        return await self._appends.call(write, _as_told, partial(self._appended, write))
+        await self._index.note(self.run, len(write.messages))
+        groups, turns, key = self._appends, self._turns, write.conversation_id
+        if groups is not None and groups.is_busy(key) and (answer := await groups.join(write)) is not None:
+            told: WriteResult = answer
+            return told
+        # Alone, and with few coroutines on the way: each costs as much as half of the checks.
+        if groups is not None:
+            groups.begin(key)
+        try:
+            if not turns.begin(key):
+                await turns.turn(key)
+            try:
+                result = await self._fast.append(self.run, write)
+                return result if result is not None else await self._decided(write)
+            finally:
+                turns.end(key)
+        finally:
+            if groups is not None:
+                groups.end(key)
 
-    def _appended(self, write: Write) -> Awaitable[WriteResult]:
-        """Append alone, when it is this conversation's turn."""
-        return self._turns.run(write.conversation_id, partial(self._one_statement, write, self._fast.append))
-
-    async def _one_statement(
-        self, write: Write, fast: Callable[[Connection, Write], Awaitable[WriteResult | None]]
-    ) -> WriteResult:
-        result = await self.run(lambda connection: fast(connection, write))
-        return result if result is not None else await self._unbeaten(lambda writer: writer.write(write))
+    def _decided(self, write: Write) -> Awaitable[WriteResult]:
+        return self._unbeaten(lambda writer: writer.write(write))
 
     async def append_many(self, writes: Sequence[Write]) -> Sequence[WriteResult | MemoryError | None]:
         """Make what is not there yet in one transaction; append to the rest, one after the other."""
-        await self._note(sum(len(write.messages) for write in writes))
+        await self._index.note(self.run, sum(len(write.messages) for write in writes))
         made = await self._bulk.make(self.run, [rows.finite(write) for write in writes])
         rest = [write for index, write in enumerate(writes) if index not in made]
         others = iter(await super().append_many(rest))
@@ -323,7 +317,7 @@ class PostgresBackend(Backend):
 
     async def fork(self, fork: Fork) -> int:
         """Copy on the server's side, in one transaction with the parent's lock."""
-        await self._note(TOGETHER)
+        await self._index.note(self.run, TOGETHER)
         return await self._locked(fork.conversation_id, lambda writer: writer.fork(fork))
 
     async def remove(
@@ -377,17 +371,23 @@ class PostgresBackend(Backend):
 
     async def _proposed(self, look: Look, terms: Sequence[Term]) -> Stretch | None:
         if await self.run(self._index.waiting) > TOGETHER:
-            await self._carry(MOST_WAITING)
+            await self._index.carry_over(self.run, MOST_WAITING)
         return await self._index.proposed(self.run, look, terms)
 
-    def tail(self, tail: Tail) -> Coroutine[Any, Any, Page | None]:
-        """A page of messages, in one statement."""
-        if self._tails is None:
-            return self._tail(tail)
-        return self._tails.call(tail, partial(self._reader.of_group, tail), partial(self._tail, tail))
-
-    def _tail(self, tail: Tail) -> Coroutine[Any, Any, Page | None]:
-        return self.run(lambda connection: self._reader.tail(connection, tail))
+    async def tail(self, tail: Tail) -> Page | None:
+        """A page of messages, in one statement, with others who read."""
+        groups = self._tails
+        if groups is None:
+            return await self._reader.page(self.run, tail)
+        if groups.is_busy() and (row := await groups.join(tail)) is not None:
+            page = self._reader.of_row(tail, row)
+            if page is not None:
+                return page
+        groups.begin()
+        try:
+            return await self._reader.page(self.run, tail)
+        finally:
+            groups.end()
 
     async def tails(self, tails: Sequence[Tail], room: int) -> Sequence[Page | MemoryStorageError | None]:
         """Several pages in one statement, which leaves out what there is no room for."""
@@ -492,7 +492,3 @@ class PostgresBackend(Backend):
                 return await self._on(pool, work)
         finally:
             await pool.close()
-
-
-def _as_told(answer: WriteResult) -> WriteResult:
-    return answer

@@ -80,8 +80,8 @@ FROM {header} AS header LEFT JOIN LATERAL (
 WHERE {seen}
 
 -- name: short_tail
--- The same for a short page: its messages as one text, in their order, or null for a large conversation.
-SELECT header.first_position, header.message_count, header.gaps, {short_page} FROM {header} AS header WHERE {seen}
+-- The same for a short page: its messages as one text, in their order, or null for a large conversation or one with gaps.
+SELECT header.first_position, header.message_count, {short_page}, header.gaps FROM {header} AS header WHERE {seen}
 
 -- name: tail_together
 -- Those of a group, a row each for what can be seen; the last column says whose it is. What is long on average would keep all
@@ -119,8 +119,14 @@ least(asked.before, header.first_position + header.message_count + header.gaps)
 ) AS first)
 
 -- name: short_page
+-- Without a limit, which costs more than it saves: between the two bounds there are no more.
 CASE WHEN header.size <= {large} AND header.gaps = 0 THEN (
-    SELECT coalesce(string_agg(listed.body, ','), '') FROM ({page}) AS listed
+    SELECT coalesce(string_agg(listed.body, ','), '') FROM (
+        SELECT message.body FROM {message} AS message
+        WHERE message.conversation = header.id AND message.position < {page_end}
+            AND message.position >= greatest(header.first_position, {page_end} - $3::bigint)
+        ORDER BY message.position DESC
+    ) AS listed
 ) END
 
 -- name: short_ends
@@ -323,46 +329,46 @@ WITH changed AS (
 SELECT version, message_count FROM changed
 
 -- name: append_1
--- An append of so few messages as a turn has, without metadata ($5), each bound by itself: arrays cost the driver and the
+-- An append of so few messages as a turn has, without metadata, each bound by itself: arrays cost the driver and the
 -- server more. It does not so much as name the metadata, so that their trigger has nothing to compare.
 WITH changed AS (
-    UPDATE {header} AS header SET {touched}, message_count = header.message_count + 1, size = header.size + $6
-    WHERE {admitted} AND $5::text IS NULL
+    UPDATE {header} AS header SET {touched}, message_count = header.message_count + 1, size = header.size + $5
+    WHERE {admitted}
     RETURNING header.id, header.version, header.message_count,
         header.first_position + header.message_count + header.gaps - 1 AS fresh_from
-), added AS ({added} (VALUES (1, $7::text, $8::text)) AS batch(place, message_id, body))
+), added AS ({added} (VALUES (1, $6::text, $7::text)) AS batch(place, message_id, body))
 SELECT version, message_count FROM changed
 
 -- name: append_2
 WITH changed AS (
-    UPDATE {header} AS header SET {touched}, message_count = header.message_count + 2, size = header.size + $6
-    WHERE {admitted} AND $5::text IS NULL
+    UPDATE {header} AS header SET {touched}, message_count = header.message_count + 2, size = header.size + $5
+    WHERE {admitted}
     RETURNING header.id, header.version, header.message_count,
         header.first_position + header.message_count + header.gaps - 2 AS fresh_from
 ), added AS ({added} (
-    VALUES (1, $7::text, $8::text), (2, $9::text, $10::text)
+    VALUES (1, $6::text, $7::text), (2, $8::text, $9::text)
 ) AS batch(place, message_id, body))
 SELECT version, message_count FROM changed
 
 -- name: append_3
 WITH changed AS (
-    UPDATE {header} AS header SET {touched}, message_count = header.message_count + 3, size = header.size + $6
-    WHERE {admitted} AND $5::text IS NULL
+    UPDATE {header} AS header SET {touched}, message_count = header.message_count + 3, size = header.size + $5
+    WHERE {admitted}
     RETURNING header.id, header.version, header.message_count,
         header.first_position + header.message_count + header.gaps - 3 AS fresh_from
 ), added AS ({added} (
-    VALUES (1, $7::text, $8::text), (2, $9::text, $10::text), (3, $11::text, $12::text)
+    VALUES (1, $6::text, $7::text), (2, $8::text, $9::text), (3, $10::text, $11::text)
 ) AS batch(place, message_id, body))
 SELECT version, message_count FROM changed
 
 -- name: append_4
 WITH changed AS (
-    UPDATE {header} AS header SET {touched}, message_count = header.message_count + 4, size = header.size + $6
-    WHERE {admitted} AND $5::text IS NULL
+    UPDATE {header} AS header SET {touched}, message_count = header.message_count + 4, size = header.size + $5
+    WHERE {admitted}
     RETURNING header.id, header.version, header.message_count,
         header.first_position + header.message_count + header.gaps - 4 AS fresh_from
 ), added AS ({added} (
-    VALUES (1, $7::text, $8::text), (2, $9::text, $10::text), (3, $11::text, $12::text), (4, $13::text, $14::text)
+    VALUES (1, $6::text, $7::text), (2, $8::text, $9::text), (3, $10::text, $11::text), (4, $12::text, $13::text)
 ) AS batch(place, message_id, body))
 SELECT version, message_count FROM changed
 

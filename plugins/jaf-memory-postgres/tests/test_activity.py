@@ -174,7 +174,7 @@ async def beside_an_old_snapshot(server, table, count):
         last = statistics.median(await appended(provider, "c", 50))
         statement = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {Names('public', table).sql['append_1']}"
         plan = json.loads(
-            (await connection.fetchrow(statement, "c", None, None, None, None, 2, "last", '{"role":"user"}'))[0]
+            (await connection.fetchrow(statement, "c", None, None, None, 2, "last", '{"role":"user"}'))[0]
         )[0]["Plan"]
     await old.close()
     await connection.close()

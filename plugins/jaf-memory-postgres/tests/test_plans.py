@@ -83,7 +83,7 @@ def statements(names):
         "page": (sql["tail"], ["c7", 4, 20, "u7"]),
         "short": (sql["short_tail"], ["c7", None, 20, None]),
         "append": (sql["append"], ["c7", None, "u7", None, None, 2, *arrays, 1 << 20]),
-        "append_few": (sql["append_2"], ["c7", None, "u7", None, None, 4, "m", "{}", "n", "{}"]),
+        "append_few": (sql["append_2"], ["c7", None, "u7", None, 4, "m", "{}", "n", "{}"]),
         "append_capped": (sql["append_capped"], ["c7", None, "u7", None, None, 2, *arrays, 3, False, 1 << 20]),
         "append_together": (
             sql["append_together"],

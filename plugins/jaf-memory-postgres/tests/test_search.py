@@ -264,7 +264,7 @@ async def test_role_without_rights_on_the_index(opened, postgres, table):
     async with await create_postgres_provider(settings) as provider:
         await fill(provider, 40)
         assert await found(provider, '"word17"') == ["c17"]
-        await provider.backend._carry(1_000)
+        await provider.backend._index.carry_over(provider.backend.run, 1_000)
         assert await state(provider) == "index (0 messages wait)"
         assert await found(provider, '"word17"') == ["c17"]
 
@@ -294,7 +294,7 @@ async def test_role_that_comes_later(opened, postgres, table):
         await owner.backend.grant(role)
         async with await create_postgres_provider(settings) as provider:
             assert (await state(provider)).startswith("index")
-            await provider.backend._carry(1_000)
+            await provider.backend._index.carry_over(provider.backend.run, 1_000)
             assert await state(provider) == "index (0 messages wait)"
 
 
@@ -359,7 +359,7 @@ async def test_searches_and_writers_beside(opened, execute):
         async def look():
             while not ended.is_set():
                 assert await found(other, "word17") == ["c17"]
-                await other.backend._carry(1_000)
+                await other.backend._index.carry_over(other.backend.run, 1_000)
 
         async def change():
             try:
@@ -396,5 +396,5 @@ async def test_index_that_an_administrator_makes(opened, postgres, table):
     for one in settings:
         async with await create_postgres_provider(one) as provider:
             await fill(provider, 40)
-            await provider.backend._carry(1_000)
+            await provider.backend._index.carry_over(provider.backend.run, 1_000)
             assert await state(provider) == "index (0 messages wait)"

@@ -27,6 +27,9 @@ Connection = Any
 
 Work = Callable[[Connection], Awaitable[T]]
 
+Run = Callable[[Work[Any]], Awaitable[Any]]
+"""Gives a connection of its own to what sends a statement, or several."""
+
 
 class Pooled:
     """One connection, and how it was used."""
@@ -61,6 +64,10 @@ class Pool(ABC):
         Raises:
             MemoryConnectionError: there is none; nothing was sent.
         """
+
+    def idle(self) -> Pooled | None:
+        """One that nobody uses, if it is to be had at once."""
+        return None
 
     @abstractmethod
     async def release(self, pooled: Pooled) -> None:
@@ -138,7 +145,7 @@ async def execute(pool: Pool, work: Work[T], *, long: float, unprepared: Callabl
         unprepared: told when another session than before answers, as behind a pooler.
     """
     # Outside of the handler: what fails or is cancelled here has sent nothing.
-    pooled = await pool.acquire()
+    pooled = pool.idle() or await pool.acquire()
     began = time.monotonic()
     try:
         answer = await work(pooled.connection)
@@ -199,18 +206,24 @@ class Turns:
 
     async def run(self, key: str, call: Callable[[], Awaitable[T]]) -> T:
         """Run an operation on a conversation when it is its turn."""
-        # A turn is handed on with the count as it is (`_next`), so that nobody who comes now overtakes those who wait.
-        running = self._running.get(key, 0)
-        if running < self._width:
-            self._running[key] = running + 1
-        else:
-            await self._turn(key)
+        if not self.begin(key):
+            await self.turn(key)
         try:
             return await call()
         finally:
-            self._next(key)
+            self.end(key)
 
-    async def _turn(self, key: str) -> None:
+    def begin(self, key: str) -> bool:
+        """Whether it is one's turn at once; else `turn` is to be awaited. `end` follows either."""
+        # A turn is handed on with the count as it is (`end`), so that nobody who comes now overtakes those who wait.
+        running = self._running.get(key, 0)
+        if running < self._width:
+            self._running[key] = running + 1
+            return True
+        return False
+
+    async def turn(self, key: str) -> None:
+        """Wait for it."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, deque()).append(turn)
         with waiting:
@@ -218,10 +231,11 @@ class Turns:
                 await turn
             except asyncio.CancelledError:
                 if turn.done() and not turn.cancelled():  # it was given the turn, and will not use it
-                    self._next(key)
+                    self.end(key)
                 raise
 
-    def _next(self, key: str) -> None:
+    def end(self, key: str) -> None:
+        """Hand the turn on to whoever has waited longest."""
         others = self._waiting.get(key)
         while others:
             turn = others.popleft()

@@ -20,9 +20,8 @@ from typing import Any, Generic, TypeVar
 from jaf_memory_core.deadline import never_sent
 from jaf_memory_core.errors import MemoryError
 from jaf_memory_postgres import errors
-from jaf_memory_postgres.connection.execution import Connection, Work
+from jaf_memory_postgres.connection.execution import Connection, Run
 
-T = TypeVar("T")
 Q = TypeVar("Q")
 
 MEMBERS = 64
@@ -118,7 +117,7 @@ class Groups(Generic[Q]):
         self,
         ask: Callable[[Connection, Sequence[Q]], Awaitable[Sequence[Any]]],
         fits: Callable[[Q], int | None],
-        run: Callable[[Work[Any]], Awaitable[Any]],
+        run: Run,
         translate: Callable[[Exception, str], MemoryError],
         *,
         connections: int,
@@ -148,41 +147,39 @@ class Groups(Generic[Q]):
         parked = sum(not member.answer.done() for members, _ in self._parked.values() for member in members)
         return parked + sum(not member.answer.done() for member in self._waiting)
 
-    async def call(self, request: Q, read: Callable[[Any], T | None], alone: Callable[[], Awaitable[T]]) -> T:
-        """Ask with others, or alone.
+    def is_busy(self, key: Hashable = None) -> bool:
+        """Whether others are about, so that whoever asks now, and `join`s them, waits for next to nothing."""
+        return bool(self._crowded or self._alone >= ALONE or self._waiting or self._under_way or key in self._busy)
 
-        Args:
-            request: what is asked.
-            read: makes what is told of the group's answer; `None` if it has to be asked alone.
-            alone: asks alone, on a connection of its own.
-        """
+    async def join(self, request: Q) -> Any:
+        """Ask with others; the answer, or `None` if it has to be asked alone."""
+        size = self._fits(request)
+        if size is None:
+            return None
         key = None if self._key is None else self._key(request)
-        if (self._crowded or self._alone >= ALONE or self._waiting or self._under_way or key in self._busy) and (
-            size := self._fits(request)
-        ) is not None:
-            member = _Member(request, size + EACH, key, asyncio.get_running_loop().create_future())
-            self._waiting.append(member)
-            if len(self._waiting) >= FULL:
-                # Now: the server begins while the next of those who are ready are still being read here.
-                self._send()
-            self._expect()
-            try:
-                answer = await member.answer
-            except asyncio.CancelledError as error:
-                self._left(member, error)
-                raise
-            found = None if answer is None else read(answer)
-            if found is not None:
-                return found
+        member = _Member(request, size + EACH, key, asyncio.get_running_loop().create_future())
+        self._waiting.append(member)
+        if len(self._waiting) >= FULL:
+            # Now: the server begins while the next of those who are ready are still being read here.
+            self._send()
+        self._expect()
+        try:
+            return await member.answer
+        except asyncio.CancelledError as error:
+            self._left(member, error)
+            raise
+
+    def begin(self, key: Hashable = None) -> None:
+        """Take notice of one who asks alone; `end` follows."""
         self._alone += 1
         if key is not None:
             self._busy[key] = self._busy.get(key, 0) + 1
-        try:
-            return await alone()
-        finally:
-            self._alone -= 1
-            if key is not None:
-                self._leave(key)
+
+    def end(self, key: Hashable = None) -> None:
+        """One who asked alone has been answered, or has given up."""
+        self._alone -= 1
+        if key is not None:
+            self._leave(key)
 
     def _expect(self) -> None:
         """Send what waits; not now, for whoever is ready to ask, too, comes along."""

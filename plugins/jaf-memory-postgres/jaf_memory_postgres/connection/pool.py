@@ -69,15 +69,21 @@ class OwnPool(Pool):
     def _kept(self) -> int:
         return len(self._idle) + len(self._busy)
 
-    async def acquire(self) -> Pooled:
-        """An idle connection, or the next that is opened or given back."""
-        self._refuse_after_the_end()
+    def idle(self) -> Pooled | None:
+        """One that nobody uses: that used last, so that the others grow old at the front, where `_close_idle` looks."""
         while self._idle:
-            # The one used last, so that the others grow old at the front, where `_close_idle` looks.
             pooled = self._idle.pop()
             if not pooled.connection.is_closed():
                 self._busy.add(pooled)
                 return pooled
+        return None
+
+    async def acquire(self) -> Pooled:
+        """An idle connection, or the next that is opened or given back."""
+        self._refuse_after_the_end()
+        pooled = self.idle()
+        if pooled is not None:
+            return pooled
         waiter: asyncio.Future[Pooled] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         self._open(sum(not one.done() for one in self._waiting))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import asyncpg
@@ -12,12 +12,10 @@ from jaf_memory_core.errors import MemoryConnectionError, MemoryStorageError
 from jaf_memory_core.records import Write
 from jaf_memory_core.results import WriteResult
 from jaf_memory_postgres import errors, rows
-from jaf_memory_postgres.connection.execution import Connection, transaction
+from jaf_memory_postgres.connection.execution import Connection, Run, transaction
 from jaf_memory_postgres.names import Names
 
 COLUMNS = ("conversation", "position", "message_id", "body")
-
-Run = Callable[[Callable[[Connection], Awaitable[Any]]], Awaitable[Any]]
 
 
 class Bulk:

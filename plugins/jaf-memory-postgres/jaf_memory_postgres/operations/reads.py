@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from functools import partial
+from operator import methodcaller
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -18,7 +19,7 @@ from jaf_memory_core.conversations import MemoryQuery
 from jaf_memory_core.errors import MemoryStorageError
 from jaf_memory_core.records import Damaged, Page, Record, Stats, Tail
 from jaf_memory_postgres import rows
-from jaf_memory_postgres.connection.execution import Connection
+from jaf_memory_postgres.connection.execution import Connection, Run
 from jaf_memory_postgres.operations import queries
 
 SHORT_PAGE = 50
@@ -35,8 +36,6 @@ STALE = 0.01
 
 _ENDS = ("first_position", "message_count", "gaps")
 """What a row without a header has of one."""
-
-Run = Callable[[Callable[[Connection], Awaitable[Any]]], Awaitable[Any]]
 
 
 class Found(NamedTuple):
@@ -79,21 +78,26 @@ class Reader:
                 found.append(_damaged(error, row))
         return found
 
-    async def tail(self, connection: Connection, tail: Tail) -> Page | None:
-        """The last messages, or the last before a position, with what is asked for beside them."""
+    async def page(self, run: Run, tail: Tail) -> Page | None:
+        """The last messages, or the last before a position, with what is asked for beside them.
+
+        Args:
+            run: gives a connection for one statement.
+            tail: what is asked for.
+        """
         try:
             if tail.limit <= SHORT_PAGE and tail.after is None and not (tail.leading or tail.with_header):
-                # Here, without another coroutine on the way: it is what agents read before each turn.
                 before = None if tail.before is None else min(tail.before, rows.MOST)
                 asked = (tail.conversation_id, before, tail.limit, tail.scope)
-                row = await connection.fetchrow(self._sql["short_tail"], *asked)
+                # What agents read before each turn: without another coroutine on the way.
+                row = await run(methodcaller("fetchrow", self._sql["short_tail"], *asked))
                 if row is None:
                     return None
-                if row[2]:
-                    return await self._placed(connection, tail)
-                if row[3] is not None:
-                    return _page(tail, row[0], row[1], codec.decode_joined(row[3], tail.conversation_id))
-            return await self._tail(connection, tail)
+                if row[2] is not None:
+                    return self.of_row(tail, row)
+                if row[3]:
+                    return await run(partial(self._placed, tail=tail))  # type: ignore[no-any-return]
+            return await run(partial(self._tail, tail=tail))  # type: ignore[no-any-return]
         except asyncpg.DataError:  # what the header counts cannot be reckoned with
             raise codec.damaged(tail.conversation_id) from None
 
@@ -102,7 +106,7 @@ class Reader:
         return None if tail.limit > SHORT_PAGE or tail.after is not None or tail.leading or tail.with_header else 0
 
     async def together(self, connection: Connection, tails: Sequence[Tail]) -> Sequence[Any]:
-        """Rows for `of_group`, by one statement; `None` for what has to be asked alone."""
+        """Rows for `of_row`, by one statement; `None` for what has to be asked alone."""
         asked = [
             (tail.conversation_id, None if tail.before is None else min(tail.before, rows.MOST), tail.limit, tail.scope)
             for tail in tails
@@ -112,8 +116,8 @@ class Reader:
             answers[row[3] - 1] = row
         return answers
 
-    def of_group(self, tail: Tail, row: Any) -> Page | None:
-        """The page in a row of `together`; `None` if it has to be asked for alone."""
+    def of_row(self, tail: Tail, row: Any) -> Page | None:
+        """The page in a row that has its messages as one text; `None` if it has not, and is to be asked for alone."""
         if row[2] is None:
             return None
         return _page(tail, row[0], row[1], codec.decode_joined(row[2], tail.conversation_id))
@@ -169,7 +173,7 @@ class Reader:
 
     async def _page_or_error(self, connection: Connection, tail: Tail) -> Page | MemoryStorageError | None:
         try:
-            return await self.tail(connection, tail)
+            return await self.page(lambda work: work(connection), tail)
         except MemoryStorageError as error:
             if error.conversation_id is None:
                 raise

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib.resources import files
 from typing import Any
@@ -12,12 +13,12 @@ from msgspec.structs import replace
 
 from jaf_memory_core import codec
 from jaf_memory_core.conversations import MemoryQuery
-from jaf_memory_core.errors import MemoryStorageError
+from jaf_memory_core.errors import MemoryError, MemoryStorageError
 from jaf_memory_core.records import Damaged, Look, Page, Place, Record, Stretch
 from jaf_memory_core.search import OVERFULL, RULE, Term, terms_of
 from jaf_memory_core.statements import quoted
-from jaf_memory_postgres import rows
-from jaf_memory_postgres.connection.execution import Connection, transaction
+from jaf_memory_postgres import errors, rows
+from jaf_memory_postgres.connection.execution import Connection, Run, transaction
 from jaf_memory_postgres.migrations import locking
 from jaf_memory_postgres.migrations.rights import SEARCHING
 from jaf_memory_postgres.names import SEARCH_TRIGGERS, Names
@@ -38,8 +39,6 @@ MOST_PROPOSED = 4_000
 PROPOSED = 200
 """Messages that are read at once."""
 
-Run = Callable[[Callable[[Connection], Awaitable[Any]]], Awaitable[Any]]
-
 _IN_USE = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 _UNUSABLE = (asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError)
 
@@ -47,12 +46,18 @@ _UNUSABLE = (asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError)
 class Index:
     """The index over one table name.
 
+    Args:
+        names: of the relations.
+        used: whether whoever writes has to see to it.
+
     Attributes:
         state: the quoted name of the table that says how far it is; without it there is none.
     """
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: Names, *, used: bool = True) -> None:
         self._names = names
+        self._used = used
+        self._noted = 0
         self._sql: Mapping[str, str] = names.sql
         self.state = quoted(names.schema, names.plain("search_state"))
         self._message = quoted(names.schema, names.plain("message"))
@@ -163,6 +168,22 @@ class Index:
         is_last = last is None or last["count"] < BATCH
         await connection.execute(self._sql["search_noted"], *(built if last is None else last[:2]), is_last)
         return not is_last
+
+    async def note(self, run: Run, messages: int) -> None:
+        """Messages are about to be written: those that wait for the index are carried over, once they are some."""
+        if not self._used:
+            return
+        if self._noted >= TOGETHER:
+            await self.carry_over(run, self._noted)
+        self._noted += messages
+
+    async def carry_over(self, run: Run, messages: int) -> None:
+        """Carry over what waits for the index, and note a part of what stood there before it."""
+        self._noted = 0
+        with suppress(MemoryError, *errors.DRIVER_ERRORS):  # a search reads it all the same
+            await run(self.build)
+            while messages > 0 and (batch := await run(self.carry)):
+                messages -= batch
 
     async def carry(self, connection: Connection) -> int:
         """Carry over a batch of what waits; how many messages, 0 for the last."""

@@ -6,6 +6,8 @@ A transaction takes the header's lock first, lets `rules` decide under it, and c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from operator import methodcaller
 from typing import Any
 
 import asyncpg
@@ -16,7 +18,7 @@ from jaf_memory_core.errors import MemoryNotFoundError
 from jaf_memory_core.records import Amend, DeleteMessages, Fork, Record, Revise, Stamp, Truncate, Write
 from jaf_memory_core.results import WriteResult
 from jaf_memory_postgres import rows
-from jaf_memory_postgres.connection.execution import BeatenError, Connection
+from jaf_memory_postgres.connection.execution import BeatenError, Connection, Run
 from jaf_memory_postgres.operations.erasure import Eraser, Locked
 
 FEW = 4
@@ -36,24 +38,29 @@ class Fast:
         self._sql = sql
         self._few = tuple(sql[f"append_{count}"] for count in range(1, FEW + 1))
 
-    async def append(self, connection: Connection, write: Write) -> WriteResult | None:
-        """Add to a conversation that stands; where none does and `create` says so, make it."""
+    async def append(self, run: Run, write: Write) -> WriteResult | None:
+        """Add to a conversation that stands; where none does and `create` says so, make it.
+
+        Args:
+            run: gives a connection for one statement. One that answers nothing has changed nothing.
+            write: what is asked.
+        """
         if write.origin is not None:  # an import: most of its conversations are not there yet
-            made = await self.create(connection, write)
-            if made:
-                return made
+            made = await run(partial(self.create, write=write))
+            if made is not None:
+                return made  # type: ignore[no-any-return]
         # An import that goes on with what it made leaves its times, which the rules see.
         if write.messages and rules.times_of(write.origin) is None:
             sql, arguments = self._adding(write)
             try:
-                row = await connection.fetchrow(sql, *arguments)
+                row = await run(methodcaller("fetchrow", sql, *arguments))
             except asyncpg.UniqueViolationError:  # a message is held
                 row = None
             if row is not None:
                 return WriteResult(row[0], row[1], len(write.messages))
         # No row: it is missing, or a rule has to decide. To make it tells, and changes nothing where a header stands.
         if write.create and write.origin is None:
-            return await self.create(connection, write)
+            return await run(partial(self.create, write=write))  # type: ignore[no-any-return]
         return None
 
     def fits(self, write: Write) -> int | None:
@@ -111,22 +118,21 @@ class Fast:
         return answers
 
     def _adding(self, write: Write) -> tuple[str, list[Any]]:
-        patch = rows.stored(write.metadata) if write.metadata else None
         version = None if write.expected_version is None else min(write.expected_version, rows.MOST)
-        size = codec.size(write.bodies)
-        arguments: list[Any] = [write.conversation_id, write.scope, write.user_id, version, patch, size]
+        size, count = codec.size(write.bodies), len(write.messages)
+        arguments: list[Any] = [write.conversation_id, write.scope, write.user_id, version]
+        if count <= FEW and not write.metadata and write.max_messages is None:
+            arguments.append(size)
+            for message, body in zip(write.messages, write.bodies, strict=True):
+                arguments += (message.message_id, body.decode())
+            return self._few[count - 1], arguments
+        patch = rows.stored(write.metadata) if write.metadata else None
+        arguments += [patch, size, *_arrays(write)]
         # Half: as stored, metadata are never less than half as long as the rules count them; above, the rules decide.
         most = rows.MOST if write.max_metadata_bytes is None else min(write.max_metadata_bytes // 2, rows.MOST)
         if write.max_messages is not None:
-            arguments += [*_arrays(write), write.max_messages, write.dropped > 0, most]
-            return self._sql["append_capped"], arguments
-        count = len(write.messages)
-        if count > FEW or patch is not None:
-            arguments += [*_arrays(write), most]
-            return self._sql["append"], arguments
-        for message, body in zip(write.messages, write.bodies, strict=True):
-            arguments += (message.message_id, body.decode())
-        return self._few[count - 1], arguments
+            return self._sql["append_capped"], [*arguments, write.max_messages, write.dropped > 0, most]
+        return self._sql["append"], [*arguments, most]
 
     async def create(self, connection: Connection, write: Write) -> WriteResult | None:
         """Make a conversation that does not stand."""
