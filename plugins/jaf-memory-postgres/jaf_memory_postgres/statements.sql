@@ -235,11 +235,17 @@ SELECT {columns}, {bodies} AS bodies FROM {header} AS header WHERE header.id = A
 
 -- name: newest_first
 -- By the time, and within an index: whoever sorts by its twentieth of a second first has only a few to sort by itself.
-ORDER BY header.active_span DESC, header.updated_at DESC, header.conversation_id DESC
+{newest_spans}, {within_span}
 
 -- name: newest_spans
 -- The same without the order within a span, which costs the server as much as ten rows.
 ORDER BY header.active_span DESC
+
+-- name: newest_of_user
+ORDER BY header.user_id DESC, header.active_span DESC
+
+-- name: within_span
+header.updated_at DESC, header.conversation_id DESC
 
 -- name: span
 -- The twentieth of a second of the time that is put in the place of `:time`, as the column has it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 
 import asyncpg
 import pytest
@@ -27,13 +28,25 @@ def large(postgres):
 
     asyncio.run(postgres_searches.fill(postgres, names, COUNT))
     yield names
-    postgres.sql(
-        names.fill(
-            "DROP VIEW {view}; DROP TABLE {header}, {message}, {label}, {layout};"
-            "DROP FUNCTION {shown}, {labels}, {admits}, {admits_message}, {refuses}, {keeps}"
-        )
-    )
+    postgres.sql(names.fill(DROP))
 
+
+@pytest.fixture(scope="module")
+def shared(postgres):
+    """A table whose conversations belong to ten users, in turn."""
+    names = Names("public", "shared")
+    asyncio.run(postgres_searches.fill(postgres, names, 20_000, messages=1))
+    postgres.sql(names.fill("UPDATE {header} SET user_id = 'u' || substr(conversation_id, 2)::integer % 10"))
+    postgres.sql(names.fill("CLUSTER {header} USING {index:created_at}"))
+    postgres.sql(names.fill("VACUUM ANALYZE {header}"))
+    yield names
+    postgres.sql(names.fill(DROP))
+
+
+DROP = (
+    "DROP VIEW {view}; DROP TABLE {header}, {message}, {label}, {layout};"
+    "DROP FUNCTION {shown}, {labels}, {admits}, {admits_message}, {refuses}, {keeps}"
+)
 
 SEARCHES = postgres_searches.searches(COUNT)
 
@@ -194,6 +207,36 @@ def walks(plan):
         ]
         return any(walks(part.get("Plans", [])) for part in below)
     return (plan.get("Node Type") == "Index Scan" and "Index Cond" not in plan) or any(map(walks, plan.values()))
+
+
+PLACE = (at(5_007), at(5_007), "c5007")
+
+NEWEST = {
+    "the first ten": {},
+    "the ten behind them": {"offset": 10},
+    "ten in the middle": {"cursor": PLACE},
+    "ten behind those": {"cursor": PLACE, "offset": 10},
+}
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.parametrize("page", NEWEST)
+def test_the_newest_of_a_user_are_looked_for_among_his(postgres, shared, page, mode):
+    """Where few users have all conversations, who lists one's newest walks through nobody else's."""
+    query = MemoryQuery(user_id="u7", limit=10, include_messages=False, **NEWEST[page])
+    sql, values = queries.found(query, shared.sql)
+
+    async def main():
+        connection = await asyncpg.connect(postgres.url())
+        await connection.execute(f"SET plan_cache_mode = {mode}")
+        text = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", *values)
+        await connection.close()
+        return text
+
+    plan = asyncio.run(main())
+    assert json.loads(plan)[0]["Plan"]["Actual Rows"] == 10
+    # At the place of the cursor there is one that was shown already.
+    assert sum(map(int, re.findall(r'"Rows Removed by Filter": (\d+)', plan))) <= 1, plan
 
 
 @pytest.mark.parametrize("limit", [1, 10])

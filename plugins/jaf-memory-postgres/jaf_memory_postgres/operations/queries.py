@@ -27,11 +27,6 @@ WALK, LEAST_WALK, MOST_WALK = 100, 1_000, 5_000
 
 OWNED = "header.user_id = {}"
 
-OWNED_UNSEEN = "header.user_id = (SELECT {}::text)"
-"""The same, for the newest of a user: the server keeps one plan for all users. It knows how many conversations some of
-them have, and seeing whose are wanted it would plan anew at each call, which takes longer than the ten steps in the
-index that come of it, for every user."""
-
 
 class Search:
     """Conditions and their values, collected.
@@ -68,6 +63,22 @@ class Search:
         """A bound on the twentieth of a second of the last activity, which has the index, beside that on the time."""
         self.require(f"header.active_span {comparison} {_filled(self._sql['span'], {'time': moment})}")
 
+    def owned_unseen(self, user_id: Any, moment: str | None) -> None:
+        """The condition on the owner for the newest of a user, from that moment on, which only his own index answers.
+
+        By bounds, and in the order of the owner first: to "equal to" the server would, where few users have many
+        conversations, walk through those of all in the order of activity. And it sees no value, so that it keeps one
+        plan for all users: knowing how many some of them have, it would plan anew at each call.
+        """
+        owner = f"(SELECT {self.bound(user_id)}::text)"
+        self.require(f"header.user_id >= {owner}")
+        if moment is None:
+            self.require(f"header.user_id <= {owner}")
+        else:
+            # One bound, at which the index begins: of two the server might take the other, and walk up to this.
+            span = _filled(self._sql["span"], {"time": moment})
+            self.require(f"(header.user_id, header.active_span) <= ({owner}, {span})")
+
     def changed(self, since: str) -> None:
         """A lower bound on the last change, of messages or of anything else: each has an index of its own."""
         span = _filled(self._sql["span"], {"time": since})
@@ -94,23 +105,17 @@ def _filled(text: str, places: Mapping[str, str]) -> str:
     return PLACE.sub(lambda found: places[found[1]] if found[1] else found[0], text)
 
 
-def filters(query: MemoryQuery, sql: Mapping[str, str], owned: str = OWNED) -> Search:
-    """The query's filters, without its cursor, limit and offset.
-
-    Args:
-        query: what is asked.
-        sql: the statements.
-        owned: the condition on the owner.
-    """
+def filters(query: MemoryQuery, sql: Mapping[str, str]) -> Search:
+    """The query's filters, without its cursor, limit and offset."""
     search = Search(sql)
-    _add_filters(search, query, owned)
+    _add_filters(search, query)
     return search
 
 
-def _add_filters(search: Search, query: MemoryQuery, owned: str = OWNED) -> None:
+def _add_filters(search: Search, query: MemoryQuery) -> None:
     plain = (
         ("header.conversation_id = {}", query.conversation_id),
-        (owned, query.user_id),
+        (OWNED, query.user_id),
         ("header.created_at >= {}", query.since),
         ("header.created_at < {}", query.until),
         ("header.updated_at >= {}", query.active_since),
@@ -162,25 +167,30 @@ def found(query: MemoryQuery, sql: Mapping[str, str]) -> tuple[str, list[Any]] |
     """
     short = query.limit is not None and query.limit + query.offset <= SHORT
     by_owner = _is_by_owner(query)
-    search = filters(query, sql, OWNED_UNSEEN if short and by_owner else OWNED)
+    of_user = short and by_owner and query.user_id is not None
+    search = Search(sql) if of_user else filters(query, sql)
     if search.impossible:
         return None
     search.require(sql["live"])
     below = rules.activity_cursor(query)
+    moment = None
     if below is not None:
         moment, key = search.bound(below[0]), search.bound(below[1])
         search.require(f"(header.updated_at, header.conversation_id) < ({moment}, {key})")
         search.active("<=", moment)
+    if of_user:
+        search.owned_unseen(query.user_id, moment)
     columns = "whole" if query.include_messages else "headers"
     if short and not by_owner and query.conversation_id is None:
         return _bounded(query, search, columns, sql)
     if query.conversation_id is None and _is_narrow(query):
         search.require(search.labelled())
     asked = f"{sql[f'find_{columns}']} {search.where}"
+    order = sql["newest_of_user" if of_user else "newest_spans"]
     if short and by_owner and not query.offset:
         # In the order of the index, with all that share the last one's place in it: `newest` sorts them.
-        return f"{asked} {sql['newest_spans']} FETCH FIRST {query.limit} ROWS WITH TIES", search.values
-    asked += f" {sql['newest_first']}"
+        return f"{asked} {order} FETCH FIRST {query.limit} ROWS WITH TIES", search.values
+    asked += f" {order}, {sql['within_span']}"
     if query.limit is not None:
         # Where the number stands in the statement, the server keeps one plan for it; else it plans at each call.
         asked += f" LIMIT {query.limit if short else search.bound(min(query.limit, rows.MOST))}"
