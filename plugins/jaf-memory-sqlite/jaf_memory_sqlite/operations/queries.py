@@ -11,7 +11,6 @@ from bisect import insort
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
-from functools import partial
 from heapq import merge
 from itertools import chain, islice
 from typing import Any
@@ -25,7 +24,7 @@ from jaf_memory_core.records import Damaged, Record, Stats
 from jaf_memory_core.values import EMPTY, identifier
 from jaf_memory_sqlite import migrations
 from jaf_memory_sqlite.errors import NeedsThreadError, tells_damage
-from jaf_memory_sqlite.operations.reads import ANY, INLINE_BYTES, all_bodies, snapshot, with_joined
+from jaf_memory_sqlite.operations.reads import ANY, INLINE_BYTES, all_bodies, odd_text, snapshot, text_as, with_joined
 from jaf_memory_sqlite.rows import (
     BEYOND,
     BODIES,
@@ -184,7 +183,9 @@ def find(db: sqlite3.Connection, query: MemoryQuery, now: datetime, most: float 
         except sqlite3.DatabaseError as error:
             if not tells_damage(error):
                 raise
-            found = _with_odd_text(db, query, now)
+            # The headers where some text is no UTF-8: it is read all the same, and then found to be none.
+            with text_as(db, odd_text):
+                found = list(_page(_rows(db, query, now), query))
         if not query.include_messages:
             return [_header(one) for one in found]
         if most < ANY and sum(one.size for one in found if isinstance(one, Kept)) > most:
@@ -215,15 +216,6 @@ def find_inline(db: sqlite3.Connection, query: MemoryQuery, now: datetime) -> li
         db.set_progress_handler(None, 0)
     # Another one: the first keeps cursors, and they the snapshot, while the next already has the connection.
     raise NeedsThreadError
-
-
-def _with_odd_text(db: sqlite3.Connection, query: MemoryQuery, now: datetime) -> list[Listed]:
-    """The headers where some text is no UTF-8: it is read all the same, and then found to be none."""
-    db.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
-    try:
-        return list(_page(_rows(db, query, now), query))
-    finally:
-        db.text_factory = str
 
 
 def _rows(
@@ -315,11 +307,8 @@ def _whole(db: sqlite3.Connection, one: Listed) -> Record | Damaged:
 def owners(db: sqlite3.Connection, after: str, limit: int, now: datetime) -> list[str]:
     """The first owners of live conversations behind one, in the order of their ids."""
     # Bytes, so that text which is no UTF-8 is passed over: it is nobody's id.
-    db.text_factory = bytes
-    try:
+    with text_as(db, bytes):
         rows = db.execute(SQL["owners"], (after, micros(now), limit)).fetchall()
-    finally:
-        db.text_factory = str
     migrations.check(db)
     found = []
     for (owner,) in rows:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from msgspec.structs import replace
@@ -47,6 +48,20 @@ def snapshot(db: sqlite3.Connection, conversation_id: str | None = None) -> Iter
         raise codec.damaged(conversation_id) from None
     finally:
         _end(db)
+
+
+@contextmanager
+def text_as(db: sqlite3.Connection, kind: Callable[[bytes], Any]) -> Iterator[None]:
+    """Make something else of text than a str, which has to be UTF-8, and in a damaged file need not be."""
+    db.text_factory = kind
+    try:
+        yield
+    finally:
+        db.text_factory = str
+
+
+odd_text = partial(str, encoding="utf-8", errors="surrogateescape")
+"""A str of any text: what is no UTF-8 stands there as lone surrogates."""
 
 
 def _end(db: sqlite3.Connection) -> None:

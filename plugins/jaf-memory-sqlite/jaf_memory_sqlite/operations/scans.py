@@ -6,7 +6,6 @@ import sqlite3
 import time
 from contextlib import closing
 from datetime import datetime
-from functools import partial
 from typing import Any, NamedTuple
 
 from jaf_memory_core import codec, rules
@@ -16,7 +15,7 @@ from jaf_memory_core.records import Record
 from jaf_memory_sqlite import migrations
 from jaf_memory_sqlite.errors import tells_damage
 from jaf_memory_sqlite.operations.queries import Statement, active, filters, joined
-from jaf_memory_sqlite.operations.reads import INLINE_BYTES, snapshot, with_joined
+from jaf_memory_sqlite.operations.reads import INLINE_BYTES, odd_text, snapshot, text_as, with_joined
 from jaf_memory_sqlite.rows import BODIES, SQL, kept, micros, moment, weight
 
 FEWEST, STRETCH = 8, 100
@@ -158,11 +157,8 @@ def _rows(
 
 def _keys(db: sqlite3.Connection, query: MemoryQuery, above: Key | None, most: int) -> list[Key]:
     # Text that is no UTF-8 would end the whole stretch, too.
-    db.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
-    try:
+    with text_as(db, odd_text):
         rows = db.execute(*in_order_of_creation(query, above, most)).fetchall()
-    finally:
-        db.text_factory = str
     migrations.check(db)
     return [Key(*row) for row in rows]
 
