@@ -155,6 +155,20 @@ FAULTS = [
             "local size, length = add_bodies(list, first, math.max(fresh - 1, 1))\n",
         ),
     ),
+    *_in("redis", "redis", "scripts/append.lua")(
+        (
+            "the usual append is not idempotent",
+            "append",
+            "redis.pcall('ZADD', KEYS[3], 'NX', unpack(places))\n    if added == given and call('ZCARD', KEYS[3]) == longer then\n",
+            "redis.pcall('ZADD', KEYS[3], unpack(places))\n    if added then\n",
+        ),
+        (
+            "the usual append does not look at the expected version",
+            "versions",
+            "  and (not request.expected or request.expected == version) then\n",
+            "  then\n",
+        ),
+    ),
     *_in("redis", "redis", "scripts/truncate.lua")(
         (
             "one message too many is removed",

@@ -157,6 +157,7 @@ class RedisBackend(Backend):
             if large and not more:
                 # Who is cancelled from here on leaves what was laid aside; it expires within a minute.
                 request["staged"], more = (turn < ATTEMPTS and await self._copier.write(write)) or (None, ())
+                request["plain"] = None
                 request["at_once"] = not more or None
             sent = () if more else messages
             reply = await self._writer.perform(scripts.WRITE, request, sent, owner=write.user_id, more=more)
@@ -173,7 +174,7 @@ class RedisBackend(Backend):
                 request["announced"], request["moment"] = reply[1].decode(), reply[2].decode()
                 await self._indexes.refuse_older(write.conversation_id)
                 token = await self._indexes.announce(
-                    write.conversation_id, write.user_id, request["announced"], request["active"]
+                    write.conversation_id, write.user_id, request["announced"], request.get("active")
                 )
             elif status == b"version":
                 await self._copier.discard(more)
@@ -182,8 +183,7 @@ class RedisBackend(Backend):
                 if not self.topology.single:
                     # A single server's script did it; here the entry comes once more, behind the write.
                     await self._indexes.settle(write.conversation_id, reply, token)
-                version, count, added = reply[5:]
-                return WriteResult(version, count, added)
+                return writes.result_of(write, reply)
         raise MemoryStorageError("the conversation never stood still", operation="write", retryable=True)
 
     async def _judged(self, write: Write, reply: list[Any], aside: tuple[bytes, ...]) -> dict[str, str]:

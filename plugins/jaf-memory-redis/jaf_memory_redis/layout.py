@@ -214,7 +214,7 @@ def field_of(key: str) -> str:
 
 def messages_of(messages: Iterable[Message], bodies: Iterable[bytes]) -> list[str | bytes]:
     """Messages as the scripts take them: all ids, and then all bodies."""
-    return [*(message.message_id for message in messages), *bodies]
+    return [*[message.message_id for message in messages], *bodies]
 
 
 def check_format(found: bytes | None, conversation_id: str) -> None:

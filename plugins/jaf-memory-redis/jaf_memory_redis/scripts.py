@@ -68,7 +68,7 @@ def call(script: Script, keys: Sequence[bytes], *arguments: Part) -> Command:
 
 
 def asked(script: Script, keys: Sequence[bytes], request: Mapping[str, Any], messages: Sequence[Part] = ()) -> Command:
-    """A script over one conversation, with what `prelude.lua` takes.
+    """A script over one conversation, with what `header.lua` takes.
 
     Args:
         script: which.
@@ -135,19 +135,19 @@ def _load(*names: str) -> Script:
     return Script(names[-1], source, hashlib.sha1(source, usedforsecurity=False).hexdigest())
 
 
-WRITE = _load("prelude", "write")
+WRITE = _load("header", "append", "prelude", "write")
 MAKE = _load("make")
-PUT = _load("prelude", "put")
-AMEND = _load("prelude", "amend")
-TRUNCATE = _load("prelude", "truncate")
-THIN = _load("prelude", "thin")
-REMOVE = _load("prelude", "remove")
-SWEEP = _load("prelude", "sweep")
-PAGE = _load("prelude", "page")
-FORK = _load("prelude", "copy", "fork")
-REVISE = _load("prelude", "revise")
+PUT = _load("header", "prelude", "put")
+AMEND = _load("header", "prelude", "amend")
+TRUNCATE = _load("header", "prelude", "truncate")
+THIN = _load("header", "prelude", "thin")
+REMOVE = _load("header", "prelude", "remove")
+SWEEP = _load("header", "prelude", "sweep")
+PAGE = _load("header", "prelude", "page")
+FORK = _load("header", "prelude", "copy", "fork")
+REVISE = _load("header", "prelude", "revise")
 DROP = _load("drop")
 ANNOUNCE = _load("announce")
 PROBE = _load("probe")
-STAGE = _load("prelude", "copy", "stage")
+STAGE = _load("header", "prelude", "copy", "stage")
 FORGET = _load("forget")

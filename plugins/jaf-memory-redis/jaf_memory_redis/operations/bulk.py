@@ -17,7 +17,7 @@ from jaf_memory_redis import layout, scripts
 from jaf_memory_redis.errors import FAILURES, ServerError, translate
 from jaf_memory_redis.layout import Keys, moment
 from jaf_memory_redis.operations.copies import is_large
-from jaf_memory_redis.operations.writes import request_of
+from jaf_memory_redis.operations.writes import request_of, result_of
 from jaf_memory_redis.pool import Topology
 from jaf_memory_redis.scripts import Command, Part
 
@@ -97,8 +97,8 @@ class Bulk:
         for index, reply in zip(writes, replies, strict=True):
             if type(reply) is ServerError:
                 outcomes[index] = _outcome(reply, problems)
-            elif reply[0] in {b"ok", b"same"}:
-                outcomes[index] = WriteResult(*reply[5:])
+            elif reply[0] in {b"ok", b"same", b"added"}:
+                outcomes[index] = result_of(writes[index], reply)
         return outcomes
 
     async def _streamed(self, commands: Iterator[Command]) -> list[Any]:

@@ -16,6 +16,7 @@ from jaf_memory_core.errors import (
     MemoryStorageError,
 )
 from jaf_memory_core.records import Amend, Fork, Stamp, Write
+from jaf_memory_core.results import WriteResult
 from jaf_memory_core.values import identifier
 from jaf_memory_redis import layout, scripts
 from jaf_memory_redis.errors import ServerError, damaged, is_denied, is_wrong_type, lacking, standing
@@ -75,7 +76,7 @@ class Writer:
             # The script has touched nothing yet, so that the same request may go again.
             await self.rights.probe(script.name)
             return await self.send(script, keys, request, messages)
-        if self._behind and reply[0] in {b"ok", b"same"}:
+        if self._behind and reply[0] in {b"ok", b"same", b"added"}:
             self._confirmed(replies[1], script.name)
         return reply
 
@@ -119,6 +120,9 @@ class Writer:
                     raise codec.damaged(conversation_id) from None
                 raise
             status = reply[0]
+            if status == b"added":
+                self._owners.learn(conversation_id, owner)
+                return reply
             # A wrong guess changes nothing, and names the right owner, whose keys are declared the next time.
             if status == b"owner":
                 owner = self._named(reply[1], request)
@@ -153,29 +157,51 @@ def request_of(write: Write, *, confirm: bool = False) -> dict[str, Any]:
         write: what is asked.
         confirm: whether replicas are waited for.
     """
-    origin = write.origin
-    times = rules.times_of(origin)
-    ttl = origin.ttl if origin else write.ttl
-    return {
+    request: dict[str, Any] = {
         "id": write.conversation_id,
-        "replace": write.replace or None,
-        "create": write.create or None,
         "user": write.user_id,
         "scope": write.scope,
         "expected": version_of(write.expected_version),
+        "confirm": confirm or None,
+        "plain": is_plain(write) or None,
+    }
+    if write.create:
+        ttl = write.origin.ttl if write.origin else write.ttl
+        request |= {"create": True, "incarnation": write.incarnation}
+        # As text: it is stored as it stands, and no number of Lua's comes between.
+        request["ttl"] = None if ttl is None else repr(float(ttl))
+    return request if request["plain"] else request | _specials(write)
+
+
+def _specials(write: Write) -> dict[str, Any]:
+    """What the usual append does not ask for."""
+    origin = write.origin
+    times = rules.times_of(origin)
+    return {
+        "replace": write.replace or None,
         "cap": None if write.max_messages is None else min(write.max_messages, LARGEST),
         "dropped": write.dropped > 0 or None,
-        "incarnation": write.incarnation if write.create else None,
-        # As text: it is stored as it stands, and no number of Lua's comes between.
-        "ttl": repr(float(ttl)) if ttl is not None and write.create else None,
         "created": moment(origin.created_at) if origin and origin.created_at else None,
         "expires": moment(origin.expires_at) if origin and origin.expires_at else None,
         "active": times and moment(times[0]),
         "amended": times and layout.amended(*times),
         "metadata": layout.pairs(write.metadata) or None,
         "most": most_of(write),
-        "confirm": confirm or None,
     }
+
+
+def is_plain(write: Write) -> bool:
+    """Whether it asks for nothing but that messages be added: `append.lua` does that for a usual conversation."""
+    special = write.replace or write.metadata or write.origin or write.dropped or write.max_messages is not None
+    return bool(write.messages) and not special
+
+
+def result_of(write: Write, reply: list[Any]) -> WriteResult:
+    """What `write.lua` did, or `append.lua` in its place."""
+    if reply[0] == b"added":
+        return WriteResult(reply[1], reply[2], len(write.messages))
+    version, count, added = reply[5:]
+    return WriteResult(version, count, added)
 
 
 def most_of(request: Write | Amend) -> int | None:

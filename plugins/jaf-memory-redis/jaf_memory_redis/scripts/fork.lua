@@ -5,9 +5,10 @@ local rare = rarely()
 local behind = request.staged and 2 or 0
 local parent_header, parent_bodies = KEYS[#KEYS - behind - 2], KEYS[#KEYS - behind - 1]
 local parent_ids = KEYS[#KEYS - behind]
-local parent = read_header(parent_header)
+local parent_fields = fields_of(parent_header)
+local parent = parent_fields and header_of(parent_fields)
 if parent and rare.is_newer(parent) then return { 'newer parent', parent.format } end
-if parent and not is_sound(parent, request.parent) then return { 'unsound parent' } end
+if parent and not numbers_of(parent_fields, request.parent) then return { 'unsound parent' } end
 if not parent or expired(parent) or (request.scope and parent.owner ~= request.scope) then return { 'missing' } end
 if before and expired(before) then return told('expired', before) end
 if before then return { 'taken' } end

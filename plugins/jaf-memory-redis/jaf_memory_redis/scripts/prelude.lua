@@ -1,22 +1,5 @@
--- What every script over one conversation begins with; `scripts.py` puts it in front.
---
--- KEYS[1] header, KEYS[2] message bodies, KEYS[3] message ids by position; on a single server also
--- KEYS[4] jaf-py's key for this id, KEYS[5..7] the index by activity, by creation and by expiry,
--- KEYS[8..9] the owner's index by activity and by creation, where the caller knows an owner.
--- ARGV[1] the request, a MessagePack map; ARGV[2...] the messages that come with it, all ids and then all bodies, so
--- that they go from the line into the list as they are. Moments are 18 digits: microseconds since the year 1.
-local FORMAT = '1'
-local GAPPED = '2' -- of a conversation with positions that have no message: `g` says how many; places are found by counting
-local EPOCH = 62135596800
-local AFTERLIFE = 60000 -- ms: what nobody has purged so long after it expired is dropped by Redis itself
-local RESERVED = 'm:"jaf-memory:'
-local SUMMARY = 'm:"jaf-memory:summary"'
-local STEP = 2000 -- Lua's stack takes no more than 8,000 arguments at once
-
-if not redis.acl_check_cmd then redis.replicate_commands() end -- before Redis 7.0
-
--- What functions take most often stands close before them: Lua looks for it from there on backwards, each time it makes one.
-local call = redis.call
+-- What scripts over one conversation share, behind `header.lua`.
+local clock_number = tonumber(score_of_now)
 
 local function moment(microseconds)
   local seconds = math.floor(microseconds / 1000000)
@@ -29,55 +12,18 @@ local function since_1970(text)
   return (tonumber(string.sub(text, 1, 12)) - EPOCH) * 1000000 + tonumber(string.sub(text, 13))
 end
 
-local request = cmsgpack.unpack(ARGV[1])
-local SINGLE = #KEYS - (request.more or 0) > 3
-local MANY, HEAVY = 200, 524288 -- messages, and their bytes, that one script takes in its stride
-local given = (#ARGV - 1) / 2 -- how many messages
-local clock = call('TIME')
-local clock_number = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
-local now = moment(clock_number)
-local score_of_now = clock[1] .. string.sub('000000' .. clock[2], -6) -- as text: a number would be written anew each time
-
-local function read_header(key)
-  local found = redis.pcall('HMGET', key, 'f', 'inc', 'v', 'c', 'u', 'x', 't', 'o', 'p', 'k', 'n', 's', 'id')
-  if found.err then
-    -- Another type of Redis's in its place is a header that cannot be read; any other refusal stays one.
-    if not string.find(found.err, 'WRONGTYPE', 1, true) then call('HMGET', key, 'f') end
-    return {}
-  end
-  if not (found[1] or found[2] or found[3] or found[11]) then return nil end
-  local header = {
-    format = found[1], incarnation = found[2] or nil, version = tonumber(found[3]), created = found[4],
-    -- Absent fields come as false; nil compares equal with what a request leaves out.
-    active = found[5], expires = found[6] or nil, ttl = found[7] or nil, owner = found[8] or nil,
-    first = tonumber(found[9]),
-    trimmed = found[10] == '1', count = tonumber(found[11]), size = tonumber(found[12]), id = found[13],
-  }
-  -- Only there, and `nil` elsewhere: nearly all have none, and each member more costs them something.
-  if found[1] == GAPPED then header.gaps = tonumber(call('HGET', key, 'g')) end
-  return header
-end
-
-local function is_moment(text)
-  return text and #text == 18 and text < '315537897600000000' and string.find(text, '^%d+$') -- before the year 10000
-end
-
 local function is_count(number)
   return number and number >= 0 and number < 9007199254740992 and number % 1 == 0
 end
 
--- Whether a header is as we write it, and this conversation's: what a hand on the server changed, or renamed, must not
--- be reckoned with.
-local function is_sound(header, id)
-  local ttl = not header.ttl or tonumber(header.ttl)
-  local version, first, count, size = header.version, header.first, header.count, header.size
-  -- All four as `is_count` has it.
-  return version and first and count and size and version >= 0 and first >= 0 and count >= 0 and size >= 0
-    and version + first + count + size < 9007199254740992 and version % 1 + first % 1 + count % 1 + size % 1 == 0
-    and (header.format == FORMAT or (header.format == GAPPED and is_count(header.gaps) and header.gaps > 0 and count > 0))
-    and header.incarnation and header.owner ~= '' and header.id == id
-    and is_moment(header.created) and is_moment(header.active) and (not header.expires or is_moment(header.expires))
-    and (ttl == true or (ttl and ttl > 0 and ttl < 1e12))
+local function header_of(fields)
+  return {
+    -- Absent fields come as false; nil compares equal with what a request leaves out.
+    format = fields[FORMED], incarnation = fields[INCARNATION] or nil, version = tonumber(fields[VERSION]),
+    created = fields[CREATED], active = fields[ACTIVE], expires = fields[EXPIRES] or nil, ttl = fields[TTL] or nil,
+    owner = fields[OWNER] or nil, first = tonumber(fields[FIRST]), trimmed = fields[TRIMMED] == '1',
+    count = tonumber(fields[COUNT]), size = tonumber(fields[SIZE]), id = fields[ID], gaps = fields.gaps,
+  }
 end
 
 -- A command that is refused half-way would leave the first half: each script asks first, and touches nothing else before.
@@ -412,9 +358,9 @@ local function rarely()
   return rare
 end
 
-local before = read_header(KEYS[1])
+local before = fields and header_of(fields)
 if before and before.format ~= FORMAT and rarely().is_newer(before) then return { 'format', before.format } end
-if before and not is_sound(before, request.id) then
+if before and not version then
   if not request.unsound then return { 'unsound' } end
   rarely().mended(before)
 end
