@@ -470,8 +470,8 @@ FAULTS = [
         (
             "an import takes the place of what stands there",
             "transfer",
-            "  if redis.call('EXISTS', KEYS[key], KEYS[key + 1], KEYS[key + 2], KEYS[key + 3]) == 0 then\n",
-            "  if redis.call('UNLINK', KEYS[key], KEYS[key + 1], KEYS[key + 2], KEYS[key + 3]) then\n",
+            "  if call('EXISTS', KEYS[key], KEYS[key + 1], KEYS[key + 2], KEYS[key + 3]) == 0 then\n",
+            "  if call('UNLINK', KEYS[key], KEYS[key + 1], KEYS[key + 2], KEYS[key + 3]) then\n",
         ),
     ),
     *_in("sqlite", "sqlite", "operations/erasure.py")(

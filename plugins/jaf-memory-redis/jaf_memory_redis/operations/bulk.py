@@ -141,25 +141,20 @@ class Bulk:
 
 def _described(write: Write) -> list[Part]:
     """What `make.lua` takes of a conversation."""
-    origin, count = write.origin, len(write.messages)
+    origin = write.origin
     times = rules.times_of(origin)
-    fields: list[Part] = ["v", 1, "n", count, "s", codec.size(write.bodies), "f", codec.FORMAT]
-    fields += ("id", write.conversation_id, "inc", write.incarnation, "p", 0, "k", int(write.dropped > 0))
-    if write.user_id is not None:
-        fields += ("o", write.user_id)
+    more: list[Part] = [] if write.user_id is None else ["o", write.user_id]
     later = times and layout.amended(*times)
     if later:
-        fields += ("a", later)
+        more += ("a", later)
     if write.metadata:
-        fields += layout.pairs(write.metadata)
+        more += layout.pairs(write.metadata)
     created = moment(origin.created_at) if origin and origin.created_at else ""
     active = moment(times[0]) if times else ""
-    # Positions and ids in turn.
-    places: list[Part] = [0] * (2 * count)
-    places[::2] = range(count)
-    places[1::2] = [message.message_id for message in write.messages]
-    head = (count, len(fields), write.user_id or "", write.conversation_id, created, active)
-    return [*head, *write.bodies, *places, *fields]
+    size, trimmed = codec.size(write.bodies), int(write.dropped > 0)
+    head = (len(write.messages), len(more), write.user_id or "", write.conversation_id, created, active)
+    ids = [message.message_id for message in reversed(write.messages)]
+    return [*head, size, write.incarnation, trimmed, *write.bodies, *ids, *more]
 
 
 def _groups(writes: Mapping[int, Write]) -> list[list[int]]:
