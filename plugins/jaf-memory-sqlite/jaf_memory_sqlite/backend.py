@@ -251,7 +251,11 @@ class SqliteBackend(Backend):
         above, most = scans.start(query), scans.STRETCH
         while True:
             ahead = partial(scans.stretch, query=query, above=above, most=most, stood=self._standing())
-            stretch = await self._search(ahead)
+            try:
+                # A short one mostly does: here, it is in this processor's cache when it is its turn.
+                stretch = self._inline_reads.read(partial(scans.short_stretch, ahead=ahead))
+            except NeedsThreadError:
+                stretch = await self._search(ahead)
             fresh = 0
             for key, row in stretch.found:
                 found: Record | Damaged | None = None

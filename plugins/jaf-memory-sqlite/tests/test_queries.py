@@ -271,6 +271,28 @@ def test_a_scan_reads_ahead(use, monkeypatch):
     use(work)
 
 
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_scan_reads_where_it_is_asked_for(use, monkeypatch, quick):
+    """Short stretches are read in the caller's thread, and one that takes long there is left to the searcher's."""
+    monkeypatch.setattr(scans, "INLINE_STRETCH", 3)
+    if not quick:
+        monkeypatch.setattr(queries, "INLINE_SECONDS", -1)
+        monkeypatch.setattr(queries, "INLINE_STEPS", 1)
+
+    async def work(provider):
+        names = [f"c{number}" for number in range(8)]
+        for name in names:
+            done(await provider.store_messages(name, talk(2)))
+        searcher = provider.backend._searcher
+        asked, submit = [], searcher.submit
+        monkeypatch.setattr(searcher, "submit", lambda call: asked.append(call) or submit(call))
+        found = [one async for one in provider.backend.scan(MemoryQuery())]
+        assert [(one.conversation_id, one.messages) for one in found] == [(name, tuple(talk(2))) for name in names]
+        assert len(asked) == (0 if quick else 1)
+
+    use(work)
+
+
 def test_a_scan_beside_writers_reads_little_ahead(use, monkeypatch):
     """Where something is written at each step, a scan soon goes by keys, and tries again now and then."""
     monkeypatch.setattr(scans, "STRETCH", 10)

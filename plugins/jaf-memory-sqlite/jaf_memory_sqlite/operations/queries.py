@@ -8,12 +8,12 @@ from __future__ import annotations
 import sqlite3
 import time
 from bisect import insort
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from heapq import merge
 from itertools import chain, islice
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
@@ -46,11 +46,12 @@ INLINE_CONVERSATIONS = 50
 """Conversations that a list in an event loop's own thread may bring, and pass over."""
 
 INLINE_SECONDS = 0.002
-"""How long it may take: more where many have expired, or wait to be put in order."""
+"""How long a read there may take: a list takes long where many have expired, or wait to be put in order."""
 
 INLINE_STEPS = 5_000
 """Steps of SQLite's machine after which it looks at the clock."""
 
+T = TypeVar("T")
 Statement = tuple[str, list[Any]]
 Row = tuple[Any, ...]
 Listed = Kept | Record | Damaged
@@ -205,10 +206,19 @@ def find_inline(db: sqlite3.Connection, query: MemoryQuery, now: datetime) -> li
     Raises:
         NeedsThreadError: it goes through much, or brings much.
     """
+    return briefly(db, lambda db: find(db, query, now, INLINE_BYTES))
+
+
+def briefly(db: sqlite3.Connection, read: Callable[[sqlite3.Connection], T]) -> T:
+    """What is read in an event loop's own thread.
+
+    Raises:
+        NeedsThreadError: it takes longer than `INLINE_SECONDS`.
+    """
     end = time.monotonic() + INLINE_SECONDS
     db.set_progress_handler(lambda: time.monotonic() > end, INLINE_STEPS)
     try:
-        return find(db, query, now, INLINE_BYTES)
+        return read(db)
     except (NeedsThreadError, sqlite3.OperationalError) as error:
         if isinstance(error, sqlite3.OperationalError) and str(error) != "interrupted":
             raise

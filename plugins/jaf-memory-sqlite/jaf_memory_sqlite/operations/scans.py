@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 from jaf_memory_core import codec, rules
@@ -14,7 +16,7 @@ from jaf_memory_core.errors import MemoryStorageError
 from jaf_memory_core.records import Record
 from jaf_memory_sqlite import migrations
 from jaf_memory_sqlite.errors import tells_damage
-from jaf_memory_sqlite.operations.queries import Statement, active, filters, joined
+from jaf_memory_sqlite.operations.queries import Statement, active, briefly, filters, joined
 from jaf_memory_sqlite.operations.reads import INLINE_BYTES, odd_text, snapshot, text_as, with_joined
 from jaf_memory_sqlite.rows import BODIES, SQL, kept, micros, moment, weight
 
@@ -23,6 +25,9 @@ FEWEST, STRETCH = 8, 100
 
 ROOM = 1 << 20
 """Bytes of messages that a stretch may hold."""
+
+INLINE_STRETCH = 32
+"""Conversations that are read ahead in an event loop's own thread, in a quarter of a millisecond."""
 
 CREATED = 5
 """Where `created_at` stands in a row of `columns`."""
@@ -108,7 +113,13 @@ def standing(db: sqlite3.Connection, commits: int) -> Standing:
 
 
 def stretch(
-    db: sqlite3.Connection, query: MemoryQuery, above: Key | None, most: int, stood: Standing | None
+    db: sqlite3.Connection,
+    query: MemoryQuery,
+    above: Key | None,
+    most: int,
+    stood: Standing | None,
+    *,
+    short: bool = False,
 ) -> Stretch:
     """The next conversations of a scan.
 
@@ -118,17 +129,27 @@ def stretch(
         above: the key that they stand behind.
         most: so many are read ahead; with 0 there are only keys.
         stood: the standing of the file, taken before.
+        short: whether it is read in an event loop's own thread.
     """
     read_at = time.monotonic()
     if most:
         try:
-            return Stretch(*_rows(db, query, above, most), stood, read_at)
+            return Stretch(*_rows(db, query, above, min(most, INLINE_STRETCH) if short else most), stood, read_at)
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             # One by one, so that what is damaged is one conversation among others.
             if not tells_damage(error):
                 raise
     keys = _keys(db, query, above, STRETCH)
     return Stretch([(key, None) for key in keys], len(keys) < STRETCH, stood, read_at)
+
+
+def short_stretch(db: sqlite3.Connection, ahead: Callable[..., Stretch]) -> Stretch:
+    """The same in an event loop's own thread.
+
+    Raises:
+        NeedsThreadError: it takes long.
+    """
+    return briefly(db, partial(ahead, short=True))
 
 
 def next_length(most: int, fresh: int) -> int:
