@@ -154,7 +154,7 @@ class Guard:
 
     async def _at_once(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
         """Run one operation of a store that never waits, and that nobody watches: it is not late, nor tried again."""
-        if not self.is_ready():
+        if self._closed or asyncio.get_running_loop() is not self._loop or self._pid != os.getpid():
             await self.ready()
         started = time.perf_counter()
         try:
