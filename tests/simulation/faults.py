@@ -165,8 +165,8 @@ FAULTS = [
         (
             "the usual append does not look at the expected version",
             "versions",
-            "  and (not request.expected or request.expected == version) then\n",
-            "  then\n",
+            "  and (not request.expected or request.expected == version) and",
+            "  and",
         ),
     ),
     *_in("redis", "redis", "scripts/truncate.lua")(

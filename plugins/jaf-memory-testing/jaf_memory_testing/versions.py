@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from jaf_memory_core.conversations import ConversationMemory, MemoryQuery, Summary
 from jaf_memory_core.errors import MemoryConflictError, MemoryInvalidInputError, MemoryNotFoundError
@@ -384,3 +385,18 @@ class ActivityChecks(Checks):
         assert made.active_at == made.updated_at
         assert (await whole(provider, "a")).active_at == before.active_at
         assert await found(provider) == ["c", "b", "a"]
+
+    async def test_a_clock_that_was_ahead(self, store: Store) -> None:
+        """What was active at a time that is still to come keeps its place in lists when it is written to."""
+        provider = await store.open()
+        ahead = datetime.now(UTC) + timedelta(hours=1)
+        for minutes, name in enumerate(("b", "a")):
+            active = ahead + timedelta(minutes=minutes)
+            made = ConversationMemory(name, user_id="u", messages=talk(2), created_at=ahead, updated_at=active)
+            done(await provider.import_conversation(replace(made, active_at=active)))
+        done(await provider.store_messages("c", talk(1), user_id="u"))
+        for name in ("b", "a", "b"):
+            done(await provider.append_messages(name, talk(2, f"{name}-{len((await whole(provider, name)).messages)}")))
+            assert await found(provider) == ["a", "b", "c"]
+            assert await found(provider, user_id="u", limit=2) == ["a", "b"]
+            assert await found(provider, active_since=ahead) == ["a", "b"]

@@ -190,6 +190,18 @@ class ActivityEndsWithAChange(_Still):
         return before.active_at < before.updated_at
 
 
+@caught_by("test_a_clock_that_was_ahead")
+class AppendsComeBackFromTheFuture(Upset):
+    """An append is active now, also where what it adds to was active at a time that is still to come."""
+
+    async def append(self, write: Write) -> WriteResult:
+        result = await super().append(write)
+        now = self.now()
+        if write.messages and self.records[write.conversation_id].active_at > now:
+            self.upset(write.conversation_id, active_at=now)
+        return result
+
+
 @caught_by("test_a_fork_is_new")
 class ForksMoveTheirParent(Upset):
     """A fork is activity of its parent."""
