@@ -249,8 +249,10 @@ class PostgresBackend(Backend):
         return await self._locked(conversation_id, lambda writer: writer.remove_at(conversation_id, expected))
 
     async def scan(self, query: MemoryQuery) -> AsyncIterator[Record | Damaged]:
-        """In pages, which are read anew where they grow old."""
-        async with aclosing(self._reader.scan(self.run, query)) as records:
+        """In stretches, which are read anew where they grow old."""
+        # The application's connections are not for what nobody waits for yet.
+        ahead = isinstance(self._pool, OwnPool)
+        async with aclosing(self._reader.scan(self.run, query, ahead=ahead)) as records:
             async for record in records:
                 yield record
 

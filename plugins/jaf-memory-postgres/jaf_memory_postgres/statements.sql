@@ -259,6 +259,17 @@ header.id = ANY(ARRAY(SELECT label.conversation FROM {label} AS label WHERE labe
 -- name: scan
 SELECT {columns}, header.size FROM {header} AS header WHERE
 
+-- name: scan_whole
+-- The same with messages, up to where there is no more `:room` for them, but one conversation at least.
+SELECT {columns}, header.size, {bodies} AS bodies FROM (
+    SELECT header.*, coalesce(sum(greatest(header.size, 0)) OVER (
+        {oldest_first} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    ), 0) AS before
+    FROM (SELECT header.* FROM {header} AS header WHERE :where {oldest_first} LIMIT :most) AS header
+) AS header
+WHERE header.before < :room
+{oldest_first}
+
 -- name: oldest_first
 ORDER BY header.created_at, header.conversation_id
 

@@ -79,10 +79,11 @@ def test_find_uses_an_index(postgres, large, name, include):
     assert not scans(asyncio.run(explained(postgres, sql, values)))
 
 
+@pytest.mark.parametrize("room", [None, 1 << 20])
 @pytest.mark.parametrize("name", [name for name in SEARCHES if not name.startswith("next") and name != "metadata"])
-def test_scan_uses_an_index(postgres, large, name):
+def test_scan_uses_an_index(postgres, large, name, room):
     """No page of `iter_conversations` reads all conversations."""
-    sql, values = queries.scanned(SEARCHES[name], (at(100), "c100") if name != "until" else None, 200, large.sql)
+    sql, values = queries.scanned(SEARCHES[name], (at(100), "c100") if name != "until" else None, 200, large.sql, room)
     assert not scans(asyncio.run(explained(postgres, sql, values)))
 
 

@@ -16,7 +16,7 @@ SHORT = 1_000
 """Limits up to which each has a statement of its own, where that is good for it."""
 
 
-PLACE = re.compile(r'"(?:[^"]|"")*"|(?<!:):(walk|most|limit|offset|within|where|among|wanted|time)\b')
+PLACE = re.compile(r'"(?:[^"]|"")*"|(?<!:):(walk|most|limit|offset|within|where|among|wanted|time|room)\b')
 """A place in a statement, or a quoted name: one of ours may itself hold what looks like a place."""
 
 OWNER = re.compile(r"^header\.user_id = (\$\d+)$")
@@ -247,9 +247,16 @@ def _is_by_owner(query: MemoryQuery) -> bool:
 
 
 def scanned(
-    query: MemoryQuery, above: tuple[Any, str] | None, limit: int, sql: Mapping[str, str]
+    query: MemoryQuery, above: tuple[Any, str] | None, limit: int, sql: Mapping[str, str], room: int | None = None
 ) -> tuple[str, list[Any]] | None:
-    """A page of conversations that match, expired ones too, oldest first; each with its size, without messages.
+    """A page of conversations that match, expired ones too, oldest first; each with its size.
+
+    Args:
+        query: which conversations.
+        above: behind which time of creation and id.
+        limit: how many at most.
+        sql: the statements.
+        room: bytes of messages with which the page ends; `None` for a page without messages.
 
     Returns:
         the statement and its values, or `None` if nothing can match.
@@ -263,8 +270,11 @@ def scanned(
     if above is not None:
         moment, key = search.bound(above[0]), search.bound(above[1])
         search.require(f"(header.created_at, header.conversation_id) > ({moment}, {key})")
-    asked = f"{sql['scan']} {search.where} {sql['oldest_first']}"
-    return f"{asked} LIMIT {limit if _is_by_owner(query) else search.bound(limit)}", search.values
+    most = str(limit) if _is_by_owner(query) else search.bound(limit)
+    if room is None:
+        return f"{sql['scan']} {search.where} {sql['oldest_first']} LIMIT {most}", search.values
+    places = {"where": search.where, "most": most, "room": search.bound(room)}
+    return _filled(sql["scan_whole"], places), search.values
 
 
 def proposed(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from bisect import bisect_left
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
 from datetime import datetime
 from functools import partial
 from operator import methodcaller
@@ -28,8 +28,11 @@ SHORT_PAGE = 50
 PAGE = 200
 """Headers that a scan reads at once."""
 
-PART = 8 << 20
-"""Bytes of messages that a scan holds at once, unless one conversation has more."""
+WHOLE_PAGE = 100
+"""Conversations with their messages that a scan reads at once, at most: passing them on takes less than `STALE`."""
+
+PART = 4 << 20
+"""Bytes of messages that a scan reads at once, unless one conversation has more; it holds two such parts."""
 
 STALE = 0.01
 """Seconds after which a scan looks again at what it has read and not yet passed on."""
@@ -43,6 +46,25 @@ class Found(NamedTuple):
 
     record: Record
     now: datetime
+
+
+class _Stretch(NamedTuple):
+    """Conversations that were read at once, in their order.
+
+    Attributes:
+        listed: their rows.
+        more: whether others come behind them.
+        read_at: seconds (`time.monotonic`) at which they were asked for.
+    """
+
+    listed: Sequence[Any]
+    more: bool
+    read_at: float
+
+    @property
+    def last(self) -> tuple[Any, str]:
+        """Where the next begins: behind the last one."""
+        return self.listed[-1]["created_at"], self.listed[-1]["conversation_id"]
 
 
 class Reader:
@@ -263,52 +285,72 @@ class Reader:
             return await self._records(connection, listed)
         return [_listed(row) for row in listed]
 
-    async def scan(self, run: Run, query: MemoryQuery) -> AsyncGenerator[Record | Damaged, None]:
+    async def scan(self, run: Run, query: MemoryQuery, *, ahead: bool) -> AsyncGenerator[Record | Damaged, None]:
         """All that match, expired ones too, oldest first, holding a bounded number of bytes.
+
+        Each is passed on as it stands when it is its turn, and not if it is gone.
 
         Args:
             run: gives a connection for one statement; none is held between two.
             query: its cursor says where to begin.
+            ahead: whether the next stretch is asked for while this one is passed on, so that nobody waits for it.
         """
-        above = rules.creation_cursor(query)
-        while True:
-            asked = queries.scanned(query, above, PAGE, self._sql)
-            if asked is None:
-                return
-            page = await run(partial(_fetched, statement=asked[0], values=asked[1]))
-            for part in _parts(page):
-                async with aclosing(self._fresh(run, part, whole=query.include_messages)) as fresh:
-                    async for record in fresh:
+        stretch = await self._stretch(run, query, rules.creation_cursor(query))
+        following: asyncio.Task[_Stretch] | None = None
+        try:
+            while stretch.listed:
+                held = {row["conversation_id"]: row for row in stretch.listed}
+                read_at = stretch.read_at
+                for number, row in enumerate(stretch.listed):
+                    if number == len(stretch.listed) // 2 and ahead and stretch.more:
+                        following = asyncio.create_task(self._stretch(run, query, stretch.last))
+                        await asyncio.sleep(0)  # a turn of the event loop, in which it is sent
+                    if time.monotonic() - read_at > STALE:
+                        read_at = time.monotonic()
+                        held = await self._renewed(run, held)
+                    record = await self._now(run, held.pop(row["conversation_id"], None), whole=query.include_messages)
+                    # Made again under the same id: its turn is later.
+                    if record is not None and record.created_at == row["created_at"]:
                         yield record
-            if len(page) < PAGE:
-                return
-            above = (page[-1]["created_at"], page[-1]["conversation_id"])
+                if not stretch.more:
+                    return
+                stretch = await (following or self._stretch(run, query, stretch.last))
+                following = None
+        finally:
+            if following is not None:
+                await _given_up(following)
 
-    async def _fresh(self, run: Run, part: list[Any], *, whole: bool) -> AsyncGenerator[Record | Damaged, None]:
-        """The conversations of a part of a page, each as it stands when it is its turn, and not if it is gone."""
-        records = {row["conversation_id"]: _listed(row) for row in part}
-        if whole:
-            records = await run(partial(self._of_ids, ids=list(records)))
+    async def _stretch(self, run: Run, query: MemoryQuery, above: tuple[Any, str] | None) -> _Stretch:
+        """What comes next, of one moment."""
+        size, room = (WHOLE_PAGE, PART) if query.include_messages else (PAGE, None)
+        asked = queries.scanned(query, above, size, self._sql, room)
         read_at = time.monotonic()
-        for row in part:
-            if time.monotonic() - read_at > STALE:
-                records = await self._renewed(run, records)
-                read_at = time.monotonic()
-            record = records.pop(row["conversation_id"], None)
-            # Made again under the same id: its turn is later.
-            if record is not None and record.created_at == row["created_at"]:
-                yield record
+        if asked is None:
+            return _Stretch((), more=False, read_at=read_at)
+        listed = await run(methodcaller("fetch", asked[0], *asked[1]))
+        more = len(listed) == size or (room is not None and sum(max(0, row["size"]) for row in listed) >= room)
+        return _Stretch(listed, more, read_at)
 
-    async def _renewed(self, run: Run, records: dict[str, Record | Damaged]) -> dict[str, Record | Damaged]:
+    async def _now(self, run: Run, found: Any, *, whole: bool) -> Record | Damaged | None:
+        """What a row of a stretch says, or a record that was read since."""
+        if found is None or isinstance(found, Record | Damaged):
+            return found
+        if not whole:
+            return _listed(found)
+        try:
+            if found["bodies"] is not None:
+                return rows.whole(found, found["bodies"])
+        except MemoryStorageError as error:
+            return _damaged(error, found)
+        large: list[Record | Damaged] = await run(partial(self._records, listed=[found]))
+        return large[0] if large else None
+
+    async def _renewed(self, run: Run, held: dict[str, Any]) -> dict[str, Any]:
         """What is left of these, read again where it was changed."""
-        found = await run(partial(_fetched, statement=self._sql["stamps"], values=[list(records)]))
+        found = await run(methodcaller("fetch", self._sql["stamps"], list(held)))
         stamps = {row[0]: (row[1], row[2]) for row in found}
-        kept = {
-            key: record
-            for key, record in records.items()
-            if isinstance(record, Record) and record.stamp == stamps.get(key)
-        }
-        changed = [key for key in stamps if key in records and key not in kept]
+        kept = {key: one for key, one in held.items() if _stamp(one) == stamps.get(key, ())}
+        changed = [key for key in stamps if key in held and key not in kept]
         return kept | (await run(partial(self._of_ids, ids=changed)) if changed else {})
 
     async def _of_ids(self, connection: Connection, *, ids: list[str]) -> dict[str, Record | Damaged]:
@@ -340,6 +382,21 @@ def _listed(row: Any) -> Record | Damaged:
         return rows.header(row)
     except MemoryStorageError as error:
         return _damaged(error, row)
+
+
+def _stamp(found: Any) -> tuple[str, int] | None:
+    """Which state of a conversation was read, as a row or a record; none of one that is damaged."""
+    if isinstance(found, Record):
+        return found.stamp
+    return None if isinstance(found, Damaged) else (found["incarnation"], found["version"])
+
+
+async def _given_up(task: asyncio.Task[Any]) -> None:
+    """End a task, and wait until it has given back what it holds; what comes of it is of no use."""
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()  # else the event loop would complain that nobody took it
 
 
 def _id_of(found: Record | Damaged) -> str:
@@ -383,21 +440,3 @@ def _page_beside(tail: Tail, head: Sequence[Any], messages: tuple[Message, ...],
 def _bodies(listed: Sequence[Any]) -> list[str]:
     """The second column; where there are no messages, a single row has a null there."""
     return [row[1] for row in listed] if listed[0][1] is not None else []
-
-
-def _parts(page: Sequence[Any]) -> list[list[Any]]:
-    """The rows of a page in groups of about `PART` bytes of messages."""
-    parts: list[list[Any]] = []
-    room = 0
-    for row in page:
-        if not parts or row["size"] > room:
-            parts.append([])
-            room = PART
-        parts[-1].append(row)
-        room -= row["size"]
-    return parts
-
-
-async def _fetched(connection: Connection, *, statement: str, values: Sequence[Any]) -> list[Any]:
-    listed: list[Any] = await connection.fetch(statement, *values)
-    return listed
