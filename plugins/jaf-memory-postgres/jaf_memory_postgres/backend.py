@@ -399,9 +399,9 @@ class PostgresBackend(Backend):
         """A live header, in one statement."""
         return await self.run(lambda connection: self._reader.header(connection, conversation_id, scope))
 
-    async def find(self, query: MemoryQuery) -> Sequence[Record | Damaged]:
+    def find(self, query: MemoryQuery) -> Coroutine[Any, Any, Sequence[Record | Damaged]]:
         """Conversations that match, in one statement."""
-        return await self.run(lambda connection: self._reader.find(connection, query))
+        return self._reader.find(self.run, query)
 
     async def stats(self, user_id: str | None) -> Stats:
         """Counts over the headers, in one statement."""

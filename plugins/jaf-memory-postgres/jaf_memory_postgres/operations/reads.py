@@ -84,22 +84,6 @@ class Reader:
         *_, places, now = head
         return Found(rows.placed(rows.whole(head, _bodies(listed)), places), now)
 
-    async def _records(self, connection: Connection, listed: Sequence[Any]) -> list[Record | Damaged]:
-        """Records of rows that bring their bodies."""
-        found: list[Record | Damaged] = []
-        for row in listed:
-            try:
-                if row["bodies"] is None:
-                    # Its bodies were left out: in one value they would meet limits of the server.
-                    large = await self.read(connection, row["conversation_id"])
-                    # Made again in between it is another conversation, which need not match what was asked.
-                    found += [large.record] if large and large.record.incarnation == row["incarnation"] else []
-                else:
-                    found.append(rows.whole(row, row["bodies"]))
-            except MemoryStorageError as error:
-                found.append(_damaged(error, row))
-        return found
-
     async def page(self, run: Run, tail: Tail) -> Page | None:
         """The last messages, or the last before a position, with what is asked for beside them.
 
@@ -275,15 +259,29 @@ class Reader:
         row = await connection.fetchrow(self._sql["header_seen"], conversation_id, scope)
         return None if row is None else rows.header(row)
 
-    async def find(self, connection: Connection, query: MemoryQuery) -> list[Record | Damaged]:
+    async def find(self, run: Run, query: MemoryQuery) -> list[Record | Damaged]:
         """Live conversations that match, the newest first."""
         asked = queries.found(query, self._sql)
         if asked is None:
             return []
-        listed = queries.newest(await connection.fetch(asked[0], *asked[1]), query)
+        listed = queries.newest(await run(methodcaller("fetch", asked[0], *asked[1])), query)
         if query.include_messages:
-            return await self._records(connection, listed)
+            return await self._whole(run, listed)
         return [_listed(row) for row in listed]
+
+    async def _whole(self, run: Run, listed: Sequence[Any]) -> list[Record | Damaged]:
+        """Records of rows that bring their bodies."""
+        found = [_with_bodies(row) or await self._large(run, row) for row in listed]
+        return [record for record in found if record is not None]
+
+    async def _large(self, run: Run, row: Any) -> Record | Damaged | None:
+        """The record of a row whose bodies were left out: in one value they would meet limits of the server."""
+        try:
+            large = await run(partial(self.read, conversation_id=row["conversation_id"]))
+        except MemoryStorageError as error:
+            return _damaged(error, row)
+        # Made again in between it is another conversation, which need not match what was asked.
+        return large.record if large and large.record.incarnation == row["incarnation"] else None
 
     async def scan(self, run: Run, query: MemoryQuery, *, ahead: bool) -> AsyncGenerator[Record | Damaged, None]:
         """All that match, expired ones too, oldest first, holding a bounded number of bytes.
@@ -335,15 +333,7 @@ class Reader:
         """What a row of a stretch says, or a record that was read since."""
         if found is None or isinstance(found, Record | Damaged):
             return found
-        if not whole:
-            return _listed(found)
-        try:
-            if found["bodies"] is not None:
-                return rows.whole(found, found["bodies"])
-        except MemoryStorageError as error:
-            return _damaged(error, found)
-        large: list[Record | Damaged] = await run(partial(self._records, listed=[found]))
-        return large[0] if large else None
+        return (_with_bodies(found) or await self._large(run, found)) if whole else _listed(found)
 
     async def _renewed(self, run: Run, held: dict[str, Any]) -> dict[str, Any]:
         """What is left of these, read again where it was changed."""
@@ -351,12 +341,10 @@ class Reader:
         stamps = {row[0]: (row[1], row[2]) for row in found}
         kept = {key: one for key, one in held.items() if _stamp(one) == stamps.get(key, ())}
         changed = [key for key in stamps if key in held and key not in kept]
-        return kept | (await run(partial(self._of_ids, ids=changed)) if changed else {})
-
-    async def _of_ids(self, connection: Connection, *, ids: list[str]) -> dict[str, Record | Damaged]:
-        """Whole conversations by their ids."""
-        listed = await connection.fetch(self._sql["whole"], ids)
-        return {_id_of(record): record for record in await self._records(connection, listed)}
+        if not changed:
+            return kept
+        anew = await self._whole(run, await run(methodcaller("fetch", self._sql["whole"], changed)))
+        return kept | {_id_of(record): record for record in anew}
 
     async def stats(self, connection: Connection, user_id: str | None) -> Stats:
         """Counts over live conversations."""
@@ -380,6 +368,14 @@ def _damaged(error: MemoryStorageError, row: Any) -> Damaged:
 def _listed(row: Any) -> Record | Damaged:
     try:
         return rows.header(row)
+    except MemoryStorageError as error:
+        return _damaged(error, row)
+
+
+def _with_bodies(row: Any) -> Record | Damaged | None:
+    """The record of a row with its messages; `None` if they were left out."""
+    try:
+        return None if row["bodies"] is None else rows.whole(row, row["bodies"])
     except MemoryStorageError as error:
         return _damaged(error, row)
 
