@@ -151,8 +151,9 @@ class RedisBackend(Backend):
         token: str | None = None
         more: tuple[bytes, ...]
         messages = layout.messages_of(write.messages, write.bodies)
-        large, more = is_large(write.bodies), ()
-        self._reader.note_bulky(write.conversation_id, write.bodies)
+        count, size = len(write.bodies), codec.size(write.bodies)
+        large, more = is_large(count, size), ()
+        self._reader.note_bulky(write.conversation_id, size, count)
         for turn in range(TRIES):
             if large and not more:
                 # Who is cancelled from here on leaves what was laid aside; it expires within a minute.

@@ -67,6 +67,13 @@ def tag(name: str) -> bytes:
     return base64.urlsafe_b64encode(hashlib.sha256(name.encode()).digest()[:24])
 
 
+@lru_cache(maxsize=4096)
+def _names(prefix: bytes, conversation_id: str) -> tuple[bytes, bytes, bytes, bytes]:
+    """Header, bodies and ids of a conversation, and jaf-py's string."""
+    start = b"%b{%b}:" % (prefix, tag(conversation_id))
+    return start + b"h", start + b"m", start + b"i", prefix + conversation_id.encode()
+
+
 def creation_entry(created: str, conversation_id: str) -> bytes:
     """The entry of the index by creation."""
     return created.encode() + conversation_id.encode()
@@ -131,8 +138,7 @@ class Keys:
 
     def conversation(self, conversation_id: str) -> tuple[bytes, bytes, bytes]:
         """Header, bodies and ids of one conversation."""
-        start = self.start(conversation_id)
-        return start + b"h", start + b"m", start + b"i"
+        return _names(self.prefix, conversation_id)[:3]
 
     def aside(self, conversation_id: str, token: str) -> tuple[bytes, bytes]:
         """Where bodies and ids of a large change are laid aside, for one writer."""
@@ -159,7 +165,7 @@ class Keys:
 
     def single(self, conversation_id: str, owner: str | None) -> tuple[bytes, ...]:
         """All keys that a write on a single server may touch."""
-        whole = (*self.conversation(conversation_id), self.older(conversation_id), *self.everything, self.expiries)
+        whole = (*_names(self.prefix, conversation_id), *self.everything, self.expiries)
         return whole if owner is None else (*whole, *self.owned(owner))
 
 

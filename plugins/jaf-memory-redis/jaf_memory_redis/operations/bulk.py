@@ -65,7 +65,7 @@ class Bulk:
             new = {index: write for index, write in _firsts(writes, ()).items() if _is_new(write)}
             outcomes |= await self._make(new, problems)
             rest = _firsts(writes, outcomes).items()
-            small = {index: write for index, write in rest if not is_large(write.bodies)}
+            small = {index: write for index, write in rest if not is_large(len(write.bodies), codec.size(write.bodies))}
             outcomes |= await self._pipe(small, problems)
         while not problems and time.monotonic() < until and (some := _firsts(writes, outcomes)):
             few = list(some.items())[:ABREAST]

@@ -33,9 +33,9 @@ ATTEMPTS = 3
 Staged = tuple[dict[str, Any], tuple[bytes, bytes]]
 
 
-def is_large(bodies: Sequence[bytes]) -> bool:
-    """Whether these are too many for one script."""
-    return len(bodies) > MANY or (len(bodies) > 1 and sum(map(len, bodies)) > 4 * HEAVY)
+def is_large(count: int, size: int) -> bool:
+    """Whether so many messages, of so many bytes, are too many for one script."""
+    return count > MANY or (count > 1 and size > 4 * HEAVY)
 
 
 class Copier:

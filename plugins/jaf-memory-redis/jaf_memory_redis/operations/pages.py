@@ -105,9 +105,8 @@ class Sizes:
         known = self._lengths.guess(conversation_id) if most > few else None
         return known or (min(few, most), few)
 
-    def note_bulky(self, conversation_id: str, bodies: Sequence[bytes]) -> None:
+    def note_bulky(self, conversation_id: str, size: int, count: int) -> None:
         """The same for what is about to be added, where that is large; whether all is, a read tells."""
-        size, count = codec.size(bodies), len(bodies)
         if size > BULKY * count:
             self.note(conversation_id, size, count)
 

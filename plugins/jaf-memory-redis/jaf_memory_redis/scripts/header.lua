@@ -23,7 +23,8 @@ local SINGLE = #KEYS - (request.more or 0) > 3
 local MANY, HEAVY = 200, 524288 -- messages, and their bytes, that one script takes in its stride
 local given = (#ARGV - 1) / 2 -- how many messages
 local clock = call('TIME')
-local microseconds = string.sub('000000' .. clock[2], -6)
+local microseconds = clock[2]
+if #microseconds < 6 then microseconds = string.sub('000000' .. microseconds, -6) end
 local seconds = clock[1] + EPOCH
 -- Long numbers go as short ones or as text: as they are, each takes several times as long to write.
 local now = string.format('%06d%06d%s', seconds / 1000000, seconds % 1000000, microseconds)
