@@ -118,6 +118,7 @@ def decoding() -> Case:
 async def starting(times: int, folder: Path) -> dict[str, list[float]]:
     """Seconds of new processes, by turns, without what the interpreter takes to start."""
     environment = {**os.environ, "JAF_MEMORY_TYPE": "sqlite", "JAF_SQLITE_PATH": str(folder / "memory.db")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed is compiled
     found: dict[str, list[float]] = {what: [] for what in STARTS}
     for _ in range(times + 1):
         for what, program in STARTS.items():
