@@ -193,16 +193,17 @@ OPERATORS: dict[str, Callable[[ast.AST], Iterator[ast.AST]]] = {
 """All operators, by name."""
 
 
-def mutants(source: str) -> Iterator[Mutant]:
-    """Every mutant of a module, in the order of its lines; each can be compiled."""
+def mutants(source: str, wanted: Callable[[Mutant], bool] = lambda _: True) -> Iterator[Mutant]:
+    """Every mutant of a module that is wanted, in the order of its lines; each can be compiled."""
     found: dict[str, Mutant] = {}
     for node in _nodes(ast.parse(source)):
         for name, operator in OPERATORS.items():
             for changed in operator(node):
                 place, new = (changed.place, changed.node) if isinstance(changed, _At) else (node, changed)
                 mutant = _spliced(name, source, place, new)
-                if mutant is not None:
-                    found.setdefault(mutant.source, mutant)
+                # To compile a whole module takes longer than all else.
+                if mutant and mutant.source not in found and wanted(mutant) and _compiles(mutant.source):
+                    found[mutant.source] = mutant
     yield from sorted(found.values(), key=lambda one: one.line)
 
 
@@ -230,9 +231,13 @@ def _spliced(operator: str, source: str, place: ast.AST, new: ast.AST) -> Mutant
         after = f"({after})"
     whole = source.encode()
     changed = (whole[:start] + after.encode() + whole[end:]).decode()
-    try:
-        compile(changed, "<mutant>", "exec")
-    except (SyntaxError, ValueError):
-        return None
     text = lines[place.lineno - 1].decode().strip()
     return Mutant(operator, place.lineno, text, whole[start:end].decode(), after, changed)
+
+
+def _compiles(source: str) -> bool:
+    try:
+        compile(source, "<mutant>", "exec")
+    except (SyntaxError, ValueError):
+        return False
+    return True

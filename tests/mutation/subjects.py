@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,11 +56,11 @@ def _own(plugin: str) -> tuple[str, ...]:
     return tuple(sorted(file.relative_to(ROOT).as_posix() for file in found if file.stem != "test_conformance"))
 
 
-def mutants_of(file: Path, source: str) -> Iterator[Mutant]:
-    """Every mutant of a file, by the operators of its language."""
+def mutants_of(file: Path, source: str, wanted: Callable[[Mutant], bool] = lambda _: True) -> Iterator[Mutant]:
+    """Every mutant of a file that is wanted, by the operators of its language."""
     if file.suffix == ".py":
-        return operators.mutants(source)
-    return texts.mutants(source, texts.SQL if file.suffix == ".sql" else texts.LUA)
+        return operators.mutants(source, wanted)
+    return filter(wanted, texts.mutants(source, texts.SQL if file.suffix == ".sql" else texts.LUA))
 
 
 SUBJECTS: dict[str, Subject] = {

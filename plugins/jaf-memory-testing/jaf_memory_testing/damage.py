@@ -21,7 +21,7 @@ from jaf_memory_core.results import Failure
 from jaf_memory_testing.cells import PROMISES, REQUESTS, STATES, State, others, seed
 from jaf_memory_testing.checks import Checks, in_full, needs
 from jaf_memory_testing.expectations import absent, done, whole
-from jaf_memory_testing.model import QUERIES, Call, Model, comparable, looks, tried
+from jaf_memory_testing.model import QUERIES, Call, Model, Seeds, comparable, looks, tried
 from jaf_memory_testing.samples import OPERATIONS, ids, talk
 from jaf_memory_testing.target import Store, left_to_default
 
@@ -224,7 +224,7 @@ class _Case:
         """Write a conversation for each way of damage and name, and others; damage them."""
         await self._open()
         self.damaged = {_key(kind, name): kind for kind, name in cells}
-        self.seeds = {one.conversation_id: one for one in (*filter(None, map(self.state, self.damaged)), *others())}
+        self.seeds = Seeds((*filter(None, map(self.state, self.damaged)), *others()))
         for record in self.seeds.values():
             assert await self.backend.write(record, expected=None) is True
             assert await self.model.write(record, expected=None) is True

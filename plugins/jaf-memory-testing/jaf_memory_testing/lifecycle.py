@@ -15,7 +15,7 @@ from jaf_memory_testing.cells import PROMISES, REQUESTS, others, seed
 from jaf_memory_testing.checks import Checks, needs
 from jaf_memory_testing.damage import WORDS
 from jaf_memory_testing.expectations import done, whole
-from jaf_memory_testing.model import Model, differences, observed, surveyed, told
+from jaf_memory_testing.model import Model, Seeds, differences, observed, surveyed, told
 from jaf_memory_testing.processes import at_once
 from jaf_memory_testing.samples import OPERATIONS, ids, talk
 from jaf_memory_testing.target import Store
@@ -199,7 +199,7 @@ class PersistenceChecks(Checks):
         """What a request did is there after a power cut behind its answer: all of it, and nothing that it removed."""
         assert store.target.power_cut is not None
         names = [name for name in REQUESTS if name.split()[0] == word]
-        model, seeds = Model(), {one.conversation_id: one for one in (*map(seed, names), *others())}
+        model, seeds = Model(), Seeds((*map(seed, names), *others()))
         backend = (await store.open()).backend
         await backend.open()
         for record in seeds.values():

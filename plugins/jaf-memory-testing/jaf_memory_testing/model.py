@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import Any
 
@@ -82,7 +84,20 @@ async def told(backend: Backend, call: Call) -> Any:
     return (type(answer).__name__, answer.outcome) if isinstance(answer, MemoryError) else answer
 
 
-def shown(record: Record | None, seeds: Mapping[str, Record]) -> Any:
+MOMENTS = ("created_at", "active_at", "updated_at", "expires_at")
+"""Fields of a record that hold a time."""
+
+
+class Seeds(dict[str, Record]):
+    """Records as they were written, by id, and by which times and incarnations they are known again."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        super().__init__({one.conversation_id: one for one in records})
+        self.moments = {field: {getattr(one, field) for one in self.values()} for field in MOMENTS}
+        self.incarnations = {one.incarnation for one in self.values()}
+
+
+def shown(record: Record | None, seeds: Seeds) -> Any:
     """A live record field by field; a time as the one that the seed had, or as so long from now."""
     if record is None or rules.live(record, datetime.now(UTC)) is None:
         return None  # a store may let go of what has expired when it likes
@@ -91,19 +106,19 @@ def shown(record: Record | None, seeds: Mapping[str, Record]) -> Any:
     for field in record.__struct_fields__:
         value = getattr(record, field)
         if field == "incarnation":
-            others = [one.incarnation for one in seeds.values() if one is not seed]
-            value = "as seeded" if seed and value == seed.incarnation else "another's" if value in others else "new"
+            known = value in seeds.incarnations
+            value = "as seeded" if seed and value == seed.incarnation else "another's" if known else "new"
         elif field == "messages":
             value = [codec.encode(message) for message in value]
         elif field == "metadata":
             value = codec.canonical(value)
         elif isinstance(value, datetime):
-            value = _moment(value, [getattr(one, field) for one in seeds.values()])
+            value = _moment(value, seeds.moments[field])
         found[field] = value
     return found
 
 
-def _moment(value: datetime, seeded: list[datetime | None]) -> str:
+def _moment(value: datetime, seeded: AbstractSet[datetime | None]) -> str:
     if value in seeded:
         return value.isoformat()
     return f"now + {BUCKET * round((value - datetime.now(UTC)).total_seconds() / BUCKET):g} s"
@@ -119,7 +134,8 @@ TAILS: tuple[tuple[int, int | None, int | None], ...] = (
 """Pages that are looked at after each request."""
 
 
-def looks(key: str, *, pages: bool = True) -> dict[str, Call]:
+@functools.cache
+def looks(key: str, *, pages: bool = True) -> Mapping[str, Call]:
     """All ways to look at one conversation, by what is asked."""
     headers = {f"header, scope={scope!r}": _header(key, scope) for scope in (None, "u")}
     tails = {
@@ -143,7 +159,7 @@ def _tail(tail: Tail) -> Call:
     return lambda backend: ends(backend, tail)
 
 
-def comparable(found: Any, seeds: Mapping[str, Record]) -> Any:
+def comparable(found: Any, seeds: Seeds) -> Any:
     """What a look gave, as it can be compared."""
     if isinstance(found, Page):
         places = [found.position(index) for index in range(len(found.messages))]
@@ -152,7 +168,7 @@ def comparable(found: Any, seeds: Mapping[str, Record]) -> Any:
     return shown(found, seeds) if isinstance(found, Record) else found
 
 
-async def observed(backend: Backend, key: str, seeds: Mapping[str, Record], *, pages: bool = True) -> dict[str, Any]:
+async def observed(backend: Backend, key: str, seeds: Seeds, *, pages: bool = True) -> dict[str, Any]:
     """All that can be seen of one conversation, by what was asked."""
     return {way: comparable(await look(backend), seeds) for way, look in looks(key, pages=pages).items()}
 
@@ -171,7 +187,7 @@ QUERIES: Mapping[str, MemoryQuery] = {
 """What is looked for after a request, by name."""
 
 
-async def surveyed(backend: Backend, seeds: Mapping[str, Record]) -> dict[str, Any]:
+async def surveyed(backend: Backend, seeds: Seeds) -> dict[str, Any]:
     """All that can be seen of the store as a whole: indexes by find, order by scan, counts and sizes."""
     seen: dict[str, Any] = {}
     for name, query in QUERIES.items():
@@ -183,8 +199,7 @@ async def surveyed(backend: Backend, seeds: Mapping[str, Record]) -> dict[str, A
     seen["scan"] = sorted((_unplaced(one) for one in records if one is not None), key=_key)
     for user in (None, "u", "v"):
         stats = await backend.stats(user)
-        created: list[datetime | None] = [one.created_at for one in seeds.values()]
-        ends = [moment and _moment(moment, created) for moment in (stats.oldest, stats.newest)]
+        ends = [moment and _moment(moment, seeds.moments["created_at"]) for moment in (stats.oldest, stats.newest)]
         seen[f"stats of {user!r}"] = (stats.conversations, stats.messages, stats.size, *ends)
     return seen
 

@@ -12,11 +12,10 @@ from jaf_memory_core import codec
 from jaf_memory_core.errors import MemoryError
 from jaf_memory_core.protocol import MemoryProvider
 from jaf_memory_core.provider import BackendProvider
-from jaf_memory_core.records import Record
 from jaf_memory_core.results import Failure
 from jaf_memory_testing.cells import LONG, PROMISES, REQUESTS, STATES, THOUSAND, WHOLE, State, others
 from jaf_memory_testing.checks import Checks, needs, slow
-from jaf_memory_testing.model import Model, differences, observed, surveyed, told
+from jaf_memory_testing.model import Model, Seeds, differences, observed, surveyed, told
 from jaf_memory_testing.processes import Process
 from jaf_memory_testing.samples import said, talk
 from jaf_memory_testing.target import Store
@@ -109,7 +108,7 @@ class _Case:
 
     def __init__(self, store: Store, request_name: str, states: Mapping[str, State] = STATES) -> None:
         self.store, self.name, self.states, self.model = store, request_name, states, Model()
-        self.seeds: dict[str, Record] = {}
+        self.seeds = Seeds(())
         self.texts: set[str] = set()
 
     async def seed(self) -> None:
@@ -119,8 +118,8 @@ class _Case:
         await other.open()
         self.own, self.other = one.backend, other.backend
         records = [record for name, make in self.states.items() if (record := make(name)) is not None]
-        for record in [*records, *others()]:
-            self.seeds[record.conversation_id] = record
+        self.seeds = Seeds([*records, *others()])
+        for record in self.seeds.values():
             assert await self.own.write(record, expected=None) is True
             assert await self.model.write(record, expected=None) is True
         self.texts = {str(message.content) for record in self.seeds.values() for message in record.messages}
