@@ -251,7 +251,7 @@ class PostgresBackend(Backend):
     async def scan(self, query: MemoryQuery) -> AsyncIterator[Record | Damaged]:
         """In stretches, which are read anew where they grow old."""
         # The application's connections are not for what nobody waits for yet.
-        ahead = isinstance(self._pool, OwnPool)
+        ahead = self._config.operation_timeout if isinstance(self._pool, OwnPool) else None
         async with aclosing(self._reader.scan(self.run, query, ahead=ahead)) as records:
             async for record in records:
                 yield record

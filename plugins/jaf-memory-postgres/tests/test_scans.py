@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, closing
 
 import asyncpg
 import pytest
 from jaf_memory_postgres import PostgresConfig, create_postgres_provider
 from jaf_memory_postgres.operations import reads
+from jaf_memory_testing.deadlines import GRACE
 
-from jaf_memory_core import ConversationMemory, MemoryQuery, Message
+from jaf_memory_core import ConversationMemory, MemoryConnectionError, MemoryQuery, Message
 
 COUNT = 2 * reads.WHOLE_PAGE + reads.WHOLE_PAGE // 2
 HALF = reads.WHOLE_PAGE // 2 + 1
@@ -188,3 +189,61 @@ def test_large_conversations_come_few_at_a_time(postgres, table):
             assert [len(one.messages) async for one in provider.iter_conversations()] == sizes
 
     asyncio.run(main())
+
+
+@asynccontextmanager
+async def locked(server, provider):
+    """Nobody else reads the provider's conversations meanwhile."""
+    connection = await asyncpg.connect(server.url())
+    async with connection.transaction():
+        await connection.execute(f"LOCK TABLE {provider.backend._names.table} IN ACCESS EXCLUSIVE MODE")
+        yield connection
+    await connection.close()
+
+
+def test_what_is_read_ahead_ends_within_the_deadline(postgres, table, monkeypatch):
+    """Whoever iterates may take long over one conversation; the connection is for others by then."""
+    monkeypatch.setattr(reads, "STALE", 60.0)
+
+    async def main():
+        async with filled(postgres, table, operation_timeout=2, max_connections=1) as provider:
+            scan = provider.iter_conversations()
+            seen = await after(scan, HALF - 1)
+            async with locked(postgres, provider):
+                seen += await after(scan, 1)
+                assert provider.backend.usage().busy == 1
+                await asyncio.sleep(2 + GRACE)
+                assert provider.backend.usage().busy == 0
+            seen += [one async for one in scan]
+            assert ids(seen) == IDS
+
+    asyncio.run(main())
+
+
+def test_a_scan_goes_on_in_another_event_loop(postgres, table):
+    """Refused at once where the first still runs; else the scan goes on, without what was read ahead there."""
+    with closing(asyncio.new_event_loop()) as first, closing(asyncio.new_event_loop()) as second:
+        run = first.run_until_complete
+        provider, scans = run(_begun(postgres, table))
+
+        async def elsewhere():
+            with pytest.raises(MemoryConnectionError, match="another event loop"):
+                await asyncio.to_thread(asyncio.run, asyncio.wait_for(anext(scans[0]), 5))
+
+        run(elsewhere())
+        rest = second.run_until_complete(after(scans[1], COUNT - HALF))
+        assert ids(rest) == IDS[HALF:]
+        second.run_until_complete(asyncio.wait_for(scans[2].aclose(), 5))
+        second.run_until_complete(provider.close())
+        run(asyncio.sleep(OLD))  # its connections were left, and their sockets end with a turn of it
+
+
+async def _begun(server, table):
+    async with filled(server, table):
+        pass
+    config = PostgresConfig(connection_string=server.url(), table_name=table)
+    provider = await create_postgres_provider(config)
+    scans = [provider.iter_conversations() for _ in range(3)]
+    for scan in scans:
+        await after(scan, HALF)
+    return provider, scans

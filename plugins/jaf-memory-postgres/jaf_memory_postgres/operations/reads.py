@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import time
 from bisect import bisect_left
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from operator import methodcaller
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
 from msgspec.structs import replace
 
 from jaf_memory_core import Message, codec, pages, rules
 from jaf_memory_core.conversations import MemoryQuery
+from jaf_memory_core.deadline import Deadline
 from jaf_memory_core.errors import MemoryStorageError
 from jaf_memory_core.records import Damaged, Page, Record, Stats, Tail
 from jaf_memory_postgres import rows
 from jaf_memory_postgres.connection.execution import Connection, Run
 from jaf_memory_postgres.operations import queries
+
+T = TypeVar("T")
 
 SHORT_PAGE = 50
 """Messages up to which a page comes in one row."""
@@ -283,7 +286,9 @@ class Reader:
         # Made again in between it is another conversation, which need not match what was asked.
         return large.record if large and large.record.incarnation == row["incarnation"] else None
 
-    async def scan(self, run: Run, query: MemoryQuery, *, ahead: bool) -> AsyncGenerator[Record | Damaged, None]:
+    async def scan(
+        self, run: Run, query: MemoryQuery, *, ahead: float | None
+    ) -> AsyncGenerator[Record | Damaged, None]:
         """All that match, expired ones too, oldest first, holding a bounded number of bytes.
 
         Each is passed on as it stands when it is its turn, and not if it is gone.
@@ -291,7 +296,8 @@ class Reader:
         Args:
             run: gives a connection for one statement; none is held between two.
             query: its cursor says where to begin.
-            ahead: whether the next stretch is asked for while this one is passed on, so that nobody waits for it.
+            ahead: seconds within which the next stretch is read while this one is passed on, so that nobody waits for
+                it; `None` to read it when it is its turn.
         """
         stretch = await self._stretch(run, query, rules.creation_cursor(query))
         following: asyncio.Task[_Stretch] | None = None
@@ -300,8 +306,9 @@ class Reader:
                 held = {row["conversation_id"]: row for row in stretch.listed}
                 read_at = stretch.read_at
                 for number, row in enumerate(stretch.listed):
-                    if number == len(stretch.listed) // 2 and ahead and stretch.more:
-                        following = asyncio.create_task(self._stretch(run, query, stretch.last))
+                    if number == len(stretch.listed) // 2 and ahead is not None and stretch.more:
+                        following = asyncio.create_task(_within(ahead, self._stretch(run, query, stretch.last)))
+                        following.add_done_callback(_heard)
                         await asyncio.sleep(0)  # a turn of the event loop, in which it is sent
                     if time.monotonic() - read_at > STALE:
                         read_at = time.monotonic()
@@ -312,11 +319,16 @@ class Reader:
                         yield record
                 if not stretch.more:
                     return
-                stretch = await (following or self._stretch(run, query, stretch.last))
+                if following is None or not _is_here(following):
+                    stretch = await self._stretch(run, query, stretch.last)
+                else:
+                    stretch = await following
                 following = None
         finally:
-            if following is not None:
-                await _given_up(following)
+            if following is not None and _is_here(following):
+                # Until it has given back what it holds; what comes of it is of no use.
+                following.cancel()
+                await asyncio.wait({following})
 
     async def _stretch(self, run: Run, query: MemoryQuery, above: tuple[Any, str] | None) -> _Stretch:
         """What comes next, of one moment."""
@@ -387,12 +399,21 @@ def _stamp(found: Any) -> tuple[str, int] | None:
     return None if isinstance(found, Damaged) else (found["incarnation"], found["version"])
 
 
-async def _given_up(task: asyncio.Task[Any]) -> None:
-    """End a task, and wait until it has given back what it holds; what comes of it is of no use."""
-    task.cancel()
-    await asyncio.wait({task})
+async def _within(seconds: float, work: Awaitable[T]) -> T:
+    """What nobody waits for yet: whoever takes long over what came before it keeps no connection from others."""
+    with Deadline(seconds):
+        return await work
+
+
+def _heard(task: asyncio.Task[Any]) -> None:
+    # Whoever iterated may be gone; the event loop would then complain that nobody took the exception.
     if not task.cancelled():
-        task.exception()  # else the event loop would complain that nobody took it
+        task.exception()
+
+
+def _is_here(task: asyncio.Task[Any]) -> bool:
+    """Whether it runs on this event loop; one of another, or of before a fork, would be waited for without end."""
+    return task.get_loop() is asyncio.get_running_loop()
 
 
 def _id_of(found: Record | Damaged) -> str:
