@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from bisect import bisect_left
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from operator import methodcaller
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import asyncpg
 from msgspec.structs import replace
@@ -22,8 +22,6 @@ from jaf_memory_core.records import Damaged, Page, Record, Stats, Tail
 from jaf_memory_postgres import rows
 from jaf_memory_postgres.connection.execution import Connection, Run
 from jaf_memory_postgres.operations import queries
-
-T = TypeVar("T")
 
 SHORT_PAGE = 50
 """Messages up to which a page comes in one row."""
@@ -307,7 +305,7 @@ class Reader:
                 read_at = stretch.read_at
                 for number, row in enumerate(stretch.listed):
                     if number == len(stretch.listed) // 2 and ahead is not None and stretch.more:
-                        following = asyncio.create_task(_within(ahead, self._stretch(run, query, stretch.last)))
+                        following = asyncio.create_task(self._ahead(ahead, run, query, stretch.last))
                         following.add_done_callback(_heard)
                         await asyncio.sleep(0)  # a turn of the event loop, in which it is sent
                     if time.monotonic() - read_at > STALE:
@@ -329,6 +327,11 @@ class Reader:
                 # Until it has given back what it holds; what comes of it is of no use.
                 following.cancel()
                 await asyncio.wait({following})
+
+    async def _ahead(self, seconds: float, run: Run, query: MemoryQuery, above: tuple[Any, str]) -> _Stretch:
+        """What comes next, and nobody waits for yet: who takes long over the rest keeps no connection from others."""
+        with Deadline(seconds):
+            return await self._stretch(run, query, above)
 
     async def _stretch(self, run: Run, query: MemoryQuery, above: tuple[Any, str] | None) -> _Stretch:
         """What comes next, of one moment."""
@@ -397,12 +400,6 @@ def _stamp(found: Any) -> tuple[str, int] | None:
     if isinstance(found, Record):
         return found.stamp
     return None if isinstance(found, Damaged) else (found["incarnation"], found["version"])
-
-
-async def _within(seconds: float, work: Awaitable[T]) -> T:
-    """What nobody waits for yet: whoever takes long over what came before it keeps no connection from others."""
-    with Deadline(seconds):
-        return await work
 
 
 def _heard(task: asyncio.Task[Any]) -> None:
