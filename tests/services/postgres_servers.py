@@ -5,11 +5,15 @@ PostgreSQL refuses to run as root; where we are root, the servers run as the use
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
+import hashlib
+import hmac
 import importlib.util
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import socket
@@ -173,7 +177,7 @@ class Server:
         )
         self.configure()
         self.start()
-        self.sql("CREATE DATABASE jaf", "postgres")
+        self.sql(f"CREATE DATABASE jaf; ALTER ROLE jaf PASSWORD '{_secret()}'", "postgres")
         self.stop()
 
     def configure(self) -> None:
@@ -314,11 +318,20 @@ class Server:
         shutil.rmtree(self.root, ignore_errors=True)
 
 
+def _secret(rounds: int = 16) -> str:
+    """What the server keeps of `PASSWORD`, by 16 rounds of hashing: each connection waits for them; 4,096 are usual."""
+    salt = secrets.token_bytes(16)
+    salted = hashlib.pbkdf2_hmac("sha256", PASSWORD.encode(), salt, rounds)
+    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    shown = [base64.b64encode(one).decode() for one in (salt, stored, hmac.digest(salted, b"Server Key", "sha256"))]
+    return f"SCRAM-SHA-256${rounds}:{shown[0]}${shown[1]}:{shown[2]}"
+
+
 def _model(programs: Path) -> Path:
     """A folder of data for these programs, made by whoever needs one first; `initdb` takes as long as many a test."""
     command = [programs / "postgres", "--version"]
     version = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[2]
-    model = Path(tempfile.gettempdir()) / f"jaf-memory-postgres-data-{version}-{os.geteuid()}"
+    model = Path(tempfile.gettempdir()) / f"jaf-memory-postgres-model-{version}-{os.geteuid()}"
     if not model.is_dir():
         server = Server(programs)
         try:
