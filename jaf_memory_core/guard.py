@@ -118,12 +118,12 @@ class Guard:
         answer: Any = None
         error: BaseException | None = None
         try:
+            self.check()  # ahead of the deadline: in the child of a fork no event loop runs that it could be of
             if self.backend.waits:
                 with attempt:
                     # The first try stands here, and mostly is the last: each coroutine on the way would cost.
                     try:
-                        # As `is_ready` has it, without a call.
-                        if self._closed or asyncio.get_running_loop() is not self._loop or self._pid != os.getpid():
+                        if asyncio.get_running_loop() is not self._loop:
                             await attempt.opened()
                         attempt.count = 1
                         # Behind the opening: before that nothing can have been sent (`too_late`).
@@ -154,7 +154,7 @@ class Guard:
 
     async def _at_once(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
         """Run one operation of a store that never waits, and that nobody watches: it is not late, nor tried again."""
-        if self._closed or asyncio.get_running_loop() is not self._loop or self._pid != os.getpid():
+        if self._closed or self._pid != os.getpid() or asyncio.get_running_loop() is not self._loop:
             await self.ready()
         started = time.perf_counter()
         try:
@@ -258,7 +258,7 @@ class Guard:
         try:
             while True:
                 try:
-                    if self._closed or asyncio.get_running_loop() is not self._loop or self._pid != os.getpid():
+                    if self._closed or self._pid != os.getpid() or asyncio.get_running_loop() is not self._loop:
                         record = await self.run(operation, step, tally)
                     else:
                         started = time.perf_counter()

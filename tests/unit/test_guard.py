@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -891,6 +893,47 @@ class TestOpening:
             monkeypatch.undo()
 
         asyncio.run(main())
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+    @pytest.mark.parametrize("backend", ["InMemoryBackend()", "Waiting()"])
+    def test_fork_of_a_running_loop(self, backend):
+        """In a child that goes on where its parent was it refuses in the same words, though no loop runs there."""
+        script = f"""
+import asyncio, os
+from jaf_memory_core import BackendProvider, MemoryConnectionError, MemoryQuery, Message
+from jaf_memory_core.backends.in_memory import InMemoryBackend
+
+class Waiting(InMemoryBackend):
+    waits = True
+
+async def main():
+    provider = BackendProvider({backend})
+    for key in "ab":
+        (await provider.store_messages(key, [Message("user", "x")])).unwrap()
+    begun = provider.iter_conversations()
+    await anext(begun)
+    if os.fork():
+        os.wait()
+        return
+    for call in (
+        provider.get_recent_messages("a"),
+        provider.append_messages("a", [Message("user", "y")]),
+        provider.find_conversations(MemoryQuery()),
+        anext(provider.iter_conversations()),
+        anext(begun),
+    ):
+        try:
+            print(await call)
+        except Exception as error:
+            print(type(error).__name__, error, flush=True)
+    os._exit(0)
+
+asyncio.run(main())
+"""
+        ended = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=60)
+        refusals = ended.stdout.splitlines()
+        assert len(refusals) == 5
+        assert all(one.startswith("MemoryConnectionError the provider was made before a fork") for one in refusals)
 
     def test_close_that_hangs(self, caplog):
         """Closing ends in time, too: connections that do not answer are left."""
