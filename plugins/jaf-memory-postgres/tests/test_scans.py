@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from contextlib import aclosing, asynccontextmanager, closing
 
 import asyncpg
@@ -236,6 +238,31 @@ def test_a_scan_goes_on_in_another_event_loop(postgres, table):
         second.run_until_complete(asyncio.wait_for(scans[2].aclose(), 5))
         second.run_until_complete(provider.close())
         run(asyncio.sleep(OLD))  # its connections were left, and their sockets end with a turn of it
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_scan_goes_on_behind_a_fork(postgres, table):
+    """The child is refused at once, and ends nothing that is its parent's; the parent goes on."""
+
+    async def main():
+        async with filled(postgres, table) as provider, aclosing(provider.iter_conversations()) as scan:
+            seen = await after(scan, HALF)
+            child = os.fork()
+            if not child:
+                ended = 1
+                signal.alarm(10)
+                try:
+                    await anext(scan)
+                except MemoryConnectionError as error:
+                    ended = 0 if "before a fork" in str(error) else 2
+                finally:
+                    os._exit(ended)
+            assert await asyncio.to_thread(os.waitpid, child, 0) == (child, 0)
+            seen += [one async for one in scan]
+            assert ids(seen) == IDS
+
+    asyncio.run(main())
 
 
 async def _begun(server, table):

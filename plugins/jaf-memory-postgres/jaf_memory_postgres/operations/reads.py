@@ -410,7 +410,10 @@ def _heard(task: asyncio.Task[Any]) -> None:
 
 def _is_here(task: asyncio.Task[Any]) -> bool:
     """Whether it runs on this event loop; one of another, or of before a fork, would be waited for without end."""
-    return task.get_loop() is asyncio.get_running_loop()
+    try:
+        return task.get_loop() is asyncio.get_running_loop()
+    except RuntimeError:  # in the child of a fork none runs
+        return False
 
 
 def _id_of(found: Record | Damaged) -> str:
