@@ -141,6 +141,20 @@ def test_an_append_to_what_lost_bodies_behind_a_deletion(server7, prefix):
     asyncio.run(main())
 
 
+def test_an_append_to_what_has_an_id_too_many(server7, prefix):
+    """An id behind the newest message is told as damage by the append that meets it, and not removed unsaid."""
+
+    async def main():
+        async with await create_redis_provider(RedisConfig(port=server7.port, key_prefix=prefix)) as provider:
+            await provider.store_messages("c", SECRET)
+            server7.command("ZADD", Keys(prefix).conversation("c")[2].decode(), 3, "stray")
+            failure = await provider.append_messages("c", [Message("user", "more")])
+            assert isinstance(failure, Failure)
+            assert "'c' is damaged" in str(failure.error)
+
+    asyncio.run(main())
+
+
 def test_listings_go_on(place):
     """A listing names what is damaged, and goes on behind it where the caller asks for that."""
     opened, lose, _ = place

@@ -16,16 +16,21 @@ if request.plain and version and count > 0 and SINGLE and fields[FORMED] == FORM
       places[2 * index - 1], places[2 * index] = position + index - 1, ARGV[index + 1]
     end
     local added = redis.pcall('ZADD', KEYS[3], 'NX', unpack(places))
-    if added == given and call('ZCARD', KEYS[3]) == longer then
-      call('ZADD', KEYS[5], score_of_now, id)
-      if fields[OWNER] then call('ZADD', KEYS[8], score_of_now, id) end
-      if call('RPUSH', KEYS[2], unpack(ARGV, given + 2)) == longer then
-        for index = given + 2, 2 * given + 1 do larger = larger + #ARGV[index] end
-        call('HSET', KEYS[1], 'v', version + 1, 'u', now, 'n', longer, 's', larger)
-        return { 'added', version + 1, longer }
+    if added == given then
+      if call('ZCARD', KEYS[3]) == longer then
+        call('ZADD', KEYS[5], score_of_now, id)
+        if fields[OWNER] then call('ZADD', KEYS[8], score_of_now, id) end
+        if call('RPUSH', KEYS[2], unpack(ARGV, given + 2)) == longer then
+          for index = given + 2, 2 * given + 1 do larger = larger + #ARGV[index] end
+          call('HSET', KEYS[1], 'v', version + 1, 'u', now, 'n', longer, 's', larger)
+          return { 'added', version + 1, longer }
+        end
+        call('LTRIM', KEYS[2], 0, -given - 1)
       end
-      call('LTRIM', KEYS[2], 0, -given - 1)
+      -- By name, not by position: an id too many that stood there is for `write.lua` to see.
+      call('ZREM', KEYS[3], unpack(ARGV, 2, given + 1))
+    elseif type(added) == 'number' and added > 0 then
+      call('ZREMRANGEBYSCORE', KEYS[3], position, '+inf')
     end
-    if type(added) == 'number' and added > 0 then call('ZREMRANGEBYSCORE', KEYS[3], position, '+inf') end
   end
 end
