@@ -26,6 +26,14 @@ def test_rooms_are_called_by_nouns():
     assert not set(last.values()) & {"utils", "util", "helpers", "common", "manager", "misc"}
 
 
+def test_so_are_tests_and_benchmarks():
+    """The same holds of their files."""
+    places = ("benchmarks", "tests", "plugins/*/tests", "examples/*/tests")
+    names = {file.stem for place in places for file in structure.ROOT.glob(f"{place}/**/*.py")}
+    assert len(names) > 100
+    assert not [name for name in names if name.endswith("ing")]
+
+
 def left_over(texts):
     """Return the private names of modules that their package uses nowhere."""
     words = Counter(word for text in texts for word in re.findall(r"\w+", text))

@@ -1,4 +1,4 @@
-"""Bytes that a stored message takes on each store: `python -m benchmarks.sizing [--store …] [--conversations 500]`.
+"""Bytes that a stored message takes on each store: `python -m benchmarks.footprint [--store …] [--conversations 500]`.
 
 Conversations of 20 messages are stored, with an owner and metadata; counted is what the store has grown by: the file,
 the tables with their indexes, the server's memory.
@@ -106,12 +106,12 @@ def measured(store: str, place: Place, count: int, size: int) -> float:
 
 def main() -> None:
     """Every store, on servers of its own."""
-    parser = argparse.ArgumentParser(prog="sizing", description="Measure the bytes that a stored message takes.")
+    parser = argparse.ArgumentParser(prog="footprint", description="Measure the bytes that a stored message takes.")
     parser.add_argument("--store", nargs="+", choices=WAYS, default=tuple(WAYS), help="on these stores")
     parser.add_argument("--conversations", type=int, default=500, help=f"so many, of {MESSAGES} messages each")
     chosen = parser.parse_args()
     print(f"| store | {' | '.join(f'a message of {size:,} bytes' for size in SIZES)} |\n|---|--:|--:|")
-    with tempfile.TemporaryDirectory(prefix="jaf-sizing-") as folder:
+    with tempfile.TemporaryDirectory(prefix="jaf-footprint-") as folder:
         for store in chosen.store:
             cells = []
             with STAGES[store](Path(folder), lambda _place: None) as stage:
