@@ -4,10 +4,12 @@ Nothing is downloaded: what a distribution depends on is linked from the environ
 that whatever else is installed there stays out.
 """
 
+import atexit
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import venv
 from importlib import metadata
 from pathlib import Path
@@ -25,11 +27,42 @@ for folder in sys.argv[2:]:
 """
 
 
+FORKS = """
+import json, os, sys
+import jaf_memory_core
+
+def become(job):
+    os.environ.clear()
+    os.environ.update(job["environ"])
+    sys.path[1:1] = job["path"]
+    for number, name in (1, "out"), (2, "err"):
+        os.dup2(os.open(job[name], os.O_WRONLY | os.O_CREAT), number)
+    exec(compile(job["program"], "<string>", "exec"), {"__name__": "__main__"})
+
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            become(json.loads(line))
+            status = 0
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+"""Forks a process for each program, from one that has imported the core: most of a short program's time is that."""
+
+
 class House:
     """An environment of its own, with nothing in it but the core, the command line and the distributions."""
 
     def __init__(self, folder):
         self.folder = folder
+        self._forks = None
         venv.create(folder / "venv", with_pip=False)
         self.python = folder / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         where = "import sysconfig; print(sysconfig.get_path('purelib'))"
@@ -65,12 +98,30 @@ class House:
         (self.site / "dependencies.pth").write_text(f"{links}\n", encoding="utf-8")
 
     def run(self, program, environ=None, path=()):
-        """Run a program in here, and return what it writes in its last line, as JSON."""
+        """Run a program in here, where the core is, and return what it writes in its last line, as JSON."""
         ours = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "JAF_"))}
         found = {"PYTHONPATH": os.pathsep.join(map(str, path))} if path else {}
-        command = [self.python, "-W", "error", "-c", program]
-        output = check(command, cwd=self.folder, env={**ours, **found, **(environ or {})})
-        return json.loads(output.splitlines()[-1])
+        with tempfile.TemporaryDirectory() as folder:
+            out, err = Path(folder, "out"), Path(folder, "err")
+            job = {"program": program, "path": list(map(str, path)), "out": str(out), "err": str(err)}
+            status = self._forked({**job, "environ": {**ours, **found, **(environ or {})}})
+            assert status == 0, err.read_text(encoding="utf-8")
+            return json.loads(out.read_text(encoding="utf-8").splitlines()[-1])
+
+    def _forked(self, job):
+        if self._forks is None:
+            ours = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "JAF_"))}
+            command = [str(self.python), "-W", "error", "-c", FORKS]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            self._forks = subprocess.Popen(command, cwd=self.folder, env=ours, **pipes)
+            atexit.register(self._end)
+        self._forks.stdin.write(json.dumps(job) + "\n")
+        self._forks.stdin.flush()
+        return int(self._forks.stdout.readline())
+
+    def _end(self):
+        with self._forks as process:  # its input ends, and so does it
+            process.stdin.close()
 
 
 def check(command, **options):
