@@ -159,8 +159,8 @@ FAULTS = [
         (
             "the usual append is not idempotent",
             "append",
-            "redis.pcall('ZADD', KEYS[3], 'NX', unpack(places))\n    if added == given and call('ZCARD', KEYS[3]) == longer then\n",
-            "redis.pcall('ZADD', KEYS[3], unpack(places))\n    if added then\n",
+            "redis.pcall('ZADD', KEYS[3], 'NX', unpack(places))\n    if added == given then\n      if call('ZCARD', KEYS[3]) == longer then\n",
+            "redis.pcall('ZADD', KEYS[3], unpack(places))\n    if added then\n      if added then\n",
         ),
         (
             "the usual append does not look at the expected version",
@@ -278,8 +278,8 @@ FAULTS = [
         (
             "an append is not idempotent",
             "append",
-            "        return None\n    _save(db, live, plan, request)\n",
-            "        pass\n    _save(db, live, plan, request)\n",
+            "        return None\n    kept = _save(db, live, plan, request)\n",
+            "        pass\n    kept = _save(db, live, plan, request)\n",
         ),
         (
             "a store keeps the old messages",
