@@ -12,6 +12,7 @@ import pytest
 from jaf_memory_postgres import PostgresConfig, create_postgres_provider
 from jaf_memory_postgres.operations import reads
 from jaf_memory_testing.deadlines import GRACE
+from services.lines import Line
 
 from jaf_memory_core import ConversationMemory, MemoryConnectionError, MemoryQuery, Message
 
@@ -238,6 +239,27 @@ def test_a_scan_goes_on_in_another_event_loop(postgres, table):
         second.run_until_complete(asyncio.wait_for(scans[2].aclose(), 5))
         second.run_until_complete(provider.close())
         run(asyncio.sleep(OLD))  # its connections were left, and their sockets end with a turn of it
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_scan_over_a_slow_line(postgres, table, whole, monkeypatch):
+    """What takes longer to come than it stays fresh is not asked for again for each conversation."""
+    monkeypatch.setattr(reads, "STALE", 0.05)
+
+    async def main():
+        async with filled(postgres, table):
+            pass
+        async with Line(postgres.port, delay=0.04) as line:
+            url = postgres.url().replace(f":{postgres.port}/", f":{line.port}/")
+            async with await create_postgres_provider(
+                PostgresConfig(connection_string=url, table_name=table)
+            ) as provider:
+                before = line.pieces
+                seen = [one async for one in provider.iter_conversations(MemoryQuery(include_messages=whole))]
+                assert ids(seen) == IDS
+                assert line.pieces - before < HALF
+
+    asyncio.run(main())
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

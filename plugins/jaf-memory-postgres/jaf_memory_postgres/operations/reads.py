@@ -55,7 +55,7 @@ class _Stretch(NamedTuple):
     Attributes:
         listed: their rows.
         more: whether others come behind them.
-        read_at: seconds (`time.monotonic`) at which they were asked for.
+        read_at: seconds (`time.monotonic`) at which they came.
     """
 
     listed: Sequence[Any]
@@ -309,8 +309,9 @@ class Reader:
                         following.add_done_callback(_heard)
                         await asyncio.sleep(0)  # a turn of the event loop, in which it is sent
                     if time.monotonic() - read_at > STALE:
-                        read_at = time.monotonic()
                         held = await self._renewed(run, held)
+                        # Behind the answer: over a line that is slower than that, each would be looked at by itself.
+                        read_at = time.monotonic()
                     record = await self._now(run, held.pop(row["conversation_id"], None), whole=query.include_messages)
                     # Made again under the same id: its turn is later.
                     if record is not None and record.created_at == row["created_at"]:
@@ -337,12 +338,11 @@ class Reader:
         """What comes next, of one moment."""
         size, room = (WHOLE_PAGE, PART) if query.include_messages else (PAGE, None)
         asked = queries.scanned(query, above, size, self._sql, room)
-        read_at = time.monotonic()
         if asked is None:
-            return _Stretch((), more=False, read_at=read_at)
+            return _Stretch((), more=False, read_at=0.0)
         listed = await run(methodcaller("fetch", asked[0], *asked[1]))
         more = len(listed) == size or (room is not None and sum(max(0, row["size"]) for row in listed) >= room)
-        return _Stretch(listed, more, read_at)
+        return _Stretch(listed, more, time.monotonic())
 
     async def _now(self, run: Run, found: Any, *, whole: bool) -> Record | Damaged | None:
         """What a row of a stretch says, or a record that was read since."""
