@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from endpoint_rules import PROBLEMS, need_clients
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -13,9 +14,7 @@ from jaf_memory_core.session.formats import AS_STORED, FORMS, form_of, request_o
 from jaf_memory_core.session.formats.contents import is_bare, sendable
 from jaf_memory_core.session.room import Room
 
-pytest.importorskip("anthropic", reason="its types say what its endpoint takes; pip install anthropic")
-pytest.importorskip("openai", reason="its types say what its endpoints take; pip install openai")
-from endpoint_rules import PROBLEMS
+need_clients()
 
 FORMATS = st.sampled_from(["chat", "anthropic", "responses"])
 KEYS = st.sampled_from(["a", "b", "call_0", "", "with space", "x" * 70])

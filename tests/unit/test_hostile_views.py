@@ -6,15 +6,14 @@ import logging
 import math
 
 import pytest
+from endpoint_rules import PROBLEMS, need_clients
 
 from jaf_memory_core import InMemoryConfig, MemoryConfig, MemorySession, Message, create_in_memory_provider
 from jaf_memory_core.session import views
 from jaf_memory_core.session.formats import form_of, request_of
 from jaf_memory_core.session.room import Room
 
-pytest.importorskip("anthropic", reason="its types say what its endpoint takes; pip install anthropic")
-pytest.importorskip("openai", reason="its types say what its endpoints take; pip install openai")
-from endpoint_rules import PROBLEMS
+need_clients()
 
 SURROGATES = "\ud800 and \udfff"
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}

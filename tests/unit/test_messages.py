@@ -10,12 +10,10 @@ import warnings
 
 import msgspec
 import pytest
-from anthropic.types import TextBlock, ToolUseBlock
 from hypothesis import given
 from hypothesis import strategies as st
 from jaf_memory_testing.hostile import IDS, REFUSED_IDS, VALUES
 from jaf_memory_testing.samples import rich
-from openai.types.chat import ChatCompletionMessage
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError
 
@@ -409,6 +407,9 @@ def test_a_wrong_field_of_a_query_gets_a_hint():
 
 def test_objects_of_the_models_libraries():
     """Calls and parts are taken by value, with what was set and what they are by default; a message gets the way."""
+    from anthropic.types import TextBlock, ToolUseBlock
+    from openai.types.chat import ChatCompletionMessage
+
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": ""}}
     answer = ChatCompletionMessage.model_validate({"role": "assistant", "tool_calls": [call]})
     made = Message("assistant", tool_calls=answer.tool_calls)

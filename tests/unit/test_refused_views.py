@@ -6,15 +6,14 @@ which paired chat-completions calls with their results, let all system messages 
 """
 
 import pytest
+from endpoint_rules import PROBLEMS, need_clients
 
 from jaf_memory_core import Message
 from jaf_memory_core.session import views
 from jaf_memory_core.session.formats import form_of, request_of
 from jaf_memory_core.session.room import Room
 
-pytest.importorskip("anthropic", reason="its types say what its endpoint takes; pip install anthropic")
-pytest.importorskip("openai", reason="its types say what its endpoints take; pip install openai")
-from endpoint_rules import PROBLEMS
+need_clients()
 
 # Conversations, in the words of each endpoint.
 
