@@ -155,6 +155,23 @@ def test_an_append_to_what_has_an_id_too_many(server7, prefix):
     asyncio.run(main())
 
 
+def test_an_append_to_what_has_a_body_too_many(server7, prefix):
+    """What an append finds damaged only behind its bodies is left as it was, with none of them."""
+
+    async def main():
+        async with await create_redis_provider(RedisConfig(port=server7.port, key_prefix=prefix)) as provider:
+            await provider.store_messages("c", SECRET)
+            _, bodies, positions = (key.decode() for key in Keys(prefix).conversation("c"))
+            server7.command("RPUSH", bodies, '{"role":"user"}')
+            before = server7.command("LRANGE", bodies, 0, -1), server7.command("ZRANGE", positions, 0, -1)
+            failure = await provider.append_messages("c", [Message("user", "more"), Message("user", "still more")])
+            assert isinstance(failure, Failure)
+            assert "'c' is damaged" in str(failure.error)
+            assert (server7.command("LRANGE", bodies, 0, -1), server7.command("ZRANGE", positions, 0, -1)) == before
+
+    asyncio.run(main())
+
+
 def test_listings_go_on(place):
     """A listing names what is damaged, and goes on behind it where the caller asks for that."""
     opened, lose, _ = place
