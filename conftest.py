@@ -30,15 +30,20 @@ settings.load_profile("repeatable")
 os.environ.setdefault("MYPY_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"jaf-memory-mypy-{os.getuid()}"))
 
 
-# A sixth of the time until the first test went into looking for garbage among modules that are being imported.
-gc.disable()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Look for no garbage among modules that are being imported: that took a sixth of the time until the first test."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_collection_finish() -> None:
     """Leave what stands before the first test to itself, so that collecting garbage after each one takes no time."""
     gc.collect()
     gc.freeze()
-    gc.enable()
 
 
 WHILE = 0.005

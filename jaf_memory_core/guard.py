@@ -243,7 +243,7 @@ class Guard:
         damaged: set[str] = set()
 
         async def step() -> Record | Damaged:
-            # An attempt like any other's, within the deadline of its record: one that failed has ended its source.
+            # An attempt like any other's, within the deadline of its wait: one that failed has ended its source.
             nonlocal source, broken, begun
             if broken:
                 await _close_source(source)

@@ -64,7 +64,7 @@ class House:
         self.folder = folder
         self._forks = None
         venv.create(folder / "venv", with_pip=False)
-        self.python = folder / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+        self.python = folder / "venv" / "bin" / "python"
         where = "import sysconfig; print(sysconfig.get_path('purelib'))"
         self.site = Path(check([self.python, "-c", where], cwd=folder).strip())
 

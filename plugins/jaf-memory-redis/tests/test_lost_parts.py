@@ -161,13 +161,21 @@ def test_an_append_to_what_has_a_body_too_many(server7, prefix):
     async def main():
         async with await create_redis_provider(RedisConfig(port=server7.port, key_prefix=prefix)) as provider:
             await provider.store_messages("c", SECRET)
-            _, bodies, positions = (key.decode() for key in Keys(prefix).conversation("c"))
+            _, bodies, positions, _, activity, *_ = (key.decode() for key in Keys(prefix).single("c", None))
+
+            def standing():
+                return (
+                    server7.command("LRANGE", bodies, 0, -1),
+                    server7.command("ZRANGE", positions, 0, -1),
+                    server7.command("ZSCORE", activity, "c"),
+                )
+
             server7.command("RPUSH", bodies, '{"role":"user"}')
-            before = server7.command("LRANGE", bodies, 0, -1), server7.command("ZRANGE", positions, 0, -1)
+            before = standing()
             failure = await provider.append_messages("c", [Message("user", "more"), Message("user", "still more")])
             assert isinstance(failure, Failure)
             assert "'c' is damaged" in str(failure.error)
-            assert (server7.command("LRANGE", bodies, 0, -1), server7.command("ZRANGE", positions, 0, -1)) == before
+            assert standing() == before
 
     asyncio.run(main())
 
