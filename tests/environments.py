@@ -4,7 +4,6 @@ Nothing is downloaded: what a distribution depends on is linked from the environ
 that whatever else is installed there stays out.
 """
 
-import atexit
 import json
 import os
 import subprocess
@@ -15,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from services.programs import Jobs
 
 ROOT = Path(__file__).parents[1]
 
@@ -62,9 +62,9 @@ class House:
 
     def __init__(self, folder):
         self.folder = folder
-        self._forks = None
         venv.create(folder / "venv", with_pip=False)
         self.python = folder / "venv" / "bin" / "python"
+        self._forks = Jobs([str(self.python), "-W", "error", "-c", FORKS], cwd=folder, env=_ours())
         where = "import sysconfig; print(sysconfig.get_path('purelib'))"
         self.site = Path(check([self.python, "-c", where], cwd=folder).strip())
 
@@ -99,29 +99,18 @@ class House:
 
     def run(self, program, environ=None, path=()):
         """Run a program in here, where the core is, and return what it writes in its last line, as JSON."""
-        ours = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "JAF_"))}
         found = {"PYTHONPATH": os.pathsep.join(map(str, path))} if path else {}
         with tempfile.TemporaryDirectory() as folder:
             out, err = Path(folder, "out"), Path(folder, "err")
             job = {"program": program, "path": list(map(str, path)), "out": str(out), "err": str(err)}
-            status = self._forked({**job, "environ": {**ours, **found, **(environ or {})}})
+            status = self._forks.done({**job, "environ": {**_ours(), **found, **(environ or {})}})
             assert status == 0, err.read_text(encoding="utf-8")
             return json.loads(out.read_text(encoding="utf-8").splitlines()[-1])
 
-    def _forked(self, job):
-        if self._forks is None:
-            ours = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "JAF_"))}
-            command = [str(self.python), "-W", "error", "-c", FORKS]
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-            self._forks = subprocess.Popen(command, cwd=self.folder, env=ours, **pipes)
-            atexit.register(self._end)
-        self._forks.stdin.write(json.dumps(job) + "\n")
-        self._forks.stdin.flush()
-        return int(self._forks.stdout.readline())
 
-    def _end(self):
-        with self._forks as process:  # its input ends, and so does it
-            process.stdin.close()
+def _ours():
+    """Our variables, but those that change what Python or jaf-memory does."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "JAF_"))}
 
 
 def check(command, **options):
