@@ -67,10 +67,14 @@ def tag(name: str) -> bytes:
     return base64.urlsafe_b64encode(hashlib.sha256(name.encode()).digest()[:24])
 
 
+def _start(prefix: bytes, conversation_id: str) -> bytes:
+    return b"%b{%b}:" % (prefix, tag(conversation_id))
+
+
 @lru_cache(maxsize=4096)
 def _names(prefix: bytes, conversation_id: str) -> tuple[bytes, bytes, bytes, bytes]:
     """Header, bodies and ids of a conversation, and jaf-py's string."""
-    start = b"%b{%b}:" % (prefix, tag(conversation_id))
+    start = _start(prefix, conversation_id)
     return start + b"h", start + b"m", start + b"i", prefix + conversation_id.encode()
 
 
@@ -134,7 +138,7 @@ class Keys:
 
     def start(self, conversation_id: str) -> bytes:
         """What the names of one conversation's keys begin with; of one length for all."""
-        return b"%b{%b}:" % (self.prefix, tag(conversation_id))
+        return _start(self.prefix, conversation_id)
 
     def conversation(self, conversation_id: str) -> tuple[bytes, bytes, bytes]:
         """Header, bodies and ids of one conversation."""
@@ -161,7 +165,7 @@ class Keys:
 
     def older(self, conversation_id: str) -> bytes:
         """Where jaf-py's own provider kept the conversation, as one JSON string."""
-        return self.prefix + conversation_id.encode()
+        return _names(self.prefix, conversation_id)[3]
 
     def single(self, conversation_id: str, owner: str | None) -> tuple[bytes, ...]:
         """All keys that a write on a single server may touch."""
